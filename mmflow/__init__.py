@@ -1,0 +1,1 @@
+"""Declarative training and evaluation of multimodal representation models."""
