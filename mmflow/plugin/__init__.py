@@ -1,0 +1,105 @@
+"""What a plugin author imports: kinds to subclass, fields to annotate, the hook marker.
+
+>>> from mmflow.plugin import Loss, PositiveFloat, hookimpl
+
+Nothing here imports torch, numpy or prefect.
+"""
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from mmflow.plugin.component import Component, ComponentError, Shared, default, outside_identity
+from mmflow.plugin.hooks import hookimpl
+from mmflow.plugin.kinds import (
+    Encoder,
+    Evaluator,
+    Loss,
+    Memory,
+    Optimizer,
+    Sampler,
+    Score,
+    Service,
+    Source,
+    Stage,
+    Tokenizer,
+    Tracker,
+    Transform,
+)
+from mmflow.plugin.numbers import Bounds, Clock, Constant, Learned, Value
+from mmflow.plugin.references import (
+    Bank,
+    Column,
+    Data,
+    Encoded,
+    Files,
+    Grid,
+    Index,
+    Labels,
+    Metrics,
+    Model,
+    Parameters,
+    Pooled,
+    RawField,
+    Ref,
+    RefMap,
+    Refs,
+    Static,
+    TokenSequence,
+    Weight,
+)
+from mmflow.plugin.values import Encoding, Measured, Metric, TensorType, Tokens
+
+__all__ = [
+    "Bank",
+    "Bounds",
+    "Clock",
+    "Column",
+    "Component",
+    "ComponentError",
+    "Constant",
+    "Data",
+    "Encoded",
+    "Encoder",
+    "Encoding",
+    "Evaluator",
+    "Field",
+    "Files",
+    "Grid",
+    "Index",
+    "Labels",
+    "Learned",
+    "Loss",
+    "Measured",
+    "Memory",
+    "Metric",
+    "Metrics",
+    "Model",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "Optimizer",
+    "Parameters",
+    "Pooled",
+    "PositiveFloat",
+    "PositiveInt",
+    "RawField",
+    "Ref",
+    "RefMap",
+    "Refs",
+    "Sampler",
+    "Score",
+    "Service",
+    "Shared",
+    "Source",
+    "Stage",
+    "Static",
+    "TensorType",
+    "TokenSequence",
+    "Tokenizer",
+    "Tokens",
+    "Tracker",
+    "Transform",
+    "Value",
+    "Weight",
+    "default",
+    "hookimpl",
+    "outside_identity",
+]

@@ -1,1 +1,10 @@
-"""First-party mmflow components."""
+"""First-party components: encoders."""
+
+from __future__ import annotations
+
+from mmflow.plugin.hooks import hookimpl
+
+
+@hookimpl
+def mmflow_components() -> dict[str, str]:
+    return {}

@@ -1,0 +1,208 @@
+"""`Component`: the frozen declaration that every name in a spec stands for.
+
+A declaration holds fields and no tensor. A class made with `kind=` opens a kind; a class made with
+`name=` is a component of its kind, found through the registry under that name. A field annotated with a
+kind accepts, at any depth: a name (`score: cosine`), a mapping with `use` (`score: {use: maxsim}`), a
+dotted path to another component of the spec (`score: parts.late`), or an instance.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic_core import PydanticCustomError, core_schema
+
+DOTTED = re.compile(r"[A-Za-z_][\w-]*(\.[\w*-]+)+")
+ON_REQUEST = frozenset({"generator", "clock", "step", "model", "ids", "present"})
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A dotted path in a component field: that very component of the spec, weights included."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class ComponentError(ValueError):
+    """A component that cannot be found, imported or used; `hint` says how to mend it."""
+
+    def __init__(self, message: str, *, found: str = "", expected: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.found, self.expected, self.hint = found, expected, hint
+
+
+class Component(BaseModel):
+    """Base of all declarations: immutable, no unknown fields, light to import."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, protected_namespaces=(), defer_build=True
+    )
+
+    kind: ClassVar[str] = ""
+    use: ClassVar[str] = ""
+    method: ClassVar[str] = ""
+    """Name of the method that the core calls with arguments named like the fields."""
+    extra: ClassVar[str] = ""
+    """The extra of `mmflow-kit` (or of the plugin's distribution) that brings `requires`."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Modules that must be importable before the component can be built."""
+    provides: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+    example: ClassVar[str] = ""
+    """One line of YAML that shows the component in use."""
+
+    _opens_kind: ClassVar[bool] = False
+
+    def __init_subclass__(cls, *, name: str = "", kind: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._opens_kind = bool(kind)
+        if kind:
+            cls.kind = kind
+            cls.use = ""
+        if name:
+            cls.use = name
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        if not cls.__dict__.get("_opens_kind"):
+            return handler(source)
+        return core_schema.no_info_plain_validator_function(
+            cls.accept,
+            serialization=core_schema.plain_serializer_function_ser_schema(_dump, when_used="always"),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        if cls.__dict__.get("_opens_kind"):
+            # A marker: the language's schema replaces it by a reference to the kind's components.
+            return {"x-mmflow-kind": cls.kind}
+        return handler(schema)
+
+    @classmethod
+    def shorthand(cls, raw: Any) -> Component | None:
+        """A kind may read other plain values than names and mappings (a number, for `Value`)."""
+        return None
+
+    @classmethod
+    def accept(cls, raw: Any) -> Any:
+        """What a field of this kind accepts, as a validated component or a `Shared` path."""
+        if isinstance(raw, Component):
+            if raw.kind != cls.kind:
+                raise _refused(f"a {raw.kind} stands where a {cls.kind} belongs", found=f"{raw.kind} {raw.use!r}")
+            return raw
+        if isinstance(raw, Shared):
+            return raw
+        if (short := cls.shorthand(raw)) is not None:
+            return short
+        if isinstance(raw, str):
+            if DOTTED.fullmatch(raw):
+                return Shared(raw)
+            return cls.component(raw).model_validate({})
+        if isinstance(raw, Mapping):
+            if "use" not in raw:
+                raise _refused(
+                    f"a {cls.kind} needs `use`", found=f"a mapping without `use` ({', '.join(map(str, raw))})",
+                    expected=f"{{use: NAME, ...}} with the name of a {cls.kind}",
+                )  # fmt: skip
+            name = raw["use"]
+            if not isinstance(name, str):
+                raise _refused("`use` is not a name", found=repr(name), expected=f"the name of a {cls.kind}")
+            return cls.component(name).model_validate({k: v for k, v in raw.items() if k != "use"})
+        raise _refused(
+            f"not a {cls.kind}", found=f"{raw!r}", expected=f"the name of a {cls.kind}, {{use: NAME, ...}} or a path"
+        )
+
+    @classmethod
+    def component(cls, name: str) -> type[Component]:
+        """The class registered under `name` for this kind, as a pydantic error where there is none."""
+        from mmflow.plugin.registry import registry
+
+        try:
+            return registry().get(cls.kind, name)
+        except ComponentError as error:
+            raise _refused(str(error), found=error.found, expected=error.expected, hint=error.hint) from None
+
+    @model_serializer(mode="wrap")
+    def _with_use(self, handler: Any) -> dict[str, Any]:
+        return {"use": self.use, **handler(self)}
+
+    def declared(self) -> Any:
+        """The declaration as plain data that validates to an equal component."""
+        return _dump(self)
+
+    def identity(self) -> Any:
+        """`declared()` without the fields that cannot change a result."""
+        fields = type(self).model_fields
+        kept = {name: _identity(getattr(self, name)) for name in sorted(fields) if in_identity(type(self), name)}
+        return {"use": self.use, **kept}
+
+    @classmethod
+    def arguments(cls) -> tuple[str, ...]:
+        """Names of the parameters of the component's method, in order, `self` left out."""
+        function = getattr(cls, cls.method, None) if cls.method else None
+        if function is None:
+            return ()
+        return tuple(p for p in inspect.signature(function).parameters if p != "self")
+
+    @classmethod
+    def missing_modules(cls) -> tuple[str, ...]:
+        """Modules of `requires` that this environment lacks."""
+        from importlib.util import find_spec
+
+        return tuple(m for m in cls.requires if find_spec(m) is None)
+
+
+def outside_identity(default: Any = ..., **kwargs: Any) -> Any:
+    """A field that cannot change a result (devices, workers, logging): no part of a stage's key."""
+    return Field(default, json_schema_extra={"identity": False}, **kwargs)
+
+
+def default(raw: Any, **kwargs: Any) -> Any:
+    """The default of a component field, written as in a spec: `score: Score = default("cosine")`."""
+    return Field(raw, **kwargs)
+
+
+def in_identity(component: type[BaseModel], field: str) -> bool:
+    extra = component.model_fields[field].json_schema_extra
+    return not (isinstance(extra, Mapping) and extra.get("identity") is False)
+
+
+def _refused(message: str, *, found: str = "", expected: str = "", hint: str = "") -> PydanticCustomError:
+    # Braces would be read as placeholders of pydantic's message template.
+    context = {"message": message, "found": found, "expected": expected, "hint": hint}
+    return PydanticCustomError("component", "{message}", context)
+
+
+def _dump(value: Any) -> Any:
+    if isinstance(value, Shared):
+        return value.path
+    if isinstance(value, Component):
+        plain = getattr(value, "plain", None)
+        return plain() if callable(plain) else value.model_dump(mode="json")
+    return value
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, Component):
+        return value.identity()
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return {n: _identity(getattr(value, n)) for n in sorted(fields) if in_identity(type(value), n)}
+    if isinstance(value, Shared):
+        return {"shared": value.path}
+    if isinstance(value, Mapping):
+        return {str(k): _identity(v) for k, v in sorted(value.items(), key=lambda item: str(item[0]))}
+    if isinstance(value, (list, tuple)):
+        return [_identity(v) for v in value]
+    return value
+
+
+__all__ = ["ON_REQUEST", "Component", "ComponentError", "Shared", "default", "in_identity", "outside_identity"]

@@ -1,0 +1,409 @@
+"""The kinds of component. Subclass one with `name=` and write the method that its docstring describes.
+
+Arguments are named like the fields: a parameter named like a field receives that field (references as
+tensors, sub-components built, moving numbers as numbers or tensors); the others receive `of`, in order;
+`generator`, `clock` and the like come on request (`component.ON_REQUEST`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mmflow.plugin.component import Component, default, outside_identity
+from mmflow.plugin.numbers import Value
+from mmflow.plugin.references import Bank, Data, Encoded, Labels, Model, Pooled, RawField, Ref, RefMap, Refs, Weight
+from mmflow.plugin.values import Encoding, Measured, TensorType
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Scope = Literal["row", "batch"]
+
+
+# --- data ---------------------------------------------------------------------------------------------
+
+
+class Reader(Protocol):
+    """An opened source: random access to samples. Picklable, so that loader workers can open their own."""
+
+    def __len__(self) -> int: ...
+
+    def id(self, index: int) -> str:
+        """The stable id of sample `index`, without reading it where that is possible."""
+        ...
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        """Raw fields: images as uint8 HWC arrays, text as str, labels as int, None where absent."""
+        ...
+
+    def static(self) -> Mapping[str, Any]:
+        """Fields without the sample axis."""
+        ...
+
+
+class Source(Component, kind="source"):
+    """Where samples come from. Torch-free; `fields` and `fingerprint` may read headers and listings."""
+
+    def fields(self) -> Mapping[str, TensorType]:
+        """Declared fields. Raises `ComponentError` where files are missing or malformed."""
+        raise NotImplementedError
+
+    def open(self) -> Reader:
+        raise NotImplementedError
+
+    def fingerprint(self) -> Any:
+        """What stands for the content in a key (sizes, etags, hashes), beside the fields; procedural: None."""
+        return None
+
+
+class Transform(Component, kind="transform"):
+    """One step of a view: maps raw values of one sample, drawing from `generator` (a numpy Generator).
+
+    `apply(value, generator)` returns the new value, or `(value, {"name": fact})` to add fields that say
+    what it did. `generator` is None in evaluation: the deterministic form (a centre crop, no flip).
+    """
+
+    method: ClassVar[str] = "apply"
+    adds: ClassVar[Mapping[str, TensorType]] = {}
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        raise NotImplementedError
+
+    def result(self, field: TensorType) -> TensorType:
+        """The declared type after the transform."""
+        return field
+
+
+class View(BaseModel):
+    """An entry of `views:`: fields drawn together through transforms; `copies` > 1 adds the axis `copy`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    of: Refs[RawField]
+    apply: tuple[Transform, ...] = ()
+    copies: int = Field(1, ge=1, le=64)
+
+
+class Sampler(Component, kind="sampler"):
+    """Order of a training pass. `order` yields global batches of indices, a pure function of its arguments."""
+
+    def batches(self, length: int, batch_size: int, *, seed: int, epoch: int, labels: Any) -> Iterator[Sequence[int]]:
+        """Global batches of one epoch. `labels` is the column named by the sampler's `by`, or None."""
+        raise NotImplementedError
+
+    def count(self, length: int, batch_size: int) -> int:
+        """Batches in one epoch."""
+        raise NotImplementedError
+
+
+class Tokenizer(Component, kind="tokenizer"):
+    """Text to ids. `learn` reads the training texts once; what it returns (JSON) is stored with the model.
+
+    Ids: 0 is padding; `begin` and `end` are given by `special`.
+    """
+
+    learns: ClassVar[bool] = False
+
+    def learn(self, texts: Iterable[str]) -> dict[str, Any]:
+        return {}
+
+    def size(self, state: Mapping[str, Any] | None) -> int:
+        """Number of ids; with `state` None an upper bound, for shape checks before any data is read."""
+        raise NotImplementedError
+
+    def encode(self, text: str, state: Mapping[str, Any], *, length: int) -> list[int]:
+        """At most `length` ids, begin and end included."""
+        raise NotImplementedError
+
+    def decode(self, ids: Sequence[int], state: Mapping[str, Any]) -> str:
+        raise NotImplementedError
+
+
+# --- model --------------------------------------------------------------------------------------------
+
+
+class Freeze(BaseModel):
+    """Which parameters of an encoder do not train: all but those that match `except`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    but: tuple[str, ...] = Field((), alias="except")
+
+
+class Encoder(Component, kind="encoder"):
+    """A node with inputs and outputs: towers, heads, fusions, decoders, miners, assignments.
+
+    With weights: `build(*inputs)` returns an `nn.Module`; its `forward` takes `of` in order (a tensor
+    [N, ...], or `Tokens` for sequences; an `Encoding` for a reference of type `Encoded`) and other reference
+    fields by name. It returns a tensor (the output `pooled`) or a dict of outputs. Without weights: write
+    `apply` with the same arguments. Written for rows [N, ...]: group axes are folded in and out by the core.
+    """
+
+    method: ClassVar[str] = "apply"
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Modalities accepted by each input, in order; empty: anything."""
+    axes: ClassVar[tuple[str, ...]] = ()
+    """Group axes that the encoder takes itself instead of having them folded into rows."""
+    untraceable: ClassVar[bool] = False
+    """True where fake tensors cannot pass through: `check --shapes` then trusts `outputs`."""
+
+    of: Refs[Pooled | RawField] = ()
+    head: Encoder | None = None
+    """A projection of the pooled vector; the vector before it stays readable as the output `features`."""
+    tokens: Encoder | None = None
+    """A projection of each token."""
+    init: str | None = None
+    """A safetensors file (any fsspec URL) that the weights start from."""
+    freeze: bool | Freeze = False
+    lr_scale: float = Field(1.0, ge=0)
+
+    def scope(self) -> Scope:
+        """`row` where a row's output depends on that row alone, else `batch`."""
+        return "row"
+
+    def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        """Declared outputs for declared inputs, in plain Python; sizes None where unknown."""
+        axes = inputs[0].axes if inputs else ("sample",)
+        groups = inputs[0].groups if inputs else ()
+        return {"pooled": TensorType("vector", axes, (None,), groups=groups)}
+
+    def taps(self) -> tuple[str, ...]:
+        """Further outputs, produced when asked: `forward(..., taps=("layers.6",))` returns them in its dict."""
+        return ()
+
+    def learns(self) -> tuple[int, ...]:
+        """Inputs (by place in `of`) whose raw training values `learn` must read before the model is built."""
+        return ()
+
+    def learn(self, index: int, values: Iterable[Any]) -> dict[str, Any]:
+        """JSON state learnt from raw values of an input (a vocabulary), stored with the model."""
+        return {}
+
+    def preprocess(self, index: int, value: Any, state: Mapping[str, Any]) -> Any:
+        """One raw value of input `index` as numpy array (deterministic): what one row of the input looks like.
+
+        A list of ints becomes `Tokens` when rows are joined; a uint8 HWC image becomes float32 CHW in [0, 1]
+        by default, where it is still one.
+        """
+        return value
+
+    def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> torch.nn.Module:
+        raise NotImplementedError
+
+    @property
+    def has_weights(self) -> bool:
+        return type(self).build is not Encoder.build
+
+
+class Score(Component, kind="score"):
+    """Similarity of rows. Takes whole encodings, names in `needs` the outputs that it reads.
+
+    `blocks(a, b)` gives [N, M], or `(s_ab [N, M], s_ba [M, N])` where the directions differ; `pairs(a, b)`
+    gives [N]. Where the score is a dot product of vectors of each side, `vectors(a)` gives them [N, D] and
+    the fused kernels are used. A score with weights has `build()`; its module has the same methods.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("pooled",)
+
+    def vectors(self, a: Encoding) -> Tensor | None:
+        return None
+
+    def blocks(self, a: Encoding, b: Encoding) -> Any:
+        raise NotImplementedError
+
+    def pairs(self, a: Encoding, b: Encoding) -> Tensor:
+        raise NotImplementedError
+
+
+class Active(BaseModel):
+    """When a component takes part: from and until a step or an epoch (`{epochs: 5}`, `{steps: 300}`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    since: dict[Literal["steps", "epochs"], float] | None = Field(None, alias="from")
+    until: dict[Literal["steps", "epochs"], float] | None = None
+
+    def at(self, step: int, epoch: float) -> bool:
+        now = {"steps": float(step), "epochs": epoch}
+        begun = all(now[unit] >= value for unit, value in (self.since or {}).items())
+        over = any(now[unit] >= value for unit, value in (self.until or {}).items())
+        return begun and not over
+
+
+class Loss(Component, kind="loss"):
+    """What is minimised. Write `compute` with `of` in order ([N, D] tensors, or `Encoding`s for `Encoded`).
+
+    A batch loss (the default): `compute` sees the global batch, rows present in all inputs, and returns one
+    value per row [N] or a scalar. A row loss (`per_row = True`) runs inside a micro-batch and returns `value [b]`, or
+    `(value [b], weight [b])`; the loss is sum(value * weight) / sum(weight) over the global batch.
+    A loss may not call an encoder, keep state, or use the global generator (ask for `generator`).
+    """
+
+    method: ClassVar[str] = "compute"
+    per_row: ClassVar[bool] = False
+
+    of: Refs[Pooled] = ()
+    weight: Value = default(1.0)
+    rows: Ref[Weight] | None = None
+    """A weight or mask for each row."""
+    active: Active | None = None
+
+    def scope(self) -> Scope:
+        return "row" if self.per_row else "batch"
+
+
+class Memory(Component, kind="memory"):
+    """Pure state between steps: `update(state, columns)` gives the next state; nothing here has gradient.
+
+    `initial` gives the first state as a dict of tensors (all stored in checkpoints), `read` what a reference
+    sees: columns [K, D], and `present` bool [K] or None; None as a whole while it is not ready.
+    """
+
+    of: RefMap[Pooled]
+    rows: Ref[Weight] | None = None
+    active: Active | None = None
+
+    def initial(self, columns: Mapping[str, TensorType], *, generator: torch.Generator) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def update(self, state: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The next state; `columns` hold the rows of the global batch that are present in all of them."""
+        raise NotImplementedError
+
+    def read(self, state: Mapping[str, Tensor]) -> Mapping[str, Encoding] | None:
+        """One `Encoding` a column (its output is `pooled`), or None while not ready."""
+        raise NotImplementedError
+
+
+class Optimizer(Component, kind="optimizer"):
+    """Builds a torch optimiser over parameter groups that carry `lr_scale` and `weight_decay`."""
+
+    lr: Value = default(1e-3)
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """`groups`: dicts with `params`, `lr` and, where set, `weight_decay`."""
+        raise NotImplementedError
+
+
+# --- stages -------------------------------------------------------------------------------------------
+
+
+class Reporter(Protocol):
+    """How a stage tells of its work."""
+
+    def progress(self, done: int, total: int, **metrics: float) -> None: ...
+
+    def table(self, key: str, rows: list[dict[str, Any]]) -> None: ...
+
+    def markdown(self, key: str, text: str) -> None: ...
+
+    def should_stop(self) -> bool:
+        """True once the run was asked to stop: save what is worth keeping and return or raise."""
+        ...
+
+
+class StageContext(Protocol):
+    """What a running stage gets from the flow."""
+
+    name: str
+    spec: Any
+    """The whole `mmflow.spec.Spec`."""
+    scope: Any
+    """The stage's `mmflow.spec.Scope`: its declaration, nodes, data and resolved references."""
+    output: Path
+    """A local directory; what is written there is published whole when `run` returns."""
+    report: Reporter
+    device: str
+    workers: int
+
+    def upstream(self, stage: str) -> Path:
+        """The local directory with the outputs of a stage that this one reads."""
+        ...
+
+    def memo(self, identity: Mapping[str, Any], produce: Callable[[Path], None]) -> Path:
+        """The directory stored under `identity`; made by `produce(directory)` where it is not there."""
+        ...
+
+    def encoder_identity(self, target: Any) -> Mapping[str, Any]:
+        """What the encodings of one encoder depend on, data included, for `memo`."""
+        ...
+
+    def save_partial(self, name: str, directory: Path) -> None: ...
+
+    def load_partial(self) -> Path | None:
+        """The newest checkpoint of an earlier, unfinished try at this very stage."""
+        ...
+
+
+class Stage(Component, kind="stage"):
+    """A node of the plan: a plain function of its declaration and inputs. `outputs` maps names to types
+    (`Model`, `Data`, `Column`, `Static`, `Files`, `Metrics`); the first is the main one."""
+
+    gives: ClassVar[Mapping[str, str]] = {}
+
+    data: Ref[Data] | None = None
+
+    def run(self, context: StageContext) -> None:
+        """Write the outputs under `context.output`."""
+        raise NotImplementedError
+
+
+class Evaluator(Stage):
+    """A stage that measures. Write `evaluate` with `of` in order, each an `Encoding` over all rows of `data`,
+    and other fields by name (references to fields as tensors or lists, `score` built); on request `ids`
+    (list of str) and `model` (an object with `encode`, to encode further values). Returns `Measured`.
+    The flow embeds the data, or finds the encodings in the store, and calls it."""
+
+    method: ClassVar[str] = "evaluate"
+    gives: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
+
+    of: Refs[Encoded] = ()
+    model: Ref[Model] | None = None
+    batch_size: int = outside_identity(256, ge=1)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Measured:
+        raise NotImplementedError
+
+
+class Service(Component, kind="service"):
+    """Something outside that answers (a language model, a judge): `ask(request) -> response`."""
+
+    def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+
+class Tracker(Component, kind="tracker"):
+    """Receives logged metrics (an experiment tracker). It observes and is no part of any key."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        raise NotImplementedError
+
+
+__all__ = [
+    "Active",
+    "Bank",
+    "Encoder",
+    "Evaluator",
+    "Freeze",
+    "Labels",
+    "Loss",
+    "Memory",
+    "Optimizer",
+    "Reader",
+    "Reporter",
+    "Sampler",
+    "Score",
+    "Service",
+    "Source",
+    "Stage",
+    "StageContext",
+    "Tokenizer",
+    "Tracker",
+    "Transform",
+    "View",
+]

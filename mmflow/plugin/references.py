@@ -1,0 +1,174 @@
+"""References: the typed fields through which components are wired, and the types they may name.
+
+A reference is a dotted name, nothing else: `image`, `image.tokens`, `two.1`, `queue.after`,
+`fit.image`. `Ref[T]` says what it must lead to. The graph, the plan, the checker and the keys read these
+fields and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Generic, TypeVar, get_args
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError, core_schema
+
+NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
+
+
+class RefType:
+    """What a reference may lead to. Subclasses are markers; they are never made."""
+
+    says: str = "a name"
+
+
+class Encoded(RefType):
+    """A whole encoding: every output a score or a fusion may need (`values.Encoding`)."""
+
+    says = "an encoder"
+
+
+class Pooled(RefType):
+    """One vector a row: `[N, D]`."""
+
+    says = "an encoder (its pooled vector)"
+
+
+class TokenSequence(RefType):
+    """Vectors of a sequence with their mask (`values.Tokens`)."""
+
+    says = "token outputs (such as image.tokens)"
+
+
+class Grid(RefType):
+    """Vectors on a grid: `[N, H, W, D]`."""
+
+    says = "a grid output (such as image.grid)"
+
+
+class RawField(RefType):
+    """A field of the data or of a view, as the loader gives it."""
+
+    says = "a field or a view"
+
+
+class Labels(RefType):
+    """Integers, one a row (or several, for multi-label data)."""
+
+    says = "a field with labels"
+
+
+class Index(RefType):
+    """Rows of another node, as a miner gives them."""
+
+    says = "an index output of a miner"
+
+
+class Weight(RefType):
+    """A weight or a boolean mask for each row."""
+
+    says = "a field or output with one number a row"
+
+
+class Bank(RefType):
+    """A memory (`queue`, `queue.after`, `queue.key`)."""
+
+    says = "a memory"
+
+
+class Parameters(RefType):
+    """The parameters under a path, for penalties."""
+
+    says = "a component with weights"
+
+
+class Model(RefType):
+    """A trained (or initial) model: the output of a train stage."""
+
+    says = "a stage that gives a model, or init"
+
+
+class Data(RefType):
+    """A data source of the spec, or a stage's output of that type."""
+
+    says = "an entry of data"
+
+
+class Column(RefType):
+    """A value for each row id: joins data by id."""
+
+    says = "a stage's column"
+
+
+class Static(RefType):
+    """A value without the sample axis."""
+
+    says = "a stage's static output"
+
+
+class Files(RefType):
+    """Files that a stage wrote."""
+
+    says = "a stage's files"
+
+
+class Metrics(RefType):
+    """Measured numbers."""
+
+    says = "a stage's metrics"
+
+
+T = TypeVar("T")
+
+
+class Ref(str, Generic[T]):
+    """A dotted name; `T` is a `RefType` (or a union of them) that says what it must lead to."""
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        wanted = expected_of(get_args(source)[0]) if get_args(source) else "a name"
+
+        def accept(raw: Any) -> Ref[Any]:
+            if not isinstance(raw, str) or not NAME.fullmatch(raw):
+                context = {"message": "not a reference", "found": f"{raw!r}", "expected": wanted, "hint": ""}
+                raise PydanticCustomError("reference", "{message}", context)
+            return raw if isinstance(raw, Ref) else Ref(raw)
+
+        return core_schema.no_info_plain_validator_function(
+            accept,
+            metadata={"mmflow_reference": get_args(source)[:1]},
+            serialization=core_schema.plain_serializer_function_ser_schema(str),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{NAME.pattern}$"}
+
+
+def reference_types(annotation: Any) -> tuple[type[RefType], ...]:
+    """The marker types inside the argument of `Ref[...]` (a union gives several)."""
+    if isinstance(annotation, type) and issubclass(annotation, RefType):
+        return (annotation,)
+    return tuple(t for part in get_args(annotation) for t in reference_types(part))
+
+
+def expected_of(annotation: Any) -> str:
+    """In words, what a reference of this type must lead to."""
+    return " or ".join(t.says for t in reference_types(annotation)) or "a name"
+
+
+def _listed(raw: Any) -> Any:
+    return (raw,) if isinstance(raw, str) else raw
+
+
+def _named(raw: Any) -> Any:
+    return {"value": raw} if isinstance(raw, str) else raw
+
+
+Refs = Annotated[tuple[Ref[T], ...], BeforeValidator(_listed)]
+"""One reference or a list of them."""
+
+RefMap = Annotated[dict[str, Ref[T]], BeforeValidator(_named)]
+"""One reference (under the name `value`) or a mapping of them."""

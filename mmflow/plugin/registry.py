@@ -1,0 +1,212 @@
+"""The registry: component names of every installed plugin, each imported when it is used.
+
+Plugins are found through the entry-point group `mmflow`. A plugin that fails at import, or names something
+that is not there, harms only those who use it: it is listed in `broken`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from mmflow.plugin.component import ON_REQUEST, Component, ComponentError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+GROUP = "mmflow"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One name of one distribution: `kind/name` stands for the class at `path` (`package.module:Class`)."""
+
+    kind: str
+    name: str
+    path: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """A plugin that could not be asked for its components, and why."""
+
+    distribution: str
+    entry_point: str
+    error: str
+
+
+class Registry:
+    """Names to component classes. Read-only once built; `load` looks at the installed distributions."""
+
+    def __init__(self) -> None:
+        from mmflow.plugin.hooks import Specifications
+
+        self.plugins = pluggy.PluginManager("mmflow")
+        self.plugins.add_hookspecs(Specifications)
+        self.broken: list[BrokenPlugin] = []
+        self._names: dict[tuple[str, str], list[Registration]] = {}
+        self._loaded: dict[str, type[Component]] = {}
+
+    @classmethod
+    def load(cls) -> Registry:
+        registry = cls()
+        for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: (p.dist.name if p.dist else "", p.name)):
+            dist = point.dist
+            registry.add(point.name, point.load, dist.name if dist else "", dist.version if dist else "")
+        return registry
+
+    def add(self, name: str, load: Any, distribution: str, version: str) -> None:
+        """Register one plugin; `load()` gives the object that carries its hook implementations."""
+        try:
+            plugin: ModuleType = load()
+            # The same module may stand behind two entry points of a namespace: pluggy refuses it twice.
+            if self.plugins.is_registered(plugin):
+                return
+            self.plugins.register(plugin, name=f"{distribution}:{name}")
+            for implementation in self.plugins.hook.mmflow_components.get_hookimpls():
+                if implementation.plugin is plugin:
+                    components: dict[str, str] = dict(implementation.function())  # type: ignore[arg-type]
+                    for key, path in components.items():
+                        self._register(key, path, distribution, version)
+        except Exception as error:
+            self.broken.append(BrokenPlugin(distribution, name, f"{type(error).__name__}: {error}"))
+
+    def _register(self, key: str, path: str, distribution: str, version: str) -> None:
+        kind, _, name = key.partition("/")
+        module, _, attribute = path.partition(":")
+        if not (kind and name and module and attribute):
+            raise ValueError(f"component {key!r} -> {path!r}: expected 'kind/name' -> 'package.module:Class'")
+        self._names.setdefault((kind, name), []).append(Registration(kind, name, path, distribution, version))
+
+    def kinds(self) -> list[str]:
+        return sorted({kind for kind, _ in self._names})
+
+    def names(self, kind: str) -> list[str]:
+        return sorted(name for k, name in self._names if k == kind)
+
+    def registrations(self) -> list[Registration]:
+        return [r for key in sorted(self._names) for r in self._names[key]]
+
+    def find(self, kind: str, use: str) -> Registration:
+        """The registration behind `use: [kind/]name[@distribution]`; raises `ComponentError`."""
+        given_kind, slash, rest = use.partition("/")
+        if slash:
+            if given_kind != kind:
+                raise ComponentError(
+                    f"{use!r} is a {given_kind}, not a {kind}", found=use, expected=f"the name of a {kind}"
+                )
+        else:
+            rest = use
+        name, _, distribution = rest.partition("@")
+        candidates = self._names.get((kind, name), [])
+        if distribution:
+            candidates = [r for r in candidates if r.distribution == distribution]
+        if not candidates:
+            raise self._unknown(kind, name, distribution)
+        if len(candidates) > 1:
+            owners = " and ".join(r.distribution for r in candidates)
+            raise ComponentError(
+                f"two distributions register {kind} {name!r}: {owners}",
+                found=name,
+                hint=f"write `use: {name}@{candidates[0].distribution}` to decide",
+            )
+        return candidates[0]
+
+    def get(self, kind: str, use: str) -> type[Component]:
+        """The class behind a name, imported now and compared with its declaration; raises `ComponentError`."""
+        found = self.find(kind, use)
+        if found.path in self._loaded:
+            return self._loaded[found.path]
+        module, _, attribute = found.path.partition(":")
+        try:
+            component = getattr(importlib.import_module(module), attribute)
+        except Exception as error:
+            raise ComponentError(
+                f"{kind} {found.name!r} of {found.distribution} cannot be imported: {type(error).__name__}: {error}",
+                found=found.name,
+                hint=f"reinstall or mend {found.distribution}; nothing else of it is affected",
+            ) from error
+        self._loaded[found.path] = check_declaration(component, found)
+        return component
+
+    def code_identity(self, component: Component) -> str:
+        """Which code stands behind a component: `distribution==version`, or a hash of its package when editable."""
+        found = self.find(component.kind, component.use)
+        if not _editable(found.distribution):
+            return f"{found.distribution}=={found.version}"
+        return f"{found.distribution}@{_source_hash(found.path.partition(':')[0])}"
+
+    def _unknown(self, kind: str, name: str, distribution: str) -> ComponentError:
+        names = self.names(kind)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        elsewhere = [k for k, n in self._names if n == name and k != kind]
+        hint = f"did you mean {close[0]!r}?" if close else ""
+        if elsewhere and not close:
+            hint = f"{name!r} is a {elsewhere[0]}"
+        if self.broken:
+            hint = f"{hint} (broken plugins: {', '.join(b.distribution or b.entry_point for b in self.broken)})".strip()
+        where = f" in {distribution}" if distribution else ""
+        known = ", ".join(names) or "none installed"
+        return ComponentError(f"unknown {kind} {name!r}{where}", found=name, expected=f"one of: {known}", hint=hint)
+
+
+def check_declaration(component: Any, found: Registration) -> type[Component]:
+    """Compare a loaded class with its registration and its method's arguments with its fields."""
+    label = f"{found.kind} {found.name!r} of {found.distribution}"
+    if not (isinstance(component, type) and issubclass(component, Component)):
+        raise ComponentError(f"{label}: {found.path} is not a Component class", found=found.path)
+    if component.kind != found.kind or component.use != found.name:
+        raise ComponentError(
+            f"{label}: {found.path} declares itself as {component.kind} {component.use!r}",
+            hint=f'declare it `class {component.__name__}(..., name="{found.name}")`',
+        )
+    arguments = component.arguments()
+    if arguments and "of" not in component.model_fields:
+        unknown = [a for a in arguments if a not in component.model_fields and a not in ON_REQUEST]
+        if unknown:
+            raise ComponentError(
+                f"{label}: {component.method}() asks for {unknown[0]!r}, which is no field",
+                expected=f"a field ({', '.join(component.model_fields)}) or one of {', '.join(sorted(ON_REQUEST))}",
+            )
+    return component
+
+
+@lru_cache(maxsize=1)
+def registry() -> Registry:
+    """The registry of this environment, built once a process."""
+    return Registry.load()
+
+
+@cache
+def _editable(distribution: str) -> bool:
+    try:
+        text = metadata.distribution(distribution).read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return False
+    return bool(text) and bool(json.loads(text).get("dir_info", {}).get("editable"))
+
+
+@cache
+def _source_hash(module: str) -> str:
+    """Hash of the Python files of the package that holds `module` (of `mmflow.train` for `mmflow.train.stage`)."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return "unknown"
+    folder = Path(spec.origin).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,111 @@
+"""What travels between components: declared types in plain Python, and the plain tensors themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """The declared type of a field or an output: known before any tensor exists.
+
+    `modality` says what a row is: raw `image` (uint8 HWC array), `text` (str), `audio`, `video`, `series`,
+    `vector`, `label` (int), `labels`, `number`, `boxes`, `mask`, `graph`, `id`; or, for outputs of encoders,
+    `vector` [D], `tokens` [L, D], `grid` [H, W, D], `logits`, `index`.
+    `axes` are the row axis and the group axes (`("sample", "copy")`); `size` the content sizes, None where
+    unknown; `names` the class names of a label.
+    """
+
+    modality: str
+    axes: tuple[str, ...] = ("sample",)
+    size: tuple[int | None, ...] = ()
+    dtype: str = "float32"
+    names: tuple[str, ...] = ()
+    groups: tuple[int | None, ...] = ()
+    """Sizes of the group axes (`axes[1:]`), None where ragged."""
+
+    @property
+    def static(self) -> bool:
+        return not self.axes or self.axes[0] != "sample"
+
+    def with_(self, **changes: Any) -> TensorType:
+        return replace(self, **changes)
+
+
+class Tokens(NamedTuple):
+    """A padded sequence a row: `values` [N, L, ...] (ids int64 [N, L] or vectors [N, L, D]), `mask` bool [N, L]."""
+
+    values: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """All outputs of a node for the rows it was run on.
+
+    `outputs` maps `pooled` [N, *groups, D], `tokens`, `grid` and names of the encoder's own to tensors (or
+    `Tokens`); `present` is bool [N, *groups], or None where every row is there; `axes` names the row axis and
+    the group axes.
+    """
+
+    outputs: Mapping[str, Any]
+    axes: tuple[str, ...] = ("sample",)
+    present: Tensor | None = None
+
+    @property
+    def pooled(self) -> Tensor:
+        return self.outputs["pooled"]
+
+    @property
+    def tokens(self) -> Tokens:
+        return self.outputs["tokens"]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.outputs[name]
+
+    def __len__(self) -> int:
+        first = next(iter(self.outputs.values()))
+        return int((first.values if isinstance(first, Tokens) else first).shape[0])
+
+    def map(self, function: Any) -> Encoding:
+        """Apply `function` to every tensor (rows selected, moved, detached), presence included."""
+        outputs = {
+            name: Tokens(function(v.values), function(v.mask)) if isinstance(v, Tokens) else function(v)
+            for name, v in self.outputs.items()
+        }
+        return replace(self, outputs=outputs, present=None if self.present is None else function(self.present))
+
+    def rows(self, index: Any) -> Encoding:
+        """The rows at `index` (a slice, an index tensor or a boolean mask)."""
+        return self.map(lambda tensor: tensor[index])
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured number: `chance` is what guessing gives, `better` is `higher` or `lower`, empty for neither."""
+
+    name: str
+    value: float
+    chance: float | None = None
+    better: str = "higher"
+    unit: str = ""
+    spread: float | None = None
+    """Half the 95 % interval, where it was measured."""
+
+
+@dataclass
+class Measured:
+    """What an evaluator gives: metrics, and optionally rows to show in the report.
+
+    `examples` is a list of `{"query": id, "field": name, "found": [ids], "field_found": name, "right": [bools]}`;
+    `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`).
+    """
+
+    metrics: list[Metric]
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
