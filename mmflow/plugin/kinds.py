@@ -346,8 +346,6 @@ class Stage(Component, kind="stage"):
 
     gives: ClassVar[Mapping[str, str]] = {}
 
-    data: Ref[Data] | None = None
-
     def run(self, context: StageContext) -> None:
         """Write the outputs under `context.output`."""
         raise NotImplementedError
@@ -362,6 +360,7 @@ class Evaluator(Stage):
     method: ClassVar[str] = "evaluate"
     gives: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
 
+    data: Ref[Data]
     of: Refs[Encoded] = ()
     model: Ref[Model] | None = None
     batch_size: int = outside_identity(256, ge=1)

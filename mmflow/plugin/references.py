@@ -8,9 +8,10 @@ fields and nothing else.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from functools import cache
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator
 from pydantic_core import PydanticCustomError, core_schema
 
 NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
@@ -152,6 +153,19 @@ def reference_types(annotation: Any) -> tuple[type[RefType], ...]:
     if isinstance(annotation, type) and issubclass(annotation, RefType):
         return (annotation,)
     return tuple(t for part in get_args(annotation) for t in reference_types(part))
+
+
+@cache
+def reference_fields(component: type[BaseModel]) -> dict[str, tuple[type[RefType], ...]]:
+    """The fields of a class that hold references (alone, in lists or in mappings), with the types they accept."""
+    found = {name: _inside(field.annotation) for name, field in component.model_fields.items()}
+    return {name: types for name, types in found.items() if types}
+
+
+def _inside(annotation: Any) -> tuple[type[RefType], ...]:
+    if get_origin(annotation) is Ref:
+        return reference_types(get_args(annotation)[0])
+    return tuple(t for part in get_args(annotation) for t in _inside(part))
 
 
 def expected_of(annotation: Any) -> str:
