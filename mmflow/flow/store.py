@@ -63,7 +63,8 @@ def key_of(mapping: Mapping[str, Any]) -> str:
 def new_run_id(name: str) -> str:
     """A new id for a run of the spec `name`: UTC time, name and four random digits; sorts by time."""
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "run"
-    return f"{datetime.now(UTC).strftime(_STAMP)}-{slug}-{secrets.token_hex(2)}"
+    now = datetime.now(UTC)
+    return f"{now.strftime(_STAMP)}.{now.microsecond // 1000:03d}-{slug}-{secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True)
