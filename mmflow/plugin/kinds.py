@@ -329,8 +329,9 @@ class StageContext(Protocol):
         """The directory stored under `identity`; made by `produce(directory)` where it is not there."""
         ...
 
-    def encoder_identity(self, target: Any) -> Mapping[str, Any]:
-        """What the encodings of one encoder depend on, data included, for `memo`."""
+    def encoder_identity(self, target: Any, data: str | None = None) -> Mapping[str, Any]:
+        """What the encodings of one encoder depend on, data included (the entry `data`; the stage's own where
+        None), for `memo`."""
         ...
 
     def save_partial(self, name: str, directory: Path) -> None: ...
