@@ -1,0 +1,122 @@
+"""A spec as a tree that knows where each of its values is written and how it came there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from mmflow.spec.problems import Mark, Path, Place, Problem, shown
+
+Scalar = None | bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value and where it comes from. Nodes are shared by aliases and variables and never changed.
+
+    `mark` is where the value is written, `key` where its key is, `via` the places through which it came here (an
+    alias, the use of a variable, an `extends`). `text` is a number or a word as it was written. `env` names the
+    environment variables whose values are inside. `size` counts the values in the whole tree below, shared ones as
+    often as they are reached, and `height` the levels of mappings and lists, 0 for a scalar.
+    """
+
+    value: Scalar | Mapping[str, Node] | tuple[Node, ...]
+    mark: Mark
+    key: Mark | None = None
+    via: tuple[Place, ...] = ()
+    text: str | None = None
+    env: frozenset[str] = frozenset()
+    size: int = field(init=False, compare=False)
+    height: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        children = self.children()
+        object.__setattr__(self, "size", 1 + sum(child.size for _, child in children))
+        levels = 1 + max((child.height for _, child in children), default=0)
+        object.__setattr__(self, "height", levels if isinstance(self.value, Mapping | tuple) else 0)
+
+    def children(self) -> list[tuple[str | int, Node]]:
+        if isinstance(self.value, Mapping):
+            return list(self.value.items())
+        if isinstance(self.value, tuple):
+            return list(enumerate(self.value))
+        return []
+
+    def child(self, part: str | int) -> Node | None:
+        """The value under a key or an index; None where there is none."""
+        if isinstance(self.value, Mapping):
+            return self.value.get(str(part))
+        if isinstance(self.value, tuple) and isinstance(part, int) and 0 <= part < len(self.value):
+            return self.value[part]
+        return None
+
+    def plain(self) -> Any:
+        """The value as dicts, lists and scalars, every shared part a copy of its own."""
+        if isinstance(self.value, Mapping):
+            return {name: child.plain() for name, child in self.value.items()}
+        if isinstance(self.value, tuple):
+            return [child.plain() for child in self.value]
+        return self.value
+
+    def shown(self) -> str:
+        """The value for a message; what came from the environment is named and not printed."""
+        if self.env and not self.children():
+            return " and ".join(f"the value of $env.{name}" for name in sorted(self.env))
+        return self.text if self.text else shown(self.plain() if self.size < 1000 else self.value)
+
+    def brought(self, *places: Place) -> Node:
+        """The same value, come here through further places."""
+        return replace(self, via=(*self.via, *places))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A spec as one tree with places. `files` are all that were read for it, the main one first."""
+
+    root: Node
+    origin: str
+    files: tuple[str, ...] = ()
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The tree as plain dicts, lists and scalars."""
+        return self.root.plain()
+
+    def node(self, path: Path) -> Node | None:
+        """The node at a path, or None."""
+        node: Node | None = self.root
+        for part in path:
+            node = node.child(part) if node is not None else None
+        return node
+
+    def place(self, path: Path, *, key: bool = False) -> tuple[Mark, tuple[Place, ...]]:
+        """Where the value at a path is written (`key`: its key) and through which places it came.
+
+        A path that leads further than the tree does is placed at the last value on the way.
+        """
+        node, via, reached = self.root, list(self.root.via), 0
+        for part in path:
+            child = node.child(part)
+            if child is None:
+                break
+            node, reached = child, reached + 1
+            via += [place for place in child.via if place not in via]
+        mark = node.key if key and node.key is not None and reached == len(path) else node.mark
+        return mark, tuple(place for place in via if place.mark != mark)
+
+    def problem(self, message: str, path: Path, *, key: bool = False, **parts: Any) -> Problem:
+        """A `Problem` at a path of this document, with its places filled in."""
+        mark, also = self.place(path, key=key)
+        return Problem(message, path, mark, (*also, *parts.pop("also", ())), **parts)
+
+    def environment(self, path: Path = ()) -> Iterator[tuple[Path, frozenset[str]]]:
+        """Every path at or below `path` whose value holds values of environment variables, and their names."""
+        node = self.node(path)
+        if node is None:
+            return
+        if node.env:
+            yield path, node.env
+        for part, _ in node.children():
+            yield from self.environment((*path, part))

@@ -1,0 +1,126 @@
+"""What is wrong with a spec, where, and how to mend it: one `Problem` a mistake, all of them in one `SpecError`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a text, counted from 1. Line 0 means the whole of it (an override on the command line)."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A second place that had a part in a problem, and which: `used at spec.yaml:7:12`."""
+
+    relation: str
+    mark: Mark
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.mark}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake. `found` and `expected` are phrases ready for print; `hint` is the sentence that mends it."""
+
+    message: str
+    path: Path = ()
+    mark: Mark | None = None
+    also: tuple[Place, ...] = ()
+    found: str | None = None
+    expected: str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        says = [self.message] if self.message else []
+        wants = [f"found {self.found}"] if self.found is not None else []
+        wants += [f"expected {self.expected}"] if self.expected is not None else []
+        says += [", ".join(wants)] if wants else []
+        body = ": ".join(says)
+        if self.hint:
+            body = f"{body}; {self.hint}" if body else self.hint
+        if self.also:
+            body = f"{body} ({', '.join(str(place) for place in self.also)})"
+        where = [str(self.mark)] if self.mark else []
+        where += [dotted(self.path)] if self.path else []
+        return one_line(": ".join([*where, body]))
+
+
+class SpecError(Exception):
+    """A spec that cannot be used, with everything that is wrong with it, in the order of the text."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        unique = list(dict.fromkeys(problems))
+        files = list(dict.fromkeys(problem.mark.file if problem.mark else "" for problem in unique))
+
+        def order(problem: Problem) -> tuple[int, int, int]:
+            mark = problem.mark or Mark("")
+            return files.index(mark.file), mark.line, mark.column
+
+        self.problems: tuple[Problem, ...] = tuple(sorted(unique, key=order))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """A path as the language writes it: `losses.align.temperature`, `data.train.apply.0`."""
+    return ".".join(str(part) for part in path)
+
+
+def one_line(text: str) -> str:
+    """The text with control characters and lone surrogates written as escapes, so that it prints anywhere."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """A value as the language writes it, cut to about `limit` characters, for use in a message."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    if isinstance(value, str):
+        text = json.dumps(value[: limit + 1], ensure_ascii=False)
+        return text if len(value) <= limit else text[: limit - 2] + '..."'
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{key}: ..." for key in list(value)[:4])
+        return f"a mapping {{{inside}{', ...' if len(value) > 4 else ''}}}" if value else "an empty mapping"
+    if isinstance(value, Sequence):
+        return f"a list of {len(value)}" if value else "an empty list"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a whole number of more than 256 bits"
+    return str(value)
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that a mistyped name most likely meant, or None where none is close."""
+    known = {candidate.casefold(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name[:80].casefold(), list(known), n=1, cutoff=0.6)
+    return known[close[0]] if close else None
+
+
+def did_you_mean(name: str, candidates: Iterable[str], otherwise: str | None = None, most: int = 12) -> str | None:
+    """The hint for an unknown name: the nearest one, else the list of what there is, else `otherwise`."""
+    names = list(candidates)
+    near = nearest(name, names)
+    if near is not None:
+        return f"did you mean {near}?"
+    if names and len(names) <= most:
+        return f"there is {', '.join(names)}" if len(names) == 1 else f"there are {', '.join(names)}"
+    return otherwise

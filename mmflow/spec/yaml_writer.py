@@ -1,0 +1,32 @@
+"""Plain data to YAML that both versions of YAML read alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from mmflow.spec.yaml_reader import core_scalar
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML quotes what YAML 1.1 would not read as text; what only YAML 1.2 reads as a number is added here
+    try:
+        plain = isinstance(core_scalar(text), str)
+    except ValueError:
+        plain = False
+    style = '"' if any(char in text for char in "\x85\u2028\u2029\ufeff") else None if plain else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def write_yaml(data: Any) -> str:
+    """The YAML text of dicts, lists and scalars, in their order, that `parse_text` reads back as equal data."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
