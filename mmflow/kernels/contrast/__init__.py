@@ -1,0 +1,429 @@
+"""Contrastive losses over all pairs of a batch, streamed: memory grows with N + M, not with N x M.
+
+All of them stand on one core: the log-sum-exps of the rows and the columns of a score matrix from one pass over its
+tiles, with targets, exclusions and weights as rules, and a backward that recomputes each tile. `contrast_blocks` is
+the same core under any score.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..dispatch import choose
+from .blocks import contrast_blocks
+from .chunked import Teacher, compute_dtype
+from .losses import Extra, cross_entropy, reduce
+from .options import (
+    Directions,
+    Exclude,
+    Reduction,
+    check_reduction,
+    column_scale,
+    directions_of,
+    pair_rules,
+    presence,
+    rule_names,
+    vector,
+)
+from .pairs import Pairs, PairWeights
+from .tiles import Sums, Want
+
+__all__ = ["contrast_blocks", "info_nce", "sigmoid_contrast", "soft_contrast", "sup_con"]
+
+
+def info_nce(
+    x: Tensor,
+    y: Tensor,
+    *,
+    temperature: float | Tensor,
+    negatives: Tensor | None = None,
+    negatives_present: Tensor | None = None,
+    private_negatives: Tensor | None = None,
+    private_present: Tensor | None = None,
+    in_batch: bool = True,
+    directions: Directions = "both",
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
+    positives: Literal["outside", "inside"] = "outside",
+    exclude: Exclude = None,
+    x_views: Tensor | None = None,
+    y_views: Tensor | None = None,
+    x_present: Tensor | None = None,
+    y_present: Tensor | None = None,
+    row_weights: Tensor | None = None,
+    column_weights: Tensor | None = None,
+    pair_weights: PairWeights | None = None,
+    positive_in_denominator: bool = True,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+    backend: str | None = None,
+) -> Tensor:
+    """InfoNCE: cross-entropy of each row against all columns and of each column against all rows.
+
+    With scores s_ij = <x_i, y_j> / temperature, the forward direction of row i is
+
+        log( sum_j w_ij exp(s_ij) + sum over extra columns ) - mean over its positives p of s_ip
+
+    (van den Oord et al., 2018; both directions: Radford et al., 2021). Nothing is normalised here: pass unit rows for
+    cosine similarity.
+
+    Args:
+        x: [N, D], floating point. y: [M, D]. Positives are the pairs (i, i) unless ids are given; then N = M.
+        temperature: a number, a tensor [] or one value per column [M] ([M + K] with K `negatives`); may need gradient.
+        negatives: [K, D], columns that every row of x faces and that are no row's positive (a queue); forward only.
+        negatives_present: [K] boolean.
+        private_negatives: [N, K, D], columns that only row i faces; forward only. private_present: [N, K] boolean.
+        in_batch: False leaves a row only its own positive and the extra columns (He et al., 2020).
+        directions: "both", "forward" (rows of x), "backward" (rows of y).
+        x_ids, y_ids: [N], [M] integers; pairs of equal ids are positives (y_ids defaults to x_ids).
+        positives: "outside" averages over positives outside the logarithm (Khosla et al., 2020), "inside" sums their
+            exponentials inside it (Miech et al., 2020).
+        exclude: "self" drops the pairs (i, i), "same_view" pairs of equal view, from positives and denominators;
+            "same_id" keeps the diagonal as the positive and drops other pairs of equal ids from the denominators.
+        x_present, y_present: [N], [M] boolean; what is absent takes part in nothing.
+        row_weights, column_weights: [N], [M], weights of the losses of rows of x and of rows of y in the mean.
+        pair_weights: [N, M] (an expanded view is not copied), or a function of two slices that returns that block: the
+            w_ij in every denominator, no gradient.
+        positive_in_denominator: False gives the decoupled loss (Yeh et al., 2022).
+        label_smoothing: share of the target that is spread evenly over all columns of the denominator.
+        reduction: "mean" (weighted, over rows that have a positive and a denominator; of both directions their mean),
+            "sum", or "none": one value per row ("both": half the sum of the pair's two directions; needs N = M).
+
+    Returns:
+        A scalar, or [N] ([M] for "backward"), in float32 (float64 where an input is). A row without a positive or
+        without a denominator has loss 0, gradient 0 and is left out of the mean.
+
+    Gradients of first order reach x, y, temperature, negatives and private_negatives.
+
+    Cost: 8NMD FLOP forward and backward together, two exponentials a pair, three tiles of 4 MiB of memory. Where
+    |s_ij| may exceed 150 each direction has its own exponentials. Values and gradients are within 1e-5 (float32
+    computation) of the float64 definition and have the same bits at every run.
+
+    Raises:
+        ValueError: for sizes that do not fit, empty inputs and contradicting options.
+    """
+    _same_width(x, y, "info_nce")
+    n, m, device, dtype = x.shape[0], y.shape[0], x.device, compute_dtype(x, y)
+    wanted = directions_of("info_nce", directions, reduction, n, m)
+    if not in_batch and (directions != "forward" or x_ids is not None or exclude is not None):
+        raise ValueError(
+            "info_nce: in_batch=False has only the pairs (i, i): use directions='forward', no ids, no rules"
+        )
+    if (negatives is not None or private_negatives is not None) and directions == "backward":
+        raise ValueError("info_nce: extra negatives are columns of the forward direction; directions is 'backward'")
+    if positives not in ("outside", "inside"):
+        raise ValueError(f"info_nce: positives is {positives!r}; known are 'outside' and 'inside'")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"info_nce: label_smoothing is {label_smoothing}; it is a share in [0, 1)")
+    rules = {
+        "x_ids": x_ids, "y_ids": y_ids, "x_views": x_views, "y_views": y_views,
+        "x_present": x_present, "y_present": y_present, "exclude": exclude,
+    }  # fmt: skip
+    pairs = pair_rules("info_nce", n, m, device, **rules, weights=pair_weights, decoupled=not positive_in_denominator)
+    if negatives is not None:
+        _same_width(x, negatives, "info_nce (negatives)")
+    queue = 0 if negatives is None else negatives.shape[0]
+    scale = column_scale("info_nce", temperature, m, dtype, device, extra=queue)
+    if private_negatives is not None and scale.dim():
+        raise ValueError("info_nce: private negatives take one temperature for all columns, not one per column")
+    row_weights = vector("info_nce", "row_weights", row_weights, n, device)
+    column_weights = vector("info_nce", "column_weights", column_weights, m, device)
+    negatives_present = presence("info_nce", "negatives_present", negatives_present, (queue,), device)
+    form = choose("info_nce", x, y, negatives, private_negatives, backend=backend)
+    if form == "reference":
+        from .reference import softmax_loss
+
+        return softmax_loss(
+            x, y, temperature=scale.reciprocal(), negatives=negatives, negatives_present=negatives_present,
+            private_negatives=private_negatives, private_present=private_present, in_batch=in_batch,
+            directions=directions, masks=rules | {"exclude": rule_names("info_nce", exclude),
+            "y_ids": pairs.y_ids, "y_views": pairs.y_views}, pair_weights=pair_weights, row_weights=row_weights,
+            column_weights=column_weights, inside=positives == "inside",
+            positive_in_denominator=positive_in_denominator, label_smoothing=label_smoothing, soft=None,
+            hard_share=1.0, reduction=reduction,
+        )  # fmt: skip
+    want = Want(*wanted, target=positives == "outside", total=label_smoothing > 0, inside=positives == "inside")
+    own = scale[:m] if scale.dim() else scale
+    if in_batch:
+        sides = _sums(form, x, y, own, pairs, want)
+    else:
+        sides = (_own_pair(x, y, own, pairs, want), None)
+    extra = []
+    if negatives is not None:
+        extra.append(_queue(form, x, negatives, scale[m:] if scale.dim() else scale, negatives_present, want))
+    if private_negatives is not None:
+        extra.append(_private(x, private_negatives, scale, private_present, want))
+    values = [
+        cross_entropy(side, extra if k == 0 else [], smoothing=label_smoothing, inside=want.inside)
+        for k, side in enumerate(sides)
+        if side is not None
+    ]
+    weights = [w for w, asked in zip((row_weights, column_weights), wanted, strict=True) if asked]
+    return reduce(values, weights, reduction)
+
+
+def sup_con(
+    x: Tensor,
+    ids: Tensor,
+    *,
+    temperature: float | Tensor,
+    y: Tensor | None = None,
+    y_ids: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """Supervised contrastive loss (Khosla et al., 2020): rows of one id attract each other among all other rows.
+
+    Args:
+        x: [N, D]. ids: [N] integers.
+        y, y_ids: [M, D], [M]: what the rows are compared with, where it is not the batch itself (a queue, another
+            modality). Without y a row is not compared with itself.
+        options: those of `info_nce`; `positives` chooses between the two published forms, `reduction` as there.
+
+    Returns:
+        As `info_nce` in the forward direction: rows without another row of their id are left out of the mean.
+    """
+    if y is None:
+        exclude = ("self", *rule_names("sup_con", options.pop("exclude", None)))
+        return info_nce(
+            x, x, temperature=temperature, x_ids=ids, y_ids=ids, exclude=exclude, directions="forward", **options
+        )
+    if y_ids is None:
+        raise ValueError("sup_con: y is given without y_ids")
+    return info_nce(x, y, temperature=temperature, x_ids=ids, y_ids=y_ids, directions="forward", **options)
+
+
+def soft_contrast(
+    x: Tensor,
+    y: Tensor,
+    x_teacher: Tensor,
+    y_teacher: Tensor,
+    *,
+    temperature: float | Tensor,
+    teacher_temperature: float | Tensor,
+    top_k: int | None = None,
+    hard: float = 0.0,
+    directions: Directions = "both",
+    exclude: Exclude = None,
+    x_present: Tensor | None = None,
+    y_present: Tensor | None = None,
+    row_weights: Tensor | None = None,
+    column_weights: Tensor | None = None,
+    reduction: Reduction = "mean",
+    backend: str | None = None,
+) -> Tensor:
+    """Cross-entropy against soft targets that are themselves a softmax of scores, computed tile by tile.
+
+    The targets of row i are (1 - hard) softmax_j(<x_teacher_i, y_teacher_j> / teacher_temperature) + hard [i = j];
+    of column j the same over i (distillation of similarities: Andonian et al., 2022; Gao et al., 2024).
+
+    Args:
+        x: [N, D]. y: [M, D]. x_teacher: [N, E]. y_teacher: [M, E]; no gradient reaches the teachers.
+        temperature, teacher_temperature: a number or a tensor [] or [M].
+        top_k: keep only each row's (column's) k highest teacher scores; ties with the k-th stay in.
+        hard: share of the one-hot target, in [0, 1].
+        exclude: "self" drops the pairs (i, i) from targets and denominators.
+        directions, x_present, y_present, row_weights, column_weights, reduction: as in `info_nce`.
+
+    Returns:
+        As `info_nce`. Cost: that of `info_nce`, and 2NME FLOP per direction and pass for the teacher's tiles.
+
+    Raises:
+        ValueError: for sizes that do not fit and empty inputs.
+    """
+    _same_width(x, y, "soft_contrast")
+    _same_width(x_teacher, y_teacher, "soft_contrast (teachers)")
+    if x_teacher.shape[0] != x.shape[0] or y_teacher.shape[0] != y.shape[0]:
+        raise ValueError(
+            f"soft_contrast: teachers have {x_teacher.shape[0]} and {y_teacher.shape[0]} rows, "
+            f"x and y {x.shape[0]} and {y.shape[0]}"
+        )
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"soft_contrast: top_k is {top_k}; it is at least 1")
+    if not 0 <= hard <= 1:
+        raise ValueError(f"soft_contrast: hard is {hard}; it is a share in [0, 1]")
+    names = rule_names("soft_contrast", exclude)
+    if set(names) - {"self"}:
+        raise ValueError(f"soft_contrast: exclude is {names}; only 'self' has a meaning with soft targets")
+    n, m, device, dtype = x.shape[0], y.shape[0], x.device, compute_dtype(x, y)
+    wanted = directions_of("soft_contrast", directions, reduction, n, m)
+    rules = {"x_present": x_present, "y_present": y_present, "exclude": exclude}
+    pairs = pair_rules("soft_contrast", n, m, device, **rules, any_shape=hard == 0)
+    scale = column_scale("soft_contrast", temperature, m, dtype, device)
+    teacher_scale = column_scale("soft_contrast", teacher_temperature, m, compute_dtype(x_teacher, y_teacher), device)
+    row_weights = vector("soft_contrast", "row_weights", row_weights, n, device)
+    column_weights = vector("soft_contrast", "column_weights", column_weights, m, device)
+    form = choose(
+        "soft_contrast", x, y, backend=backend, without_triton="soft targets are computed by the chunked form"
+    )
+    if form == "reference":
+        from .reference import softmax_loss
+
+        return softmax_loss(
+            x, y, temperature=scale.reciprocal(), negatives=None, negatives_present=None, private_negatives=None,
+            private_present=None, in_batch=True, directions=directions, masks=rules | {"exclude": names},
+            pair_weights=None, row_weights=row_weights, column_weights=column_weights, inside=False,
+            positive_in_denominator=True, label_smoothing=0.0,
+            soft=(x_teacher, y_teacher, teacher_scale.reciprocal(), top_k), hard_share=hard, reduction=reduction,
+        )  # fmt: skip
+    want = Want(*wanted, target=True)
+    teacher = Teacher(x_teacher, y_teacher, teacher_scale, pairs, want, top_k, hard)
+    sides = _sums("chunked", x, y, scale, pairs, want, teacher)
+    values = [cross_entropy(side, [], soft=True) for side in sides if side is not None]
+    weights = [w for w, asked in zip((row_weights, column_weights), wanted, strict=True) if asked]
+    return reduce(values, weights, reduction)
+
+
+def sigmoid_contrast(
+    x: Tensor,
+    y: Tensor,
+    *,
+    temperature: float | Tensor,
+    bias: float | Tensor = 0.0,
+    negatives: Tensor | None = None,
+    negatives_present: Tensor | None = None,
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
+    exclude: Exclude = None,
+    x_views: Tensor | None = None,
+    y_views: Tensor | None = None,
+    x_present: Tensor | None = None,
+    y_present: Tensor | None = None,
+    row_weights: Tensor | None = None,
+    pair_weights: PairWeights | None = None,
+    reduction: Reduction = "mean",
+    backend: str | None = None,
+) -> Tensor:
+    """Sigmoid loss over all pairs (SigLIP; Zhai et al., 2023): each pair is a binary decision of its own.
+
+    With s_ij = <x_i, y_j> / temperature + bias, row i contributes the sum over j of w_ij log(1 + exp(-z_ij s_ij)),
+    where z_ij is 1 for positives and -1 otherwise; "mean" divides the sum over rows by their number, as published.
+
+    Args:
+        x: [N, D]. y: [M, D]. Nothing is normalised here.
+        temperature: a number, a tensor [] or [M] ([M + K] with `negatives`); the inverse of the published scale.
+        bias: a number or a tensor []; may need gradient.
+        negatives: [K, D], further columns that are nobody's positive. negatives_present: [K] boolean.
+        x_ids, y_ids, exclude, x_views, y_views, x_present, y_present, pair_weights: as in `info_nce`.
+        row_weights: [N], weight of each row's sum; "mean" divides by the sum of weights of present rows.
+        reduction: "mean", "sum" or "none" (one value per row of x).
+
+    Returns:
+        A scalar or [N], in float32 (float64 where an input is).
+
+    Cost: 6NMD FLOP forward and backward together ("mean" and "sum": the gradient is computed in the forward; "none":
+    8NMD), two tiles of 4 MiB. Values and gradients are within 1e-5 of the float64 definition in float32 computation.
+
+    Raises:
+        ValueError: for sizes that do not fit, empty inputs and contradicting options.
+    """
+    _same_width(x, y, "sigmoid_contrast")
+    check_reduction("sigmoid_contrast", reduction)
+    n, m, device, dtype = x.shape[0], y.shape[0], x.device, compute_dtype(x, y)
+    rules = {
+        "x_ids": x_ids, "y_ids": y_ids, "x_views": x_views, "y_views": y_views,
+        "x_present": x_present, "y_present": y_present, "exclude": exclude,
+    }  # fmt: skip
+    pairs = pair_rules("sigmoid_contrast", n, m, device, **rules, weights=pair_weights)
+    if negatives is not None:
+        _same_width(x, negatives, "sigmoid_contrast (negatives)")
+    queue = 0 if negatives is None else negatives.shape[0]
+    scale = column_scale("sigmoid_contrast", temperature, m, dtype, device, extra=queue)
+    offset = torch.as_tensor(bias, device=device).to(dtype)
+    if offset.dim():
+        raise ValueError(f"sigmoid_contrast: bias has shape {tuple(offset.shape)}; it is one number")
+    row_weights = vector("sigmoid_contrast", "row_weights", row_weights, n, device)
+    negatives_present = presence("sigmoid_contrast", "negatives_present", negatives_present, (queue,), device)
+    form = choose("sigmoid_contrast", x, y, negatives, backend=backend)
+    if form == "reference":
+        from .reference import sigmoid_loss
+
+        return sigmoid_loss(
+            x, y, temperature=scale.reciprocal(), bias=offset, negatives=negatives,
+            negatives_present=negatives_present, masks=rules | {"exclude": rule_names("sigmoid_contrast", exclude),
+            "y_ids": pairs.y_ids, "y_views": pairs.y_views}, pair_weights=pair_weights, row_weights=row_weights,
+            reduction=reduction,
+        )  # fmt: skip
+    if form == "triton":
+        from .fused import sigmoid_rows
+    else:
+        from .sigmoid import sigmoid_rows
+    weights = torch.ones(n, dtype=dtype, device=device) if row_weights is None else row_weights.to(dtype)
+    if pairs.x_present is not None:
+        weights = weights * pairs.x_present
+    if reduction == "mean":
+        count = weights.sum()
+        weights = weights / torch.where(count > 0, count, torch.ones_like(count))
+    summed = reduction != "none"
+    own = scale[:m] if scale.dim() else scale
+    loss = sigmoid_rows(x, y, own, offset, weights, pairs, summed)
+    if negatives is not None:
+        more = Pairs(n, queue, "none", x_present=pairs.x_present, y_present=negatives_present)
+        own = scale[m:] if scale.dim() else scale
+        loss = loss + sigmoid_rows(x, negatives, own, offset, weights, more, summed)
+    return loss
+
+
+def _sums(form: str, *arguments: Any) -> tuple[Sums | None, Sums | None]:
+    if form == "triton":
+        from .fused import softmax_sums
+    else:
+        from .chunked import softmax_sums
+    return softmax_sums(*arguments)
+
+
+def _queue(form: str, x: Tensor, negatives: Tensor, scale: Tensor, present: Tensor | None, want: Want) -> Extra:
+    pairs = Pairs(x.shape[0], negatives.shape[0], "none", y_present=present)
+    sums, _ = _sums(form, x, negatives, scale, pairs, Want(True, False, target=False, total=want.total))
+    assert sums is not None
+    return Extra(sums.lse, sums.total, sums.allowed)
+
+
+def _private(x: Tensor, negatives: Tensor, scale: Tensor, present: Tensor | None, want: Want) -> Extra:
+    n, d = x.shape
+    if negatives.dim() != 3 or negatives.shape[0] != n or negatives.shape[2] != d:
+        raise ValueError(f"info_nce: private_negatives has shape {tuple(negatives.shape)}; it is [{n}, K, {d}]")
+    present = presence("info_nce", "private_present", present, (n, negatives.shape[1]), x.device)
+    scores = torch.einsum("nd,nkd->nk", x.to(scale.dtype), negatives.to(scale.dtype)) * scale
+    kept = torch.ones_like(scores, dtype=torch.bool) if present is None else present
+    total = (scores * kept).sum(1) if want.total else None
+    lowest = torch.finfo(scores.dtype).min
+    lse = torch.where(kept.any(1), scores.masked_fill(~kept, lowest).logsumexp(1), -torch.inf)
+    return Extra(lse, total, kept.sum(1))
+
+
+def _own_pair(x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want) -> Sums:
+    score = (x.to(scale.dtype) * y.to(scale.dtype)).sum(1) * scale
+    here = torch.ones_like(score, dtype=torch.bool)
+    for present in (pairs.x_present, pairs.y_present):
+        here = here if present is None else here & present
+    counted = here if not pairs.without_positives else torch.zeros_like(here)
+    lse = score
+    if pairs.weights is not None:
+        lse = lse + torch.cat([w.diagonal() for w in _diagonal_weights(pairs)]).log()
+    return Sums(
+        torch.where(counted, lse, -torch.inf), torch.where(here, score, 0.0), torch.where(counted, score, 0.0),
+        torch.where(here, score, -torch.inf), counted.to(score.dtype), here.to(score.dtype),
+    )  # fmt: skip
+
+
+def _diagonal_weights(pairs: Pairs) -> list[Tensor]:
+    from .tiles import TILE, spans
+
+    return [pairs.weight(at, at) for at in spans(pairs.rows, TILE)]
+
+
+def _same_width(x: Tensor, y: Tensor, operation: str) -> None:
+    for name, t in (("first", x), ("second", y)):
+        if t.dim() != 2:
+            raise ValueError(f"{operation}: the {name} matrix has shape {tuple(t.shape)}; it is [rows, features]")
+        if not t.is_floating_point():
+            raise ValueError(f"{operation}: the {name} matrix is {t.dtype}; it is floating point")
+        if not t.numel():
+            raise ValueError(
+                f"{operation}: the {name} matrix is empty ({tuple(t.shape)}); a batch has at least one row"
+            )
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"{operation}: rows have {x.shape[1]} and {y.shape[1]} features; both matrices share one size")
+    if x.device != y.device:
+        raise ValueError(f"{operation}: the matrices lie on {x.device} and {y.device}; move them to one device")

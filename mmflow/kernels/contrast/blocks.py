@@ -1,0 +1,357 @@
+"""The contrastive core under any score: a function that turns two blocks of rows into a block of scores."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from .chunked import slope_of
+from .losses import Extra, cross_entropy, reduce
+from .options import Directions, Exclude, Reduction, check_reduction, column_scale, directions_of, pair_rules, presence
+from .options import vector as checked_vector
+from .pairs import Pairs, PairWeights
+from .tiles import Stream, Sums, Want, spans
+
+Rows = dict[str, Tensor]
+Scored = Tensor | tuple[Tensor, Tensor]
+Score = Callable[[Rows, Rows], Scored]
+
+
+def contrast_blocks(
+    score: Score,
+    a: Rows,
+    b: Rows,
+    params: Iterable[Tensor] = (),
+    *,
+    temperature: float | Tensor,
+    form: Literal["softmax", "sigmoid"] = "softmax",
+    bias: float | Tensor = 0.0,
+    negatives: Rows | None = None,
+    negatives_present: Tensor | None = None,
+    in_batch: bool = True,
+    directions: Directions = "both",
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
+    positives: Literal["outside", "inside"] = "outside",
+    exclude: Exclude = None,
+    x_views: Tensor | None = None,
+    y_views: Tensor | None = None,
+    x_present: Tensor | None = None,
+    y_present: Tensor | None = None,
+    row_weights: Tensor | None = None,
+    column_weights: Tensor | None = None,
+    pair_weights: PairWeights | None = None,
+    positive_in_denominator: bool = True,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+    block: int = 256,
+) -> Tensor:
+    """`info_nce` (or, with form="sigmoid", `sigmoid_contrast`) over the scores of any function, block by block.
+
+    No N x M matrix is kept: the forward streams the log-sum-exps over blocks of `score`, the backward computes each
+    block again under autograd and sends its gradient on. Exact, also in float64.
+
+    Args:
+        score: maps blocks of rows of `a` and `b` (the same keys, [n, ...] and [m, ...]) to scores [n, m], or to a pair
+            (s_ab, s_ba), both [n, m], where the two directions differ. It is called several times per block and must
+            be a function of its arguments and of `params` (no draws, no state).
+        a, b: tensors with N and M rows; those that are floating point and need gradient get it.
+        params: the score's own parameters that need gradient.
+        negatives: further columns as a dict like b, faced by every row of a (forward direction).
+        block: rows and columns of a block; memory is that of `score` on block x block.
+        Others: as `info_nce` and `sigmoid_contrast`; temperature is a number, [] or [M] ([M + K] with negatives).
+
+    Returns:
+        As `info_nce` or `sigmoid_contrast`. First-order gradients only.
+
+    Cost: `score` on every block once in the forward and once, with its backward, in the backward.
+
+    Raises:
+        ValueError: for sizes that do not fit, empty inputs and contradicting options.
+    """
+    name = "contrast_blocks"
+    n, m = _rows_of(name, "a", a), _rows_of(name, "b", b)
+    parameters = tuple(p for p in params if p.requires_grad)
+    first = next(iter(a.values()))
+    device = first.device
+    floating = [t.dtype for t in (*a.values(), *b.values()) if t.is_floating_point()]
+    dtype = torch.float64 if torch.float64 in floating else torch.float32
+    queue = 0 if negatives is None else _rows_of(name, "negatives", negatives)
+    scale = column_scale(name, temperature, m, dtype, device, extra=queue)
+    own, further = (scale[:m], scale[m:]) if scale.dim() else (scale, scale)
+    rules = pair_rules(
+        name, n, m, device, x_ids=x_ids, y_ids=y_ids, x_views=x_views, y_views=y_views, x_present=x_present,
+        y_present=y_present, exclude=exclude, weights=pair_weights, decoupled=not positive_in_denominator,
+    )  # fmt: skip
+    row_weights = checked_vector(name, "row_weights", row_weights, n, device)
+    column_weights = checked_vector(name, "column_weights", column_weights, m, device)
+    negatives_present = presence(name, "negatives_present", negatives_present, (queue,), device)
+    queue_rules = Pairs(n, queue, "none", x_present=rules.x_present, y_present=negatives_present)
+    if form == "sigmoid":
+        check_reduction(name, reduction)
+        offset = torch.as_tensor(bias, device=device).to(dtype)
+        rows = _apply(_Sigmoid, score, a, b, parameters, own, rules, None, block, offset)[0]
+        if negatives is not None:
+            more = _apply(_Sigmoid, score, a, negatives, parameters, further, queue_rules, None, block, offset)
+            rows = rows + more[0]
+        counted = torch.ones(n, dtype=torch.bool, device=device) if rules.x_present is None else rules.x_present
+        return reduce([(rows, counted)], [row_weights], reduction)
+    if form != "softmax":
+        raise ValueError(f"{name}: form is {form!r}; known are softmax and sigmoid")
+    wanted = directions_of(name, directions, reduction, n, m)
+    if negatives is not None and not wanted[0]:
+        raise ValueError(f"{name}: negatives are columns of the forward direction; directions is {directions!r}")
+    want = Want(*wanted, target=positives == "outside", total=label_smoothing > 0, inside=positives == "inside")
+    if in_batch:
+        flat = _apply(_Softmax, score, a, b, parameters, own, rules, want, block, None)
+        sides = [Sums(*flat[6 * k : 6 * k + 6]) if asked else None for k, asked in enumerate(wanted)]
+    else:
+        if directions != "forward" or rules.positives != "diagonal" or exclude is not None:
+            raise ValueError(
+                f"{name}: in_batch=False has only the pairs (i, i): directions='forward', no ids, no rules"
+            )
+        alone = _on_diagonal(rules, n)
+        flat = _apply(_Softmax, score, a, b, parameters, own, alone, want, block, None)
+        sides = [Sums(*flat[:6]), None]
+    extra = []
+    if negatives is not None:
+        queue_want = Want(True, False, target=False, total=want.total)
+        flat = _apply(_Softmax, score, a, negatives, parameters, further, queue_rules, queue_want, block, None)
+        extra.append(Extra(flat[0], flat[2], flat[4]))
+    values = [
+        cross_entropy(side, extra if k == 0 else [], smoothing=label_smoothing, inside=want.inside)
+        for k, side in enumerate(sides)
+        if side is not None
+    ]
+    weights = [w for w, asked in zip((row_weights, column_weights), wanted, strict=True) if asked]
+    return reduce(values, weights, reduction)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What a block function needs beside tensors."""
+
+    score: Score
+    a_keys: tuple[str, ...]
+    b_keys: tuple[str, ...]
+    pairs: Pairs
+    want: Want | None
+    block: int
+
+    def visits(self) -> Iterable[tuple[slice, slice]]:
+        for r in spans(self.pairs.rows, self.block):
+            for c in spans(self.pairs.columns, self.block):
+                if isinstance(self.pairs, _Diagonal) and r.start != c.start:
+                    continue
+                yield r, c
+
+
+class _Diagonal(Pairs):
+    """Rules under which only the pairs (i, i) exist."""
+
+    def block(self, r: slice, c: slice, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        positive, excluded = super().block(r, c, device)
+        if positive is None:
+            positive = torch.zeros(r.stop - r.start, c.stop - c.start, dtype=torch.bool, device=device)
+        off = ~torch.eye(r.stop - r.start, c.stop - c.start, dtype=torch.bool, device=device)
+        return positive, off if excluded is None else off | excluded
+
+
+def _on_diagonal(pairs: Pairs, n: int) -> Pairs:
+    return _Diagonal(
+        n, n, "diagonal", x_present=pairs.x_present, y_present=pairs.y_present,
+        without_positives=pairs.without_positives, weights=pairs.weights,
+    )  # fmt: skip
+
+
+def _apply(function, score, a: Rows, b: Rows, params, scale: Tensor, pairs: Pairs, want, block: int, bias):
+    call = _Call(score, tuple(a), tuple(b), pairs, want, block)
+    return function.apply(call, scale, bias, *a.values(), *b.values(), *params)
+
+
+def _scores(call: _Call, a: list[Tensor], b: list[Tensor], r: slice, c: slice) -> tuple[Tensor, ...]:
+    rows = {k: t[r] for k, t in zip(call.a_keys, a, strict=True)}
+    columns = {k: t[c] for k, t in zip(call.b_keys, b, strict=True)}
+    return _checked(call.score(rows, columns), r, c)
+
+
+def _checked(result: Scored, r: slice, c: slice) -> tuple[Tensor, ...]:
+    tiles = result if isinstance(result, tuple) else (result,)
+    for tile in tiles:
+        if tile.shape != (r.stop - r.start, c.stop - c.start):
+            raise ValueError(
+                f"contrast_blocks: the score gave {tuple(tile.shape)} for {r.stop - r.start} rows and "
+                f"{c.stop - c.start} columns; a block of scores is [rows, columns]"
+            )
+    return tiles
+
+
+def _split(call: _Call, tensors: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    i, j = len(call.a_keys), len(call.a_keys) + len(call.b_keys)
+    return list(tensors[:i]), list(tensors[i:j]), list(tensors[j:])
+
+
+def _backward_blocks(ctx, tile_gradients) -> tuple[Tensor | None, list[Tensor | None]]:
+    """Every block again under autograd; `tile_gradients(r, c, logits)` gives the gradient of each logits tile."""
+    scale, _, *tensors = ctx.saved_tensors
+    call: _Call = ctx.call
+    needs = ctx.needs_input_grad[3:]
+    a, b, params = _split(call, tuple(tensors))
+    totals = [torch.zeros_like(t) if need else None for t, need in zip(tensors, needs, strict=True)]
+    dscale = torch.zeros_like(scale, dtype=torch.float64) if ctx.needs_input_grad[1] else None
+    for r, c in call.visits():
+        with torch.enable_grad():
+            leaves = [t[r].detach().requires_grad_(need) for t, need in zip(a, needs, strict=False)]
+            leaves += [t[c].detach().requires_grad_(need) for t, need in zip(b, needs[len(a) :], strict=False)]
+            tiles = _scores_of_leaves(call, leaves, r, c)
+        own = scale if scale.dim() == 0 else scale[None, c]
+        gradients = tile_gradients(r, c, [t.detach().to(scale.dtype) * own for t in tiles])
+        if dscale is not None:
+            for tile, g in zip(tiles, gradients, strict=True):
+                part = (tile.detach() * g).sum(0, dtype=torch.float64)
+                if scale.dim():
+                    dscale[c] += part
+                else:
+                    dscale += part.sum()
+        sources = [t for t in (*leaves, *params) if t.requires_grad]
+        live = [(t, (g * own).to(t.dtype)) for t, g in zip(tiles, gradients, strict=True) if t.requires_grad]
+        if not live or not sources:
+            continue
+        found = torch.autograd.grad([t for t, _ in live], sources, [g for _, g in live], allow_unused=True)
+        by_source = {id(s): g for s, g in zip(sources, found, strict=True)}
+        for k, leaf in enumerate((*leaves, *params)):
+            total, g = totals[k], by_source.get(id(leaf))
+            if total is None or g is None:
+                continue
+            at = r if k < len(a) else c if k < len(a) + len(b) else slice(None)
+            if total.dim():
+                total[at] += g
+            else:
+                total += g
+    return None if dscale is None else dscale.to(scale.dtype), totals
+
+
+def _scores_of_leaves(call: _Call, leaves: list[Tensor], r: slice, c: slice) -> tuple[Tensor, ...]:
+    rows = dict(zip(call.a_keys, leaves, strict=False))
+    columns = dict(zip(call.b_keys, leaves[len(call.a_keys) :], strict=True))
+    return _checked(call.score(rows, columns), r, c)
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, call: _Call, scale: Tensor, bias: None, *tensors: Tensor):
+        scale = scale.detach()
+        a, b, _ = _split(call, tensors)
+        pairs, want = call.pairs, call.want
+        assert want is not None
+        n, m, device = pairs.rows, pairs.columns, scale.device
+        rows = Stream(n, m, 1, want, None, scale.dtype, device) if want.rows else None
+        columns = Stream(m, n, 0, want, None, scale.dtype, device) if want.columns else None
+        for r, c in call.visits():
+            own = scale if scale.dim() == 0 else scale[None, c]
+            tiles = [t.to(scale.dtype) * own for t in _scores(call, a, b, r, c)]
+            positive, excluded = pairs.block(r, c, device)
+            weight = pairs.weight(r, c)
+            for side, tile, at in ((rows, tiles[0], r), (columns, tiles[-1], c)):
+                if side is None:
+                    continue
+                side.count(at, tile, positive, excluded)
+                kept = tile if excluded is None else tile.masked_fill(excluded, -torch.inf)
+                side.add_running(at, kept, weight)
+        sides = [None if s is None else s.sums() for s in (rows, columns)]
+        ctx.call = call
+        ctx.sides = [None if s is None else (s.lse, s.inside) for s in sides]
+        ctx.save_for_backward(scale, None, *tensors)
+        ctx.set_materialize_grads(False)
+        flat = tuple(v for side in sides for v in ([None] * 6 if side is None else side))
+        ctx.mark_non_differentiable(*(v for k in (4, 5, 10, 11) if (v := flat[k]) is not None))
+        return flat
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor | None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        pairs: Pairs = ctx.call.pairs
+        kept = [(None, None) if s is None else s for s in ctx.sides]
+        slopes = [slope_of(1 - k, *kept[k], grads[6 * k : 6 * k + 4], None) for k in (0, 1)]
+
+        def tile_gradients(r: slice, c: slice, logits: list[Tensor]) -> list[Tensor]:
+            positive, excluded = pairs.block(r, c, logits[0].device)
+            weight = pairs.weight(r, c)
+            out = [torch.zeros_like(t) for t in logits]
+            for k, side in enumerate(slopes):
+                if side is None:
+                    continue
+                at, tile = (r, 0) if k == 0 else (c, len(logits) - 1)
+                g = side.running(logits[tile], at, positive, excluded, weight)
+                side.add_linear(g, at, positive, excluded, None)
+                out[tile] += g
+            return out
+
+        dscale, totals = _backward_blocks(ctx, tile_gradients)
+        return None, dscale, None, *totals
+
+
+class _Sigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, call: _Call, scale: Tensor, bias: Tensor, *tensors: Tensor):
+        scale, bias = scale.detach(), bias.detach()
+        a, b, _ = _split(call, tensors)
+        pairs = call.pairs
+        values = torch.zeros(pairs.rows, dtype=scale.dtype, device=scale.device)
+        for r, c in call.visits():
+            own = scale if scale.dim() == 0 else scale[None, c]
+            tiles = [t.to(scale.dtype) * own + bias for t in _scores(call, a, b, r, c)]
+            for tile in tiles:
+                values[r] += _sigmoid_losses(tile, pairs, r, c).sum(1) / len(tiles)
+        ctx.call = call
+        ctx.save_for_backward(scale, bias, *tensors)
+        return (values,)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        pairs: Pairs = ctx.call.pairs
+        bias = ctx.saved_tensors[1]
+        dbias = torch.zeros_like(bias, dtype=torch.float64)
+
+        def tile_gradients(r: slice, c: slice, logits: list[Tensor]) -> list[Tensor]:
+            positive, excluded = pairs.block(r, c, bias.device)
+            weight = pairs.weight(r, c)
+            out = []
+            for tile in logits:
+                shifted = tile + bias
+                g = (
+                    shifted.sigmoid()
+                    if positive is None
+                    else torch.where(positive, -(-shifted).sigmoid(), shifted.sigmoid())
+                )
+                g = g * grad[r, None] / len(logits)
+                if weight is not None:
+                    g = g * weight
+                out.append(g if excluded is None else g.masked_fill(excluded, 0))
+                dbias.add_(out[-1].sum(dtype=torch.float64))
+            return out
+
+        dscale, totals = _backward_blocks(ctx, tile_gradients)
+        return None, dscale, dbias.to(bias.dtype), *totals
+
+
+def _sigmoid_losses(shifted: Tensor, pairs: Pairs, r: slice, c: slice) -> Tensor:
+    positive, excluded = pairs.block(r, c, shifted.device)
+    weight = pairs.weight(r, c)
+    signed = shifted if positive is None else torch.where(positive, -shifted, shifted)
+    losses = F.softplus(signed, threshold=1e4)
+    if weight is not None:
+        losses = losses * weight
+    return losses if excluded is None else losses.masked_fill(excluded, 0)
+
+
+def _rows_of(name: str, which: str, tensors: Rows) -> int:
+    sizes = {k: t.shape[0] if t.dim() else 0 for k, t in tensors.items()}
+    if not sizes or len(set(sizes.values())) > 1 or 0 in sizes.values():
+        raise ValueError(f"{name}: {which} holds tensors of rows {sizes}; all have one number of rows, at least 1")
+    return next(iter(sizes.values()))

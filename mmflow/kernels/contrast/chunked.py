@@ -1,0 +1,298 @@
+"""The softmax core over dot products in streaming PyTorch: tiles of at most 4 MiB, recomputed in the backward."""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .pairs import Pairs
+from .tiles import TILE, Slope, Stream, Sums, Want, shift_for, spans
+
+
+class Teacher:
+    """Soft targets computed by tile: a softmax, over rows or over columns, of <a_i, b_j> * scale, without gradient.
+
+    With `top_k` only each row's (column's) k highest scores keep their weight; ties with the k-th stay in. `hard` is
+    the share of the one-hot target in the mixture.
+    """
+
+    def __init__(
+        self,
+        a: Tensor,
+        b: Tensor,
+        scale: Tensor,
+        pairs: Pairs,
+        want: Want,
+        top_k: int | None = None,
+        hard: float = 0.0,
+    ):
+        self.hard = hard
+        self.dtype = compute_dtype(a, b, scale)
+        self.a, self.b = a.detach(), b.detach()
+        self.scale = scale.detach().to(self.dtype)
+        self.pairs = pairs
+        self.least: list[Tensor | None] = [None, None]
+        if top_k is not None:
+            if want.rows and top_k < b.shape[0]:
+                self.least[0] = self._kth(top_k, 1)
+            if want.columns and top_k < a.shape[0]:
+                self.least[1] = self._kth(top_k, 0)
+        self.lse: list[Tensor | None] = [None, None]
+        for side, wanted in enumerate((want.rows, want.columns)):
+            if not wanted:
+                continue
+            size, other = (a.shape[0], b.shape[0]) if side == 0 else (b.shape[0], a.shape[0])
+            stream = Stream(size, other, 1 - side, Want(True, True, False), None, self.dtype, a.device)
+            for c in spans(b.shape[0], TILE):
+                for r in spans(a.shape[0], TILE):
+                    stream.add_running(r if side == 0 else c, self._kept(side, r, c, self._scores(r, c)), None)
+            self.lse[side] = stream.sums().lse
+
+    def block(self, side: int, r: slice, c: slice) -> Tensor:
+        """Target weights [n, m] of the tile: of its rows (side 0) or of its columns (side 1)."""
+        lse = self.lse[side]
+        assert lse is not None
+        base = lse[r, None] if side == 0 else lse[None, c]
+        base = torch.where(base == -torch.inf, torch.inf, base)
+        soft = torch.exp(self._kept(side, r, c, self._scores(r, c)) - base)
+        if self.hard:
+            positive, _ = self.pairs.block(r, c, soft.device)
+            soft.mul_(1 - self.hard)
+            if positive is not None:
+                soft.add_(positive, alpha=self.hard)
+        return soft
+
+    def _scores(self, r: slice, c: slice) -> Tensor:
+        s = self.a[r].to(self.dtype) @ (self.b[c].to(self.dtype) * self.scale).T
+        _, excluded = self.pairs.block(r, c, s.device)
+        return s if excluded is None else s.masked_fill_(excluded, -torch.inf)
+
+    def _kept(self, side: int, r: slice, c: slice, scores: Tensor) -> Tensor:
+        least = self.least[side]
+        if least is None:
+            return scores
+        bar = least[r, None] if side == 0 else least[None, c]
+        return scores.masked_fill(scores < bar, -torch.inf)
+
+    def _kth(self, k: int, dim: int) -> Tensor:
+        """A bar between each row's k-th and (k+1)-th highest score, so that rounding cannot move a score across it."""
+        n, m = self.a.shape[0], self.b.shape[0]
+        bars = []
+        for at in spans(n if dim == 1 else m, TILE):
+            best = None
+            for over in spans(m if dim == 1 else n, TILE):
+                tile = self._scores(at, over) if dim == 1 else self._scores(over, at).T
+                both = tile if best is None else torch.cat([best, tile], 1)
+                best = both.topk(min(k + 1, both.shape[1]), dim=1).values
+            assert best is not None
+            bars.append(torch.where(best[:, k] == -torch.inf, best[:, k], (best[:, k - 1] + best[:, k]) / 2))
+        return torch.cat(bars)
+
+
+def softmax_sums(
+    x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want, teacher: Teacher | None = None
+) -> tuple[Sums | None, Sums | None]:
+    """The sums over the rows and over the columns of scores <x_i, y_j> * scale_j, differentiable in x, y and scale.
+
+    Args:
+        x: [N, D]. y: [M, D]. scale: [] or [M], the inverse temperature.
+
+    Cost: 2NMD FLOP forward, 6NMD backward, one exponential per pair in each where the scores' range allows it.
+    Memory: inputs, gradients, and three tiles.
+    """
+    flat = _Softmax.apply(x, y, scale, pairs, want, teacher)
+    sides = [Sums(*flat[6 * k : 6 * k + 6]) if wanted else None for k, wanted in enumerate((want.rows, want.columns))]
+    return sides[0], sides[1]
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+class Buffers:
+    """Tiles that are allocated once: fresh memory of this size costs page faults at every use."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, n: int, m: int):
+        self.size, self.dtype, self.device = min(n, TILE) * min(m, TILE), dtype, device
+        self.made: dict[str, Tensor] = {}
+
+    def get(self, name: str, n: int, m: int) -> Tensor:
+        if name not in self.made:
+            self.made[name] = torch.empty(self.size, dtype=self.dtype, device=self.device)
+        return self.made[name][: n * m].view(n, m)
+
+
+def largest_score(x: Tensor, y: Tensor, scale: Tensor) -> float:
+    """A bound on |<x_i, y_j>| * scale_j by the norms."""
+    dtype = compute_dtype(x, y, scale)
+    if not x.numel() or not y.numel():
+        return 0.0
+    a = max(float(torch.linalg.vector_norm(x[r], dim=1, dtype=dtype).amax()) for r in spans(x.shape[0], 4 * TILE))
+    norms = torch.cat([torch.linalg.vector_norm(y[c], dim=1, dtype=dtype) for c in spans(y.shape[0], 4 * TILE)])
+    return a * float((norms * scale.detach().abs()).amax())
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want, teacher: Teacher | None):
+        x, y, scale = x.detach(), y.detach(), scale.detach()
+        shift = shift_for(largest_score(x, y, scale))
+        streams = _sweep(x, y, scale, pairs, want, teacher, shift)
+        if shift is not None and not all(s is None or s.trusted() for s in streams):
+            shift = None
+            streams = _sweep(x, y, scale, pairs, want, teacher, shift)
+        sides = [None if s is None else s.sums() for s in streams]
+        ctx.pairs, ctx.want, ctx.teacher, ctx.shift = pairs, want, teacher, shift
+        kept = [v for side in sides for v in ((None, None) if side is None else (side.lse, side.inside))]
+        ctx.save_for_backward(x, y, scale, *kept)
+        flat = tuple(v for side in sides for v in ([None] * 6 if side is None else side))
+        ctx.mark_non_differentiable(*(v for k in (4, 5, 10, 11) if (v := flat[k]) is not None))
+        ctx.set_materialize_grads(False)
+        return flat
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor | None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, y, scale, row_lse, row_inside, column_lse, column_inside = ctx.saved_tensors
+        slopes = [
+            slope_of(1, row_lse, row_inside, grads[:4], ctx.shift),
+            slope_of(0, column_lse, column_inside, grads[6:10], ctx.shift),
+        ]
+        dx, dy, dscale = _gradients(
+            x, y, scale, ctx.pairs, ctx.teacher, slopes, ctx.shift, needs=ctx.needs_input_grad[:3]
+        )
+        return dx, dy, dscale, None, None, None
+
+
+def slope_of(dim: int, lse: Tensor | None, inside: Tensor | None, grads, shift: float | None) -> Slope | None:
+    if lse is None or all(g is None for g in grads):
+        return None
+    g_lse = torch.zeros_like(lse) if grads[0] is None else grads[0]
+    return Slope(dim, lse, g_lse, grads[1], grads[2], inside, grads[3], shift)
+
+
+def _sweep(x, y, scale, pairs: Pairs, want: Want, teacher: Teacher | None, shift: float | None):
+    dtype, device = compute_dtype(x, y, scale), x.device
+    n, m = x.shape[0], y.shape[0]
+    rows = Stream(n, m, 1, want, shift, dtype, device) if want.rows else None
+    columns = Stream(m, n, 0, want, shift, dtype, device) if want.columns else None
+    sides = [(k, s) for k, s in enumerate((rows, columns)) if s is not None]
+    buffers = Buffers(dtype, device, n, m)
+    for c in spans(m, TILE):
+        yc = (y[c].to(dtype) * (scale if scale.dim() == 0 else scale[c, None]).to(dtype)).T
+        for r in spans(n, TILE):
+            scores = buffers.get("scores", r.stop - r.start, c.stop - c.start)
+            torch.mm(x[r].to(dtype), yc, out=scores)
+            positive, excluded = pairs.block(r, c, device)
+            weight = pairs.weight(r, c)
+            for k, side in sides:
+                at = c if k else r
+                side.count(at, scores, positive if teacher is None else None, excluded)
+                if teacher is not None and side.target is not None:
+                    side.target[at] += (teacher.block(k, r, c) * scores).sum(side.dim)
+            if shift is None:
+                if excluded is not None:
+                    scores.masked_fill_(excluded, -torch.inf)
+                for k, side in sides:
+                    side.add_running(c if k else r, scores, weight)
+                continue
+            if shift:
+                scores.sub_(shift)
+            scores.exp_()
+            inside = None
+            if want.inside and positive is not None:
+                inside = scores.masked_fill(~positive, 0)
+            if excluded is not None:
+                scores.masked_fill_(excluded, 0)
+            if weight is not None:
+                scores.mul_(weight)
+            for k, side in sides:
+                side.add_shifted(c if k else r, scores, inside)
+    return rows, columns
+
+
+def _gradients(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    pairs: Pairs,
+    teacher: Teacher | None,
+    slopes: list[Slope | None],
+    shift: float | None,
+    needs: tuple[bool, ...],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    dtype, device = compute_dtype(x, y, scale), x.device
+    n, m = x.shape[0], y.shape[0]
+    dx = torch.zeros(x.shape, dtype=dtype, device=device) if needs[0] else None
+    dy = torch.zeros(y.shape, dtype=dtype, device=device) if needs[1] else None
+    # per column of y, in double: the sum over a row of tiles mixes signs and ends near zero at convergence
+    dscale = torch.zeros(m, dtype=torch.float64 if device.type != "mps" else dtype, device=device) if needs[2] else None
+    sides = [(k, s) for k, s in enumerate(slopes) if s is not None]
+    buffers = Buffers(dtype, device, n, m)
+    for c in spans(m, TILE):
+        own_scale = (scale if scale.dim() == 0 else scale[c, None]).to(dtype)
+        yc = y[c].to(dtype) * own_scale
+        dyc = torch.zeros_like(yc) if dy is not None else None
+        for r in spans(n, TILE):
+            shape = (r.stop - r.start, c.stop - c.start)
+            xr = x[r].to(dtype)
+            scores = torch.mm(xr, yc.T, out=buffers.get("scores", *shape))
+            g = _tile_gradient(scores, r, c, pairs, teacher, sides, shift, buffers)
+            if dscale is not None:
+                dscale[c] += torch.mul(g, scores, out=scores).sum(0)
+            if dx is not None:
+                dx[r].addmm_(g, yc)
+            if dyc is not None:
+                dyc.addmm_(g.T, xr)
+        if dy is not None and dyc is not None:
+            dy[c] = dyc * own_scale
+    if dscale is not None:
+        dscale = dscale / scale if scale.dim() else dscale.sum() / scale
+        dscale = dscale.to(scale.dtype)
+    return (
+        None if dx is None else dx.to(x.dtype),
+        None if dy is None else dy.to(y.dtype),
+        dscale,
+    )
+
+
+def _tile_gradient(
+    scores: Tensor,
+    r: slice,
+    c: slice,
+    pairs: Pairs,
+    teacher: Teacher | None,
+    sides: list[tuple[int, Slope]],
+    shift: float | None,
+    buffers: Buffers,
+) -> Tensor:
+    positive, excluded = pairs.block(r, c, scores.device)
+    weight = pairs.weight(r, c)
+    if shift is None:
+        g = torch.zeros_like(scores)
+        for k, side in sides:
+            g.add_(side.running(scores, c if k else r, positive, excluded, weight))
+    else:
+        g = buffers.get("gradient", *scores.shape)
+        torch.sub(scores, shift, out=g).exp_() if shift else torch.exp(scores, out=g)
+        inside = None
+        if positive is not None and any(s.inside_factor is not None for _, s in sides):
+            inside = g.masked_fill(~positive, 0)
+        if excluded is not None:
+            g.masked_fill_(excluded, 0)
+        if weight is not None:
+            g.mul_(weight)
+        g.mul_(_outer_sum([(s, s.factor, c if k else r) for k, s in sides], buffers, scores.shape))
+        if inside is not None:
+            parts = [(s, s.inside_factor, c if k else r) for k, s in sides if s.inside_factor is not None]
+            g.addcmul_(inside, _outer_sum(parts, buffers, scores.shape))
+    for k, side in sides:
+        soft = teacher.block(k, r, c) if teacher is not None and side.g_target is not None else None
+        side.add_linear(g, c if k else r, positive, excluded, soft)
+    return g
+
+
+def _outer_sum(parts: list[tuple[Slope, Tensor, slice]], buffers: Buffers, shape: torch.Size) -> Tensor:
+    vectors = [side.of(factor, at) for side, factor, at in parts]
+    if len(vectors) == 1:
+        return vectors[0].expand(shape)
+    return torch.add(vectors[0], vectors[1], out=buffers.get("outer", *shape))

@@ -1,0 +1,66 @@
+"""From sums over rows and columns to a loss: extra columns, targets, smoothing, weights, reduction. O(N) work."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .tiles import Sums
+
+_NOTHING = -1e30
+
+
+class Extra(NamedTuple):
+    """Further columns of the forward direction: their log-sum-exp, sum of scores and number, one value per row."""
+
+    lse: Tensor
+    total: Tensor | None
+    allowed: Tensor
+
+
+def cross_entropy(
+    sums: Sums, extra: list[Extra], *, smoothing: float = 0.0, inside: bool = False, soft: bool = False
+) -> tuple[Tensor, Tensor]:
+    """(loss, whether it counts), one per row. A row counts that has a positive (or soft targets) and a denominator."""
+    lse = _finite(sums.lse)
+    allowed = sums.allowed
+    for more in extra:
+        lse = torch.logaddexp(lse, _finite(more.lse))
+        allowed = allowed + more.allowed
+    valid = lse > _NOTHING / 2
+    if not soft:
+        valid = valid & (sums.positives > 0)
+    if inside:
+        assert sums.inside is not None
+        target = _finite(sums.inside)
+    else:
+        assert sums.target is not None
+        target = sums.target if soft else sums.target / sums.positives.clamp_min(1)
+    if smoothing:
+        total = sums.total
+        assert total is not None
+        for more in extra:
+            assert more.total is not None
+            total = total + more.total
+        target = (1 - smoothing) * target + smoothing * total / allowed.clamp_min(1)
+    return torch.where(valid, lse - target, 0.0), valid
+
+
+def reduce(directions: list[tuple[Tensor, Tensor]], weights: list[Tensor | None], reduction: str) -> Tensor:
+    """The mean over directions of the weighted mean, the weighted sum, or the weighted values themselves."""
+    parts = []
+    for (values, valid), own in zip(directions, weights, strict=True):
+        w = valid.to(values.dtype) if own is None else valid * own.to(values.dtype)
+        if reduction == "none":
+            parts.append(values * w)
+            continue
+        total = (values * w).sum()
+        if reduction == "mean":
+            count = w.sum()
+            total = total / torch.where(count > 0, count, torch.ones_like(count))
+        parts.append(total)
+    return parts[0] if len(parts) == 1 else (parts[0] + parts[1]) / 2
+
+
+def _finite(lse: Tensor) -> Tensor:
+    return torch.where(lse == -torch.inf, _NOTHING, lse)

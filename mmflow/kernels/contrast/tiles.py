@@ -1,0 +1,191 @@
+"""Sums over the rows and columns of a score matrix that arrives tile by tile, and the gradient of one tile.
+
+Two ways to keep a log-sum-exp over a stream. *Shifted*: one constant k is subtracted from every score, so that one
+exponential serves the row and the column and partial sums simply add; right where |score| <= BOUND, which
+normalised features at temperatures down to 1/150 meet. *Running*: each row and column carries its own maximum (Milakov
+and Gimelshein, 2018); right for any score, at two exponentials a pair.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+TILE = 1024
+"""Rows and columns of a tile: 4 MiB of float32, which stays in a core's share of the last cache."""
+
+BOUND = 150.0
+_HEADROOM = 70.0
+_LEAST = 1e-31
+
+
+class Want(NamedTuple):
+    """Which sums a loss needs, per direction."""
+
+    rows: bool
+    columns: bool
+    target: bool
+    total: bool = False
+    inside: bool = False
+
+
+class Sums(NamedTuple):
+    """One direction's sums, one value per row (or column); None where not asked.
+
+    Attributes:
+        lse: log of the (weighted) sum of exponentials over the pairs that are not excluded; -inf where there is none.
+        target: sum of the scores of positives, or the score expected under soft targets.
+        total: sum of the scores that are not excluded.
+        inside: log of the sum of exponentials over positives; -inf where there is none.
+        allowed: how many pairs are not excluded.
+        positives: how many pairs are positive.
+    """
+
+    lse: Tensor
+    target: Tensor | None
+    total: Tensor | None
+    inside: Tensor | None
+    allowed: Tensor
+    positives: Tensor
+
+
+def spans(size: int, tile: int) -> Iterator[slice]:
+    for start in range(0, size, tile):
+        yield slice(start, min(start + tile, size))
+
+
+def shift_for(bound: float) -> float | None:
+    """The constant k for scores within [-bound, bound]; None where the range is too wide for one constant."""
+    return max(0.0, bound - _HEADROOM) if bound <= BOUND else None
+
+
+class Stream:
+    """One direction's running sums. `dim` is the tile's axis that is summed: 1 for rows, 0 for columns."""
+
+    def __init__(self, size: int, other: int, dim: int, want: Want, shift: float | None, dtype: torch.dtype, device):
+        def vector(fill: float = 0.0) -> Tensor:
+            return torch.full((size,), fill, dtype=dtype, device=device)
+
+        self.dim, self.want, self.shift, self.other = dim, want, shift, other
+        self.sum, self.peak = vector(), vector(-torch.inf)
+        self.target = vector() if want.target else None
+        self.total = vector() if want.total else None
+        self.inside_sum, self.inside_peak = (vector(), vector(-torch.inf)) if want.inside else (None, None)
+        self.allowed, self.positives = vector(), vector()
+
+    def count(self, at: slice, scores: Tensor, positive: Tensor | None, excluded: Tensor | None) -> None:
+        """Adds what needs the scores themselves; call before they are overwritten."""
+        self.allowed[at] += scores.shape[self.dim]
+        if excluded is not None:
+            self.allowed[at] -= excluded.sum(self.dim)
+        if self.total is not None:
+            listed = scores if excluded is None else scores.masked_fill(excluded, 0)
+            self.total[at] += listed.sum(self.dim)
+        if positive is not None:
+            self.positives[at] += positive.sum(self.dim)
+            if self.target is not None:
+                self.target[at] += scores.masked_fill(~positive, 0).sum(self.dim)
+            if self.want.inside and self.shift is None:
+                assert self.inside_sum is not None and self.inside_peak is not None
+                self._run(self.inside_sum, self.inside_peak, at, scores.masked_fill(~positive, -torch.inf), None)
+
+    def add_shifted(self, at: slice, exponentials: Tensor, inside: Tensor | None) -> None:
+        """Adds exp(score - k) of a tile, excluded pairs 0; `inside` holds them for positives alone."""
+        self.sum[at] += exponentials.sum(self.dim)
+        if inside is not None and self.inside_sum is not None:
+            self.inside_sum[at] += inside.sum(self.dim)
+
+    def add_running(self, at: slice, scores: Tensor, weight: Tensor | None) -> None:
+        """Adds a tile of scores, excluded pairs -inf."""
+        self._run(self.sum, self.peak, at, scores, weight)
+
+    def _run(self, total: Tensor, peak: Tensor, at: slice, scores: Tensor, weight: Tensor | None) -> None:
+        highest = torch.maximum(peak[at], scores.amax(self.dim))
+        base = torch.where(highest == -torch.inf, torch.zeros_like(highest), highest)
+        e = torch.exp(scores - base.unsqueeze(self.dim))
+        if weight is not None:
+            e = e * weight
+        total[at] = total[at] * torch.exp(peak[at] - base) + e.sum(self.dim)
+        peak[at] = highest
+
+    def trusted(self) -> bool:
+        """Whether no row's shifted sum came so near the smallest numbers that terms may have been lost."""
+        if self.sum.dtype == torch.float64:
+            least = 1e-280
+        else:
+            least = _LEAST * max(1, self.other)
+        low = (self.sum < least) & (self.allowed > 0)
+        if self.inside_sum is not None:
+            low = low | ((self.inside_sum < least) & (self.positives > 0))
+        return not bool(low.any())
+
+    def sums(self) -> Sums:
+        if self.shift is not None:
+            lse = self.sum.log().add_(self.shift)
+            inside = None if self.inside_sum is None else self.inside_sum.log().add_(self.shift)
+        else:
+            lse = self.sum.log() + torch.where(self.sum > 0, self.peak, 0.0)
+            inside = None
+            if self.inside_sum is not None and self.inside_peak is not None:
+                inside = self.inside_sum.log() + torch.where(self.inside_sum > 0, self.inside_peak, 0.0)
+        return Sums(lse, self.target, self.total, inside, self.allowed, self.positives)
+
+
+@dataclass
+class Slope:
+    """One direction's part in the gradient with respect to the scores: the sums and what arrives for each of them."""
+
+    dim: int
+    lse: Tensor
+    g_lse: Tensor
+    g_target: Tensor | None
+    g_total: Tensor | None
+    inside: Tensor | None
+    g_inside: Tensor | None
+    shift: float | None
+
+    def __post_init__(self) -> None:
+        if self.shift is not None:
+            self.factor = _over(self.g_lse, self.lse, self.shift)
+            self.inside_factor = None
+            if self.inside is not None and self.g_inside is not None:
+                self.inside_factor = _over(self.g_inside, self.inside, self.shift)
+
+    def of(self, vector: Tensor, at: slice) -> Tensor:
+        return vector[at].unsqueeze(self.dim)
+
+    def add_linear(
+        self, g: Tensor, at: slice, positive: Tensor | None, excluded: Tensor | None, soft: Tensor | None
+    ) -> None:
+        """Adds to `g` the parts that are linear in the scores: targets and totals."""
+        if self.g_target is not None:
+            if soft is not None:
+                g.addcmul_(soft, self.of(self.g_target, at).expand_as(soft))
+            elif positive is not None:
+                g.add_(self.of(self.g_target, at) * positive)
+        if self.g_total is not None:
+            part = self.of(self.g_total, at)
+            g.add_(part if excluded is None else part * ~excluded)
+
+    def running(
+        self, scores: Tensor, at: slice, positive: Tensor | None, excluded: Tensor | None, weight: Tensor | None
+    ) -> Tensor:
+        """The gradient of the log-sum-exps with respect to a tile of scores, from the scores and the sums alone."""
+        lse = self.of(self.lse, at)
+        g = torch.exp(scores - torch.where(lse == -torch.inf, torch.inf, lse))
+        if excluded is not None:
+            g = g.masked_fill(excluded, 0)
+        if weight is not None:
+            g = g * weight
+        g = g * self.of(self.g_lse, at)
+        if self.inside is not None and self.g_inside is not None and positive is not None:
+            base = self.of(self.inside, at)
+            p = torch.exp(scores - torch.where(base == -torch.inf, torch.inf, base))
+            g = g + p.masked_fill(~positive, 0) * self.of(self.g_inside, at)
+        return g
+
+
+def _over(gradient: Tensor, lse: Tensor, shift: float) -> Tensor:
+    return torch.where(lse == -torch.inf, 0.0, gradient * torch.exp(shift - lse))
