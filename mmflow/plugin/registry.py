@@ -143,10 +143,11 @@ class Registry:
 
     def code_identity(self, component: Component) -> str:
         """Which code stands behind a component: `distribution==version`, or a hash of its package when editable."""
-        found = self.find(component.kind, component.use)
-        if not _editable(found.distribution):
-            return f"{found.distribution}=={found.version}"
-        return f"{found.distribution}@{_source_hash(found.path.partition(':')[0])}"
+        candidates = self._names.get((component.kind, component.use), [])
+        # Two distributions may register one name: the class says which of them is meant.
+        found = next((r for r in candidates if self._loaded.get(r.path) is type(component)), None)
+        found = found or self.find(component.kind, component.use)
+        return code_identity(found.distribution, found.path.partition(":")[0], found.version)
 
     def _unknown(self, kind: str, name: str, distribution: str) -> ComponentError:
         names = self.names(kind)
@@ -189,6 +190,11 @@ def registry() -> Registry:
     return Registry.load()
 
 
+def code_identity(distribution: str, module: str, version: str) -> str:
+    """Which code stands behind `module`: `distribution==version`, or a hash of its package when editable."""
+    return f"{distribution}@{_source_hash(module)}" if _editable(distribution) else f"{distribution}=={version}"
+
+
 @cache
 def _editable(distribution: str) -> bool:
     try:
@@ -204,9 +210,12 @@ def _source_hash(module: str) -> str:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return "unknown"
-    folder = Path(spec.origin).parent
+    origin = Path(spec.origin)
+    folder = origin.parent
+    # Beside a module of one file may lie anything: a whole project with its environment.
+    alone = "." not in module and origin.name != "__init__.py"
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in [origin] if alone else sorted(folder.rglob("*.py")):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
