@@ -1,0 +1,55 @@
+"""From a declared source to batches: samples with ids, named axes, presence, views drawn at addresses, loading.
+
+Names are imported when they are used, so that `mmflow.data.random` costs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmflow.data.batches import Batch, ColumnBatch, collate
+    from mmflow.data.loading import Loader, scan
+    from mmflow.data.random import address, numpy_generator
+    from mmflow.data.samples import (
+        ColumnRequest,
+        SampleError,
+        SkippedSample,
+        read_field,
+        sample_fields,
+        static_columns,
+    )
+    from mmflow.data.views import column_type
+
+_HOMES = {
+    "batches": ("Batch", "ColumnBatch", "collate"),
+    "loading": ("Loader", "scan"),
+    "random": ("address", "numpy_generator"),
+    "samples": ("ColumnRequest", "SampleError", "SkippedSample", "read_field", "sample_fields", "static_columns"),
+    "views": ("column_type",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Batch",
+    "ColumnBatch",
+    "ColumnRequest",
+    "Loader",
+    "SampleError",
+    "SkippedSample",
+    "address",
+    "collate",
+    "column_type",
+    "numpy_generator",
+    "read_field",
+    "sample_fields",
+    "scan",
+    "static_columns",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
