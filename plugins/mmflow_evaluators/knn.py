@@ -1,0 +1,89 @@
+"""Classification by the nearest neighbours."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import model_validator
+
+from mmflow.plugin import (
+    ComponentError,
+    Data,
+    Encoding,
+    Evaluator,
+    Labels,
+    Measured,
+    PositiveFloat,
+    PositiveInt,
+    Ref,
+    Score,
+    default,
+)
+
+
+class Knn(Evaluator, name="knn"):
+    """Accuracy of a vote among the `k` rows of `data` that score highest, for each encoder in `of`.
+
+    Rows of `test` are classified; without `test` each row of `data` is, by the others (leave one out). Votes are
+    equal, or exp(score / temperature) with `temperature` (Wu et al., 2018, use cosine and 0.07). A tie of votes
+    goes to the class with the nearest neighbour. Chance is the majority class.
+    """
+
+    example: ClassVar[str] = "{use: knn, data: train, test: test, of: image, labels: label, k: 20}"
+
+    labels: Ref[Labels]
+    test: Ref[Data] | None = default(None, description="rows to classify; without it those of `data`, leave one out")
+    k: PositiveInt = 20
+    temperature: PositiveFloat | None = default(None, description="weights of the votes; equal votes without it")
+    score: Score = default("cosine")
+
+    @model_validator(mode="after")
+    def _some(self) -> Knn:
+        if not self.of:
+            raise ValueError("`of` names no encoder")
+        return self
+
+    def evaluate(self, *of: Encoding, labels: Any, ids: list[str], score: Any, test: Any) -> Measured:
+        import torch
+
+        from mmflow_evaluators.probing import accuracy, metric_name
+        from mmflow_evaluators.ranking import score_rows
+
+        measured = Measured([])
+        for place, (name, encoding) in enumerate(zip(self.of, of, strict=True)):
+            known, classes = _kept(encoding, labels)
+            asked, truth = (known, classes) if test is None else _kept(test.of[place], test.fields["labels"])
+            neighbours = min(self.k, len(classes) - (test is None))
+            if neighbours < 1 or not len(truth):
+                raise ComponentError(f"knn of {name}: no labelled rows to vote or to classify")
+            right = []
+            for start, scores in score_rows(score, asked, known, swap=False):
+                if test is None:
+                    itself = torch.arange(len(scores), device=scores.device)
+                    scores[itself, itself + start] = -torch.inf
+                best, at = scores.sort(dim=1, descending=True, stable=True)
+                best, voters = best[:, :neighbours], classes[at[:, :neighbours]]
+                right.append(self._vote(best, voters) == truth[start : start + len(scores)])
+            hits = torch.cat(right).cpu().numpy()
+            train, held = (x.cpu().numpy() for x in (classes, truth))
+            measured.metrics.append(accuracy(metric_name(name, len(of) > 1), hits, train, held))
+        return measured
+
+    def _vote(self, scores: Any, voters: Any) -> Any:
+        """The class [b] with most votes; `voters` [b, k] are sorted by falling score."""
+        import torch
+
+        if self.temperature is None:
+            weights = torch.ones_like(scores)
+        else:
+            weights = ((scores - scores[:, :1]) / self.temperature).exp()
+        same = voters[:, :, None] == voters[:, None, :]
+        votes = (weights[:, None, :] * same).sum(2)
+        # Votes of a class are the same number at all its voters, so the first of the highest is the nearest.
+        first = (votes >= votes.amax(1, keepdim=True) * (1 - 1e-6)).int().argmax(1)
+        return voters.gather(1, first[:, None])[:, 0]
+
+
+def _kept(encoding: Encoding, labels: Any) -> tuple[Encoding, Any]:
+    kept = labels >= 0 if encoding.present is None else (labels >= 0) & encoding.present
+    return encoding.rows(kept), labels[kept]

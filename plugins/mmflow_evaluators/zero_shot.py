@@ -1,0 +1,135 @@
+"""Classification by the names of the classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import field_validator, model_validator
+
+from mmflow.plugin import (
+    ComponentError,
+    Encoding,
+    Evaluator,
+    Labels,
+    Measured,
+    Metric,
+    PositiveInt,
+    Ref,
+    Score,
+    default,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LARGEST_MATRIX = 60
+"""Classes up to which the confusion matrix is kept."""
+
+
+class ZeroShot(Evaluator, name="zero_shot"):
+    """Accuracy when each row is given the class whose name scores highest with it (Radford et al., 2021).
+
+    `of` names the encoder of the rows and the one of the class names. Each name is put into every prompt, and a
+    class is the mean of its L2-normalised prompt vectors; a score that reads tokens is averaged over the prompts
+    instead. Ties count by expectation: equal scores for all classes give exactly K / C. Rows without a label are
+    left out. Chance is K / C for C classes; the spread is half the 95 % Wilson interval.
+    """
+
+    example: ClassVar[str] = '{use: zero_shot, data: test, of: [image, text], labels: label, prompts: ["a {}"]}'
+
+    labels: Ref[Labels]
+    prompts: tuple[str, ...] = default(("{}",), min_length=1, description="texts with {} where the class name goes")
+    names: tuple[str, ...] = default((), description="class names in the order of the labels; by default the data's")
+    at: tuple[PositiveInt, ...] = default((1, 5), min_length=1, description="the K of top-K accuracy")
+    score: Score = default("cosine")
+
+    @field_validator("prompts")
+    @classmethod
+    def _places(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        for prompt in prompts:
+            if prompt.count("{}") != 1:
+                raise ValueError(f"prompt {prompt!r} must contain {{}} exactly once")
+        return prompts
+
+    @model_validator(mode="after")
+    def _two(self) -> ZeroShot:
+        if len(self.of) != 2:
+            raise ValueError(f"`of` names the encoder of the rows and that of the class names; it has {len(self.of)}")
+        return self
+
+    def evaluate(self, rows: Encoding, texts: Encoding, labels: Tensor, score: Any, model: Any) -> Measured:
+        import torch
+
+        from mmflow_evaluators.ranking import Ranks, rank, wilson
+
+        names = self.names or model.names("labels")
+        if len(names) < 2:
+            raise ComponentError(
+                f"zero_shot needs the names of at least two classes; the field {self.labels!r} gives {len(names)}",
+                hint="write them in `names`",
+            )
+        kept = labels >= 0 if rows.present is None else (labels >= 0) & rows.present
+        rows, labels = rows.rows(kept), labels[kept]
+        if not len(labels):
+            raise ComponentError("zero_shot: no row of the data has both a label and a value for the encoder")
+        if int(labels.max()) >= len(names):
+            raise ComponentError(f"zero_shot: label {int(labels.max())} has no name among {len(names)}")
+        scores = self._scores(rows, names, score, model)
+        truth = torch.nn.functional.one_hot(labels, len(names)).bool()
+        ranks: Ranks = rank(iter([(0, scores)]), lambda start, count: truth[start : start + count], len(names))
+        at = sorted({k for k in self.at if k < len(names)} or {1})
+        metrics = []
+        for k in at:
+            rate = float(ranks.hits(k).mean())
+            metrics.append(Metric(f"top{k}_accuracy", rate, k / len(names), spread=wilson(rate, len(ranks))))
+        return self._tell(metrics, ranks.hits(1), scores.argmax(1).cpu(), labels.cpu(), list(names))
+
+    def _scores(self, rows: Encoding, names: Any, score: Any, model: Any) -> Tensor:
+        """[N, C] scores of rows and classes."""
+        import torch
+
+        from mmflow_evaluators.ranking import score_rows
+
+        outputs = tuple(rows.outputs)
+        if outputs == ("pooled",):
+            vectors = []
+            for prompt in self.prompts:
+                encoded = model.encode(self.of[1], [prompt.replace("{}", name) for name in names])
+                vectors.append(torch.nn.functional.normalize(encoded.pooled, dim=-1))
+            classes = Encoding({"pooled": torch.stack(vectors).mean(0)})
+            return torch.cat([block for _, block in score_rows(score, rows, classes, swap=False)])
+        total = None
+        for prompt in self.prompts:
+            classes = model.encode(self.of[1], [prompt.replace("{}", name) for name in names], outputs)
+            one = torch.cat([block for _, block in score_rows(score, rows, classes, swap=False)])
+            total = one if total is None else total + one
+        assert total is not None
+        return total / len(self.prompts)
+
+    def _tell(self, metrics: list[Metric], right: Any, predicted: Tensor, labels: Tensor, names: list[str]) -> Measured:
+        import numpy as np
+
+        truth = labels.numpy()
+        counts = np.bincount(truth, minlength=len(names))
+        sums = np.bincount(truth, weights=right, minlength=len(names))
+        seen = np.flatnonzero(counts)
+        by_class = sums[seen] / counts[seen]
+        metrics.append(Metric("mean_class_accuracy", float(by_class.mean()), 1 / len(names)))
+        order = sorted(range(len(seen)), key=lambda i: by_class[i])
+        figures: dict[str, dict[str, Any]] = {
+            "Accuracy by class": {
+                "kind": "bars",
+                "labels": [names[seen[i]] for i in order],
+                "values": [float(by_class[i]) for i in order],
+                "counts": [int(counts[seen[i]]) for i in order],
+                "chance": 1 / len(names),
+            }
+        }
+        if len(names) <= LARGEST_MATRIX:
+            matrix = np.zeros((len(names), len(names)), dtype=np.int64)
+            np.add.at(matrix, (truth, predicted.numpy()), 1)
+            figures["Confusion"] = {
+                "kind": "matrix", "rows": names, "columns": names, "values": matrix.tolist(),
+                "row_title": "true class", "column_title": "predicted class",
+            }  # fmt: skip
+        return Measured(metrics, figures=figures)
