@@ -303,8 +303,12 @@ class Reporter(Protocol):
     def markdown(self, key: str, text: str) -> None: ...
 
     def should_stop(self) -> bool:
-        """True once the run was asked to stop: save what is worth keeping and return or raise."""
+        """True once the run was asked to stop: save what is worth keeping and raise `StageStopped`."""
         ...
+
+
+class StageStopped(Exception):
+    """Raised by a stage that was asked to stop, after it has saved what it wants to go on from."""
 
 
 class StageContext(Protocol):
@@ -402,6 +406,7 @@ __all__ = [
     "Source",
     "Stage",
     "StageContext",
+    "StageStopped",
     "Tokenizer",
     "Tracker",
     "Transform",

@@ -28,6 +28,8 @@ class TensorType:
     names: tuple[str, ...] = ()
     groups: tuple[int | None, ...] = ()
     """Sizes of the group axes (`axes[1:]`), None where ragged."""
+    vocabulary: int | None = None
+    """For outputs of encoders that read text: how many ids their tokenizer has, or may learn."""
 
     @property
     def static(self) -> bool:
@@ -73,16 +75,28 @@ class Encoding:
         return int((first.values if isinstance(first, Tokens) else first).shape[0])
 
     def map(self, function: Any) -> Encoding:
-        """Apply `function` to every tensor (rows selected, moved, detached), presence included."""
-        outputs = {
-            name: Tokens(function(v.values), function(v.mask)) if isinstance(v, Tokens) else function(v)
-            for name, v in self.outputs.items()
-        }
+        """Apply `function` to every tensor (moved, detached), presence included; lists stay as they are."""
+        outputs = {name: _mapped(value, function) for name, value in self.outputs.items()}
         return replace(self, outputs=outputs, present=None if self.present is None else function(self.present))
 
     def rows(self, index: Any) -> Encoding:
         """The rows at `index` (a slice, an index tensor or a boolean mask)."""
-        return self.map(lambda tensor: tensor[index])
+        cut = self.map(lambda tensor: tensor[index])
+        lists = {name: _picked(value, index) for name, value in cut.outputs.items() if isinstance(value, list)}
+        return replace(cut, outputs={**cut.outputs, **lists}) if lists else cut
+
+
+def _mapped(value: Any, function: Any) -> Any:
+    if isinstance(value, Tokens):
+        return Tokens(function(value.values), function(value.mask))
+    return value if isinstance(value, list) else function(value)
+
+
+def _picked(values: list[Any], index: Any) -> list[Any]:
+    if isinstance(index, slice):
+        return values[index]
+    places = index.nonzero().flatten() if str(index.dtype) == "torch.bool" else index
+    return [values[int(i)] for i in places]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,217 @@
+"""`Model`: the modules, learnt preprocessing and memories of a stage's graph, and how to encode with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, read_field
+from mmflow.data.random import address
+from mmflow.model.execution import Execution
+from mmflow.model.graph import Graph, Output, Read, build_graph, entry, face, inputs_of, structure_of
+from mmflow.model.modules import Modules
+from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import Memory
+from mmflow.plugin.references import Encoded
+from mmflow.plugin.values import Encoding
+
+LEARN_LIMIT = 200_000
+"""Samples at most that `Encoder.learn` reads."""
+
+
+class Model:
+    """Everything that a graph needs to run: made by `create` or `load`, stored by `save`."""
+
+    def __init__(
+        self, scope: Any, graph: Graph, modules: Modules, states: Mapping[str, Mapping[str, Any]], seed: int
+    ) -> None:
+        self.scope, self.graph, self.modules, self.states, self.seed = scope, graph, modules, states, seed
+        self.root = modules.root
+        self.device = torch.device("cpu")
+        self.dtype = torch.float32
+        self.memories: dict[str, dict[str, Tensor]] = {}
+        self.execution = Execution(graph, modules, scope, seed)
+
+    @classmethod
+    def create(
+        cls, scope: Any, roots: Sequence[str], *, seed: int, device: str = "cpu",
+        states: Mapping[str, Mapping[str, Any]] | None = None, upstream: Callable[[str], Path] | None = None,
+    ) -> Model:  # fmt: skip
+        """An untrained model of the entries `roots`. `states`: learnt preprocessing, see `learn_states`."""
+        graph = build_graph(scope, roots)
+        modules = Modules(scope, graph, seed=seed, states=states or {}, upstream=upstream)
+        modules.build()
+        model = cls(scope, graph, modules, states or {}, seed)
+        model._begin_memories()
+        return model.to(device)
+
+    @staticmethod
+    def learn_states(scope: Any, roots: Sequence[str], source: Any) -> dict[str, dict[str, Any]]:
+        """Run `Encoder.learn` of every encoder that needs it over the raw values of `source`."""
+        states: dict[str, dict[str, Any]] = {}
+        graph = build_graph(scope, roots)
+        for owner in (n.owner for n in graph.nodes.values() if n.role == "encoder"):
+            base, component = structure_of(scope, owner)
+            if base in states or not component.learns():
+                continue
+            inputs = inputs_of(scope, base)
+            state: dict[str, Any] = {}
+            for place in component.learns():
+                target = inputs[place][1]
+                if target.section not in ("fields", "views"):
+                    raise ComponentError(f"{base} must learn from a field of the data, not from {target.name}")
+                name = target.name if target.section == "fields" else scope.targets(f"views.{target.name}")["of.0"].name
+                state.update(component.learn(place, read_field(source, name, limit=LEARN_LIMIT)))
+            states[base] = state
+        return states
+
+    # --- storage ---------------------------------------------------------------------------------------
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in self.root.state_dict().items()}
+        save_file(tensors, directory / "model.safetensors")
+        memories = {f"{n}/{k}": v.cpu().contiguous().clone() for n, s in self.memories.items() for k, v in s.items()}
+        save_file(memories, directory / "memories.safetensors")
+        (directory / "states.json").write_text(json.dumps(self.states, ensure_ascii=False, sort_keys=True))
+
+    @classmethod
+    def load(
+        cls, directory: Path, scope: Any, roots: Sequence[str], *, seed: int, device: str = "cpu",
+        upstream: Callable[[str], Path] | None = None,
+    ) -> Model:  # fmt: skip
+        """The model that a train stage stored, as far as `roots` need it; what it never had is drawn anew."""
+        states = stored_states(directory)
+        model = cls.create(scope, roots, seed=seed, states=states, upstream=upstream)
+        model.restore(directory)
+        return model.to(device)
+
+    def restore(self, directory: Path) -> None:
+        """Take over the stored values of every parameter, buffer and memory that this model has."""
+        stored = load_file(directory / "model.safetensors")
+        own = self.root.state_dict()
+        wrong = [n for n, v in own.items() if n in stored and stored[n].shape != v.shape]
+        if wrong:
+            n = wrong[0]
+            raise ComponentError(
+                f"stored weights of {n} do not fit",
+                found=str(tuple(stored[n].shape)),
+                expected=str(tuple(own[n].shape)),
+            )
+        self.root.load_state_dict({n: stored.get(n, v) for n, v in own.items()})
+        for name, tensor in load_file(directory / "memories.safetensors").items():
+            memory, _, key = name.partition("/")
+            if memory in self.memories:
+                self.memories[memory][key] = tensor.to(self.device)
+
+    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Model:
+        self.device = torch.device(device)
+        self.dtype = dtype or self.dtype
+        self.root.to(self.device, dtype)
+        move = partial(_moved, device=self.device, dtype=dtype)
+        self.memories = {n: {k: move(v) for k, v in s.items()} for n, s in self.memories.items()}
+        return self
+
+    # --- memories --------------------------------------------------------------------------------------
+
+    def _begin_memories(self) -> None:
+        for node in self.graph.nodes.values():
+            if isinstance(node.component, Memory):
+                generator = torch.Generator().manual_seed(address(self.seed, "memory", node.owner))
+                columns = {
+                    r.path.removeprefix("of."): self.scope.type_of(r.target) for r in node.reads if r.path[:2] == "of"
+                }
+                self.memories[node.owner] = node.component.initial(columns, generator=generator)
+
+    # --- data ------------------------------------------------------------------------------------------
+
+    def requests(self) -> list[ColumnRequest]:
+        """The columns that the loader must give for this graph."""
+        return [
+            ColumnRequest(key, target, self._preprocess(encoder, place) if encoder else None)
+            for key, (target, encoder, place) in self.graph.leaves.items()
+        ]
+
+    def _preprocess(self, encoder: str, place: int) -> Callable[[Any], Any]:
+        component = entry(self.scope, encoder)
+        return partial(component.preprocess, place, state=self.states.get(encoder, {}))
+
+    def column(self, column: ColumnBatch) -> Encoding:
+        """A batch column on the model's device, in its floating type."""
+        encoding = Encoding({"value": column.values}, column.axes, column.present)
+        return encoding.map(partial(_moved, device=self.device, dtype=self.dtype))
+
+    # --- encoding --------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(
+        self, encoders: Iterable[str], batch: Batch, outputs: Sequence[str] = ("pooled",)
+    ) -> dict[str, Encoding]:
+        """Encodings of `encoders` (names) for a batch, without gradient, in evaluation mode."""
+        self.root.eval()
+        values: dict[str, Encoding] = {}
+
+        def fetch(output: Output) -> Encoding | None:
+            owner, name = output
+            if owner in self.graph.leaves:
+                return self.column(batch.columns[owner])
+            node = self.graph.nodes[owner]
+            if isinstance(node.component, Memory):
+                read = node.component.read(self.memories[owner])
+                return None if read is None else Encoding({name: read[name].pooled}, (owner,), read[name].present)
+            if owner not in values:
+                values[owner] = self.execution.encode(node, fetch)
+            found = values[owner]
+            return Encoding({name: found.outputs[name]}, found.axes, found.present)
+
+        result: dict[str, Encoding] = {}
+        for name in encoders:
+            owner = f"encoders.{name}"
+            reads = tuple(face(self.graph, owner, output) for output in outputs)
+            found = self.execution.fetch(Read(name, _Plain(), (Encoded,), reads), fetch)
+            assert found is not None
+            result[name] = found
+        return result
+
+    def encode_values(self, encoder: str, values: Sequence[Any], outputs: Sequence[str] = ("pooled",)) -> Encoding:
+        """Encode raw values (prompts, pictures) of an encoder with one input, as if they were rows of the data."""
+        owner = f"encoders.{encoder}"
+        leaves = [k for k in self.graph.leaves if k in {o for r in self.graph.nodes[owner].reads for o, _ in r.outputs}]
+        if len(leaves) != 1:
+            raise ComponentError(f"{owner} does not read one field of the data, so single values cannot be encoded")
+        target, base, place = self.graph.leaves[leaves[0]]
+        preprocess = self._preprocess(base, place)
+        declared = self.scope.type_of(target)
+        column = collate([preprocess(value) for value in values], declared.with_(axes=("sample",), groups=()))
+        batch = Batch({leaves[0]: column}, [str(i) for i in range(len(values))], len(values), 0, 0)
+        return self.encode([encoder], batch, outputs)[encoder]
+
+    def built(self, owner: str, field: str) -> Any:
+        """A sub-component or moving number of a component of the graph, as its method would receive it."""
+        return self.execution.built(entry(self.scope, owner), owner, field)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.root.parameters())
+
+
+class _Plain:
+    """A target that takes an encoder's outputs as they are."""
+
+    section, index, output, detach, after = "encoders", None, None, False, False
+
+
+def stored_states(directory: Path) -> dict[str, dict[str, Any]]:
+    """The learnt preprocessing that a stored model carries."""
+    return json.loads((directory / "states.json").read_text())
+
+
+def _moved(tensor: Tensor, *, device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    floating = dtype is not None and tensor.is_floating_point()
+    return tensor.to(device, dtype if floating else None, non_blocking=True)

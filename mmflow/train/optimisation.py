@@ -1,0 +1,122 @@
+"""What moves the weights: parameter groups by path, learning rates by the clock, averages, bounds."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmflow.model.model import Model
+from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import Encoder
+from mmflow.plugin.numbers import Clock
+from mmflow.train.stage import Group, Train
+
+
+class Optimisation:
+    """The optimiser of a train stage with its groups, schedule, clipping, averaged encoders and bounds."""
+
+    def __init__(self, declaration: Train, model: Model) -> None:
+        self.declaration, self.model = declaration, model
+        self.rules: dict[str, Group] = dict(declaration.groups)
+        self.named = list(_trainable(model, self.rules))
+        if not self.named:
+            raise ComponentError("nothing to train: every parameter is frozen", hint="look at `freeze` and `groups`")
+        self.parameters = [parameter for _, parameter in self.named]
+        groups = [self._group(path, parameter) for path, parameter in self.named]
+        self.optimizer = declaration.optimizer.build(_merged(groups))
+        self.averages = list(model.modules.averaged())
+
+    def _group(self, path: str, parameter: nn.Parameter) -> dict[str, Any]:
+        rule = _rule(self.rules, path)
+        group: dict[str, Any] = {"params": [parameter], "names": [path], "rule": rule[0] if rule else ""}
+        group["lr_scale"] = _lr_scale(self.model, path)
+        group["fixed_lr"] = rule[1].lr if rule else None
+        if rule and rule[1].weight_decay is not None:
+            group["weight_decay"] = rule[1].weight_decay
+        return group
+
+    def begin(self, clock: Clock) -> float:
+        """Set the learning rates of this step; returns the base rate. Averages with `before_forward` move."""
+        self._average("before_forward", clock)
+        factor = self.declaration.schedule.at(clock)
+        base = self.declaration.optimizer.lr.at(clock) * factor
+        for group in self.optimizer.param_groups:
+            rule = self.rules.get(group["rule"])
+            rate = base if group["fixed_lr"] is None else group["fixed_lr"] * factor
+            active = rule is None or rule.active is None or rule.active.at(clock.step, clock.epoch)
+            group["lr"] = rate * group["lr_scale"] if active else 0.0
+            if not active:
+                for parameter in group["params"]:
+                    parameter.grad = None
+        return base
+
+    def clip(self) -> torch.Tensor:
+        """Clip the gradients to the stage's global norm; returns the norm before (0-d, on the device)."""
+        limit = self.declaration.clip if self.declaration.clip is not None else float("inf")
+        return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
+
+    def finish(self, clock: Clock) -> None:
+        """After the optimiser's step: bounds of learned numbers, averages with `after_step`."""
+        for _, module in self.model.modules.learned_values():
+            module.constrain()
+        self._average("after_step", clock)
+
+    @torch.no_grad()
+    def _average(self, when: str, clock: Clock) -> None:
+        for _, component, own, followed in self.averages:
+            if component.when != when:
+                continue
+            momentum = component.momentum.at(clock)
+            for mine, other in zip(own.parameters(), followed.parameters(), strict=True):
+                mine.lerp_(other, 1.0 - momentum)
+            if component.buffers != "own":
+                for mine, other in zip(own.buffers(), followed.buffers(), strict=True):
+                    if component.buffers == "average" and mine.is_floating_point():
+                        mine.lerp_(other, 1.0 - momentum)
+                    else:
+                        mine.copy_(other)
+
+
+def _trainable(model: Model, rules: dict[str, Group]) -> Iterator[tuple[str, nn.Parameter]]:
+    averaged = {path for path, *_ in model.modules.averaged()}
+    for path, parameter in model.root.named_parameters():
+        if any(path.startswith(f"{owner}.") for owner in averaged):
+            continue
+        if rules:
+            # With groups, what none matches is frozen, and what one matches trains, whatever `freeze` says.
+            parameter.requires_grad_(_rule(rules, path) is not None)
+        if parameter.requires_grad:
+            yield path, parameter
+
+
+def _rule(rules: dict[str, Group], path: str) -> tuple[str, Group] | None:
+    found = None
+    for name, group in rules.items():
+        if fnmatch.fnmatchcase(path, group.match) or path.startswith(group.match.removesuffix("*").rstrip(".") + "."):
+            found = (name, group)
+    return found
+
+
+def _lr_scale(model: Model, path: str) -> float:
+    scale = 1.0
+    for node in model.graph.nodes.values():
+        if isinstance(node.component, Encoder) and node.role == "encoder" and path.startswith(f"{node.owner}."):
+            scale = node.component.lr_scale
+    return scale
+
+
+def _merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups with equal settings, joined, so that the optimiser's fused kernels see long lists."""
+    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for group in groups:
+        key = (group["rule"], group["lr_scale"], group["fixed_lr"], group.get("weight_decay"))
+        if key in merged:
+            merged[key]["params"] += group["params"]
+            merged[key]["names"] += group["names"]
+        else:
+            merged[key] = group
+    return list(merged.values())

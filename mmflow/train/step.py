@@ -1,0 +1,483 @@
+"""One training step: row nodes in micro-batches, batch nodes once, gradients of the whole batch exactly.
+
+A step runs in waves (see `mmflow.model.graph`). Forward, wave by wave: row nodes run in micro-batches,
+without gradient where there are several; what a batch node or a later wave reads is kept whole, as leaves
+cut from the encoders' graph; batch nodes run once on these leaves. Backward, in reverse: batch nodes give the
+leaves their gradients, then the row nodes run again, micro-batch by micro-batch, and pass them on. With one
+micro-batch nothing is run twice. The scheme generalises gradient caching (Gao et al., 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmflow.data import Batch
+from mmflow.model.execution import Fetch, batch_inputs
+from mmflow.model.graph import Node, Output
+from mmflow.model.model import Model
+from mmflow.plugin.kinds import Loss, Memory
+from mmflow.plugin.numbers import Clock
+from mmflow.plugin.values import Encoding, Tokens
+
+
+@dataclass
+class Kept:
+    """An output for the whole batch: the leaf that readers use, and the graph that it was cut from."""
+
+    encoding: Encoding
+    leaf: Tensor | None
+    origin: Tensor | None = None
+    """The tensor with its graph, for outputs of batch nodes."""
+
+    def add_gradient(self, rows: slice, gradient: Tensor | None) -> None:
+        if gradient is None or self.leaf is None:
+            return
+        if self.leaf.grad is None:
+            self.leaf.grad = torch.zeros_like(self.leaf)
+        self.leaf.grad[rows] += gradient
+
+
+@dataclass
+class RowSum:
+    """A row loss over the global batch: sums of value times weight, and of weights."""
+
+    value: Tensor
+    weight: Tensor
+
+
+@dataclass
+class StepResult:
+    """What a step measured: losses by name, their weights, and rows that took part."""
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    """Values before their weights, 0-d, on the device: reading one waits for the device."""
+    weights: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, Any] = field(default_factory=dict)
+    memories: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def numbers(self) -> dict[str, float]:
+        """`loss` (weighted total), `loss/NAME` and `rows/NAME`, read from the device."""
+        values = {name: float(value) for name, value in self.losses.items()}
+        total = sum(values[name] * float(self.weights[name]) for name in values)
+        rows = {f"rows/{name}": float(count) for name, count in self.rows.items()}
+        return {"loss": total, **{f"loss/{name}": value for name, value in values.items()}, **rows}
+
+
+class Step:
+    """Computes the gradients of one global batch into the parameters' `.grad`, and the memories' next state."""
+
+    def __init__(
+        self, model: Model, *, micro_batch_size: int | None, autocast: torch.dtype | None = None,
+        scale: float | Any = 1.0,
+    ) -> None:  # fmt: skip
+        self.model, self.graph, self.execution = model, model.graph, model.execution
+        self.micro_batch_size, self.autocast, self.scale = micro_batch_size, autocast, scale
+        self.losses = {n.owner: n for n in self.graph.nodes.values() if n.role == "loss"}
+        self.active: set[str] = set()
+        # A tower that is frozen as a whole behaves as in evaluation; an averaged one follows its model.
+        self.still = [
+            module
+            for node in self.graph.nodes.values()
+            if (module := model.modules.at(node.module)) is not None
+            and node.component.use != "ema"
+            and not any(p.requires_grad for p in module.parameters())
+            and any(True for _ in module.parameters())
+        ]
+
+    def run(self, batch: Batch, clock: Clock) -> StepResult:
+        """Forward and backward over `batch`. Gradients are added to `.grad`; memories are returned, not set."""
+        self.execution.clock = clock
+        self.model.root.train()
+        for module in self.still:
+            module.eval()
+        self.active = {owner for owner, node in self.losses.items() if _active(node.component, clock)}
+        run = _Run(self, batch)
+        run.forward()
+        run.backward()
+        run.update_memories()
+        return run.result
+
+    def slices(self, size: int) -> list[slice]:
+        micro = self.micro_batch_size or size
+        return [slice(start, min(start + micro, size)) for start in range(0, size, micro)]
+
+
+class _Run:
+    """The state of one step while it runs."""
+
+    def __init__(self, step: Step, batch: Batch) -> None:
+        self.step, self.batch = step, batch
+        self.model, self.graph, self.execution = step.model, step.graph, step.execution
+        self.slices = step.slices(batch.size)
+        self.single = len(self.slices) == 1
+        self.columns = {key: self.model.column(column) for key, column in batch.columns.items()}
+        self.kept: dict[Output, Kept] = {}
+        self.row_sums: dict[str, RowSum] = {}
+        self.saved: dict[int, tuple[dict[Output, Encoding], dict[str, RowSum]]] = {}
+        self.batch_values: dict[Output, Encoding] = {}
+        self.batch_losses: dict[int, list[Tensor]] = {}
+        self.next_memories: dict[str, dict[str, Tensor]] = {}
+        self.result = StepResult()
+
+    # --- forward ---------------------------------------------------------------------------------------
+
+    def forward(self) -> None:
+        for wave in range(self.graph.waves):
+            self._rows_forward(wave)
+            self._batch_forward(wave)
+        for owner, sums in self.row_sums.items():
+            weight = self._loss_weight(owner)
+            self._record(owner, sums.value / _positive(sums.weight), weight, sums.weight)
+
+    def _rows_forward(self, wave: int) -> None:
+        nodes = self.graph.at(wave, "row")
+        if not nodes:
+            return
+        pieces: dict[Output, list[Encoding]] = {}
+        for ordinal, rows in enumerate(self.slices):
+            with torch.set_grad_enabled(self.single), _statistics(self.model.root, move=self.single):
+                outputs, sums = self._row_nodes(nodes, rows, ordinal, leaves=None)
+            if self.single:
+                self.saved[wave] = (outputs, sums)
+            for output, encoding in outputs.items():
+                if output in self.graph.kept:
+                    pieces.setdefault(output, []).append(encoding)
+            for owner, piece in sums.items():
+                before = self.row_sums.get(owner)
+                value, weight = piece.value.detach(), piece.weight.detach()
+                self.row_sums[owner] = RowSum(
+                    value if before is None else before.value + value,
+                    weight if before is None else before.weight + weight,
+                )
+        for output, parts in pieces.items():
+            self.kept[output] = _cut(_join(parts), output[1])
+
+    def _row_nodes(
+        self, nodes: list[Node], rows: slice, ordinal: int, leaves: dict[Output, Tensor] | None
+    ) -> tuple[dict[Output, Encoding], dict[str, RowSum]]:
+        """Run a wave's row nodes on a micro-batch. `leaves` collects cut inputs that want a gradient."""
+        values: dict[str, Encoding] = {}
+        sums: dict[str, RowSum] = {}
+
+        def fetch(output: Output) -> Encoding | None:
+            owner, name = output
+            if owner in values:
+                found = values[owner]
+                return Encoding({name: found.outputs[name]}, found.axes, found.present)
+            return self._outside(output, rows, leaves)
+
+        with torch.autocast(self.model.device.type, self.step.autocast, enabled=self.step.autocast is not None):
+            for node in nodes:
+                if node.role == "loss":
+                    if node.owner in self.step.active:
+                        sums[node.owner] = self._row_loss(node, fetch)
+                else:
+                    with torch.set_grad_enabled(torch.is_grad_enabled() and node.trains):
+                        values[node.owner] = self.execution.encode(node, fetch, ordinal=ordinal)
+        flat = {
+            (owner, name): Encoding({name: value}, e.axes, e.present)
+            for owner, e in values.items()
+            for name, value in e.outputs.items()
+        }
+        return flat, sums
+
+    def _outside(self, output: Output, rows: slice, leaves: dict[Output, Tensor] | None) -> Encoding | None:
+        """A row node's read from outside its wave: a column, a kept output (its rows), or a memory."""
+        owner, name = output
+        if owner in self.columns:
+            column = self.columns[owner]
+            return column.rows(rows) if column.axes[:1] == ("sample",) else column
+        if owner.startswith("memories."):
+            return self._memory(output)
+        kept = self.kept[output]
+        whole = kept.encoding
+        piece = whole.rows(rows) if whole.axes[:1] == ("sample",) else whole
+        if leaves is None and not self.single:
+            return piece
+        if self.single or kept.leaf is None:
+            return piece
+        assert leaves is not None
+        if output not in leaves:
+            value = piece.outputs[name]
+            tensor = (value.values if isinstance(value, Tokens) else value).detach().requires_grad_()
+            leaves[output] = tensor
+        tensor = leaves[output]
+        value = piece.outputs[name]
+        again = Tokens(tensor, value.mask) if isinstance(value, Tokens) else tensor
+        return Encoding({name: again}, piece.axes, piece.present)
+
+    def _row_loss(self, node: Node, fetch: Fetch) -> RowSum:
+        loss = node.component
+        assert isinstance(loss, Loss)
+        reads = {r.path: self.execution.fetch(r, fetch) for r in node.reads}
+        kept, index, count = batch_inputs({p: e for p, e in reads.items() if p != "rows"})
+        if count == 0:
+            zero = torch.zeros((), device=self.model.device, dtype=self.model.dtype)
+            return RowSum(zero, zero)
+        calls = {r.path: (r, kept[r.path]) for r in node.reads if r.path != "rows"}
+        found = self.execution.call(loss, node.owner, calls)
+        value, weight = found if isinstance(found, tuple) else (found, torch.ones_like(found))
+        weight = weight.detach().to(value.dtype)
+        if (given := reads.get("rows")) is not None:
+            weight = weight * _row_weights(given, index).to(value.dtype)
+        # A row of weight zero may hold anything, infinities included.
+        return RowSum(torch.where(weight == 0, 0, value * weight).sum(), weight.sum())
+
+    def _batch_forward(self, wave: int) -> None:
+        losses: list[Tensor] = []
+        for node in self.graph.at(wave, "batch"):
+            if node.role == "loss":
+                if node.owner in self.step.active and (value := self._batch_loss(node)) is not None:
+                    losses.append(value)
+            elif node.role == "memory":
+                self._memory_update(node)
+            else:
+                with torch.set_grad_enabled(node.trains):
+                    encoding = self.execution.encode(node, self._whole(wave), ordinal=-1)
+                for name, value in encoding.outputs.items():
+                    output = (node.owner, name)
+                    self.batch_values[output] = Encoding({name: value}, encoding.axes, encoding.present)
+                    if output in self.graph.kept:
+                        self.kept[output] = _cut(self.batch_values[output], name, keep_graph=True)
+        self.batch_losses[wave] = losses
+
+    def _whole(self, wave: int, *, after: bool = False) -> Fetch:
+        """Reads of a batch node of `wave`: columns, memories, kept leaves, live values of that wave's batch nodes."""
+
+        def fetch(output: Output) -> Encoding | None:
+            owner, _ = output
+            if owner in self.columns:
+                return self.columns[owner]
+            if owner.startswith("memories."):
+                return self._memory(output, after=after)
+            producer = self.graph.nodes[owner]
+            # Within a wave the graph stays whole: a leaf here would get its gradient after its origin was used.
+            if producer.scope == "batch" and producer.wave == wave:
+                return self.batch_values[output]
+            return self.kept[output].encoding
+
+        return fetch
+
+    def _batch_loss(self, node: Node) -> Tensor | None:
+        loss = node.component
+        assert isinstance(loss, Loss)
+        reads = {r.path: self.execution.fetch(r, self._whole(node.wave, after=r.after)) for r in node.reads}
+        required = {r.path for r in node.reads if _required(loss, r.path)}
+        if any(reads[path] is None for path in required):
+            return None
+        kept, index, count = batch_inputs({p: e for p, e in reads.items() if p != "rows"})
+        given = reads.get("rows")
+        if given is not None and (mask := next(iter(given.outputs.values()))).dtype == torch.bool:
+            chosen = (mask if index is None else mask[index]).nonzero().squeeze(1)
+            kept = {
+                p: e.rows(chosen) if e is not None and e.axes[:1] == ("sample",) else e for p, e in kept.items()
+            }  # fmt: skip
+            count, given = int(chosen.numel()), None
+            index = chosen if index is None else index[chosen]
+        if count == 0:
+            self._record(node.owner, torch.zeros(()), 0.0, 0)
+            return None
+        calls = {r.path: (r, kept[r.path]) for r in node.reads if r.path != "rows"}
+        ids = self.batch.ids if index is None else [self.batch.ids[int(i)] for i in index]
+        found = self.execution.call(loss, node.owner, calls, ids=ids)
+        if found.ndim:
+            weights = _row_weights(given, index).to(found.dtype) if given is not None else None
+            found = found.mean() if weights is None else (found * weights).sum() / weights.sum().clamp_min(1e-12)
+        elif given is not None:
+            raise TypeError(f"{node.owner}: `rows` weights need a loss that returns one value per row")
+        weight = self._loss_weight(node.owner)
+        self._record(node.owner, found.detach(), weight, count)
+        return found * weight if found.requires_grad else None
+
+    def _loss_weight(self, owner: str) -> Any:
+        return self.execution.built(self.graph.nodes[owner].component, owner, "weight")
+
+    def _record(self, owner: str, value: Tensor, weight: Any, rows: Any) -> None:
+        name = owner.partition(".")[2]
+        self.result.losses[name], self.result.rows[name] = value, rows
+        self.result.weights[name] = weight.detach() if isinstance(weight, Tensor) else weight
+
+    # --- backward --------------------------------------------------------------------------------------
+
+    def backward(self) -> None:
+        scale = self.step.scale
+        for wave in reversed(range(self.graph.waves)):
+            roots: list[Tensor] = [loss * scale for loss in self.batch_losses.get(wave, ())]
+            gradients: list[Tensor | None] = [None] * len(roots)
+            for node in self.graph.at(wave, "batch"):
+                for (owner, _), kept in self.kept.items():
+                    if (
+                        owner == node.owner
+                        and kept.origin is not None
+                        and kept.leaf is not None
+                        and kept.leaf.grad is not None
+                    ):
+                        roots.append(kept.origin)
+                        gradients.append(kept.leaf.grad)
+            _backward(roots, gradients)
+            self._rows_backward(wave)
+
+    def _rows_backward(self, wave: int) -> None:
+        nodes = self.graph.at(wave, "row")
+        outputs = [o for o in self.graph.kept if o in self.kept and self._is_row(o, wave)]
+        wanted = [o for o in outputs if (leaf := self.kept[o].leaf) is not None and leaf.grad is not None]
+        losses = [n for n in nodes if n.role == "loss" and n.owner in self.row_sums]
+        if not wanted and not losses:
+            return
+        for ordinal, rows in enumerate(self.slices):
+            leaves: dict[Output, Tensor] = {}
+            if self.single:
+                values, sums = self.saved.pop(wave)
+            else:
+                with torch.enable_grad(), _statistics(self.model.root, move=True):
+                    values, sums = self._row_nodes(nodes, rows, ordinal, leaves)
+            roots: list[Tensor] = []
+            gradients: list[Tensor | None] = []
+            for output in wanted:
+                value = values[output].outputs[output[1]]
+                tensor = value.values if isinstance(value, Tokens) else value
+                leaf = self.kept[output].leaf
+                assert leaf is not None
+                assert leaf.grad is not None
+                if tensor.requires_grad:
+                    part = leaf.grad[rows]
+                    roots.append(tensor)
+                    gradients.append(
+                        (part[:, : tensor.shape[1]] if isinstance(value, Tokens) else part).to(tensor.dtype)
+                    )
+            for node in losses:
+                if sums[node.owner].value.requires_grad:
+                    total = _positive(self.row_sums[node.owner].weight)
+                    factor = self._loss_weight(node.owner) / total * self.step.scale
+                    roots.append(sums[node.owner].value * factor)
+                    gradients.append(None)
+            _backward(roots, gradients)
+            for output, leaf in leaves.items():
+                whole = self.kept[output].encoding.axes[:1] != ("sample",)
+                self.kept[output].add_gradient(slice(None) if whole else rows, leaf.grad)
+
+    def _is_row(self, output: Output, wave: int) -> bool:
+        node = self.graph.nodes[output[0]]
+        return node.scope == "row" and node.wave == wave
+
+    # --- memories --------------------------------------------------------------------------------------
+
+    def _memory(self, output: Output, *, after: bool = False) -> Encoding | None:
+        owner, name = output
+        node = self.graph.nodes[owner]
+        assert isinstance(node.component, Memory)
+        state = self.next_memories[owner] if after and owner in self.next_memories else self.model.memories[owner]
+        found = node.component.read(state)
+        if found is None:
+            return None
+        return Encoding({name: found[name].pooled}, (owner,), found[name].present)
+
+    @torch.no_grad()
+    def _memory_update(self, node: Node) -> None:
+        memory = node.component
+        assert isinstance(memory, Memory)
+        state = self.model.memories[node.owner]
+        if memory.active is not None and not memory.active.at(self.execution.clock.step, self.execution.clock.epoch):
+            return
+        reads = {r.path: self.execution.fetch(r, self._whole(node.wave)) for r in node.reads}
+        kept, index, count = batch_inputs({p: e for p, e in reads.items() if p != "rows"})
+        if (given := reads.get("rows")) is not None:
+            chosen = _row_weights(given, index) > 0
+            kept = {p: e.rows(chosen) if e is not None else None for p, e in kept.items()}
+            count = int(chosen.sum())
+        if count:
+            columns = {
+                p.removeprefix("of."): next(iter(e.outputs.values())).detach() for p, e in kept.items() if e is not None
+            }
+            self.next_memories[node.owner] = memory.update(state, columns)
+
+    def update_memories(self) -> None:
+        self.result.memories = self.next_memories
+
+
+def _backward(roots: list[Tensor], gradients: list[Tensor | None]) -> None:
+    if roots:
+        torch.autograd.backward(roots, gradients)
+
+
+def _positive(weight: Tensor) -> Tensor:
+    """A sum of weights to divide by: where no row took part, the loss is 0."""
+    return weight.clamp_min(torch.finfo(weight.dtype).tiny)
+
+
+def _active(component: Any, clock: Clock) -> bool:
+    return component.active is None or component.active.at(clock.step, clock.epoch)
+
+
+def _required(component: Any, path: str) -> bool:
+    name = path.partition(".")[0]
+    return type(component).model_fields[name].default is not None
+
+
+def _row_weights(encoding: Encoding, index: Tensor | None) -> Tensor:
+    weights = next(iter(encoding.outputs.values()))
+    return (weights if index is None else weights[index]).detach()
+
+
+def _join(parts: list[Encoding]) -> Encoding:
+    """Micro-batches of one output, as one; token sequences are padded to the longest."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    present = None if first.present is None else torch.cat([p.present for p in parts if p.present is not None])
+    outputs: dict[str, Any] = {}
+    for name, value in first.outputs.items():
+        pieces = [p.outputs[name] for p in parts]
+        if isinstance(value, Tokens):
+            length = max(p.values.shape[1] for p in pieces)
+            outputs[name] = Tokens(
+                torch.cat([_padded(p.values, length) for p in pieces]),
+                torch.cat([_padded(p.mask, length) for p in pieces]),
+            )
+        else:
+            outputs[name] = torch.cat(pieces)
+    return Encoding(outputs, first.axes, present)
+
+
+def _padded(tensor: Tensor, length: int) -> Tensor:
+    if tensor.shape[1] == length:
+        return tensor
+    shape = (tensor.shape[0], length - tensor.shape[1], *tensor.shape[2:])
+    return torch.cat([tensor, tensor.new_zeros(shape)], dim=1)
+
+
+def _cut(encoding: Encoding, name: str, *, keep_graph: bool = False) -> Kept:
+    """Detach an output from its graph as a leaf that collects gradient."""
+    value = encoding.outputs[name]
+    tensor = value.values if isinstance(value, Tokens) else value
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        return Kept(encoding.map(torch.Tensor.detach), None)
+    # Half-precision outputs of the encoders meet in full precision: losses are not autocast.
+    leaf = (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).detach().requires_grad_()
+    again = Tokens(leaf, value.mask) if isinstance(value, Tokens) else leaf
+    kept = Kept(Encoding({name: again}, encoding.axes, encoding.present), leaf)
+    if keep_graph and tensor.requires_grad:
+        kept.origin = tensor
+    return kept
+
+
+@contextmanager
+def _statistics(root: nn.Module, *, move: bool) -> Iterator[None]:
+    """Let running statistics of normalisation layers move, or not: only the pass that carries gradient may."""
+    if move:
+        yield
+        return
+    layers = [m for m in root.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True

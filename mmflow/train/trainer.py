@@ -1,0 +1,262 @@
+"""The training loop of a train stage, from its declaration to a stored model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmflow.data import Batch, Loader
+from mmflow.model.model import Model
+from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import StageContext, StageStopped
+from mmflow.plugin.numbers import Clock
+from mmflow.train.optimisation import Optimisation
+from mmflow.train.stage import Train
+from mmflow.train.step import Step, StepResult
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def train(declaration: Train, context: StageContext) -> None:
+    """Run a train stage: learn preprocessing, build or load the model, train it, write model and history."""
+    trainer = Trainer(declaration, context)
+    try:
+        trainer.run()
+    finally:
+        trainer.close()
+    trainer.write(context.output)
+
+
+class Trainer:
+    """State of a training run. A checkpoint holds all of it, so that a later run goes on exactly from there."""
+
+    def __init__(self, declaration: Train, context: StageContext) -> None:
+        self.declaration, self.context, self.scope = declaration, context, context.scope
+        self.seed: int = context.spec.seed
+        self.device = torch.device(context.device)
+        self.roots = [f"losses.{name}" for name in self.scope.losses]
+        self.roots += [f"memories.{name}" for name in self._memories()]
+        if not self.scope.losses:
+            raise ComponentError("a train stage needs at least one loss", hint="add one under `losses:`")
+        self.model = self._model()
+        self.history: list[dict[str, float]] = []
+        self.step = 0
+        self.seconds = 0.0
+        self.waited_before = 0.0
+        workers = declaration.workers if declaration.workers is not None else context.workers
+        by = None if declaration.by is None else str(declaration.by)
+        self.loader = Loader(
+            self.scope.source, self.scope.views, self.model.requests(), sampler=declaration.sampler,
+            batch_size=declaration.batch_size, seed=self.seed, workers=workers, sampler_column=by,
+            pin=self.device.type == "cuda",
+        )  # fmt: skip
+        self.per_epoch = self.loader.batches_per_epoch
+        if not self.per_epoch:
+            raise ComponentError(
+                f"no batch of {declaration.batch_size} can be drawn from {self.loader.length} samples",
+                hint="use a smaller batch_size or more data",
+            )
+        self.steps: int = declaration.steps or max(1, round((declaration.epochs or 0) * self.per_epoch))
+        self.optimisation = Optimisation(declaration, self.model)
+        dtype = PRECISIONS[declaration.precision]
+        autocast = dtype if dtype in (torch.bfloat16, torch.float16) else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
+        self.compute = Step(self.model, micro_batch_size=declaration.micro_batch_size, autocast=autocast)
+        if declaration.compile:
+            self._compile()
+
+    def _memories(self) -> list[str]:
+        reached = self.scope.reach(*(f"losses.{name}" for name in self.scope.losses))
+        return [owner.partition(".")[2] for owner in reached if owner.startswith("memories.")]
+
+    def _model(self) -> Model:
+        upstream = self.context.upstream
+        precision = torch.float64 if self.declaration.precision == "float64" else torch.float32
+        if self.scope.start is not None:
+            directory = upstream(self.scope.start) / "model"
+            model = Model.load(directory, self.scope, self.roots, seed=self.seed, upstream=upstream)
+        else:
+            states = Model.learn_states(self.scope, self.roots, self.scope.source)
+            model = Model.create(self.scope, self.roots, seed=self.seed, states=states, upstream=upstream)
+        return model.to(self.device, precision)
+
+    def _compile(self) -> None:
+        for node in self.model.graph.nodes.values():
+            if (
+                node.role == "encoder"
+                and node.scope == "row"
+                and (module := self.model.modules.at(node.module)) is not None
+            ):
+                module.compile()
+
+    # --- the loop --------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train to the last step, from a stored checkpoint where an earlier try left one."""
+        checkpoint = self.context.load_partial()
+        if checkpoint is not None:
+            self._resume(checkpoint)
+        begun = saved = time.monotonic()
+        seconds_before = self.seconds
+        window = _Window(self.step)
+        for batch in self._batches():
+            if self.context.report.should_stop():
+                self.seconds = seconds_before + time.monotonic() - begun
+                self._save()
+                raise StageStopped(f"stopped after step {self.step} of {self.steps}; the next run goes on from there")
+            clock = self.clock(self.step)
+            rate = self.optimisation.begin(clock)
+            result, norm = self._one(batch, clock)
+            self.step += 1
+            self.seconds = seconds_before + time.monotonic() - begun
+            window.samples += batch.size
+            if self.step % self.declaration.log_every == 0 or self.step == self.steps:
+                self._log(clock, result, norm, rate, window)
+                window = _Window(self.step)
+            if time.monotonic() - saved > self.declaration.checkpoint_every and self.step < self.steps:
+                self._save()
+                saved = time.monotonic()
+
+    def _one(self, batch: Batch, clock: Clock) -> tuple[StepResult, torch.Tensor]:
+        optimizer = self.optimisation.optimizer
+        optimizer.zero_grad(set_to_none=True)
+        self.compute.scale = self.scaler.get_scale() if self.scaler.is_enabled() else 1.0
+        result = self.compute.run(batch, clock)
+        self.scaler.unscale_(optimizer)
+        norm = self.optimisation.clip()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        for owner, state in result.memories.items():
+            self.model.memories[owner] = state
+        self.optimisation.finish(clock)
+        return result, norm
+
+    def clock(self, step: int) -> Clock:
+        return Clock(step, self.steps, step / self.per_epoch, self.steps / self.per_epoch)
+
+    def _batches(self) -> Iterator[Batch]:
+        while self.step < self.steps:
+            epoch, index = divmod(self.step, self.per_epoch)
+            for batch in self.loader.epoch(epoch, start=index):
+                yield batch
+                if self.step >= self.steps:
+                    return
+
+    def _log(self, clock: Clock, result: StepResult, norm: torch.Tensor, rate: float, window: _Window) -> None:
+        numbers = result.numbers()
+        if not all(value == value and abs(value) != float("inf") for value in numbers.values()):
+            bad = ", ".join(name for name, value in numbers.items() if not abs(value) < float("inf"))
+            raise ComponentError(
+                f"{bad} is not finite after step {self.step}",
+                hint="lower the learning rate, clip the gradient (`clip: 1.0`), or use precision: bfloat16 or float32",
+            )
+        learned = {
+            f"value/{path}": float(module().detach())
+            for path, module in self.model.modules.learned_values()
+        }  # fmt: skip
+        speed = window.samples / max(1e-9, time.monotonic() - window.begun)
+        line = {
+            "step": self.step, "epoch": round(self.step / self.per_epoch, 4), "lr": rate, **numbers,
+            "grad_norm": float(norm), **learned, "samples_per_second": round(speed, 1),
+            "seconds": round(self.seconds, 3),
+        }  # fmt: skip
+        self.history.append(line)
+        self.context.report.progress(
+            self.step, self.steps, loss=numbers["loss"], lr=rate, samples_per_second=line["samples_per_second"]
+        )
+
+    # --- checkpoints -----------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        with TemporaryDirectory() as directory:
+            folder = Path(directory)
+            self.model.save(folder / "model")
+            tensors, plain = _split_state(self.optimisation.optimizer.state_dict()["state"])
+            save_file(tensors, folder / "optimizer.safetensors")
+            state = {
+                "step": self.step, "seconds": self.seconds, "waited": self.waited, "history": self.history,
+                "optimizer": plain, "scaler": self.scaler.state_dict(),
+                "parameters": [name for name, _ in self.optimisation.named],
+            }  # fmt: skip
+            (folder / "trainer.json").write_text(json.dumps(state))
+            self.context.save_partial(f"step-{self.step:08d}", folder)
+
+    def _resume(self, folder: Path) -> None:
+        state = json.loads((folder / "trainer.json").read_text())
+        if state["parameters"] != [name for name, _ in self.optimisation.named]:
+            raise ComponentError(
+                "the checkpoint was written for other parameters", hint="run with --force to start anew"
+            )
+        self.model.restore(folder / "model")
+        optimizer = self.optimisation.optimizer
+        tensors = load_file(folder / "optimizer.safetensors")
+        own = optimizer.state_dict()
+        optimizer.load_state_dict({**own, "state": _joined_state(tensors, state["optimizer"])})
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+        self.waited_before = state["waited"]
+
+    @property
+    def waited(self) -> float:
+        return self.waited_before + self.loader.waited
+
+    # --- the end ---------------------------------------------------------------------------------------
+
+    def write(self, output: Path) -> None:
+        """Write the stage's outputs: `model/`, `history.jsonl`, `train.json`."""
+        self.model.save(output / "model")
+        (output / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.history))
+        trained = sum(p.numel() for p in self.optimisation.parameters)
+        summary = {
+            "steps": self.steps, "epochs": round(self.steps / self.per_epoch, 4), "samples": self.loader.length,
+            "batch_size": self.declaration.batch_size, "seconds": round(self.seconds, 3),
+            "waited_seconds": round(self.waited, 3), "parameters": sum(p.numel() for p in self.model.parameters()),
+            "trained_parameters": trained, "device": str(self.device), "precision": self.declaration.precision,
+            "skipped": dict(self.loader.skipped),
+        }  # fmt: skip
+        (output / "train.json").write_text(json.dumps(summary, indent=1))
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self.loader.close()
+
+
+class _Window:
+    """Samples since the last logged step, for the throughput."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.samples, self.begun = step, 0, time.monotonic()
+
+
+def _split_state(state: dict[Any, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
+    """An optimiser's state as tensors for safetensors and the rest for JSON."""
+    tensors: dict[str, torch.Tensor] = {}
+    plain: dict[str, dict[str, Any]] = {}
+    for number, values in state.items():
+        for key, value in values.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{number}/{key}"] = value.detach().cpu().contiguous().clone()
+            else:
+                plain.setdefault(str(number), {})[key] = value
+    return tensors, plain
+
+
+def _joined_state(tensors: dict[str, torch.Tensor], plain: dict[str, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    state: dict[int, dict[str, Any]] = {int(number): dict(values) for number, values in plain.items()}
+    for name, tensor in tensors.items():
+        number, _, key = name.partition("/")
+        state.setdefault(int(number), {})[key] = tensor
+    return state
