@@ -27,20 +27,20 @@ class Digits(Source, name="digits"):
     """Handwritten digits, 8 x 8 pixels with 17 grey levels (Alpaydin and Kaynak, UCI, 1998), 1,797 in all.
 
     A fifth of the pictures, the same always, is `test`; `train` has the others, `all` both. Fields: `image` (uint8
-    [size, size, 3], white on black), `caption`, `label` (named `zero` to `nine`).
+    [pixels, pixels, 3], white on black), `caption`, `label` (named `zero` to `nine`).
     """
 
     requires: ClassVar[tuple[str, ...]] = ("sklearn",)
     example: ClassVar[str] = "data: {train: {use: digits, split: train}, test: {use: digits, split: test}}"
 
     split: Literal["train", "test", "all"] = "train"
-    size: int = Field(32, ge=8, le=256, description="pixels; enlarged bilinearly where it is more than 8")
+    pixels: int = Field(32, ge=8, le=256, description="side of a picture; enlarged bilinearly where it is more than 8")
     seed: int = Field(0, description="draws the words of the captions")
 
     def fields(self) -> Mapping[str, TensorType]:
         return {
             "id": TensorType("id"),
-            "image": TensorType("image", size=(self.size, self.size, 3), dtype="uint8"),
+            "image": TensorType("image", size=(self.pixels, self.pixels, 3), dtype="uint8"),
             "caption": TensorType("text"),
             "label": TensorType("label", dtype="int64", names=NAMES),
         }
@@ -91,6 +91,6 @@ class DigitsReader:
         from PIL import Image
 
         grey = Image.fromarray(np.rint(self.images[index] * (255 / 16)).astype(np.uint8))
-        if self.source.size != 8:
-            grey = grey.resize((self.source.size, self.source.size), Image.Resampling.BILINEAR)
+        if self.source.pixels != 8:
+            grey = grey.resize((self.source.pixels, self.source.pixels), Image.Resampling.BILINEAR)
         return np.repeat(np.asarray(grey)[:, :, None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""First-party components: worlds."""
+"""First-party components: worlds, procedural sources with complete truth."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from mmflow.plugin.hooks import hookimpl
 
 @hookimpl
 def mmflow_components() -> dict[str, str]:
-    return {}
+    return {"source/shapes": "mmflow_worlds.shapes:Shapes"}

@@ -1,0 +1,219 @@
+"""Scenes of coloured shapes: what is where, how it is said, and how it is drawn. Nothing here knows of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
+COLORS = {
+    "red": (220, 40, 40),
+    "green": (40, 170, 60),
+    "blue": (50, 80, 225),
+    "yellow": (235, 215, 50),
+    "purple": (150, 60, 190),
+    "orange": (240, 140, 30),
+    "white": (240, 240, 240),
+    "cyan": (60, 200, 215),
+}
+BACKGROUNDS = {"black": (15, 15, 15), "grey": (110, 110, 110), "brown": (90, 60, 40), "navy": (25, 30, 75)}
+SIZES = {"small": 0.09, "medium": 0.14, "large": 0.2}
+"""Radius of the circumscribed circle as a share of the picture's side."""
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+COUNTS = ("one", "two", "three", "four")
+JITTER = 10
+"""Largest change of a colour channel from its name's value."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One shape: attributes by name, centre and radius as shares of the picture's side, colour as drawn."""
+
+    shape: str
+    color: str
+    size: str
+    place: str
+    x: float
+    y: float
+    radius: float
+    rgb: tuple[int, int, int]
+
+    def words(self) -> str:
+        return f"{self.size} {self.color} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Things on a background, the main one first: the only one of its size, and the largest."""
+
+    things: tuple[Thing, ...]
+    background: str
+    rgb: tuple[int, int, int]
+    style: tuple[float, ...]
+    """Numbers in [0, 1) that choose among ways to say it."""
+
+
+def draw_scene(generator: Any, shapes: Sequence[str], colors: Sequence[str], objects: tuple[int, int]) -> Scene:
+    """A scene at random: every factor uniform, places without overlap (one quarter of the picture each)."""
+    draws = generator.random(64).tolist()
+    take = iter(draws).__next__
+    count = objects[0] + int(take() * (objects[1] - objects[0] + 1))
+    background = _pick(tuple(BACKGROUNDS), take())
+    rgb = _jittered(BACKGROUNDS[background], take)
+    places = list(PLACES)
+    names = tuple(SIZES)
+    # With company the main thing must be larger than the rest, so it is at least medium.
+    largest = int(take() * 3) if count == 1 else 1 + int(take() * 2)
+    things = []
+    for position in range(count):
+        size = names[largest] if position == 0 else names[int(take() * largest)]
+        place = places.pop(int(take() * len(places)))
+        radius = SIZES[size] * (0.94 + 0.12 * take())
+        free = 0.25 - radius - 0.02
+        column, row = PLACES.index(place) % 2, PLACES.index(place) // 2
+        color = _pick(colors, take())
+        things.append(
+            Thing(
+                shape=_pick(shapes, take()),
+                color=color,
+                size=size,
+                place=place,
+                x=0.25 + 0.5 * column + free * (2 * take() - 1),
+                y=0.25 + 0.5 * row + free * (2 * take() - 1),
+                radius=radius,
+                rgb=_jittered(COLORS[color], take),
+            )
+        )
+    return Scene(tuple(things), background, rgb, tuple(draws[-4:]))
+
+
+def caption(scene: Scene) -> str:
+    """All things in words: the main one, then each other by where the main one stands to it."""
+    opening, wording, suffix, _ = scene.style
+    main, *others = scene.things
+    text = with_article(main.words())
+    if others:
+        parts = [f"{relation(main, other, wording)} {with_article(other.words())}" for other in others]
+        joined = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+        text = f"{text} {joined}"
+    else:
+        text = f"{text} {_pick(('in the', 'at the'), wording)} {main.place}"
+    text = f"{_pick(('', '', 'a picture of ', 'there is ', 'we see '), opening)}{text}"
+    return f"{text} on {with_article(scene.background)} background" if suffix < 0.25 else text
+
+
+def relation(one: Thing, other: Thing, wording: float) -> str:
+    """Where `one` stands to `other`, in words; `wording` in [0, 1) chooses between synonyms."""
+    vertical = _order(one.place, other.place, "top")
+    horizontal = _order(one.place, other.place, "left")
+    up = {-1: _pick(("above", "over"), wording), 1: _pick(("below", "under"), wording), 0: ""}[vertical]
+    side = {-1: "left of", 1: "right of", 0: ""}[horizontal]
+    if up and side:
+        return f"{up} and {side}"
+    return up or (f"to the {side}" if wording < 0.5 else side)
+
+
+def with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def render(scene: Scene, pixels: int) -> np.ndarray:
+    """The picture, uint8 [pixels, pixels, 3], edges antialiased over one pixel."""
+    picture = np.empty((pixels, pixels, 3), dtype=np.float32)
+    picture[:] = scene.rgb
+    for thing in scene.things:
+        window, cover = coverage(thing, pixels)
+        part = picture[window]
+        part += cover[..., None] * (np.asarray(thing.rgb, dtype=np.float32) - part)
+    return (picture + 0.5).astype(np.uint8)
+
+
+def coverage(thing: Thing, pixels: int) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The window that holds a thing, and how much of each of its pixels it covers, in [0, 1]."""
+    x, y, radius = thing.x * pixels, thing.y * pixels, thing.radius * pixels
+    left, right = max(0, int(x - radius - 1)), min(pixels, int(x + radius + 2))
+    top, bottom = max(0, int(y - radius - 1)), min(pixels, int(y + radius + 2))
+    dx = np.arange(left, right, dtype=np.float32) + np.float32(0.5 - x)
+    dy = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - y))[:, None]
+    outside = DISTANCES[thing.shape](dx, dy, np.float32(radius))
+    return (slice(top, bottom), slice(left, right)), np.clip(0.5 - outside, 0, 1)
+
+
+def box(thing: Thing, pixels: int) -> tuple[float, float, float, float]:
+    """The smallest box around a thing, `(left, top, right, bottom)` in pixels."""
+    left, top, right, bottom = EXTENTS[thing.shape]
+    radius = thing.radius
+    corners = (thing.x - left * radius, thing.y - top * radius, thing.x + right * radius, thing.y + bottom * radius)
+    return tuple(corner * pixels for corner in corners)  # type: ignore[return-value]
+
+
+def mask(thing: Thing, pixels: int) -> np.ndarray:
+    """Which pixels a thing covers by at least half, bool [pixels, pixels]."""
+    out = np.zeros((pixels, pixels), dtype=bool)
+    window, cover = coverage(thing, pixels)
+    out[window] = cover >= 0.5
+    return out
+
+
+def _circle(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
+    return np.sqrt(x * x + y * y) - r
+
+
+def _square(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
+    return np.maximum(np.abs(x), np.abs(y)) - r * np.float32(0.8)
+
+
+def _triangle(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
+    half = r * np.float32(0.5)
+    return np.maximum(y - half, np.abs(x) * np.float32(0.8660254) - y * np.float32(0.5) - half)
+
+
+def _diamond(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
+    return (np.abs(x) + np.abs(y) - r) * np.float32(0.7071068)
+
+
+def _cross(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
+    x, y, thin = np.abs(x), np.abs(y), r * np.float32(0.3)
+    return np.minimum(np.maximum(x - r, y - thin), np.maximum(x - thin, y - r))
+
+
+def _ring(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
+    return np.abs(np.sqrt(x * x + y * y) - r * np.float32(0.75)) - r * np.float32(0.25)
+
+
+DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray, Any], np.ndarray]] = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "diamond": _diamond,
+    "cross": _cross,
+    "ring": _ring,
+}
+"""Distance to the edge in pixels, negative inside (for the cross and corners a lower bound outside)."""
+
+EXTENTS = {
+    "circle": (1.0, 1.0, 1.0, 1.0),
+    "square": (0.8, 0.8, 0.8, 0.8),
+    "triangle": (0.8660254, 1.0, 0.8660254, 0.5),
+    "diamond": (1.0, 1.0, 1.0, 1.0),
+    "cross": (1.0, 1.0, 1.0, 1.0),
+    "ring": (1.0, 1.0, 1.0, 1.0),
+}
+"""How far each shape reaches from its centre to the left, top, right and bottom, in radii."""
+
+
+def _pick(options: Sequence[str], draw: float) -> str:
+    return options[int(draw * len(options))]
+
+
+def _jittered(rgb: tuple[int, int, int], take: Callable[[], float]) -> tuple[int, int, int]:
+    red, green, blue = (min(255, max(0, c + int((2 * take() - 1) * JITTER))) for c in rgb)
+    return red, green, blue
+
+
+def _order(one: str, other: str, word: str) -> int:
+    """-1 where only `one` has `word`, 1 where only `other` has it, 0 where they are alike."""
+    return (word in other.split()) - (word in one.split())
