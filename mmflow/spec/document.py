@@ -17,8 +17,8 @@ class Node:
     """A value and where it comes from. Nodes are shared by aliases and variables and never changed.
 
     `mark` is where the value is written, `key` where its key is, `via` the places through which it came here (an
-    alias, the use of a variable, an `extends`). `text` is a number or a word as it was written. `env` names the
-    environment variables whose values are inside. `size` counts the values in the whole tree below, shared ones as
+    alias, the use of a variable, an `extends`). `text` is a number or a word as it was written, or a text with the
+    environment variables that it holds, which `env` names. `size` counts the values in the whole tree below, shared ones as
     often as they are reached, and `height` the levels of mappings and lists, 0 for a scalar.
     """
 
@@ -66,9 +66,49 @@ class Node:
             return " and ".join(f"the value of $env.{name}" for name in sorted(self.env))
         return self.text if self.text else shown(self.plain() if self.size < 1000 else self.value)
 
+    def entries(self) -> dict[str, Node]:
+        """The values of a mapping by key, each with the places through which the mapping came; else nothing."""
+        if not isinstance(self.value, Mapping):
+            return {}
+        return {name: child.brought(*self.via) for name, child in self.value.items()}
+
+    def at(self, path: Path) -> Node | None:
+        """The node at a path below this one, or None."""
+        node: Node | None = self
+        for part in path:
+            node = node.child(part) if node is not None else None
+        return node
+
+    def place(self, path: Path = (), *, key: bool = False) -> tuple[Mark, tuple[Place, ...]]:
+        """Where the value at a path is written (`key`: its key) and through which places it came.
+
+        A path that leads further than the tree does is placed at the last value on the way.
+        """
+        node, via, reached = self, list(self.via), 0
+        for part in path:
+            child = node.child(part)
+            if child is None:
+                break
+            node, reached = child, reached + 1
+            via += [place for place in child.via if place not in via]
+        mark = node.key if key and node.key is not None and reached == len(path) else node.mark
+        return mark, tuple(place for place in via if place.mark != mark)
+
+    def problem(self, message: str, base: Path, path: Path = (), *, key: bool = False, **parts: Any) -> Problem:
+        """A `Problem` at a path below this node, which itself stands at `base` in the spec."""
+        mark, also = self.place(path, key=key)
+        return Problem(message, (*base, *path), mark, (*also, *parts.pop("also", ())), **parts)
+
+    def environment(self, path: Path = ()) -> Iterator[tuple[Path, Node]]:
+        """Every path at or below this node whose value holds values of environment variables, and the node there."""
+        if self.env:
+            yield path, self
+        for part, child in self.children():
+            yield from child.environment((*path, part))
+
     def brought(self, *places: Place) -> Node:
         """The same value, come here through further places."""
-        return replace(self, via=(*self.via, *places))
+        return replace(self, via=(*self.via, *places)) if places else self
 
 
 @dataclass(frozen=True)
@@ -86,37 +126,12 @@ class Document:
 
     def node(self, path: Path) -> Node | None:
         """The node at a path, or None."""
-        node: Node | None = self.root
-        for part in path:
-            node = node.child(part) if node is not None else None
-        return node
+        return self.root.at(path)
 
     def place(self, path: Path, *, key: bool = False) -> tuple[Mark, tuple[Place, ...]]:
-        """Where the value at a path is written (`key`: its key) and through which places it came.
-
-        A path that leads further than the tree does is placed at the last value on the way.
-        """
-        node, via, reached = self.root, list(self.root.via), 0
-        for part in path:
-            child = node.child(part)
-            if child is None:
-                break
-            node, reached = child, reached + 1
-            via += [place for place in child.via if place not in via]
-        mark = node.key if key and node.key is not None and reached == len(path) else node.mark
-        return mark, tuple(place for place in via if place.mark != mark)
+        """`Node.place` from the root."""
+        return self.root.place(path, key=key)
 
     def problem(self, message: str, path: Path, *, key: bool = False, **parts: Any) -> Problem:
         """A `Problem` at a path of this document, with its places filled in."""
-        mark, also = self.place(path, key=key)
-        return Problem(message, path, mark, (*also, *parts.pop("also", ())), **parts)
-
-    def environment(self, path: Path = ()) -> Iterator[tuple[Path, frozenset[str]]]:
-        """Every path at or below `path` whose value holds values of environment variables, and their names."""
-        node = self.node(path)
-        if node is None:
-            return
-        if node.env:
-            yield path, node.env
-        for part, _ in node.children():
-            yield from self.environment((*path, part))
+        return self.root.problem(message, (), path, key=key, **parts)

@@ -2,7 +2,8 @@
 
     read_spec("spec.yaml", overrides=["train.epochs=2"]).data
 
-`extends` merges mappings deeply, the extending file last; null removes what it extends. Overrides act on the merged
+`extends` merges mappings deeply, the extending file last; null removes what it extends, and a component with another
+`use` replaces it. Overrides act on the merged
 text, before variables. `$vars.a.b` alone keeps the type of what it names, inside a longer text it is written out;
 `${vars.a.b}` ends the name where a dot follows; `$$` is a dollar sign. `$env.NAME` is text, and its node says so.
 """
@@ -162,8 +163,14 @@ def _through(tree: Node, place: Place) -> Node:
 
 
 def merge(base: Node, over: Node) -> Node:
-    """`over` laid on `base`: mappings are merged deeply, null removes what is there, all else replaces."""
+    """`over` laid on `base`: mappings are merged deeply, null removes what is there, all else replaces.
+
+    A component with another `use` replaces the one below it whole: its fields mean other things.
+    """
     if not (isinstance(base.value, Mapping) and isinstance(over.value, Mapping)):
+        return over
+    below, above = base.child("use"), over.child("use")
+    if below is not None and above is not None and below.value != above.value:
         return over
     value = {name: child.brought(*base.via) for name, child in base.value.items()}
     for name, child in over.value.items():

@@ -79,13 +79,19 @@ class Variables:
                 return node
             return replace(target, key=node.key, via=(*target.via, Place("used at", node.mark), *node.via))
         parts: list[str] = []
+        kept: list[str] = []
         names: set[str] = set()
         end = 0
+
+        def add(value: str, written: str | None = None) -> None:
+            parts.append(value)
+            kept.append(value.replace("$", "$$") if written is None else written)
+
         for match in _VARIABLE.finditer(text):
-            parts.append(text[end : match.start()])
+            add(text[end : match.start()])
             end = match.end()
             if match.group() == "$$":
-                parts.append("$")
+                add("$")
             elif match["other"] is not None:
                 self.unknown(match.group(), node, path)
             else:
@@ -98,13 +104,16 @@ class Variables:
                     user = replace(node, via=also)
                     self.report(match.group(), path, user, found=target.shown(), expected=expected)
                     continue
-                parts.append(target.text or (target.value if isinstance(target.value, str) else str(target.value)))
+                if isinstance(target.value, str):
+                    add(target.value, target.text if target.env else None)
+                else:
+                    add(target.text or str(target.value))
                 names |= target.env
-        parts.append(text[end:])
+        add(text[end:])
         if sum(len(part) for part in parts) > MAX_TEXT:
             self.report(f"variables make this text longer than {MAX_TEXT} characters", path, node, hint="shorten it")
             return node
-        return replace(node, value="".join(parts), env=frozenset(names))
+        return replace(node, value="".join(parts), text="".join(kept) if names else None, env=frozenset(names))
 
     def unknown(self, written: str, node: Node, path: Path) -> None:
         name = written.lstrip("${")
@@ -141,7 +150,7 @@ class Variables:
         elif len(value) > MAX_TEXT or any("\ud800" <= char <= "\udfff" for char in value):
             self.report(f"the value of $env.{name} is not UTF-8 text of reasonable length", path, user)
         else:
-            return Node(value, user.mark, env=frozenset({name}))
+            return Node(value, user.mark, text=f"${{env.{name}}}", env=frozenset({name}))
         return None
 
     def variable(self, parts: list[str], user: Node, path: Path, depth: int) -> Node | None:

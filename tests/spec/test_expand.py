@@ -47,6 +47,13 @@ def test_extends_merges_deeply_and_null_removes(tmp_path: Path) -> None:
     assert document.place(("a", "x"))[1] == ()
 
 
+def test_a_component_with_another_name_replaces_the_one_below_it(tmp_path: Path) -> None:
+    main = write(
+        tmp_path, main="extends: base.yaml\na: {x: {use: two}}\n", base="a: {use: one, x: {use: one, lr: 3}, y: 1}\n"
+    )
+    assert read_spec(str(main)).data == {"a": {"use": "one", "x": {"use": "two"}, "y": 1}}
+
+
 def test_a_list_of_bases_the_later_wins_and_a_base_may_be_reached_twice(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     write(tmp_path / "deep", root="r: 0\na: 0\nb: 0\n")
@@ -157,11 +164,17 @@ def test_environment_values_are_text_and_are_known_as_such() -> None:
     )
     assert document.data["a"] == "3"
     assert document.data["b"] == ["/p/x", 1]
-    found = {path: set(names) for path, names in document.environment()}
+    found = {path: set(node.env) for path, node in document.root.environment()}
     assert found == {("vars", "home"): {"PLACE"}, ("a",): {"COUNT"}, ("b", 0): {"PLACE"}, ("c",): {"PLACE"}}
     node = document.node(("c",))
     assert node is not None
     assert node.shown() == "the value of $env.PLACE"
+    assert [node.text for _, node in document.root.environment()] == [
+        "${env.PLACE}",
+        "${env.COUNT}",
+        "${env.PLACE}/x",
+        "${env.PLACE}",
+    ]
 
 
 def test_a_variable_has_the_place_of_its_definition_and_of_its_use() -> None:
