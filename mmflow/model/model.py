@@ -76,7 +76,7 @@ class Model:
 
     def save(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in self.root.state_dict().items()}
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in self.modules.state_dict().items()}
         save_file(tensors, directory / "model.safetensors")
         memories = {f"{n}/{k}": v.cpu().contiguous().clone() for n, s in self.memories.items() for k, v in s.items()}
         save_file(memories, directory / "memories.safetensors")
@@ -96,16 +96,7 @@ class Model:
     def restore(self, directory: Path) -> None:
         """Take over the stored values of every parameter, buffer and memory that this model has."""
         stored = load_file(directory / "model.safetensors")
-        own = self.root.state_dict()
-        wrong = [n for n, v in own.items() if n in stored and stored[n].shape != v.shape]
-        if wrong:
-            n = wrong[0]
-            raise ComponentError(
-                f"stored weights of {n} do not fit",
-                found=str(tuple(stored[n].shape)),
-                expected=str(tuple(own[n].shape)),
-            )
-        self.root.load_state_dict({n: stored.get(n, v) for n, v in own.items()})
+        self.modules.load(stored)
         for name, tensor in load_file(directory / "memories.safetensors").items():
             memory, _, key = name.partition("/")
             if memory in self.memories:
@@ -198,7 +189,7 @@ class Model:
         return self.execution.built(entry(self.scope, owner), owner, field)
 
     def parameters(self) -> list[nn.Parameter]:
-        return list(self.root.parameters())
+        return [parameter for _, parameter in self.modules.named_parameters()]
 
 
 class _Plain:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmflow.data.random import address
 from mmflow.model.applications import Application, Copy
@@ -26,19 +26,15 @@ from mmflow.plugin.numbers import Learned
 from mmflow.plugin.values import TensorType
 
 
-class Container(nn.Module):
-    """A place in the path with nothing of its own."""
-
-
 class Modules:
-    """Builds and finds the modules of one graph. `root` holds them all."""
+    """Builds and finds the modules of one graph; `root` holds them all, without their paths."""
 
     def __init__(
         self, scope: Any, graph: Graph, *, seed: int, states: Mapping[str, Mapping[str, Any]],
         upstream: Callable[[str], Path] | None = None,
     ) -> None:  # fmt: skip
         self.scope, self.graph, self.seed, self.states, self.upstream = scope, graph, seed, states, upstream
-        self.root = Container()
+        self.root = nn.ModuleList()
         self._own: dict[str, nn.Module] = {}
         self._begun: set[str] = set()
 
@@ -49,7 +45,8 @@ class Modules:
                 self._encoder(node.owner)
             elif node.role in ("loss", "memory"):
                 self._inside(node.component, node.owner)
-        for owner in self.scope.reach(*self.graph.nodes):
+        owners = [n.owner for n in self.graph.nodes.values() if n.role not in ("head", "tokens")]
+        for owner in self.scope.reach(*owners):
             if owner.startswith("parts."):
                 self._inside(entry(self.scope, owner), owner)
         for node in self.graph.nodes.values():
@@ -59,6 +56,29 @@ class Modules:
 
     def at(self, path: str) -> nn.Module | None:
         return self._own.get(path)
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters under the paths of their modules: `encoders.image.blocks.0.mlp.weight`."""
+        for path, module in self._own.items():
+            for name, parameter in module.named_parameters():
+                yield f"{path}.{name}", parameter
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"{path}.{n}": v for path, module in self._own.items() for n, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy the tensors that have a place here; raises where a shape differs."""
+        for name, own in self.state_dict().items():
+            if name not in tensors:
+                continue
+            if tensors[name].shape != own.shape:
+                raise ComponentError(
+                    f"stored weights of {name} do not fit",
+                    found=str(tuple(tensors[name].shape)),
+                    expected=str(tuple(own.shape)),
+                )
+            own.copy_(tensors[name])
 
     def learned_values(self) -> Iterator[tuple[str, LearnedValue]]:
         """Learned numbers with their paths (`losses.align.temperature`)."""
@@ -111,14 +131,9 @@ class Modules:
                     if (own := self.at(owner + suffix)) is not None and (other := self.at(source + suffix)) is not None:
                         own.load_state_dict(other.state_dict())
             return
-        for suffix in (".head", ".tokens", ""):
+        for suffix in ("", ".head", ".tokens"):
             if (other := self.at(source + suffix)) is not None:
-                copy = deepcopy(other)
-                if not suffix:
-                    for name in ("head", "tokens"):
-                        if self.at(f"{source}.{name}") is not None:
-                            delattr(copy, name)
-                self._attach(owner + suffix, copy.requires_grad_(False))
+                self._attach(owner + suffix, deepcopy(other).requires_grad_(False))
 
     def _construct(
         self, owner: str, component: Encoder, inputs: tuple[TensorType, ...], state: Mapping[str, Any]
@@ -138,31 +153,11 @@ class Modules:
             if not projection.has_weights:
                 continue
             with _drawing(self.seed, owner + suffix):
-                self._own[owner + suffix] = projection.build(declared[output], state={})
-            self._nest(owner, suffix)
-
-    def _nest(self, owner: str, suffix: str) -> None:
-        """Make a projection a child of its encoder's module, so that `encoders.image.head` is its path."""
-        projection, body = self.at(owner + suffix), self.at(owner)
-        if projection is None:
-            return
-        if body is not None and hasattr(body, suffix[1:]):
-            raise ComponentError(f"the module of {owner} has an attribute {suffix[1:]!r} of its own")
-        self._attach(owner + suffix, projection)
+                self._attach(owner + suffix, projection.build(declared[output], state={}))
 
     def _attach(self, path: str, module: nn.Module) -> None:
-        *containers, last = path.split(".")
-        place: nn.Module = self.root
-        for name in containers:
-            if not hasattr(place, name):
-                place.add_module(name, Container())
-            place = getattr(place, name)
-        existing = getattr(place, last, None)
-        if isinstance(existing, Container):
-            for name, child in existing.named_children():
-                module.add_module(name, child)
-        place.add_module(last, module)
         self._own[path] = module
+        self.root.append(module)
 
     def _inside(self, component: Component, owner: str) -> None:
         """Modules of a component that is no encoder node: its own, its sub-components', its learned numbers."""

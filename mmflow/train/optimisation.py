@@ -83,7 +83,7 @@ class Optimisation:
 
 def _trainable(model: Model, rules: dict[str, Group]) -> Iterator[tuple[str, nn.Parameter]]:
     averaged = {path for path, *_ in model.modules.averaged()}
-    for path, parameter in model.root.named_parameters():
+    for path, parameter in model.modules.named_parameters():
         if any(path.startswith(f"{owner}.") for owner in averaged):
             continue
         if rules:

@@ -45,10 +45,11 @@ class Kept:
 
 @dataclass
 class RowSum:
-    """A row loss over the global batch: sums of value times weight, and of weights."""
+    """A row loss over the global batch: sums of value times weight, of weights, and the rows that took part."""
 
     value: Tensor
     weight: Tensor
+    rows: int = 0
 
 
 @dataclass
@@ -58,7 +59,7 @@ class StepResult:
     losses: dict[str, Tensor] = field(default_factory=dict)
     """Values before their weights, 0-d, on the device: reading one waits for the device."""
     weights: dict[str, Any] = field(default_factory=dict)
-    rows: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
     memories: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, float]:
@@ -133,7 +134,7 @@ class _Run:
             self._batch_forward(wave)
         for owner, sums in self.row_sums.items():
             weight = self._loss_weight(owner)
-            self._record(owner, sums.value / _positive(sums.weight), weight, sums.weight)
+            self._record(owner, sums.value / _positive(sums.weight), weight, sums.rows)
 
     def _rows_forward(self, wave: int) -> None:
         nodes = self.graph.at(wave, "row")
@@ -154,6 +155,7 @@ class _Run:
                 self.row_sums[owner] = RowSum(
                     value if before is None else before.value + value,
                     weight if before is None else before.weight + weight,
+                    piece.rows if before is None else before.rows + piece.rows,
                 )
         for output, parts in pieces.items():
             self.kept[output] = _cut(_join(parts), output[1])
@@ -227,7 +229,7 @@ class _Run:
         if (given := reads.get("rows")) is not None:
             weight = weight * _row_weights(given, index).to(value.dtype)
         # A row of weight zero may hold anything, infinities included.
-        return RowSum(torch.where(weight == 0, 0, value * weight).sum(), weight.sum())
+        return RowSum(torch.where(weight == 0, 0, value * weight).sum(), weight.sum(), count)
 
     def _batch_forward(self, wave: int) -> None:
         losses: list[Tensor] = []
@@ -298,7 +300,7 @@ class _Run:
     def _loss_weight(self, owner: str) -> Any:
         return self.execution.built(self.graph.nodes[owner].component, owner, "weight")
 
-    def _record(self, owner: str, value: Tensor, weight: Any, rows: Any) -> None:
+    def _record(self, owner: str, value: Tensor, weight: Any, rows: int) -> None:
         name = owner.partition(".")[2]
         self.result.losses[name], self.result.rows[name] = value, rows
         self.result.weights[name] = weight.detach() if isinstance(weight, Tensor) else weight
