@@ -1,0 +1,71 @@
+"""The stage `embed`: vectors of a data entry, for other stages and other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from mmflow.plugin.component import outside_identity
+from mmflow.plugin.kinds import Stage, StageContext
+from mmflow.plugin.references import Data, Model, Pooled, Ref, Refs
+
+
+class Embed(Stage, name="embed"):
+    """Embed every row of `data` with the encoders in `of`.
+
+    Writes `columns/<encoder>.parquet` for each: `id` and `value`, the pooled vector as a list of float32 (a list of
+    lists where the encoder has a group axis), null where the row is absent. With `normalize` vectors are stored
+    with length 1. `feats.image` is then a column of vectors that joins data by id.
+    """
+
+    gives: ClassVar[Mapping[str, str]] = {"*": "Column"}
+    example: ClassVar[str] = "{use: embed, data: train, of: [image, text], normalize: true}"
+
+    data: Ref[Data]
+    of: Refs[Pooled] = Field(min_length=1)
+    model: Ref[Model] | None = None
+    normalize: bool = False
+    batch_size: int = outside_identity(256, ge=1)
+
+    @model_validator(mode="after")
+    def _once(self) -> Embed:
+        names = [column_name(reference) for reference in self.of]
+        if len(set(names)) < len(names):
+            raise ValueError("two references in `of` would be stored under one name")
+        return self
+
+    def run(self, context: StageContext) -> None:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+        import torch
+
+        from mmflow.evaluate.rows import Embedder, Wanted
+
+        targets = context.scope.targets("stage")
+        wanted = []
+        for place in range(len(self.of)):
+            target = targets[f"of.{place}"]
+            wanted.append(Wanted(target, (target.output or "pooled",)))
+        rows = Embedder(context, self.batch_size).rows(wanted, {})
+        folder = context.output / "columns"
+        folder.mkdir(parents=True, exist_ok=True)
+        for reference, encoding in zip(self.of, rows.of, strict=True):
+            vectors = encoding.pooled
+            if self.normalize:
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+            values: list[object] = list(vectors.float().cpu().numpy().tolist())
+            if encoding.present is not None:
+                there = encoding.present.reshape(len(values), -1).any(1).tolist()
+                values = [value if here else None for value, here in zip(values, there, strict=True)]
+            kind = arrow.float32()
+            for _ in range(vectors.ndim - 1):
+                kind = arrow.list_(kind)
+            table = arrow.table({"id": rows.ids, "value": arrow.array(values, kind)})
+            parquet.write_table(table, folder / f"{column_name(reference)}.parquet")
+
+
+def column_name(reference: str) -> str:
+    """Under which name a reference's vectors are stored: `image`, or `image_features` for an output."""
+    return reference.replace(".", "_")

@@ -1,0 +1,242 @@
+"""Runs an evaluator as a stage: embeds, binds the arguments of its method, checks and writes what it measured."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmflow.evaluate.map import embedding_map
+from mmflow.evaluate.rows import Embedder, Rows, Wanted
+from mmflow.model.graph import needed_outputs
+from mmflow.model.model import Model
+from mmflow.plugin.component import Component, ComponentError, Shared
+from mmflow.plugin.kinds import Evaluator, StageContext
+from mmflow.plugin.references import Data, reference_fields
+from mmflow.plugin.values import Encoding, Measured, Metric
+from mmflow.spec.target import Target
+
+LABEL_OF_MAP = "map label"
+
+
+class Encoders:
+    """What an evaluator receives as `model`: the stage's encoders, for further values."""
+
+    def __init__(self, model: Model, scope: Any) -> None:
+        self._model, self._scope = model, scope
+
+    def encode(self, encoder: str, values: Sequence[Any], outputs: Sequence[str] = ("pooled",)) -> Encoding:
+        """Encode raw values (prompts, pictures) with an encoder in `of` that reads one field."""
+        return self._model.encode_values(str(encoder), values, outputs)
+
+    def names(self, field: str) -> tuple[str, ...]:
+        """Class names of what the evaluator's field (`labels`) leads to; empty where the data gives none."""
+        return self._scope.type_of(self._scope.targets("stage")[field]).names
+
+
+@torch.no_grad()
+def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
+    """Measure, and write `metrics.json` and `map.json` into the stage's output.
+
+    `evaluate` receives the encodings of `of` in order, and by name what its parameters ask for: columns of the
+    data for references to fields, `Rows` for a reference to a further data entry (and for `data`), built
+    sub-components, numbers, `ids` and `model`. Raises `ComponentError` where a metric is not a finite number.
+    """
+    started = time.perf_counter()
+    embedder = Embedder(context, evaluator.batch_size)
+    bound = _Binding(evaluator, context, embedder)
+    measured = bound.call()
+    rows = bound.rows
+    _check(measured, context.name)
+    for example in measured.examples:
+        for side in ("field", "field_found"):
+            example[side] = _raw_field(context.scope, example.get(side))
+    content = {
+        "metrics": [asdict(metric) for metric in measured.metrics],
+        "examples": measured.examples,
+        "figures": measured.figures,
+        "rows": len(rows),
+        "data": context.scope.data_name,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    (context.output / "metrics.json").write_text(json.dumps(content, ensure_ascii=False, indent=1))
+    drawn = embedding_map([str(name) for name in evaluator.of], rows.of, rows.ids, bound.map_labels())
+    if drawn is not None:
+        (context.output / "map.json").write_text(json.dumps(drawn, ensure_ascii=False))
+    context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
+
+
+def metric_row(metric: Metric) -> dict[str, Any]:
+    """A metric as a row of a table."""
+    return {
+        "metric": metric.name,
+        "value": round(metric.value, 4),
+        "spread": "" if metric.spread is None else f"± {metric.spread:.4f}",
+        "chance": "" if metric.chance is None else round(metric.chance, 4),
+    }
+
+
+class _Binding:
+    """The arguments of one evaluator's method."""
+
+    def __init__(self, evaluator: Evaluator, context: StageContext, embedder: Embedder) -> None:
+        self.evaluator, self.context, self.embedder = evaluator, context, embedder
+        self.scope = context.scope
+        self.targets: Mapping[str, Target] = self.scope.targets("stage")
+        outputs = needed_outputs(self.scope, "stage", evaluator)
+        self.wanted = [self._wanted(path, outputs) for path in self._paths("of")]
+        types = reference_fields(type(evaluator))
+        self.further = {n: t for n, t in types.items() if n not in ("of", "model", "data")}
+        self.data = [n for n, kinds in self.further.items() if Data in kinds and getattr(evaluator, n) is not None]
+        self.rows = embedder.rows(self.wanted, self._fields())
+
+    def _paths(self, field: str) -> list[str]:
+        """Paths of the references in a field, in order."""
+        paths = [p for p in self.targets if p == field or p.startswith(f"{field}.")]
+        return sorted(paths, key=lambda p: [int(part) if part.isdigit() else 0 for part in p.split(".")[1:]])
+
+    def _wanted(self, path: str, outputs: tuple[str, ...]) -> Wanted:
+        target = self.targets[path]
+        if target.section != "encoders":
+            raise ComponentError(
+                f"stage {self.context.name}: {path} leads to {target.section}.{target.name}, no encoder"
+            )
+        return Wanted(target, outputs if target.output in (None, "tokens") else (target.output,))
+
+    def _fields(self) -> dict[str, Target]:
+        """References to fields and views by path, and a label for the map where the data has one."""
+        found = {p: self.targets[p] for name in self.further for p in self._paths(name)}
+        found = {p: t for p, t in found.items() if t.section in ("fields", "views")}
+        declared = {name: kind.modality for name, kind in self.scope.fields.items()}
+        label = next((name for name, modality in declared.items() if modality == "label"), None)
+        if label is not None and self.wanted:
+            found[LABEL_OF_MAP] = Target("fields", label)
+        return found
+
+    def map_labels(self) -> list[str] | None:
+        """One class name (or number) a row, from the first field of the data that is a label."""
+        column = self.rows.fields.get(LABEL_OF_MAP)
+        if not isinstance(column, Tensor) or column.ndim != 1:
+            return None
+        label = next(name for name, kind in self.scope.fields.items() if kind.modality == "label")
+        names = self.scope.fields[label].names
+        return ["" if i < 0 else names[i] if i < len(names) else str(i) for i in map(int, column.tolist())]
+
+    def call(self) -> Measured:
+        """Call the method; its parameters that are no field and no request receive `of`, in order."""
+        evaluator = self.evaluator
+        of = list(self.rows.of)
+        positional: list[Any] = []
+        named: dict[str, Any] = {}
+        for name, parameter in inspect.signature(evaluator.evaluate).parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                positional += of
+                of = []
+            elif name in type(evaluator).model_fields:
+                named[name] = self._field(name)
+            elif name == "ids":
+                named[name] = self.rows.ids
+            elif name == "model":
+                named[name] = Encoders(self.embedder.model(self._roots()), self.scope)
+            elif of:
+                positional.append(of.pop(0))
+            else:
+                raise ComponentError(
+                    f"stage {self.context.name}: {evaluator.use} asks for {name!r}, but `of` names only "
+                    f"{len(self.rows.of)} encoders"
+                )
+        try:
+            return evaluator.evaluate(*positional, **named)
+        except ValueError as error:
+            if isinstance(error, ComponentError):
+                raise
+            raise ComponentError(f"stage {self.context.name}: {error}") from error
+
+    def _field(self, name: str) -> Any:
+        value = getattr(self.evaluator, name)
+        if name == "data":
+            return self.rows
+        if name in self.data:
+            entry = self.targets[name]
+            fields = {p: t for p, t in self._fields().items() if p != LABEL_OF_MAP}
+            rows = self.embedder.rows(self.wanted, fields, entry.name)
+            return Rows(rows.of, self._gathered(rows), rows.ids)
+        if name in self.further:
+            return self._gathered(self.rows).get(name, () if isinstance(value, tuple) else None)
+        if isinstance(value, (Component, Shared)):
+            return self._built(name, value)
+        return value
+
+    def _gathered(self, rows: Rows) -> dict[str, Any]:
+        """Columns by the evaluator's fields: one value for a reference, a tuple for several."""
+        gathered: dict[str, Any] = {}
+        for name in self.further:
+            columns = []
+            for path in self._paths(name):
+                target = self.targets[path]
+                if target.section in ("fields", "views"):
+                    columns.append(rows.fields[path])
+                elif target.section == "stages":
+                    columns.append(self._stage_column(target, rows.ids))
+                elif target.section != "data":
+                    raise ComponentError(f"stage {self.context.name}: {path} leads to {target.section}.{target.name}")
+            if isinstance(getattr(self.evaluator, name), tuple):
+                gathered[name] = tuple(columns)
+            elif columns:
+                gathered[name] = columns[0]
+        return gathered
+
+    def _stage_column(self, target: Target, ids: list[str]) -> Any:
+        """A column that an earlier stage gave, for the rows `ids`; rows that it does not have are absent."""
+        import pyarrow.parquet as parquet
+
+        folder = self.context.upstream(target.name) / "columns"
+        paths = [folder / f"{target.output}.parquet"] if target.output else sorted(folder.glob("*.parquet"))
+        if len(paths) != 1 or not paths[0].exists():
+            names = ", ".join(sorted(p.stem for p in folder.glob("*.parquet")))
+            raise ComponentError(f"stage {self.context.name}: name one column of {target.name}", expected=names)
+        table = parquet.read_table(paths[0]).to_pydict()
+        values = dict(zip(table["id"], table["value"], strict=True))
+        column = [values.get(row) for row in ids]
+        if all(value is None or isinstance(value, int) for value in column):
+            return torch.tensor([-1 if value is None else value for value in column], device=self.context.device)
+        return column
+
+    def _built(self, name: str, value: Component | Shared) -> Any:
+        """A sub-component; one with weights, or one of the spec's own, comes from the model."""
+        if isinstance(value, Shared) or hasattr(value, "build") or value.kind == "value":
+            return self.embedder.model(self._roots()).built("stage", name)
+        return value
+
+    def _roots(self) -> list[str]:
+        sections = ("encoders", "losses", "memories", "parts")
+        return [f"{t.section}.{t.name}" for t in self.targets.values() if t.section in sections]
+
+
+def _raw_field(scope: Any, name: str | None) -> str | None:
+    """The field of the data behind an encoder: what the report shows of it."""
+    if name is None or name in scope.fields:
+        return name
+    encoder = name.partition(".")[0]
+    if encoder not in scope.encoders:
+        return name
+    reached = [owner.partition(".")[2] for owner in scope.reach(f"encoders.{encoder}") if owner.startswith("fields.")]
+    return reached[0] if reached else name
+
+
+def _check(measured: Measured, stage: str) -> None:
+    names: set[str] = set()
+    for metric in measured.metrics:
+        numbers = [metric.value, metric.chance, metric.spread]
+        if any(number is not None and not math.isfinite(number) for number in numbers):
+            raise ComponentError(f"stage {stage}: metric {metric.name!r} is {metric.value}, not a finite number")
+        if metric.name in names:
+            raise ComponentError(f"stage {stage}: two metrics are named {metric.name!r}")
+        names.add(metric.name)
