@@ -1,4 +1,4 @@
-"""First-party components: encoders."""
+"""First-party components: encoders, heads, fusions, and the tokenizers that text encoders use."""
 
 from __future__ import annotations
 
@@ -7,4 +7,15 @@ from mmflow.plugin.hooks import hookimpl
 
 @hookimpl
 def mmflow_components() -> dict[str, str]:
-    return {}
+    return {
+        "encoder/vit": "mmflow_encoders.images:Vit",
+        "encoder/resnet": "mmflow_encoders.images:Resnet",
+        "encoder/convnet4": "mmflow_encoders.images:Convnet4",
+        "encoder/text_transformer": "mmflow_encoders.text:TextTransformer",
+        "encoder/caption_decoder": "mmflow_encoders.text:CaptionDecoder",
+        "encoder/linear": "mmflow_encoders.heads:Linear",
+        "encoder/mlp": "mmflow_encoders.heads:Mlp",
+        "encoder/l2norm": "mmflow_encoders.heads:L2Norm",
+        "tokenizer/byte": "mmflow_encoders.tokenizers:Byte",
+        "tokenizer/word": "mmflow_encoders.tokenizers:Word",
+    }

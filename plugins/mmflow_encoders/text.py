@@ -1,0 +1,153 @@
+"""Declarations of the encoders that read text: the transformer tower and the caption decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from mmflow.plugin import ComponentError, Encoder, Pooled, RawField, Refs, TensorType, Tokenizer, TokenSequence, default
+from mmflow_encoders.shapes import check_heads, layer_names, sequence_of, tapped
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class TextTransformer(Encoder, name="text_transformer"):
+    """Transformer over the ids of a tokenizer, pre-norm, with learned positions (Vaswani et al., 2017).
+
+    Input: text. Outputs: `pooled` [N, width]; `tokens` [N, L, width] with their mask, after the final norm; `ids`, the
+    tokenizer's ids [N, L]; taps `layers.1` to `layers.<depth>`, the tokens after each block. Padding changes nothing.
+
+    `pool`: `mean` over the real tokens; `last` real token (Radford et al., 2018); `eos`, the first end id (CLIP;
+    Radford et al., 2021); `cls`, a learned token, first (Devlin et al., 2019), or last under a causal mask (CoCa;
+    Yu et al., 2022), which is no part of `tokens`.
+    """
+
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
+    example: ClassVar[str] = "{use: text_transformer, of: caption, width: 128, depth: 2, head: {use: linear, dim: 128}}"
+
+    tokenizer: Tokenizer = default("word")
+    length: int = Field(64, ge=2, le=8192, description="ids of a text at most, begin and end included")
+    width: int = Field(256, ge=1)
+    depth: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, description="must divide width")
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over that of the tokens")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    causal: bool = Field(False, description="a token sees only those before it, as a decoder on top needs")
+    pool: Literal["mean", "last", "eos", "cls"] = "mean"
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TextTransformer:
+        check_heads(self.width, self.heads)
+        return self
+
+    def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        text = inputs[0]
+        vocabulary = self.tokenizer.size(None)
+        vector = TensorType("vector", text.axes, (self.width,), groups=text.groups)
+        tokens = vector.with_(modality="tokens", size=(None, self.width), vocabulary=vocabulary)
+        ids = tokens.with_(size=(None,), dtype="int64")
+        return {"pooled": vector, "tokens": tokens, "ids": ids, **tapped(self.taps(), tokens)}
+
+    def taps(self) -> tuple[str, ...]:
+        return layer_names(self.depth)
+
+    def learns(self) -> tuple[int, ...]:
+        return (0,) if self.tokenizer.learns else ()
+
+    def learn(self, index: int, values: Iterable[Any]) -> dict[str, Any]:
+        return self.tokenizer.learn(values)
+
+    def preprocess(self, index: int, value: Any, state: Mapping[str, Any]) -> list[int]:
+        return self.tokenizer.encode(value, state, length=self.length)
+
+    def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
+        from mmflow_encoders.transformer import TextTransformer as Module
+
+        return Module(
+            vocabulary=self.tokenizer.size(state or None),
+            length=self.length,
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            mlp_ratio=self.mlp_ratio,
+            dropout=self.dropout,
+            causal=self.causal,
+            pool=self.pool,
+            end=getattr(self.tokenizer, "special", {}).get("end"),
+        )
+
+
+class CaptionDecoder(Encoder, name="caption_decoder"):
+    """Predicts the next token of a text from the tokens before it and from other sequences (CoCa; Yu et al., 2022).
+
+    `of: [text.tokens, image.tokens, ...]`: the first input is the states of a *causal* text encoder, or, with a
+    `tokenizer`, a raw text, which is then embedded here with learned positions; the others (tokens, grids or vectors
+    of one width, joined) are attended to. Each block is causal self-attention, cross-attention, MLP, all pre-norm.
+
+    Output: `logits` [N, L, V] with the text's mask; those at place t are for the id at t + 1, which is how
+    `caption_nll` reads them. V is the number of ids of the text encoder's tokenizer: its `vocabulary`, the largest
+    that it may learn, since the states come without what was learnt; for raw text the number learnt.
+    The loss's `targets` are the ids of the same text: `targets: text.ids`, or `targets: caption`.
+    """
+
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("tokens", "text"), ("tokens", "grid", "vector"))
+    example: ClassVar[str] = "{use: caption_decoder, of: [text.tokens, image.tokens], depth: 2}"
+
+    of: Refs[TokenSequence | Pooled | RawField] = Field(min_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
+    tokenizer: Tokenizer | None = Field(None, description="for raw text, and for it alone")
+    length: int = Field(64, ge=2, le=8192, description="ids of a raw text at most, begin and end included")
+    width: int | None = Field(None, ge=1, description="for raw text; otherwise that of the states")
+    depth: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1, description="must divide width")
+    mlp_ratio: float = Field(4.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        text = inputs[0]
+        vocabulary = self.tokenizer.size(None) if self.tokenizer else text.vocabulary
+        length = text.size[0] if text.modality == "tokens" and text.size else None
+        logits = TensorType("logits", text.axes, (length, vocabulary), groups=text.groups, vocabulary=vocabulary)
+        return {"logits": logits}
+
+    def learns(self) -> tuple[int, ...]:
+        return (0,) if self.tokenizer is not None and self.tokenizer.learns else ()
+
+    def learn(self, index: int, values: Iterable[Any]) -> dict[str, Any]:
+        return self.tokenizer.learn(values) if self.tokenizer is not None else {}
+
+    def preprocess(self, index: int, value: Any, state: Mapping[str, Any]) -> Any:
+        if index or self.tokenizer is None:
+            return value
+        return self.tokenizer.encode(value, state, length=self.length)
+
+    def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
+        from mmflow_encoders.transformer import CaptionDecoder as Module
+
+        text, memories = inputs[0], inputs[1:]
+        if (text.modality == "text") != (self.tokenizer is not None):
+            raise ComponentError(
+                "caption_decoder takes a `tokenizer` with a raw text, and none with states",
+                found=f"{text.modality} and {'a' if self.tokenizer else 'no'} tokenizer",
+                hint="write `of: [text.tokens, ...]`, or add `tokenizer: word`",
+            )
+        vocabulary = self.tokenizer.size(state or None) if self.tokenizer else text.vocabulary
+        if vocabulary is None:
+            raise ComponentError(
+                "caption_decoder does not know how many ids there are to predict",
+                expected="tokens of an encoder that reads text and states its `vocabulary`, or a text field",
+            )
+        width = (self.width or 256) if self.tokenizer else sequence_of("caption_decoder", text)
+        check_heads(width, self.heads)
+        return Module(
+            vocabulary=vocabulary,
+            width=width,
+            memory_width=sequence_of("caption_decoder", *memories),
+            depth=self.depth,
+            heads=self.heads,
+            mlp_ratio=self.mlp_ratio,
+            dropout=self.dropout,
+            length=self.length if self.tokenizer else None,
+        )
