@@ -123,9 +123,10 @@ def run_jobs(
     """Run `jobs` in order and return how it went; raises only for a list of jobs that makes no sense.
 
     A job whose key is stored is `cached`, unless `force` is true or names it. `finish` is called once, after the last
-    stage of a run that was not stopped, with the outcome so far: the place to write a report. Exit codes: 0, 1 (a stage
-    failed, or the run was cancelled), 2 (the engine cannot start), 130 (SIGINT), 143 (SIGTERM). `api` is an embedded
-    Prefect API that the caller has started early. Must be called in the main thread for signals to be heeded.
+    stage of a run that was not stopped, with the outcome so far: the place to write a report. `api` is an embedded
+    Prefect API that the caller has started early (`server.start_early`); it is closed at the end. Exit codes: 0, 1 (a
+    stage failed, or the run was cancelled), 2 (the engine cannot start), 130 (SIGINT), 143 (SIGTERM). To be called in
+    the main thread, where signals arrive.
     """
     _check_jobs(jobs)
     run_id = run_id or new_run_id(run_name)
@@ -166,7 +167,7 @@ class Execution:
         self._force = force
         self._finish = finish
         self._cached: set[str] = set()
-        self._unfinished = False
+        self._unfinished = finish is not None
 
     @contextmanager
     def opened(self, engine: str) -> Iterator[None]:
@@ -229,11 +230,8 @@ class Execution:
         return self._fail(job, RuntimeError("it ended without publishing its result"))
 
     def finish(self) -> None:
-        """Call the run's `finish`, if it was not stopped."""
-        if self._finish is None:
-            return
-        self._unfinished = True
-        if self.stop.reason:
+        """Call the run's `finish`, once, if the run was not stopped."""
+        if not self._unfinished or self._finish is None or self.stop.reason:
             return
         try:
             with self.stop.stage():
@@ -244,6 +242,12 @@ class Execution:
             self._explain("the report", "report", error)
             self.outcome.exit_code = 1
         self._unfinished = False
+
+    def unfinished(self) -> list[str]:
+        """What a stopped run has left: names of stages, and the report."""
+        states = self.outcome.stages
+        left = [job.name for job in self.jobs if states.get(job.name, "skipped") in ("stopped", "skipped")]
+        return left + ["the report"] * self._unfinished
 
     def note(self, text: str) -> None:
         """Tell the user one line, now and in the outcome."""
@@ -288,17 +292,14 @@ class Execution:
         states = outcome.stages.values()
         if outcome.exit_code == 2:
             return
-        left = [name for name, state in outcome.stages.items() if state in ("stopped", "skipped")]
-        left += ["the report"] * self._unfinished
+        left = self.unfinished()
         if self.stop.reason and left:
             outcome.status = "cancelled" if self.stop.reason == "cancelled" else "interrupted"
             outcome.exit_code = _EXIT_CODES[self.stop.reason]
             why = "" if self.stop.reason == "cancelled" else f" by {self.stop.reason}"
             self.note(f"the run was {outcome.status}{why}; left: {', '.join(left)}; start it again to go on")
-        elif "failed" in states:
+        elif outcome.exit_code or "failed" in states or "skipped" in states or "stopped" in states:
             outcome.status, outcome.exit_code = "failed", 1
-        elif outcome.exit_code:
-            outcome.status = "failed"
 
 
 class _Reporter:

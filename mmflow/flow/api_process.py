@@ -1,0 +1,103 @@
+"""The process of the embedded Prefect API: `python -m mmflow.flow.api_process FOLDER LINGER`, see `server`."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+_WATCH_EVERY = 0.1
+
+
+def main(folder: Path, linger: float) -> None:
+    """Serve until nobody has held the lease in `folder` for `linger` seconds."""
+    provide_database(folder)
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = create_app(final=True, ephemeral=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=2))
+    asyncio.run(_serve(server, listener, folder, linger))
+
+
+async def _serve(server, listener: socket.socket, folder: Path, linger: float) -> None:
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        if serving.done():
+            raise SystemExit(1)
+        await asyncio.sleep(0.01)
+    about = {"pid": os.getpid(), "port": listener.getsockname()[1]}
+    temporary = folder / "server.json.tmp"
+    temporary.write_text(json.dumps(about))
+    os.replace(temporary, folder / "server.json")
+    with open(folder / "lease", "a") as lease:
+        alone_since: float | None = None
+        while not serving.done():
+            if not _take(lease):
+                alone_since = None
+            else:
+                alone_since = alone_since or time.monotonic()
+                if time.monotonic() - alone_since >= linger:
+                    # Kept until the end, so that whoever comes now waits for a new process.
+                    break
+                fcntl.flock(lease, fcntl.LOCK_UN)
+            await asyncio.sleep(_WATCH_EVERY)
+        (folder / "server.json").unlink(missing_ok=True)
+        server.should_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+
+def _take(lease) -> bool:
+    try:
+        fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def provide_database(folder: Path) -> None:
+    """Put an empty migrated database into `folder`, unless one is there, from the template of this Prefect version."""
+    database = folder / "prefect.db"
+    if database.exists():
+        return
+    template = folder.parent / "template.db"
+    if not template.exists():
+        fresh = folder / "fresh.db"
+        fresh.unlink(missing_ok=True)
+        _migrate(fresh)
+        compact = folder / "template.db"
+        compact.unlink(missing_ok=True)
+        connection = sqlite3.connect(fresh)
+        connection.execute("VACUUM INTO ?", (str(compact),))
+        connection.close()
+        fresh.unlink()
+        os.replace(compact, template)
+    copy = folder / "copy.db"
+    shutil.copyfile(template, copy)
+    os.replace(copy, database)
+
+
+def _migrate(database: Path) -> None:
+    from prefect.server.database import provide_database_interface
+    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
+
+    async def create() -> None:
+        interface = provide_database_interface()
+        await interface.create_db()
+        engine = await interface.engine()
+        await engine.dispose()
+
+    with temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}"}):
+        asyncio.run(create())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]))

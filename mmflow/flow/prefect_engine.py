@@ -1,0 +1,320 @@
+"""Runs the stages as one Prefect flow run with a task for each stage.
+
+The flow is async and the tasks are synchronous and inline: a stage works in the main thread, where signals reach it,
+and no heartbeat thread is waited for at the end. What the API answers decides nothing: the outcome is what the run
+store holds, and an API that goes away costs the run some seconds at its end.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmflow.flow.api_link import ApiLink
+from mmflow.flow.engine import EngineUnavailable, Execution, StageJob, Watcher
+from mmflow.flow.server import ApiFailed, EmbeddedApi, start_early
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+    from prefect.settings import Settings
+
+_END_TIMEOUT = 10.0
+"""Seconds that Prefect gets to report the end of the flow run; then it is left alone."""
+_DRAIN_TIMEOUT = 5.0
+
+
+def run_with_prefect(execution: Execution, api: EmbeddedApi | None) -> None:
+    """Run all stages of `execution`; raises `EngineUnavailable` where no API can be had before the first stage."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise EngineUnavailable(
+            "an event loop is already running here, as in a notebook: use the local engine (--local)"
+        )
+    with _api_settings(execution.store.url, api or start_early(execution.store.url)) as (settings, own):
+        _PrefectRun(execution, settings, own).run()
+
+
+@contextlib.contextmanager
+def _api_settings(store_url: str, api: EmbeddedApi | None) -> Iterator[tuple["Settings", bool]]:
+    """Settings that name an API which answers, and whether that API is ours."""
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        PREFECT_SERVER_ANALYTICS_ENABLED,
+        temporary_settings,
+    )
+
+    with contextlib.ExitStack() as stack:
+        if api is not None:
+            stack.callback(api.close)
+        if url := PREFECT_API_URL.value():
+            settings = stack.enter_context(temporary_settings())
+            _check_answers(url)
+            yield settings, False
+            return
+        if api is None:
+            api = EmbeddedApi(store_url).start()
+            stack.callback(api.close)
+        try:
+            url = api.wait()
+        except ApiFailed as error:
+            raise EngineUnavailable(f"{error}; `--local` runs the same stages without Prefect") from error
+        updates: dict[Any, Any] = {
+            PREFECT_API_URL: url,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            PREFECT_LOGGING_TO_API_ENABLED: False,
+            PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        }
+        yield stack.enter_context(temporary_settings(updates)), True
+
+
+def _check_answers(url: str) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}),
+        get_client(sync_client=True, httpx_settings={"timeout": 10.0}) as client,
+    ):
+        error = client.api_healthcheck()
+    if error is not None:
+        raise EngineUnavailable(
+            f"no Prefect API answers at {url} (PREFECT_API_URL): {type(error).__name__}: {error}; start it "
+            "(`prefect server start`), unset PREFECT_API_URL to use an embedded one, or run without Prefect: `--local`"
+        )
+
+
+_LOGGERS = ("prefect", "prefect.engine", "prefect.flow_runs", "prefect.task_runs", "prefect._internal.concurrency")
+
+
+@contextlib.contextmanager
+def _levels_kept() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [logger.level for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _quieten(level: int) -> None:
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(level)
+
+
+class _PrefectRun:
+    def __init__(self, execution: Execution, settings: "Settings", own: bool):
+        self.execution = execution
+        self.settings = settings
+        self.own = own
+        self.url = settings.api.url
+        self.begun = False
+        self.over: asyncio.Event
+        self.states: dict[str, State] = {}
+        self.link = ApiLink(execution.run_name, execution.stop.cancel, self._lost)
+        self.lost_told = False
+
+    def run(self) -> None:
+        import prefect.main  # noqa: F401  (sets the levels of its loggers)
+
+        execution = self.execution
+        with _levels_kept():
+            if self.own:
+                _quieten(logging.WARNING)
+            try:
+                asyncio.run(self._supervise())
+                # Where Prefect has failed between two stages, the rest is done without it.
+                for job in execution.jobs:
+                    if job.name not in execution.outcome.stages:
+                        execution.run(job)
+                execution.finish()
+            finally:
+                self._drain()
+
+    async def _supervise(self) -> None:
+        """Wait for the flow run; after its last stage no longer than `_END_TIMEOUT`."""
+        self.over = asyncio.Event()
+        flow_run = asyncio.create_task(self._call_flow())
+        over = asyncio.create_task(self.over.wait())
+        await asyncio.wait({flow_run, over}, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        await asyncio.wait({flow_run}, timeout=_END_TIMEOUT)
+        while not flow_run.done():
+            # Prefect answers a cancellation by telling the API: each time it is cut off there, too.
+            self._lost("no answer")
+            flow_run.cancel()
+            await asyncio.wait({flow_run}, timeout=1.0)
+        self._judge(flow_run)
+
+    def _judge(self, flow_run: "asyncio.Task[Any]") -> None:
+        from prefect.exceptions import TerminationSignal
+
+        error = None if flow_run.cancelled() else flow_run.exception()
+        if error is None or isinstance(error, TerminationSignal):
+            return
+        if not self.begun:
+            raise EngineUnavailable(
+                f"the Prefect API at {self.url} refused the flow run: {type(error).__name__}: {error}; "
+                "`--local` runs the same stages without Prefect"
+            ) from error
+        self._lost(f"{type(error).__name__}")
+
+    async def _call_flow(self) -> None:
+        from prefect import flow
+
+        async def stages() -> Any:
+            return await self._flow()
+
+        decorate = flow(
+            name=self.execution.run_name,
+            flow_run_name=self.execution.outcome.run_id,
+            persist_result=False,
+            validate_parameters=False,
+        )
+        run: Any = decorate(stages)
+        await run(return_state=True)
+
+    async def _flow(self) -> Any:
+        from prefect.context import FlowRunContext
+        from prefect.exceptions import TerminationSignal
+
+        execution, link = self.execution, self.link
+        context = FlowRunContext.get()
+        assert context is not None
+        assert context.flow_run is not None
+        self.begun = True
+        log = _RunLog(context.flow_run, context.flow)
+        execution.watchers += [link, log]
+        link.open(context.flow_run.id)
+        link.opened(execution.outcome.run_id, execution.run_name, execution.jobs)
+        try:
+            with execution.stop.listening(), log.following():
+                execution.prepare()
+                for job in execution.jobs:
+                    self._stage(job)
+                execution.finish()
+        finally:
+            if not link.close():
+                self._lost("no answer")
+                # Nothing is to be gained from trying again; the client of the flow run looks here before each try.
+                self.settings.client.max_retries = 0
+            self.over.set()
+        if execution.stop.reason in ("SIGTERM", "SIGINT") and execution.unfinished():
+            raise TerminationSignal(signal=getattr(signal, execution.stop.reason))
+        return self._final_state()
+
+    def _stage(self, job: StageJob) -> None:
+        from prefect import task
+        from prefect.cache_policies import NO_CACHE
+
+        if self.execution.stop.reason or self.link.lost:
+            self.execution.run(job)
+            return
+        # No tags: for each of them a task asks the API whether it may start.
+        decorate = task(
+            name=job.name,
+            task_run_name=job.name,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=0,
+        )
+        upstream = [self.states[name] for name in job.after if name in self.states and self.states[name].is_completed()]
+        try:
+            self.states[job.name] = decorate(self._task)(job, wait_for=upstream, return_state=True)
+        except Exception as error:
+            self._lost(f"{type(error).__name__}: {error}")
+        if job.name not in self.execution.outcome.stages:
+            self.execution.run(job)
+
+    def _task(self, job: StageJob) -> Any:
+        from prefect.context import TaskRunContext
+        from prefect.states import Cancelled, Completed, Failed
+
+        context = TaskRunContext.get()
+        assert context is not None
+        self.link.begin_stage(job.name, context.task_run.id)
+        state = self.execution.run(job)
+        if state == "done":
+            return Completed(message=f"stored under {job.key}")
+        if state == "cached":
+            return Completed(name="Cached", message=f"was stored under {job.key}")
+        if state == "failed":
+            return Failed(message=self.execution.outcome.notes[-1])
+        if state == "skipped":
+            return Cancelled(name="Skipped", message="a stage that it reads has no result")
+        return Cancelled(message="was asked to stop; start the run again to go on")
+
+    def _final_state(self) -> Any:
+        from prefect.states import Cancelled, Completed, Failed
+
+        states = self.execution.outcome.stages
+        if self.execution.stop.reason == "cancelled" and self.execution.unfinished():
+            return Cancelled(message="cancelled; what was ready is stored, start the run again to go on")
+        failed = [name for name, state in states.items() if state == "failed"]
+        if failed or self.execution.outcome.exit_code:
+            return Failed(message="; ".join(self.execution.outcome.notes))
+        cached = sum(state == "cached" for state in states.values())
+        return Completed(message=f"{len(states)} stages, {cached} of them stored before")
+
+    def _lost(self, why: str) -> None:
+        if self.lost_told:
+            return
+        self.lost_told = True
+        _quieten(logging.CRITICAL + 1)
+        self.execution.note(
+            f"the Prefect API at {self.url} has stopped answering ({why}); the run goes on without it, "
+            "and its results are stored"
+        )
+
+    def _drain(self) -> None:
+        """Let Prefect's threads send what they hold; what nobody will take is dropped, lest the exit wait for it."""
+        from prefect.events.worker import EventsWorker
+
+        if self.link.lost or self.settings.client.max_retries == 0:
+            for service in list(EventsWorker._instances.values()):
+                with contextlib.suppress(Exception):
+                    while True:
+                        service._queue.get_nowait()
+        EventsWorker.drain_all(timeout=_DRAIN_TIMEOUT, at_exit=False)
+
+
+class _RunLog(Watcher):
+    """The run's log in the API: what becomes of the stages, notes, and what mmflow's modules log."""
+
+    def __init__(self, flow_run: Any, flow: Any):
+        from prefect.logging.loggers import flow_run_logger
+
+        self._log = flow_run_logger(flow_run, flow)
+
+    def stage(self, name: str, state: str, detail: str = "") -> None:
+        self._log.info("stage %s: %s%s", name, state, f" ({detail})" if detail else "")
+
+    def note(self, text: str) -> None:
+        self._log.warning(text)
+
+    def table(self, name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self._log.info("%s %s: %s", name, key, ", ".join(f"{column}={value}" for column, value in row.items()))
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[None]:
+        """Send records of the `mmflow` loggers to the API as well."""
+        from prefect.context import FlowRunContext
+        from prefect.logging.handlers import APILogHandler
+
+        handler = APILogHandler()
+        # Other threads than the stage's belong to no run in the eyes of Prefect, which would complain.
+        handler.addFilter(lambda record: FlowRunContext.get() is not None)
+        logger = logging.getLogger("mmflow")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
