@@ -1,4 +1,4 @@
-"""First-party components: views."""
+"""First-party components: transforms of views."""
 
 from __future__ import annotations
 
@@ -7,4 +7,22 @@ from mmflow.plugin.hooks import hookimpl
 
 @hookimpl
 def mmflow_components() -> dict[str, str]:
-    return {}
+    return {
+        "transform/random_resized_crop": "mmflow_views.geometry:RandomResizedCrop",
+        "transform/center_crop": "mmflow_views.geometry:CenterCrop",
+        "transform/resize": "mmflow_views.geometry:Resize",
+        "transform/flip": "mmflow_views.geometry:Flip",
+        "transform/color_jitter": "mmflow_views.colors:ColorJitter",
+        "transform/gray": "mmflow_views.colors:Gray",
+        "transform/blur": "mmflow_views.colors:Blur",
+        "transform/solarize": "mmflow_views.colors:Solarize",
+        "transform/erase": "mmflow_views.colors:Erase",
+        "transform/normalize": "mmflow_views.colors:Normalize",
+        "transform/drop_words": "mmflow_views.words:DropWords",
+        "transform/mask_words": "mmflow_views.words:MaskWords",
+        "transform/swap_words": "mmflow_views.words:SwapWords",
+        "transform/replace_words": "mmflow_views.words:ReplaceWords",
+        "transform/template": "mmflow_views.words:Template",
+        "transform/lower": "mmflow_views.words:Lower",
+        "transform/choose": "mmflow_views.words:Choose",
+    }

@@ -1,0 +1,177 @@
+"""What the transforms of pictures share: one draw for all that a view holds, and how each kind of value follows it.
+
+Values: a picture (uint8 [H, W, C]), a clip (uint8 [T, H, W, C], all frames alike), a mask (bool or integers [H, W]),
+boxes (floats [4] or [N, 4]: left, top, right, bottom in pixels), and lists of these over a group axis. Anything else
+passes as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mmflow.plugin import TensorType, Transform
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class PictureTransform(Transform):
+    """Base of the transforms of pictures: write `draw`, and `change` for pictures alone or `place` for all."""
+
+    def draw(self, height: int, width: int, generator: Any) -> Any:
+        """What is done this time to a picture of that size; `generator` is None in evaluation."""
+        return None
+
+    def change(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
+        """A picture [H, W, C] after it."""
+        return picture
+
+    def place(self, drawn: Any, height: int, width: int) -> Placement | None:
+        """Where the transform moves things, None where everything stays in its place."""
+        return None
+
+    def facts(self, drawn: Any) -> Mapping[str, Any]:
+        return {}
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        parts = dict(value) if isinstance(value, Mapping) else {"": value}
+        height, width = _size(parts, self.use)
+        drawn = self.draw(height, width, generator)
+        placement = self.place(drawn, height, width)
+        parts = {name: self._follow(part, drawn, placement) for name, part in parts.items()}
+        result = parts if isinstance(value, Mapping) else parts[""]
+        return (result, self.facts(drawn)) if self.adds else result
+
+    def _follow(self, value: Any, drawn: Any, placement: Placement | None) -> Any:
+        import numpy as np
+
+        if isinstance(value, list):
+            return [None if member is None else self._follow(member, drawn, placement) for member in value]
+        if not isinstance(value, np.ndarray):
+            return value
+        if is_picture(value):
+            moved = value if placement is None else placement.picture(value)
+            return self.change(moved, drawn)
+        if value.dtype == np.uint8 and value.ndim == 4:
+            return np.stack([self._follow(frame, drawn, placement) for frame in value])
+        if placement is None:
+            return value
+        if value.ndim == 2 and value.dtype.kind in "bui":
+            return placement.mask(value)
+        if value.dtype.kind == "f" and value.shape[-1:] == (4,):
+            return placement.boxes(value)
+        return value
+
+
+class Placement(NamedTuple):
+    """The part `box` (left, top, right, bottom in pixels, may reach outside) scaled to `height` x `width`."""
+
+    box: tuple[float, float, float, float]
+    height: int
+    width: int
+    flip: str = ""
+    """`horizontal` or `vertical`: mirrored after that."""
+
+    def picture(self, picture: np.ndarray) -> np.ndarray:
+        return self._mirror(self._cut(picture, nearest=False))
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        small = mask.dtype in (np.bool_, np.uint8)
+        cut = self._cut(mask.astype(np.uint8) if small else mask.astype(np.int32), nearest=True)
+        return self._mirror(cut.astype(mask.dtype))
+
+    def boxes(self, boxes: np.ndarray) -> Any:
+        """Boxes in the new picture, cut at its edges; a single box that lies outside is absent (None)."""
+        import numpy as np
+
+        left, top, right, bottom = self.box
+        scale = np.array([self.width / (right - left), self.height / (bottom - top)] * 2)
+        moved = (boxes - np.array([left, top, left, top])) * scale
+        limits = np.array([self.width, self.height] * 2, dtype=np.float64)
+        if self.flip:
+            low, high = (0, 2) if self.flip == "horizontal" else (1, 3)
+            moved[..., [low, high]] = limits[low] - moved[..., [high, low]]
+        moved = np.clip(moved, 0, limits).astype(boxes.dtype)
+        if boxes.ndim == 1 and (moved[2] <= moved[0] or moved[3] <= moved[1]):
+            return None
+        return moved
+
+    def _cut(self, values: np.ndarray, nearest: bool) -> np.ndarray:
+        import numpy as np
+        from PIL import Image
+
+        left, top, right, bottom = self.box
+        height, width = values.shape[:2]
+        if min(left, top) < 0 or right > width or bottom > height:
+            values, (left, top, right, bottom) = _padded(values, self.box)
+            height, width = values.shape[:2]
+        if self.box == (0, 0, self.width, self.height) and (height, width) == (self.height, self.width):
+            return values
+        if (right - left, bottom - top) == (self.width, self.height) and left == int(left) and top == int(top):
+            return values[int(top) : int(bottom), int(left) : int(right)]
+        method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+        single = values.ndim == 3 and values.shape[2] == 1
+        image = Image.fromarray(np.ascontiguousarray(values[..., 0] if single else values))
+        out = np.asarray(image.resize((self.width, self.height), method, box=(left, top, right, bottom)))
+        return out[..., None] if single else out
+
+    def _mirror(self, values: np.ndarray) -> np.ndarray:
+        if not self.flip:
+            return values
+        return values[:, ::-1] if self.flip == "horizontal" else values[::-1]
+
+
+def is_picture(value: Any) -> bool:
+    import numpy as np
+
+    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] <= 4
+
+
+def sized(field: TensorType, height: int | None, width: int | None) -> TensorType:
+    """The declared type of a picture, clip or mask with another height and width."""
+    if field.modality in ("image", "video") and len(field.size) >= 3:
+        return field.with_(size=(*field.size[:-3], height, width, field.size[-1]))
+    if field.modality == "mask" and len(field.size) >= 2:
+        return field.with_(size=(*field.size[:-2], height, width))
+    return field
+
+
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _padded(values: np.ndarray, box: tuple[float, float, float, float]) -> tuple[np.ndarray, tuple[float, ...]]:
+    import math
+
+    import numpy as np
+
+    left, top, right, bottom = box
+    height, width = values.shape[:2]
+    before_x, before_y = math.ceil(max(0.0, -left)), math.ceil(max(0.0, -top))
+    after_x, after_y = math.ceil(max(0.0, right - width)), math.ceil(max(0.0, bottom - height))
+    pads = [(before_y, after_y), (before_x, after_x), *[(0, 0)] * (values.ndim - 2)]
+    return np.pad(values, pads), (left + before_x, top + before_y, right + before_x, bottom + before_y)
+
+
+def _size(parts: Mapping[str, Any], use: str) -> tuple[int, int]:
+    import numpy as np
+
+    for value in parts.values():
+        first = value
+        while isinstance(first, list) and first:
+            first = next((member for member in first if member is not None), None)
+        if isinstance(first, np.ndarray) and first.dtype == np.uint8 and first.ndim in (3, 4):
+            return first.shape[-3], first.shape[-2]
+    for value in parts.values():
+        if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "bui":
+            return value.shape[0], value.shape[1]
+    found = ", ".join(f"{type(v).__name__}{_described(v)}" for v in parts.values())
+    raise ValueError(f"{use} needs a picture (uint8, height x width x channels), got {found}")
+
+
+def _described(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return "" if shape is None else f" of {getattr(value, 'dtype', '')} {list(shape)}"
