@@ -68,7 +68,6 @@ class Transform(Component, kind="transform"):
     what it did. `generator` is None in evaluation: the deterministic form (a centre crop, no flip).
     """
 
-    method: ClassVar[str] = "apply"
     adds: ClassVar[Mapping[str, TensorType]] = {}
 
     def apply(self, value: Any, generator: Any) -> Any:
