@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,8 +71,8 @@ class Execution:
 
     # --- encoders --------------------------------------------------------------------------------------
 
-    def encode(self, node: Node, fetch: Fetch, *, ordinal: int = 0) -> Encoding:
-        """Run an encoder, a head or a token projection on the rows that `fetch` gives."""
+    def encode(self, node: Node, fetch: Fetch, *, ordinal: int = 0, taps: Sequence[str] = ()) -> Encoding:
+        """Run an encoder, a head or a token projection on the rows that `fetch` gives; `taps`: asked for beside."""
         encodings = [self.fetch(read, fetch) for read in node.reads]
         module = self.modules.at(node.module)
         structure = node.structure
@@ -83,6 +83,8 @@ class Execution:
         for encoding in encodings:
             present = _both(present, encoding.present if encoding is not None else None)
         arguments, named = self._encoder_arguments(node, folded)
+        if asked := (*self.graph.taps.get(node.owner, ()), *taps):
+            named["taps"] = asked
         call = module if module is not None else structure.apply  # type: ignore[attr-defined]
         torch.manual_seed(address(self.seed, "model", self.clock.step, node.owner, ordinal))
         if node.role == "tokens":

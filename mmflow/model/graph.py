@@ -87,6 +87,18 @@ class Graph:
                         held.add((owner, name))
         return frozenset(held)
 
+    @cached_property
+    def taps(self) -> dict[str, tuple[str, ...]]:
+        """Taps that are read, by encoder: its `forward` is asked for these and no others."""
+        asked: dict[str, dict[str, None]] = {}
+        for reader in self.nodes.values():
+            for read in reader.reads:
+                for owner, name in read.outputs:
+                    node = self.nodes.get(owner)
+                    if node is not None and isinstance(node.structure, Encoder) and name in node.structure.taps():
+                        asked.setdefault(owner, {})[name] = None
+        return {owner: tuple(names) for owner, names in asked.items()}
+
     def draws(self) -> Iterator[str]:
         """Owners in which dropout (or another draw of the model) makes `micro_batch_size` part of the result."""
         for node in self.nodes.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Output, Read, build_graph, entry, face, inputs_of, structure_of
 from mmflow.model.modules import Modules
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Memory
+from mmflow.plugin.kinds import Encoder, Memory
 from mmflow.plugin.references import Encoded
 from mmflow.plugin.values import Encoding
 
@@ -47,13 +48,16 @@ class Model:
         """An untrained model of the entries `roots`. `states`: learnt preprocessing, see `learn_states`."""
         graph = build_graph(scope, roots)
         modules = Modules(scope, graph, seed=seed, states=states or {}, upstream=upstream)
-        modules.build()
+        with torch.device("meta") if device == "meta" else nullcontext():
+            modules.build()
         model = cls(scope, graph, modules, states or {}, seed)
         model._begin_memories()
         return model.to(device)
 
     @staticmethod
-    def learn_states(scope: Any, roots: Sequence[str], source: Any) -> dict[str, dict[str, Any]]:
+    def learn_states(
+        scope: Any, roots: Sequence[str], source: Any, *, limit: int = LEARN_LIMIT
+    ) -> dict[str, dict[str, Any]]:
         """Run `Encoder.learn` of every encoder that needs it over the raw values of `source`."""
         states: dict[str, dict[str, Any]] = {}
         graph = build_graph(scope, roots)
@@ -68,7 +72,7 @@ class Model:
                 if target.section not in ("fields", "views"):
                     raise ComponentError(f"{base} must learn from a field of the data, not from {target.name}")
                 name = target.name if target.section == "fields" else scope.targets(f"views.{target.name}")["of.0"].name
-                state.update(component.learn(place, read_field(source, name, limit=LEARN_LIMIT)))
+                state.update(component.learn(place, read_field(source, name, limit=limit)))
             states[base] = state
         return states
 
@@ -107,7 +111,8 @@ class Model:
         self.dtype = dtype or self.dtype
         self.root.to(self.device, dtype)
         move = partial(_moved, device=self.device, dtype=dtype)
-        self.memories = {n: {k: move(v) for k, v in s.items()} for n, s in self.memories.items()}
+        if self.device.type != "meta":
+            self.memories = {n: {k: move(v) for k, v in s.items()} for n, s in self.memories.items()}
         return self
 
     # --- memories --------------------------------------------------------------------------------------
@@ -147,6 +152,8 @@ class Model:
     ) -> dict[str, Encoding]:
         """Encodings of `encoders` (names) for a batch, without gradient, in evaluation mode."""
         self.root.eval()
+        encoders = list(encoders)
+        asked = {f"encoders.{name}" for name in encoders}
         values: dict[str, Encoding] = {}
 
         def fetch(output: Output) -> Encoding | None:
@@ -158,7 +165,10 @@ class Model:
                 read = node.component.read(self.memories[owner])
                 return None if read is None else Encoding({name: read[name].pooled}, (owner,), read[name].present)
             if owner not in values:
-                values[owner] = self.execution.encode(node, fetch)
+                structure = node.structure
+                own = structure.taps() if isinstance(structure, Encoder) and owner in asked else ()
+                taps = [output for output in outputs if output in own]
+                values[owner] = self.execution.encode(node, fetch, taps=taps)
             found = values[owner]
             return Encoding({name: found.outputs[name]}, found.axes, found.present)
 

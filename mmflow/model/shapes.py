@@ -1,0 +1,188 @@
+"""`check --shapes`: build every stage's graph without memory and pass fake tensors through it.
+
+Modules are built on the meta device; two real samples are read and preprocessed, and go through as fake tensors, so a
+wrong dimension, a missing field or a wrong modality shows before any work. What cannot be traced is named, not failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+
+from mmflow.data import SampleError, scan
+from mmflow.model.graph import Node, Output
+from mmflow.model.model import Model
+from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import Encoder, Evaluator, Loss, Memory
+from mmflow.plugin.numbers import Clock
+from mmflow.plugin.values import Encoding, Tokens
+from mmflow.spec.problems import Problem
+
+SAMPLES = 2
+LEARNT_FROM = 64
+"""Samples that tokenizers and the like learn from here: sizes of vocabularies are not what is checked."""
+
+UNTRACEABLE = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+    NotImplementedError,
+)
+
+
+@dataclass
+class ShapeReport:
+    """`problems` are mistakes of the spec; `untraced` names components that were taken at their word, with the
+    reason; `shapes` lists outputs as `encoders.image: pooled [2, 128]`."""
+
+    problems: list[Problem] = field(default_factory=list)
+    untraced: list[str] = field(default_factory=list)
+    shapes: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self.problems)
+
+
+def check_shapes(spec: Any) -> ShapeReport:
+    """Check every stage of a resolved spec that runs encoders."""
+    report = ShapeReport()
+    for name, declaration in spec.stages.items():
+        scope = spec.scope(name)
+        roots = _roots(scope, declaration)
+        if roots:
+            _check(report, scope, name, roots)
+    report.problems = list(dict.fromkeys(report.problems))
+    report.untraced = list(dict.fromkeys(report.untraced))
+    report.shapes = list(dict.fromkeys(report.shapes))
+    return report
+
+
+def _roots(scope: Any, declaration: Any) -> list[str]:
+    if isinstance(declaration, Evaluator):
+        targets = scope.targets("stage").values()
+        return list(dict.fromkeys(f"encoders.{t.name}" for t in targets if t.section == "encoders" and t.stage is None))
+    if "batch_size" in type(declaration).model_fields and "losses" in type(declaration).model_fields:
+        losses = [f"losses.{loss}" for loss in scope.losses]
+        return [*losses, *(o for o in scope.reach(*losses) if o.startswith("memories."))]
+    return []
+
+
+def _check(report: ShapeReport, scope: Any, stage: str, roots: Sequence[str]) -> None:
+    try:
+        states = Model.learn_states(scope, roots, scope.source, limit=LEARNT_FROM)
+        model = Model.create(scope, roots, seed=0, states=states, device="meta")
+        batch = next(iter(scan(scope.source, scope.views, model.requests(), batch_size=SAMPLES)))
+    except (ComponentError, SampleError) as error:
+        report.problems.append(_problem(("stages", stage), str(error), error))
+        return
+    except (RuntimeError, TypeError, ValueError) as error:
+        report.problems.append(_problem(("stages", stage), f"cannot be built: {_first_line(error)}", error))
+        return
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        model.root.to_empty(device="cpu")
+        columns = {
+            key: Encoding({"value": column.values}, column.axes, column.present).map(partial(_faked, mode))
+            for key, column in batch.columns.items()
+        }
+        _Pass(report, model, columns, batch.ids).run()
+
+
+class _Pass:
+    """One pass of fake tensors through a graph; what follows a failure is left out."""
+
+    def __init__(self, report: ShapeReport, model: Model, columns: dict[str, Encoding], ids: list[str]) -> None:
+        self.report, self.model, self.columns, self.ids = report, model, columns, ids
+        self.execution = model.execution
+        self.execution.clock = Clock(0, 1)
+        self.values: dict[str, Encoding] = {}
+        self.lost: set[str] = set()
+
+    def run(self) -> None:
+        for node in self.model.graph.nodes.values():
+            if any(owner in self.lost for read in node.reads for owner, _ in read.outputs):
+                self.lost.add(node.owner)
+                continue
+            component = node.structure
+            if isinstance(component, Encoder) and component.untraceable:
+                self._untraced(node, "it says that it cannot be traced")
+                continue
+            try:
+                self._visit(node)
+            except UNTRACEABLE as error:
+                self._untraced(node, _first_line(error))
+            except (ComponentError, RuntimeError, TypeError, ValueError, IndexError, KeyError, AssertionError) as error:
+                if "meta tensor" in str(error) or "FakeTensor" in str(error):
+                    self._untraced(node, _first_line(error))
+                    continue
+                self.lost.add(node.owner)
+                path = tuple(node.owner.split("."))
+                message = f"{node.component.use} does not fit its inputs ({self._inputs(node)}): {_first_line(error)}"
+                self.report.problems.append(_problem(path, message, error))
+
+    def _visit(self, node: Node) -> None:
+        if isinstance(node.component, Loss):
+            reads = {r.path: (r, self.execution.fetch(r, self._fetch)) for r in node.reads if r.path != "rows"}
+            self.execution.call(node.component, node.owner, reads, ids=self.ids)
+        elif not isinstance(node.component, Memory):
+            encoding = self.execution.encode(node, self._fetch)
+            self.values[node.owner] = encoding
+            for name, value in encoding.outputs.items():
+                self.report.shapes.append(f"{node.owner}: {name} {_shape(value)}")
+
+    def _fetch(self, output: Output) -> Encoding | None:
+        owner, name = output
+        if owner in self.columns:
+            return self.columns[owner]
+        if owner in self.model.memories:
+            return None
+        found = self.values[owner]
+        if name not in found.outputs:
+            raise ComponentError(f"{owner} gives no {name!r}; it gives {', '.join(found.outputs)}")
+        return Encoding({name: found.outputs[name]}, found.axes, found.present)
+
+    def _untraced(self, node: Node, why: str) -> None:
+        self.lost.add(node.owner)
+        self.report.untraced.append(f"{node.owner} ({node.structure.use}): {why}")
+
+    def _inputs(self, node: Node) -> str:
+        shapes = []
+        for read in node.reads:
+            for owner, name in read.outputs:
+                found = self.columns.get(owner) or self.values.get(owner)
+                if found is not None:
+                    label = name if owner in self.values else read.target.name
+                    shapes.append(f"{label} {_shape(found.outputs.get(name))}")
+        return ", ".join(shapes) or "none"
+
+
+def _faked(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    return mode.from_tensor(tensor)
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, Tokens):
+        return f"{list(value.values.shape)} with mask"
+    return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _problem(path: tuple[str, ...], message: str, error: BaseException) -> Problem:
+    hint = getattr(error, "hint", "") or None
+    found, expected = getattr(error, "found", "") or None, getattr(error, "expected", "") or None
+    return Problem(message, path, found=found, expected=expected, hint=hint)
