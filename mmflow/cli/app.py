@@ -1,0 +1,217 @@
+"""The commands. Each imports what it needs when it is called, so that `--help` and `check` stay light."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from mmflow.cli.errors import reported
+
+app = typer.Typer(
+    help="Train and evaluate multimodal representation models from one YAML file.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+SpecFile = Annotated[str, typer.Argument(metavar="SPEC", help="The spec: a YAML file on disk or on any fsspec URL.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override one value, such as train.epochs=2. Repeats.")
+]
+StoreUrl = Annotated[str, typer.Option("--store", metavar="URL", envvar="MMFLOW_STORE", help="Where results are kept.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+DEFAULT_STORE = ".mmflow"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"mmflow {version('mmflow-kit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    overrides: Overrides = [],  # noqa: B006
+    store: StoreUrl = DEFAULT_STORE,
+    local: Annotated[bool, typer.Option("--local", help="Run without Prefect.")] = False,
+    force: Annotated[
+        list[str], typer.Option(metavar="STAGE", help="Run a stage, and what reads it, though stored. Repeats.")
+    ] = [],  # noqa: B006
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Loader processes where the spec sets none.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the results only.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train, evaluate and report. Stages whose results are stored are not run again."""
+    with reported():
+        from mmflow.cli.terminal import print_results, progress_watcher
+        from mmflow.flow.run import RunOptions, run_spec
+
+        options = RunOptions(
+            store=store, engine="local" if local else "prefect", force=tuple(force), workers=workers, device=device
+        )
+        loaded = _load(spec, overrides)
+        result = run_spec(loaded, options, watchers=[progress_watcher(quiet=quiet or as_json)])
+        if as_json:
+            _print_json(result.summary())
+        else:
+            print_results(result)
+        raise typer.Exit(result.exit_code)
+
+
+@app.command(short_help="Check a spec without running anything.")
+def check(
+    spec: SpecFile,
+    overrides: Overrides = [],  # noqa: B006
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="Also build the models without memory and run fake data through them.")
+    ] = False,
+) -> None:
+    """Check a spec completely, without running anything. Exit 2 if something is wrong."""
+    with reported():
+        loaded = _load(spec, overrides)
+        if shapes:
+            from mmflow.model.shapes import check_shapes
+            from mmflow.spec import SpecError
+
+            problems = list(check_shapes(loaded))
+            if problems:
+                raise SpecError(problems)
+        typer.echo(f"{spec}: ok, stages: {', '.join(loaded.stages)}")
+
+
+@app.command(short_help="Show the stages of a spec and what is stored.")
+def plan(
+    spec: SpecFile,
+    overrides: Overrides = [],  # noqa: B006
+    store: StoreUrl = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Show the stages of a spec, their keys, and which of them are stored already."""
+    with reported():
+        from mmflow.flow.plan import build_plan
+        from mmflow.flow.run import open_store
+
+        planned = build_plan(_load(spec, overrides), open_store(store))
+        if as_json:
+            _print_json(
+                [
+                    {"name": s.name, "use": s.declaration.use, "key": s.key, "reads": s.inputs, "stored": s.cached}
+                    for s in planned
+                ]
+            )
+            return
+        rows = [
+            (s.name, s.declaration.use, "stored" if s.cached else "to run", s.key[:12], ", ".join(s.inputs) or "-")
+            for s in planned
+        ]
+        _print_columns(("stage", "use", "state", "key", "reads"), rows)
+
+
+@app.command("list", short_help="List the components of all plugins.")
+def list_components(
+    kind: Annotated[str | None, typer.Argument(help="encoder, loss, source, ...: with one line about each.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the components of all installed plugins, and the plugins that are broken."""
+    with reported():
+        from mmflow.cli.components import describe, first_sentence, registrations
+        from mmflow.plugin.registry import registry
+
+        found = registrations(kind)
+        broken = registry().broken
+        detail = {r: describe(r) for r in found} if kind else {}
+        if as_json:
+            rows = [
+                {"kind": r.kind, "name": r.name, "path": r.path, "distribution": r.distribution, "version": r.version}
+                | ({"doc": first_sentence(detail[r].doc), "error": detail[r].error} if r in detail else {})
+                for r in found
+            ]
+            failed = [{"distribution": b.distribution, "entry_point": b.entry_point, "error": b.error} for b in broken]
+            _print_json({"components": rows, "broken": failed})
+            return
+        if kind:
+            about = {r: f"BROKEN: {d.error}" if d.error else first_sentence(d.doc) for r, d in detail.items()}
+            _print_columns(("name", "distribution", "about"), [(r.name, r.distribution, about[r]) for r in found])
+        else:
+            _print_columns(
+                ("kind", "name", "distribution"), [(r.kind, r.name, f"{r.distribution} {r.version}") for r in found]
+            )
+        if broken:
+            typer.echo("\nbroken plugins")
+            for plugin in broken:
+                typer.echo(f"  {plugin.distribution or '-'} ({plugin.entry_point}): {plugin.error}")
+
+
+@app.command(short_help="Show a component's fields, source and example.")
+def show(
+    name: Annotated[str, typer.Argument(help="[kind/]name[@distribution] of a component, or a broken plugin.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a component's fields with types, defaults and bounds, its text, its source and an example."""
+    with reported():
+        from dataclasses import asdict
+
+        from mmflow.cli.components import describe, matching, render
+
+        hits, broken = matching(name)
+        if as_json:
+            _print_json([asdict(describe(hit)) for hit in hits] + [asdict(plugin) for plugin in broken])
+            return
+        blocks = ["\n".join(render(describe(hit))) for hit in hits]
+        blocks += [f"plugin {b.entry_point} of {b.distribution} is broken\n  {b.error}" for b in broken]
+        typer.echo("\n\n".join(blocks))
+
+
+@app.command(short_help="Print the JSON Schema of the language.")
+def schema() -> None:
+    """Print the JSON Schema of the language with all installed components, for editors."""
+    with reported():
+        from mmflow.spec.schema import json_schema
+
+        _print_json(json_schema())
+
+
+@app.command(short_help="Write the report of a recorded run anew.")
+def report(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, or `latest`.")] = "latest",
+    store: StoreUrl = DEFAULT_STORE,
+) -> None:
+    """Write the report of a recorded run anew and print where it is."""
+    with reported():
+        from mmflow.flow.run import open_store, write_report
+
+        typer.echo(write_report(open_store(store), run_id))
+
+
+def _load(spec: str, overrides: list[str]) -> Any:
+    from mmflow.spec import load_spec
+
+    return load_spec(spec, overrides)
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_columns(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from mmflow.cli.tables import columns
+
+    typer.echo("\n".join(columns(titles, rows)))

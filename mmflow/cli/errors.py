@@ -1,0 +1,61 @@
+"""Expected errors, one clear message each on stderr, with the exit code that belongs to them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """Something the user can mend: the message says what, where and how."""
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Around a command: prints what is expected to go wrong and exits; bugs keep their traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader (`| head`) has gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except Exception as error:
+        messages = _messages(error)
+        if not messages:
+            raise
+        for message in messages:
+            typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+def _messages(error: Exception) -> list[str]:
+    """What to tell of an expected error; nothing for any other."""
+    from mmflow.plugin.component import ComponentError
+
+    if isinstance(error, UserError):
+        return [str(error)]
+    if isinstance(error, ComponentError):
+        parts = [str(error), f"expected {error.expected}" if error.expected else "", error.hint]
+        return ["; ".join(part for part in parts if part)]
+    if _is(error, "mmflow.spec.problems", "SpecError"):
+        return str(error).splitlines()
+    if _is(error, "mmflow.flow.store", "StoreError"):
+        return [str(error)]
+    if isinstance(error, OSError) and error.filename is not None:
+        return [f"{error.filename}: {error.strerror}"]
+    return []
+
+
+def _is(error: Exception, module: str, name: str) -> bool:
+    """Whether `error` is of that class; what has not been imported cannot have been raised."""
+    return module in sys.modules and isinstance(error, getattr(sys.modules[module], name))

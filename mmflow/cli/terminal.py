@@ -1,0 +1,176 @@
+"""A run on the terminal: bars with throughput and time left, plain lines where nobody watches, results at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mmflow.cli.tables import columns
+from mmflow.flow.engine import Outcome, StageJob, Watcher
+
+if TYPE_CHECKING:
+    from mmflow.flow.run import RunResult
+
+EVERY = 10.0
+"""Seconds between two plain lines of one stage."""
+
+
+def progress_watcher(*, quiet: bool = False) -> Watcher:
+    """Tells of a run on stderr: notes only (`quiet`), bars on a terminal, else plain lines."""
+    if quiet:
+        return Notes()
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+class Notes(Watcher):
+    """What the user should know, and nothing else."""
+
+    def note(self, text: str) -> None:
+        typer.echo(f"note: {text}", err=True)
+
+
+class Pace:
+    """Units done a second since a stage began to report, and the time that the rest will take."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._first: int | None = None
+
+    def at(self, done: int, total: int) -> tuple[float, float] | None:
+        """`(units per second, seconds left)`; None before there is anything to go by."""
+        if self._first is None:
+            # A stage that goes on from a checkpoint begins far from 0.
+            self._first, self._began = done, time.monotonic()
+            return None
+        spent = time.monotonic() - self._began
+        if done <= self._first or spent <= 0:
+            return None
+        rate = (done - self._first) / spent
+        return rate, max(0, total - done) / rate
+
+
+class Lines(Notes):
+    """One line when a stage changes its state, and one every few seconds while it works."""
+
+    def __init__(self) -> None:
+        self._paces: dict[str, Pace] = {}
+        self._told: dict[str, float] = {}
+        self._began: dict[str, float] = {}
+
+    def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
+        typer.echo(f"run {run_id}: {', '.join(job.name for job in jobs)}", err=True)
+
+    def stage(self, name: str, state: str, detail: str = "") -> None:
+        now = time.monotonic()
+        if state == "running":
+            self._began[name] = self._told[name] = now
+            self._paces[name] = Pace()
+        took = f" after {duration(now - self._began[name])}" if state != "running" and name in self._began else ""
+        typer.echo(f"{name}: {state}{took}{f' ({detail})' if detail else ''}", err=True)
+
+    def progress(self, name: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        pace = self._paces.setdefault(name, Pace()).at(done, total)
+        now = time.monotonic()
+        if done < total and now - self._told.get(name, 0.0) < EVERY:
+            return
+        self._told[name] = now
+        speed = f", {pace[0]:.3g}/s, {duration(pace[1])} left" if pace else ""
+        values = "".join(f", {key} {value:.4g}" for key, value in metrics.items())
+        typer.echo(f"{name}: {done}/{total}{speed}{values}", err=True)
+
+
+class Bars(Notes):
+    """A bar for the stage at work, above it a line for each that has ended."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._console = Console(stderr=True, highlight=False)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TextColumn("{task.fields[values]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._paces: dict[str, Pace] = {}
+        self._began: dict[str, float] = {}
+
+    def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
+        self._print(f"run {run_id}")
+        self._bars.start()
+
+    def stage(self, name: str, state: str, detail: str = "") -> None:
+        if state == "running":
+            self._began[name] = time.monotonic()
+            self._paces[name] = Pace()
+            self._tasks[name] = self._bars.add_task(name, total=None, speed="", values="")
+            return
+        if name in self._tasks:
+            self._bars.remove_task(self._tasks.pop(name))
+        took = f" after {duration(time.monotonic() - self._began[name])}" if name in self._began else ""
+        self._print(f"{name}: {state}{took}{f' ({detail})' if detail else ''}")
+
+    def progress(self, name: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=None, speed="", values="")
+        pace = self._paces.setdefault(name, Pace()).at(done, total)
+        self._bars.update(
+            self._tasks[name],
+            completed=done,
+            total=total,
+            speed=f"{pace[0]:.3g}/s, {duration(pace[1])} left" if pace else "",
+            values=", ".join(f"{key} {value:.4g}" for key, value in list(metrics.items())[:3]),
+        )
+
+    def note(self, text: str) -> None:
+        self._print(f"note: {text}")
+
+    def closed(self, outcome: Outcome) -> None:
+        self._bars.stop()
+
+    def _print(self, text: str) -> None:
+        # Names and notes come from specs and data: nothing in them is markup.
+        self._console.print(text, markup=False)
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def print_results(result: RunResult) -> None:
+    """The metrics beside what guessing gives, the stages, and where the report is, on stdout."""
+    rows = [
+        (stage, metric["name"], number(metric["value"]), number(metric.get("chance")), metric.get("unit") or "")
+        for stage, metrics in result.metrics.items()
+        for metric in metrics
+    ]
+    if rows:
+        typer.echo("\n".join(columns(("stage", "metric", "value", "chance", ""), rows, right=(2, 3))) + "\n")
+    states = ", ".join(f"{name} {state}" for name, state in result.outcome.stages.items())
+    typer.echo(f"run {result.outcome.run_id}: {result.outcome.status} ({states})")
+    if result.report:
+        typer.echo(f"report: {result.report}")
+
+
+def number(value: float | None) -> str:
+    """A metric for reading: four digits that count; `-` for none."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4f}"

@@ -1,0 +1,174 @@
+"""What a running stage gets from the flow: its declaration, a directory to write in, and what earlier stages stored."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmflow.flow.keys import Keys
+from mmflow.flow.store import NotStored, RunStore, key_of
+from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import Evaluator, Reporter
+
+if TYPE_CHECKING:
+    from mmflow.flow.plan import PlannedStage
+    from mmflow.spec import Scope, Spec, Target
+
+_SHOWN_VERSIONS = ("mmflow-kit", "torch", "torchvision", "triton", "numpy", "scikit-learn", "prefect", "pydantic")
+_CHECKPOINT = "checkpoint"
+
+
+class FlowContext:
+    """The `StageContext` of one stage on a run store."""
+
+    def __init__(
+        self,
+        stage: PlannedStage,
+        *,
+        spec: Spec,
+        keys: Keys,
+        store: RunStore,
+        output: Path,
+        report: Reporter,
+        device: str,
+        workers: int,
+    ) -> None:
+        self.name = stage.name
+        self.key = stage.key
+        self.spec = spec
+        self.scope: Scope = spec.scope(stage.name)
+        self.output = output
+        self.report = report
+        self.device = device
+        self.workers = workers
+        self._keys = keys
+        self._store = store
+
+    def upstream(self, stage: str) -> Path:
+        """The local directory with the outputs of an earlier stage; not to be written to."""
+        return self._store.fetch(self._keys.stage(stage))
+
+    def memo(self, identity: Mapping[str, Any], produce: Callable[[Path], None]) -> Path:
+        """The directory stored under `identity`; made by `produce(directory)` where it is not there, or damaged."""
+        key = key_of({"memo": identity})
+        try:
+            return self._store.fetch(key)
+        except NotStored:
+            pass
+        with self._store.scratch() as folder:
+            produce(folder)
+            self._store.publish(key, folder, {"memo_of": self.name}, move=True)
+        return self._store.fetch(key)
+
+    def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Any]:
+        """What the encodings of one encoder over the rows of `data` (None: the stage's own) depend on, for `memo`."""
+        return self._keys.encoding(self.name, target, data)
+
+    def save_partial(self, name: str, directory: Path) -> None:
+        """Store a checkpoint of this unfinished stage; `name` says where it stands."""
+        (directory / "checkpoint.json").write_text(json.dumps({"name": name}))
+        self._store.save_partial(self.key, _CHECKPOINT, directory)
+
+    def load_partial(self) -> Path | None:
+        """The newest checkpoint of an earlier, unfinished try at this very stage."""
+        return self._store.load_partial(self.key, _CHECKPOINT)
+
+
+def run_stage(
+    stage: PlannedStage,
+    *,
+    spec: Spec,
+    keys: Keys,
+    store: RunStore,
+    report: Reporter,
+    device: str,
+    workers: int,
+) -> None:
+    """Run one stage and publish its outputs under its key, all or nothing."""
+    started, began = datetime.now(UTC), time.monotonic()
+    _seed_stray_draws(spec.seed)
+    with store.scratch() as output:
+        context = FlowContext(
+            stage, spec=spec, keys=keys, store=store, output=output, report=report, device=device, workers=workers
+        )
+        if isinstance(stage.declaration, Evaluator):
+            from mmflow.evaluate.harness import run_evaluator
+
+            run_evaluator(stage.declaration, context)
+        else:
+            stage.declaration.run(context)
+        about = {
+            "stage": stage.name,
+            "use": stage.declaration.use,
+            "key": stage.key,
+            "seconds": round(time.monotonic() - began, 3),
+            "started": started.isoformat(),
+            "environment": environment(device),
+        }
+        (output / "stage.json").write_text(json.dumps(about, indent=1))
+        meta = {name: about[name] for name in ("stage", "use", "seconds", "started")}
+        store.publish(stage.key, output, meta, move=True)
+    store.drop_partial(stage.key)
+
+
+def choose_device(wanted: str) -> str:
+    """`auto`: the first GPU, else the CPU; otherwise the device of that name, or `ComponentError` if it is not here."""
+    import torch
+
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ComponentError(
+            f"device {wanted!r} cannot be used: {first}", hint="`--device auto` takes what is here"
+        ) from None
+    return str(device)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Where a stage ran, for its record: versions, the device, the number of cores."""
+    versions: dict[str, str] = {}
+    for name in _SHOWN_VERSIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "device": device,
+        "device_name": _device_name(device),
+        "versions": versions,
+    }
+
+
+def _device_name(device: str) -> str:
+    if not device.startswith("cuda"):
+        return platform.processor() or platform.machine()
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def _seed_stray_draws(seed: int) -> None:
+    """Draws have addresses of their own; libraries that use global generators are at least repeatable."""
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

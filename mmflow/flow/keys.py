@@ -1,0 +1,242 @@
+"""Keys: one hash of all that a result depends on, and of nothing else.
+
+A key covers the components that a stage reaches (names, code, fields in identity), the names of nodes (they name
+parameters and draws), the seed where something is drawn, the content of the data, the core's own code, and the keys
+of the stages that it reads. Names of the spec, of stages and of data entries, order, comments and fields outside
+identity (workers, logging, devices) are not in it. Torch-free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from mmflow.flow.store import key_of
+from mmflow.plugin.component import Component, Shared, in_identity
+from mmflow.plugin.kinds import Encoder, Evaluator, Source, Stage
+from mmflow.plugin.references import Ref
+from mmflow.plugin.registry import code_identity, registry
+from mmflow.train.stage import Train
+
+if TYPE_CHECKING:
+    from mmflow.spec import Scope, Spec, Target
+
+FORMAT = 1
+"""Raised when a key's make-up or the layout of stored results changes, so that old results are not taken for new."""
+
+_DISTRIBUTION = "mmflow-kit"
+_MODEL_ROOMS = ("mmflow.data", "mmflow.model", "mmflow.kernels")
+
+
+class Keys:
+    """The keys of one spec's stages and encodings; each is computed once."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._stages: dict[str, str] = {}
+        self._data: dict[str, Any] = {}
+
+    def stage(self, name: str) -> str:
+        """The key under which the results of stage `name` are stored."""
+        if name not in self._stages:
+            self._stages[name] = key_of(self.describe_stage(name))
+        return self._stages[name]
+
+    def describe_stage(self, name: str) -> dict[str, Any]:
+        """What the key of stage `name` is the hash of."""
+        scope = self._spec.scope(name)
+        declaration = scope.declaration
+        owners = stage_owners(scope)
+        nodes = self._nodes(scope, owners)
+        stage = self._described(declaration, "", scope.targets("stage"), scope)
+        for place in ("data", "start", "model", "losses"):
+            # Said by content below: entries of data and stages have names that mean nothing, losses are nodes.
+            stage["fields"].pop(place, None)
+        description: dict[str, Any] = {
+            "format": FORMAT,
+            "core": _core("mmflow.train" if isinstance(declaration, Train) else "mmflow.evaluate"),
+            "stage": stage,
+            "nodes": nodes,
+            "data": self.data(scope.data_name),
+            "preparation": self._preparation(scope, nodes),
+            "origin": self._origin(scope),
+        }
+        if _draws(declaration, nodes):
+            description["seed"] = self._spec.seed
+        return description
+
+    def encoding(self, stage: str, target: Target, data: str | None) -> dict[str, Any]:
+        """What the encodings of one encoder over the rows of one data entry depend on.
+
+        Only the closure of the encoder counts: encoders beside it, and training that cannot have changed its
+        weights, do not.
+        """
+        scope = self._spec.scope(target.stage or stage)
+        owner = f"{target.section}.{target.name}"
+        nodes = self._nodes(scope, [owner])
+        if target.stage:
+            origin: Any = self.stage(target.stage)
+        else:
+            origin = self._trained_by(scope, nodes)
+        return {
+            "format": FORMAT,
+            "what": "encoding",
+            "core": _core("mmflow.evaluate"),
+            "node": owner,
+            "nodes": nodes,
+            "data": self.data(data or self._spec.scope(stage).data_name),
+            "preparation": self._preparation(scope, nodes),
+            "origin": origin,
+            "seed": self._spec.seed,
+        }
+
+    def data(self, name: str | None) -> Any:
+        """The content of a data entry: the source's code, fields and fingerprint, without the entry's name."""
+        if name is None:
+            return None
+        if name not in self._data:
+            self._data[name] = self._source(self._spec.data[name])
+        return self._data[name]
+
+    def upstream(self, name: str) -> tuple[str, ...]:
+        """Stages whose outputs stage `name` reads, in file order."""
+        scope = self._spec.scope(name)
+        owners = ["stage", *scope.reach(*stage_owners(scope))]
+        targets = [target for owner in owners for target in _targets(scope, owner).values()]
+        found = {t.stage for t in targets if t.stage} | {t.name for t in targets if t.section == "stages"}
+        found |= {scope.start, scope.model} - {None}
+        return tuple(stage for stage in self._spec.stages if stage in found - {name})
+
+    def _nodes(self, scope: Scope, owners: Iterable[str]) -> dict[str, Any]:
+        described: dict[str, Any] = {}
+        for owner in scope.reach(*owners):
+            entry = _entry(scope, owner)
+            if entry is not None:
+                described[owner] = self._described(entry, "", scope.targets(owner), scope)
+        return described
+
+    def _described(self, value: Any, path: str, targets: Mapping[str, Target], scope: Scope) -> Any:
+        if path in targets:
+            return self._target(targets[path])
+        if isinstance(value, Source):
+            return self._source(value)
+        if isinstance(value, BaseModel):
+            fields = {
+                name: self._described(getattr(value, name), f"{path}.{name}".lstrip("."), targets, scope)
+                for name in type(value).model_fields
+                if in_identity(type(value), name)
+            }
+            if isinstance(value, Component):
+                return {"use": value.use, "code": registry().code_identity(value), "fields": fields}
+            return {"fields": fields}
+        if isinstance(value, Mapping):
+            return {str(k): self._described(v, f"{path}.{k}", targets, scope) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._described(v, f"{path}.{i}", targets, scope) for i, v in enumerate(value)]
+        return _plain(value)
+
+    def _target(self, target: Target) -> dict[str, Any]:
+        if target.section == "data":
+            return {"data": self.data(target.name)}
+        if target.section == "stages":
+            return {"output": target.output, "of": self.stage(target.name)}
+        said: dict[str, Any] = {"node": f"{target.section}.{target.name}"}
+        for part in ("index", "output", "detach", "after"):
+            if getattr(target, part) not in (None, False):
+                said[part] = getattr(target, part)
+        if target.stage:
+            said["of"] = self.stage(target.stage)
+        return said
+
+    def _source(self, source: Source) -> dict[str, Any]:
+        return {
+            "identity": _plain(source.identity()),
+            "code": registry().code_identity(source),
+            "fingerprint": _plain(source.fingerprint()),
+        }
+
+    def _preparation(self, scope: Scope, nodes: Iterable[str]) -> Any:
+        """The data that encoders learn their preprocessing from, where one of them does."""
+        entries = (_entry(scope, owner) for owner in nodes)
+        learns = any(isinstance(entry, Encoder) and entry.learns() for entry in entries)
+        return self.data(scope.preparation_data) if learns else None
+
+    def _origin(self, scope: Scope) -> str | None:
+        """The key of the stage whose model this one begins with or uses."""
+        stage = scope.start or scope.model
+        return self.stage(stage) if stage else None
+
+    def _trained_by(self, scope: Scope, nodes: Iterable[str]) -> str | None:
+        """The key of the newest stage on the chain of models that can have changed the weights of `nodes`."""
+        stage = scope.start or scope.model
+        if stage is None:
+            return None
+        reached = self._trained.get(stage)
+        # A stage of another type may have changed anything.
+        if reached is None or not reached.isdisjoint(owner for owner in nodes if _may_have_weights(owner)):
+            return self.stage(stage)
+        return self._trained_by(self._spec.scope(stage), nodes)
+
+    @cached_property
+    def _trained(self) -> dict[str, frozenset[str]]:
+        """What each train stage reaches, and so may change."""
+        return {
+            name: frozenset(scope.reach(*stage_owners(scope)))
+            for name, stage in self._spec.stages.items()
+            if isinstance(stage, Train) and (scope := self._spec.scope(name))
+        }
+
+
+def stage_owners(scope: Scope) -> tuple[str, ...]:
+    """What a stage asks for directly: its own references, and the losses that it minimises."""
+    return ("stage", *(f"losses.{name}" for name in scope.losses))
+
+
+def _targets(scope: Scope, owner: str) -> Mapping[str, Target]:
+    return scope.targets(owner) if owner == "stage" or _entry(scope, owner) is not None else {}
+
+
+def _entry(scope: Scope, owner: str) -> Any:
+    """The declaration behind `encoders.image`; None for fields of the data and the stage itself."""
+    section, _, name = owner.partition(".")
+    if section in ("fields", "stage", "stages", "data"):
+        return None
+    return getattr(scope, section)[name]
+
+
+def _may_have_weights(owner: str) -> bool:
+    return not owner.startswith(("views.", "fields."))
+
+
+def _draws(declaration: Stage, nodes: Iterable[str]) -> bool:
+    """Whether the seed can change the result: training, initial weights, evaluators that ask for a generator."""
+    if not isinstance(declaration, Evaluator) or "generator" in declaration.arguments():
+        return True
+    return any(map(_may_have_weights, nodes))
+
+
+def _core(room: str) -> dict[str, str]:
+    """The core's own code that a result depends on, room by room."""
+    version = metadata.version(_DISTRIBUTION)
+    return {module: code_identity(_DISTRIBUTION, module, version) for module in (*_MODEL_ROOMS, room)}
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON holds it exactly; infinities and NaN, which it cannot hold, by name."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if isinstance(value, (Ref, Shared)):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    return _plain(to_jsonable_python(value))

@@ -1,0 +1,168 @@
+"""A run: the plan of a spec, carried out by an engine, with its record, its report and its metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mmflow.flow.engine import Outcome, StageJob, StageReporter, Watcher, run_jobs
+from mmflow.flow.observers import Observers
+from mmflow.flow.plan import Plan, PlannedStage, build_plan
+from mmflow.flow.store import NotStored, RunStore, StoreError
+from mmflow.plugin.component import ComponentError
+
+if TYPE_CHECKING:
+    from mmflow.spec import Spec
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run, beside what: nothing here changes a result."""
+
+    store: str = ".mmflow"
+    """A local directory or any fsspec URL."""
+    engine: Literal["prefect", "local"] = "prefect"
+    force: tuple[str, ...] = ()
+    """Stages to run again though their results are stored, with all that reads them."""
+    workers: int = 0
+    """Loader processes of stages that set none."""
+    device: str = "auto"
+
+
+@dataclass
+class RunOutcome:
+    """How a run ended, what it measured, and where its report is."""
+
+    outcome: Outcome
+    plan: Plan
+    metrics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """The metrics of each stage that has some, as stored: `name`, `value`, `chance`, `better`, `unit`, `spread`."""
+    report: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return self.outcome.exit_code
+
+    def summary(self) -> dict[str, Any]:
+        """Everything as plain data."""
+        return {
+            "run": self.outcome.run_id,
+            "status": self.outcome.status,
+            "stages": {
+                stage.name: {"state": self.outcome.stages.get(stage.name), "key": stage.key} for stage in self.plan
+            },
+            "metrics": self.metrics,
+            "report": self.report,
+            "notes": self.outcome.notes,
+        }
+
+
+def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) -> RunOutcome:
+    """Run every stage of `spec` whose result is not stored.
+
+    Raises `StoreError` and `ComponentError` for what is wrong before the first stage; later failures are in the
+    outcome.
+    """
+    store = open_store(options.store)
+    plan = build_plan(spec, store)
+    unknown = [name for name in options.force if name not in spec.stages]
+    if unknown:
+        raise ComponentError(f"--force {unknown[0]}: no such stage", expected=f"one of: {', '.join(spec.stages)}")
+    forced = plan.following(options.force)
+    working = any(not stage.cached or stage.name in forced for stage in plan)
+    api = None
+    if options.engine == "prefect":
+        from mmflow.flow.server import start_early
+
+        # The API comes up while torch is imported.
+        api = start_early(store.url)
+    device = "cpu"
+    if working:
+        from mmflow.flow.context import choose_device
+
+        device = choose_device(options.device)
+    failures: list[str] = []
+
+    def notify(text: str) -> None:
+        failures.append(text)
+        for watcher in watchers:
+            watcher.note(text)
+
+    observers = Observers(notify)
+
+    def job(stage: PlannedStage) -> StageJob:
+        def run(reporter: StageReporter) -> None:
+            from mmflow.flow.context import run_stage
+
+            observers.stage_started(stage.name, stage.key)
+            run_stage(
+                stage,
+                spec=spec,
+                keys=plan.keys,
+                store=store,
+                report=reporter,
+                device=device,
+                workers=options.workers,
+            )
+            measured = stored_metrics(store, stage)
+            if measured:
+                reporter.table("metrics", _table(measured))
+            observers.stage_finished(stage.name, stage.key, {"metrics": measured})
+
+        return StageJob(stage.name, stage.key, stage.inputs, run, describe={"use": stage.declaration.use})
+
+    result = RunOutcome(Outcome(""), plan)
+
+    def finish(outcome: Outcome, reporter: StageReporter) -> None:
+        record = store.run(outcome.run_id)
+        record.write("spec.yaml", spec.to_yaml())
+        record.write("outcome.json", json.dumps({"stages": outcome.stages}))
+        result.report = write_report(store, outcome.run_id)
+        reporter.link("report", result.report, "report")
+
+    result.outcome = run_jobs(
+        [job(stage) for stage in plan],
+        store=store,
+        run_name=spec.name,
+        engine=options.engine,
+        force=forced,
+        watchers=[*watchers, observers],
+        finish=finish,
+        api=api,
+    )
+    result.outcome.notes += failures
+    for stage in plan:
+        if result.outcome.stages.get(stage.name) in ("done", "cached") and (found := stored_metrics(store, stage)):
+            result.metrics[stage.name] = found
+    return result
+
+
+def open_store(url: str) -> RunStore:
+    """The run store at a local path or fsspec URL. Raises `StoreError` where there can be none."""
+    local = Path(url) if "://" not in url and "::" not in url else None
+    if local is not None and not local.is_dir():
+        blocking = next((p for p in (local, *local.parents) if p.exists()), None)
+        if blocking is not None and not blocking.is_dir():
+            raise StoreError(f"the store {url} cannot be used: {blocking} is a file; name another with --store")
+    try:
+        return RunStore(url)
+    except (ImportError, ValueError, OSError) as error:
+        raise StoreError(f"the store {url} cannot be opened: {error}; name another with --store") from None
+
+
+def stored_metrics(store: RunStore, stage: PlannedStage) -> list[dict[str, Any]]:
+    """The metrics that a stage has stored; none for a stage that measures nothing."""
+    if "Metrics" not in stage.declaration.gives.values():
+        return []
+    try:
+        file = store.fetch(stage.key) / "metrics.json"
+    except NotStored:
+        return []
+    return json.loads(file.read_text())["metrics"] if file.exists() else []
+
+
+def _table(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{"metric": m["name"], "value": m["value"], "chance": m.get("chance")} for m in metrics]
