@@ -27,7 +27,7 @@ from .options import (
     vector,
 )
 from .pairs import Pairs, PairWeights
-from .tiles import Sums, Want
+from .tiles import TILE, Sums, Want, spans
 
 __all__ = ["contrast_blocks", "info_nce", "sigmoid_contrast", "soft_contrast", "sup_con"]
 
@@ -143,12 +143,11 @@ def info_nce(
             positive_in_denominator=positive_in_denominator, label_smoothing=label_smoothing, soft=None,
             hard_share=1.0, reduction=reduction,
         )  # fmt: skip
-    want = Want(*wanted, target=positives == "outside", total=label_smoothing > 0, inside=positives == "inside")
+    # with one positive a row the two forms are one
+    inside = positives == "inside" and pairs.positives == "ids"
+    want = Want(*wanted, target=not inside, total=label_smoothing > 0, inside=inside)
     own = scale[:m] if scale.dim() else scale
-    if in_batch:
-        sides = _sums(form, x, y, own, pairs, want)
-    else:
-        sides = (_own_pair(x, y, own, pairs, want), None)
+    sides = _sums(form, x, y, own, pairs, want) if in_batch else (_own_pair(x, y, own, pairs, want), None)
     extra = []
     if negatives is not None:
         extra.append(_queue(form, x, negatives, scale[m:] if scale.dim() else scale, negatives_present, want))
@@ -408,9 +407,7 @@ def _own_pair(x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want) -> 
 
 
 def _diagonal_weights(pairs: Pairs) -> list[Tensor]:
-    from .tiles import TILE, spans
-
-    return [pairs.weight(at, at) for at in spans(pairs.rows, TILE)]
+    return [w for at in spans(pairs.rows, TILE) if (w := pairs.weight(at, at)) is not None]
 
 
 def _same_width(x: Tensor, y: Tensor, operation: str) -> None:

@@ -105,7 +105,8 @@ def contrast_blocks(
     wanted = directions_of(name, directions, reduction, n, m)
     if negatives is not None and not wanted[0]:
         raise ValueError(f"{name}: negatives are columns of the forward direction; directions is {directions!r}")
-    want = Want(*wanted, target=positives == "outside", total=label_smoothing > 0, inside=positives == "inside")
+    inside = positives == "inside" and rules.positives == "ids"
+    want = Want(*wanted, target=not inside, total=label_smoothing > 0, inside=inside)
     if in_batch:
         flat = _apply(_Softmax, score, a, b, parameters, own, rules, want, block, None)
         sides = [Sums(*flat[6 * k : 6 * k + 6]) if asked else None for k, asked in enumerate(wanted)]
@@ -276,7 +277,7 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx, *grads: Tensor | None):  # pyright: ignore[reportIncompatibleMethodOverride]
         pairs: Pairs = ctx.call.pairs
         kept = [(None, None) if s is None else s for s in ctx.sides]
-        slopes = [slope_of(1 - k, *kept[k], grads[6 * k : 6 * k + 4], None) for k in (0, 1)]
+        slopes = [slope_of(1 - k, lse, inside, grads[6 * k : 6 * k + 4], None) for k, (lse, inside) in enumerate(kept)]
 
         def tile_gradients(r: slice, c: slice, logits: list[Tensor]) -> list[Tensor]:
             positive, excluded = pairs.block(r, c, logits[0].device)

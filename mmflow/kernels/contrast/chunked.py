@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..products import add_times, times_transposed
 from .pairs import Pairs
-from .tiles import TILE, Slope, Stream, Sums, Want, shift_for, spans
+from .tiles import TILE, Slope, Stream, Sums, Want, shift_for, spans, unit_for
 
 
 class Teacher:
@@ -62,7 +63,8 @@ class Teacher:
         return soft
 
     def _scores(self, r: slice, c: slice) -> Tensor:
-        s = self.a[r].to(self.dtype) @ (self.b[c].to(self.dtype) * self.scale).T
+        scale = self.scale[c, None] if self.scale.dim() else self.scale
+        s = times_transposed(self.a[r].to(self.dtype), self.b[c].to(self.dtype) * scale)
         _, excluded = self.pairs.block(r, c, s.device)
         return s if excluded is None else s.masked_fill_(excluded, -torch.inf)
 
@@ -170,25 +172,31 @@ def slope_of(dim: int, lse: Tensor | None, inside: Tensor | None, grads, shift: 
     return Slope(dim, lse, g_lse, grads[1], grads[2], inside, grads[3], shift)
 
 
-def _sweep(x, y, scale, pairs: Pairs, want: Want, teacher: Teacher | None, shift: float | None):
+def _sweep(
+    x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want, teacher: Teacher | None, shift: float | None
+) -> tuple[Stream | None, Stream | None]:
     dtype, device = compute_dtype(x, y, scale), x.device
     n, m = x.shape[0], y.shape[0]
     rows = Stream(n, m, 1, want, shift, dtype, device) if want.rows else None
     columns = Stream(m, n, 0, want, shift, dtype, device) if want.columns else None
     sides = [(k, s) for k, s in enumerate((rows, columns)) if s is not None]
     buffers = Buffers(dtype, device, n, m)
+    unit = unit_for(shift)
     for c in spans(m, TILE):
-        yc = (y[c].to(dtype) * (scale if scale.dim() == 0 else scale[c, None]).to(dtype)).T
+        yc = y[c].to(dtype) * ((scale if scale.dim() == 0 else scale[c, None]).to(dtype) * unit)
         for r in spans(n, TILE):
             scores = buffers.get("scores", r.stop - r.start, c.stop - c.start)
-            torch.mm(x[r].to(dtype), yc, out=scores)
-            positive, excluded = pairs.block(r, c, device)
+            scores = times_transposed(x[r].to(dtype), yc, out=scores)
+            positive, excluded = (None, None) if pairs.plain else pairs.block(r, c, device)
             weight = pairs.weight(r, c)
             for k, side in sides:
                 at = c if k else r
                 side.count(at, scores, positive if teacher is None else None, excluded)
-                if teacher is not None and side.target is not None:
-                    side.target[at] += (teacher.block(k, r, c) * scores).sum(side.dim)
+                if teacher is not None:
+                    if side.target is not None:
+                        side.target[at] += (teacher.block(k, r, c) * scores).sum(side.dim)
+                elif pairs.plain:
+                    side.count_diagonal(at, scores, *pairs.diagonal_of(r, c))
             if shift is None:
                 if excluded is not None:
                     scores.masked_fill_(excluded, -torch.inf)
@@ -196,17 +204,17 @@ def _sweep(x, y, scale, pairs: Pairs, want: Want, teacher: Teacher | None, shift
                     side.add_running(c if k else r, scores, weight)
                 continue
             if shift:
-                scores.sub_(shift)
-            scores.exp_()
-            inside = None
+                scores.sub_(shift * unit)
+            scores.exp2_()
             if want.inside and positive is not None:
-                inside = scores.masked_fill(~positive, 0)
+                for k, side in sides:
+                    side.add_inside(c if k else r, scores * positive)
             if excluded is not None:
-                scores.masked_fill_(excluded, 0)
+                scores.mul_(~excluded)
             if weight is not None:
                 scores.mul_(weight)
             for k, side in sides:
-                side.add_shifted(c if k else r, scores, inside)
+                side.add_shifted(c if k else r, scores)
     return rows, columns
 
 
@@ -223,28 +231,29 @@ def _gradients(
     dtype, device = compute_dtype(x, y, scale), x.device
     n, m = x.shape[0], y.shape[0]
     dx = torch.zeros(x.shape, dtype=dtype, device=device) if needs[0] else None
-    dy = torch.zeros(y.shape, dtype=dtype, device=device) if needs[1] else None
-    # per column of y, in double: the sum over a row of tiles mixes signs and ends near zero at convergence
+    dy = torch.empty(y.shape, dtype=dtype, device=device) if needs[1] else None
+    # in double: the sum over tiles mixes signs and ends near zero at convergence
     dscale = torch.zeros(m, dtype=torch.float64 if device.type != "mps" else dtype, device=device) if needs[2] else None
     sides = [(k, s) for k, s in enumerate(slopes) if s is not None]
     buffers = Buffers(dtype, device, n, m)
+    unit = unit_for(shift)
     for c in spans(m, TILE):
-        own_scale = (scale if scale.dim() == 0 else scale[c, None]).to(dtype)
-        yc = y[c].to(dtype) * own_scale
-        dyc = torch.zeros_like(yc) if dy is not None else None
+        own_scale = (scale if scale.dim() == 0 else scale[c]).to(dtype) * unit
+        yc = y[c].to(dtype) * (own_scale[:, None] if scale.dim() else own_scale)
+        dyc = torch.zeros(yc.T.shape, dtype=dtype, device=device) if dy is not None else None
         for r in spans(n, TILE):
             shape = (r.stop - r.start, c.stop - c.start)
             xr = x[r].to(dtype)
-            scores = torch.mm(xr, yc.T, out=buffers.get("scores", *shape))
+            scores = times_transposed(xr, yc, out=buffers.get("scores", *shape))
             g = _tile_gradient(scores, r, c, pairs, teacher, sides, shift, buffers)
             if dscale is not None:
                 dscale[c] += torch.mul(g, scores, out=scores).sum(0)
             if dx is not None:
-                dx[r].addmm_(g, yc)
+                add_times(dx[r], g, yc, coarse=True)
             if dyc is not None:
-                dyc.addmm_(g.T, xr)
+                add_times(dyc, xr.T, g, coarse=True)
         if dy is not None and dyc is not None:
-            dy[c] = dyc * own_scale
+            torch.mul(dyc.T, own_scale[:, None] if scale.dim() else own_scale, out=dy[c])
     if dscale is not None:
         dscale = dscale / scale if scale.dim() else dscale.sum() / scale
         dscale = dscale.to(scale.dtype)
@@ -265,7 +274,8 @@ def _tile_gradient(
     shift: float | None,
     buffers: Buffers,
 ) -> Tensor:
-    positive, excluded = pairs.block(r, c, scores.device)
+    """The gradient with respect to a tile of scores (times their unit), positives subtracted before any rounding."""
+    positive, excluded = (None, None) if pairs.plain else pairs.block(r, c, scores.device)
     weight = pairs.weight(r, c)
     if shift is None:
         g = torch.zeros_like(scores)
@@ -273,12 +283,12 @@ def _tile_gradient(
             g.add_(side.running(scores, c if k else r, positive, excluded, weight))
     else:
         g = buffers.get("gradient", *scores.shape)
-        torch.sub(scores, shift, out=g).exp_() if shift else torch.exp(scores, out=g)
+        torch.sub(scores, shift * unit_for(shift), out=g).exp2_() if shift else torch.exp2(scores, out=g)
         inside = None
         if positive is not None and any(s.inside_factor is not None for _, s in sides):
-            inside = g.masked_fill(~positive, 0)
+            inside = g * positive
         if excluded is not None:
-            g.masked_fill_(excluded, 0)
+            g.mul_(~excluded)
         if weight is not None:
             g.mul_(weight)
         g.mul_(_outer_sum([(s, s.factor, c if k else r) for k, s in sides], buffers, scores.shape))
@@ -286,8 +296,11 @@ def _tile_gradient(
             parts = [(s, s.inside_factor, c if k else r) for k, s in sides if s.inside_factor is not None]
             g.addcmul_(inside, _outer_sum(parts, buffers, scores.shape))
     for k, side in sides:
+        at = c if k else r
         soft = teacher.block(k, r, c) if teacher is not None and side.g_target is not None else None
-        side.add_linear(g, c if k else r, positive, excluded, soft)
+        side.add_linear(g, at, positive, excluded, soft)
+        if pairs.plain and teacher is None:
+            side.add_diagonal(g, at, *pairs.diagonal_of(r, c))
     return g
 
 

@@ -40,13 +40,15 @@ class Pairs:
     first_column: int = 0
 
     @property
-    def on_diagonal_only(self) -> bool:
-        """Whether every rule concerns the diagonal alone, so that other tiles need no mask."""
-        return (
-            self.positives != "ids"
-            and not (self.without_same_id or self.without_same_view)
-            and self.x_present is None
-            and self.y_present is None
+    def plain(self) -> bool:
+        """Whether the only rule is that positives are on the diagonal, so that no tile needs a mask."""
+        return self.positives == "diagonal" and not (
+            self.without_self
+            or self.without_same_id
+            or self.without_same_view
+            or self.without_positives
+            or self.x_present is not None
+            or self.y_present is not None
         )
 
     def block(self, r: slice, c: slice, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
@@ -60,11 +62,13 @@ class Pairs:
         if self.without_self:
             out = _either(out, diagonal)
         if self.without_same_view:
-            assert self.x_views is not None and self.y_views is not None
+            assert self.x_views is not None
+            assert self.y_views is not None
             out = _either(out, self.x_views[r, None] == self.y_views[None, c])
         same = None
         if self.positives == "ids" or self.without_same_id:
-            assert self.x_ids is not None and self.y_ids is not None
+            assert self.x_ids is not None
+            assert self.y_ids is not None
             same = self.x_ids[r, None] == self.y_ids[None, c]
         positive = {"none": None, "diagonal": diagonal, "ids": same}[self.positives]
         if positive is not None and out is not None:
@@ -83,11 +87,11 @@ class Pairs:
             return None
         return self.weights[r, c] if isinstance(self.weights, Tensor) else self.weights(r, c)
 
-    def diagonal_of(self, r: slice, c: slice) -> tuple[int, int, int]:
+    def diagonal_of(self, r: slice, c: slice) -> tuple[tuple[int, int], int]:
         """Where the global diagonal crosses the tile: first row and column inside it, and how many pairs."""
         offset = (self.first_row + r.start) - (self.first_column + c.start)
         row, column = max(0, -offset), max(0, offset)
-        return row, column, max(0, min(r.stop - r.start - row, c.stop - c.start - column))
+        return (row, column), max(0, min(r.stop - r.start - row, c.stop - c.start - column))
 
     def transposed(self) -> "Pairs":
         """The same rules with rows and columns in each other's place."""
@@ -101,7 +105,7 @@ class Pairs:
         )  # fmt: skip
 
     def _diagonal(self, r: slice, c: slice, device: torch.device) -> Tensor | None:
-        row, column, length = self.diagonal_of(r, c)
+        (row, column), length = self.diagonal_of(r, c)
         if not length:
             return None
         mask = torch.zeros(r.stop - r.start, c.stop - c.start, dtype=torch.bool, device=device)

@@ -160,7 +160,8 @@ def pair_masks(
     if "self" in exclude:
         out |= eye
     if "same_view" in exclude:
-        assert x_views is not None and y_views is not None
+        assert x_views is not None
+        assert y_views is not None
         out |= x_views[:, None] == y_views[None, :]
     if x_ids is None or y_ids is None:
         return eye & ~out, out

@@ -4,14 +4,17 @@ Pairs are independent, so that one pass over the tiles gives the loss and, where
 gradient too; only the loss per row needs a second pass once its gradient is known.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .chunked import Buffers, compute_dtype
+from ..products import add_times, times_transposed
+from .chunked import Buffers, compute_dtype, largest_score
 from .pairs import Pairs
-from .tiles import TILE, spans
+from .tiles import TILE, diagonal, spans, unit_for
 
 
 def sigmoid_rows(
@@ -73,48 +76,55 @@ def _sweep(
     n, m = x.shape[0], y.shape[0]
     values = torch.zeros(n, dtype=dtype, device=device) if with_values else None
     dx = torch.zeros(x.shape, dtype=dtype, device=device) if needs[0] else None
-    dy = torch.zeros(y.shape, dtype=dtype, device=device) if needs[1] else None
+    dy = torch.empty(y.shape, dtype=dtype, device=device) if needs[1] else None
     precise = torch.float64 if device.type != "mps" else dtype
     dscale = torch.zeros(m, dtype=precise, device=device) if needs[2] else None
     dbias = torch.zeros((), dtype=precise, device=device) if needs[3] else None
     buffers = Buffers(dtype, device, n, m)
-    shifted = bool((bias != 0).any())
+    small = _products_fit(x, y, scale, bias, pairs)
+    unit = unit_for(0.0)
     for c in spans(m, TILE):
-        own_scale = (scale if scale.dim() == 0 else scale[c, None]).to(dtype)
-        yc = y[c].to(dtype) * own_scale
-        dyc = torch.zeros_like(yc) if dy is not None else None
+        own_scale = (scale if scale.dim() == 0 else scale[c]).to(dtype) * unit
+        yc = y[c].to(dtype) * (own_scale[:, None] if scale.dim() else own_scale)
+        dyc = torch.zeros(yc.T.shape, dtype=dtype, device=device) if dy is not None else None
         for r in spans(n, TILE):
             shape = (r.stop - r.start, c.stop - c.start)
             xr = x[r].to(dtype)
-            scores = torch.mm(xr, yc.T, out=buffers.get("scores", *shape))
-            positive, excluded = pairs.block(r, c, device)
-            signed = torch.add(scores, bias, out=buffers.get("signed", *shape)) if shifted else scores.clone()
-            if positive is not None:
-                signed = torch.where(positive, -signed, signed)
+            scores = times_transposed(xr, yc, out=buffers.get("scores", *shape))
+            signed = torch.add(scores, bias * unit, out=buffers.get("signed", *shape))
+            positive, excluded = (None, None) if pairs.plain else pairs.block(r, c, device)
+            sign = None if positive is None else 1 - 2 * positive.to(dtype)
+            _flip(signed, pairs, sign, r, c)
+            weight = pairs.weight(r, c)
             if excluded is not None:
                 signed.masked_fill_(excluded, -torch.inf)
-            weight = pairs.weight(r, c)
-            if values is not None:
-                losses = F.softplus(signed, threshold=1e4)
-                values[r] += (losses if weight is None else losses * weight).sum(1)
+            if small and weight is None:
+                e = signed.exp2_()
+                if values is not None:
+                    values[r] += _log1p_sums(e, buffers)
+                g = e.div_(torch.add(e, 1, out=buffers.get("fold", *shape))) if any(needs) else e
+            else:
+                if values is not None:
+                    losses = F.softplus(signed / unit, threshold=1e4)
+                    values[r] += (losses if weight is None else losses * weight).sum(1)
+                g = signed.div_(unit).sigmoid_() if any(needs) else signed
+                if weight is not None:
+                    g.mul_(weight)
             if not any(needs):
                 continue
             assert weights is not None
-            g = signed.sigmoid_().mul_(weights[r, None])
-            if weight is not None:
-                g.mul_(weight)
-            if positive is not None:
-                g = torch.where(positive, -g, g)
+            g.mul_(weights[r, None] / unit)
+            _flip(g, pairs, sign, r, c)
             if dbias is not None:
-                dbias += g.sum(dtype=dtype)
+                dbias += g.sum(dtype=dtype) * unit
             if dscale is not None:
                 dscale[c] += torch.mul(g, scores, out=scores).sum(0)
             if dx is not None:
-                dx[r].addmm_(g, yc)
+                add_times(dx[r], g, yc, coarse=True)
             if dyc is not None:
-                dyc.addmm_(g.T, xr)
+                add_times(dyc, xr.T, g, coarse=True)
         if dy is not None and dyc is not None:
-            dy[c] = dyc * own_scale
+            torch.mul(dyc.T, own_scale[:, None] if scale.dim() else own_scale, out=dy[c])
     if dscale is not None:
         dscale = (dscale / scale if scale.dim() else dscale.sum() / scale).to(scale.dtype)
     return (
@@ -124,3 +134,33 @@ def _sweep(
         dscale,
         None if dbias is None else dbias.to(bias.dtype),
     )
+
+
+def _flip(tile: Tensor, pairs: Pairs, sign: Tensor | None, r: slice, c: slice) -> None:
+    """Turns the sign of the positives in a tile."""
+    if sign is not None:
+        tile.mul_(sign)
+    elif pairs.plain:
+        first, length = pairs.diagonal_of(r, c)
+        if length:
+            diagonal(tile, first, length).neg_()
+
+
+def _products_fit(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, pairs: Pairs) -> bool:
+    """Whether the product of eight factors 1 + exp(+-score) of a row stays a number of the dtype."""
+    bound, offset = largest_score(x, y, scale), float(bias)
+    negative, positive = max(0.0, bound + offset), max(0.0, bound - offset)
+    largest = 7 * negative + max(positive, negative) if pairs.positives != "ids" else 8 * max(negative, positive)
+    return largest + 8 * math.log(2) < 80
+
+
+def _log1p_sums(e: Tensor, buffers: Buffers) -> Tensor:
+    """Row sums of log(1 + e), e >= 0, with one logarithm for eight elements: (1 + a)(1 + b) = 1 + (a + b + ab)."""
+    for step in range(3):
+        half, odd = divmod(e.shape[1], 2)
+        if odd or not half:
+            break
+        a, b = e[:, :half], e[:, half:]
+        more = torch.add(a, 1, out=buffers.get(f"fold{step}", e.shape[0], half))
+        e = torch.addcmul(a, b, more, out=more)
+    return torch.log1p(e).sum(1)

@@ -6,6 +6,7 @@ normalised features at temperatures down to 1/150 meet. *Running*: each row and 
 and Gimelshein, 2018); right for any score, at two exponentials a pair.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,7 @@ TILE = 1024
 BOUND = 150.0
 _HEADROOM = 70.0
 _LEAST = 1e-31
+_LOG2E = 1 / math.log(2)
 
 
 class Want(NamedTuple):
@@ -56,19 +58,27 @@ def spans(size: int, tile: int) -> Iterator[slice]:
         yield slice(start, min(start + tile, size))
 
 
+def unit_for(shift: float | None) -> float:
+    """The factor on scores in a tile: shifted sums are powers of two, which CPUs and GPUs compute faster."""
+    return 1.0 if shift is None else _LOG2E
+
+
 def shift_for(bound: float) -> float | None:
     """The constant k for scores within [-bound, bound]; None where the range is too wide for one constant."""
     return max(0.0, bound - _HEADROOM) if bound <= BOUND else None
 
 
 class Stream:
-    """One direction's running sums. `dim` is the tile's axis that is summed: 1 for rows, 0 for columns."""
+    """One direction's running sums. `dim` is the tile's axis that is summed: 1 for rows, 0 for columns.
+
+    Tiles hold scores times `unit_for(shift)`.
+    """
 
     def __init__(self, size: int, other: int, dim: int, want: Want, shift: float | None, dtype: torch.dtype, device):
         def vector(fill: float = 0.0) -> Tensor:
             return torch.full((size,), fill, dtype=dtype, device=device)
 
-        self.dim, self.want, self.shift, self.other = dim, want, shift, other
+        self.dim, self.want, self.shift, self.other, self.unit = dim, want, shift, other, unit_for(shift)
         self.sum, self.peak = vector(), vector(-torch.inf)
         self.target = vector() if want.target else None
         self.total = vector() if want.total else None
@@ -88,14 +98,25 @@ class Stream:
             if self.target is not None:
                 self.target[at] += scores.masked_fill(~positive, 0).sum(self.dim)
             if self.want.inside and self.shift is None:
-                assert self.inside_sum is not None and self.inside_peak is not None
+                assert self.inside_sum is not None
+                assert self.inside_peak is not None
                 self._run(self.inside_sum, self.inside_peak, at, scores.masked_fill(~positive, -torch.inf), None)
 
-    def add_shifted(self, at: slice, exponentials: Tensor, inside: Tensor | None) -> None:
-        """Adds exp(score - k) of a tile, excluded pairs 0; `inside` holds them for positives alone."""
+    def count_diagonal(self, at: slice, scores: Tensor, first: tuple[int, int], length: int) -> None:
+        """Adds the `length` positives that lie on a diagonal of the tile from `first`."""
+        here = slice(at.start + first[1 - self.dim], at.start + first[1 - self.dim] + length)
+        self.positives[here] += 1
+        if self.target is not None:
+            self.target[here] += diagonal(scores, first, length)
+
+    def add_shifted(self, at: slice, exponentials: Tensor) -> None:
+        """Adds exp(score - k) of a tile, excluded pairs 0."""
         self.sum[at] += exponentials.sum(self.dim)
-        if inside is not None and self.inside_sum is not None:
-            self.inside_sum[at] += inside.sum(self.dim)
+
+    def add_inside(self, at: slice, exponentials: Tensor) -> None:
+        """Adds exp(score - k) of a tile where all but positives is 0."""
+        assert self.inside_sum is not None
+        self.inside_sum[at] += exponentials.sum(self.dim)
 
     def add_running(self, at: slice, scores: Tensor, weight: Tensor | None) -> None:
         """Adds a tile of scores, excluded pairs -inf."""
@@ -112,30 +133,37 @@ class Stream:
 
     def trusted(self) -> bool:
         """Whether no row's shifted sum came so near the smallest numbers that terms may have been lost."""
-        if self.sum.dtype == torch.float64:
-            least = 1e-280
-        else:
-            least = _LEAST * max(1, self.other)
+        least = 1e-280 if self.sum.dtype == torch.float64 else _LEAST * max(1, self.other)
         low = (self.sum < least) & (self.allowed > 0)
         if self.inside_sum is not None:
             low = low | ((self.inside_sum < least) & (self.positives > 0))
         return not bool(low.any())
 
     def sums(self) -> Sums:
-        if self.shift is not None:
-            lse = self.sum.log().add_(self.shift)
-            inside = None if self.inside_sum is None else self.inside_sum.log().add_(self.shift)
-        else:
-            lse = self.sum.log() + torch.where(self.sum > 0, self.peak, 0.0)
-            inside = None
-            if self.inside_sum is not None and self.inside_peak is not None:
-                inside = self.inside_sum.log() + torch.where(self.inside_sum > 0, self.inside_peak, 0.0)
+        lse = self._log(self.sum, self.peak)
+        inside = None
+        if self.inside_sum is not None and self.inside_peak is not None:
+            inside = self._log(self.inside_sum, self.inside_peak)
+        for linear in (self.target, self.total):
+            if linear is not None and self.unit != 1:
+                linear.div_(self.unit)
         return Sums(lse, self.target, self.total, inside, self.allowed, self.positives)
+
+    def _log(self, total: Tensor, peak: Tensor) -> Tensor:
+        if self.shift is not None:
+            return total.log().add_(self.shift)
+        return total.log() + torch.where(total > 0, peak, 0.0)
+
+
+def diagonal(tile: Tensor, first: tuple[int, int], length: int) -> Tensor:
+    """The view of `length` elements of a tile along its diagonal from row and column `first`."""
+    row, column = first
+    return tile[row : row + length, column : column + length].diagonal()
 
 
 @dataclass
 class Slope:
-    """One direction's part in the gradient with respect to the scores: the sums and what arrives for each of them."""
+    """One direction's part in the gradient with respect to a tile: the sums and what arrives for each of them."""
 
     dim: int
     lse: Tensor
@@ -147,11 +175,15 @@ class Slope:
     shift: float | None
 
     def __post_init__(self) -> None:
-        if self.shift is not None:
-            self.factor = _over(self.g_lse, self.lse, self.shift)
-            self.inside_factor = None
-            if self.inside is not None and self.g_inside is not None:
-                self.inside_factor = _over(self.g_inside, self.inside, self.shift)
+        if self.shift is None:
+            return
+        unit = unit_for(self.shift)
+        self.factor = _over(self.g_lse, self.lse, self.shift) / unit
+        self.inside_factor = None
+        if self.inside is not None and self.g_inside is not None:
+            self.inside_factor = _over(self.g_inside, self.inside, self.shift) / unit
+        self.g_target = None if self.g_target is None else self.g_target / unit
+        self.g_total = None if self.g_total is None else self.g_total / unit
 
     def of(self, vector: Tensor, at: slice) -> Tensor:
         return vector[at].unsqueeze(self.dim)
@@ -168,6 +200,12 @@ class Slope:
         if self.g_total is not None:
             part = self.of(self.g_total, at)
             g.add_(part if excluded is None else part * ~excluded)
+
+    def add_diagonal(self, g: Tensor, at: slice, first: tuple[int, int], length: int) -> None:
+        """Adds the target's part for positives on the tile's diagonal from `first`."""
+        if self.g_target is not None:
+            start = at.start + first[1 - self.dim]
+            diagonal(g, first, length).add_(self.g_target[start : start + length])
 
     def running(
         self, scores: Tensor, at: slice, positive: Tensor | None, excluded: Tensor | None, weight: Tensor | None
