@@ -16,6 +16,11 @@ def mmflow_components() -> dict[str, str]:
         "encoder/linear": "mmflow_encoders.heads:Linear",
         "encoder/mlp": "mmflow_encoders.heads:Mlp",
         "encoder/l2norm": "mmflow_encoders.heads:L2Norm",
+        "encoder/attention_pool": "mmflow_encoders.fusion:AttentionPool",
+        "encoder/cross_attention": "mmflow_encoders.fusion:CrossAttention",
+        "encoder/concat": "mmflow_encoders.fusion:Concat",
+        "encoder/stack": "mmflow_encoders.fusion:Stack",
+        "encoder/scores": "mmflow_encoders.fusion:Scores",
         "tokenizer/byte": "mmflow_encoders.tokenizers:Byte",
         "tokenizer/word": "mmflow_encoders.tokenizers:Word",
     }
