@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from mmflow.model.applications import Application
-from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Score
 from mmflow.plugin.references import Encoded, RefType, reference_fields
 from mmflow.plugin.values import TensorType
@@ -258,6 +258,11 @@ def _outputs(
 ) -> tuple[Output, ...]:
     if target.section == "encoders":
         source = f"encoders.{target.name}"
+        if target.stage is not None:
+            raise ComponentError(
+                f"{owner} reads {target.stage}.{target.name}, the encoder of another stage's model",
+                hint=f"declare it as an encoder of its own: {{use: frozen, weights: {target.stage}.{target.name}}}",
+            )
         if target.output is not None:
             return (face(graph, source, target.output),)
         if Encoded in types:

@@ -101,6 +101,7 @@ class Model:
         """Take over the stored values of every parameter, buffer and memory that this model has."""
         stored = load_file(directory / "model.safetensors")
         self.modules.load(stored)
+        self.modules.follow(stored)
         for name, tensor in load_file(directory / "memories.safetensors").items():
             memory, _, key = name.partition("/")
             if memory in self.memories:

@@ -8,12 +8,13 @@ construction nor another component changes them.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmflow.data.random import address
@@ -24,6 +25,9 @@ from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Encoder, Freeze
 from mmflow.plugin.numbers import Learned
 from mmflow.plugin.values import TensorType
+
+PROJECTIONS = ("", ".head", ".tokens")
+"""What is appended to an encoder's path: its body, its head, its projection of tokens."""
 
 
 class Modules:
@@ -93,7 +97,7 @@ class Modules:
             if node.role == "encoder" and component.use == "ema":
                 target = self.scope.targets(node.owner)["weights"]
                 source = f"{target.section}.{target.name}"
-                for suffix in ("", ".head", ".tokens"):
+                for suffix in PROJECTIONS:
                     if (own := self.at(node.owner + suffix)) is not None:
                         followed = self.at(self._source(source) + suffix)
                         assert followed is not None
@@ -127,13 +131,40 @@ class Modules:
             inputs = tuple(self.scope.type_of(t) for _, t in inputs_of(self.scope, owner))
             self._construct(owner, base, inputs, self.states.get(structure, {}))
             if component.start == "equal":
-                for suffix in ("", ".head", ".tokens"):
+                for suffix in PROJECTIONS:
                     if (own := self.at(owner + suffix)) is not None and (other := self.at(source + suffix)) is not None:
                         own.load_state_dict(other.state_dict())
             return
-        for suffix in ("", ".head", ".tokens"):
+        for suffix in PROJECTIONS:
             if (other := self.at(source + suffix)) is not None:
                 self._attach(owner + suffix, deepcopy(other).requires_grad_(False))
+        if target.stage is not None:
+            self._take(owner, f"encoders.{target.name}", target.stage)
+
+    def _take(self, owner: str, source: str, stage: str) -> None:
+        """Give `owner` the weights that another stage's model holds under `source`."""
+        if self.upstream is None:
+            return
+        stored = load_file(self.upstream(stage) / "model" / "model.safetensors")
+        renamed = {owner + n.removeprefix(source): v for n, v in stored.items() if n.startswith(f"{source}.")}
+        if not renamed:
+            raise ComponentError(f"{owner}: the model of {stage} has no weights of {source}")
+        self.load(renamed)
+
+    def follow(self, stored: Collection[str]) -> None:
+        """After weights were loaded: averaged and frozen copies that were not stored begin equal to their source."""
+        for node in self.graph.nodes.values():
+            if node.role != "encoder" or node.component.use not in ("ema", "frozen"):
+                continue
+            target = self.scope.targets(node.owner)["weights"]
+            if target.stage is not None or any(name.startswith(f"{node.owner}.") for name in stored):
+                continue
+            source = self._source(f"{target.section}.{target.name}")
+            for suffix in PROJECTIONS:
+                if (own := self.at(node.owner + suffix)) is not None and (
+                    other := self.at(source + suffix)
+                ) is not None:
+                    own.load_state_dict(other.state_dict())
 
     def _construct(
         self, owner: str, component: Encoder, inputs: tuple[TensorType, ...], state: Mapping[str, Any]
