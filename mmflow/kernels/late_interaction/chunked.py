@@ -9,6 +9,7 @@ sum of the rows that it met as a maximum, by index for one direction and by sort
 (P + T) D numbers a pair instead of multiplying 4 P T D. Where tokens are few the sparse tile is multiplied instead.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -85,6 +86,8 @@ class _TokenTiles(PairScores):
         self.y_features = self._features(self.y, y_valid, last=False)
         self.dx = self.dy = self.dx_weight = self.dy_weight = None
         self._at: slice | None = None
+        # One buffer for all tiles: fresh memory of this size costs page faults and scatters the heap.
+        self.buffer = x.new_empty(self.row_step * self.column_step * self.x_tokens * self.y_tokens)
 
     def _features(self, tokens: Tensor, valid: Tensor | None, *, last: bool) -> Tensor:
         """Tokens with two more features, [1, mask] or [mask, 1], whose products add both masks to a similarity."""
@@ -107,8 +110,11 @@ class _TokenTiles(PairScores):
     def similarity(self, r: slice, c: slice) -> Tensor:
         """[m, T, P, n]."""
         self._rows_at(r)
-        tile = torch.mm(self.y_features[c].flatten(0, 1), self.x_features.T)
-        return tile.view(c.stop - c.start, self.y_tokens, self.x_tokens, r.stop - r.start)
+        shape = (c.stop - c.start, self.y_tokens, self.x_tokens, r.stop - r.start)
+        tile = self.buffer[: math.prod(shape)]
+        y_features = self.y_features[c].flatten(0, 1)
+        torch.mm(y_features, self.x_features.T, out=tile.view(len(y_features), -1))
+        return tile.view(shape)
 
     def scores(self, r: slice, c: slice, over_y: Tensor, over_x: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted sums over tokens of the maxima [m, P, n] and [m, T, n]."""
