@@ -117,7 +117,8 @@ class _Examples:
     """Keeps the best candidates of a few queries, evenly spaced, while blocks of scores go by."""
 
     def __init__(self, count: int, queries: int) -> None:
-        self.wanted = sorted({round(i * (queries - 1) / max(1, count - 1)) for i in range(min(count, queries))})
+        count = min(count, queries)
+        self.wanted = sorted({round(i * (queries - 1) / max(1, count - 1)) for i in range(count)})
         self.kept: list[tuple[int, list[int], list[bool]]] = []
 
     def look(self, start: int, scores: Tensor, right: Tensor) -> None:
