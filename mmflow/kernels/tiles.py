@@ -161,7 +161,7 @@ class _Matrices(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         scores: PairScores = ctx.make(*ctx.saved_tensors)
         for r, c, tile in ctx.kept.walk(scores):
             scores.pull(r, c, tile, d[0][r, c], d[1][r, c])
@@ -193,7 +193,7 @@ class _Contrast(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x_present, y_present, temperature, row_lse, column_lse, *tensors = ctx.saved_tensors
         scores: PairScores = ctx.make(*tensors)
         d_temperature = torch.zeros_like(temperature)

@@ -1,0 +1,123 @@
+"""Exact search and votes against the definition."""
+
+import os
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmflow.kernels.search import knn_vote, top_k
+
+FORMS = ["chunked"]
+if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():
+    FORMS.append("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def whole_numbers(n, d, seed, high=4):
+    """Small integers: products are exact in float32, and ties are everywhere."""
+    g = torch.Generator().manual_seed(seed)
+    return torch.randint(-high, high + 1, (n, d), generator=g).float().to(DEVICE)
+
+
+@pytest.mark.parametrize("backend", FORMS)
+@settings(max_examples=25, deadline=None)
+@given(
+    q=st.sampled_from([1, 2, 7, 300]),
+    g=st.sampled_from([1, 5, 64, 257, 1500]),
+    d=st.sampled_from([1, 3, 20]),
+    share=st.floats(0, 1),
+    rule=st.sampled_from(["none", "exclude", "several", "ids"]),
+)
+def test_hits_are_those_of_a_stable_sort(backend, q, g, d, share, rule):
+    k = max(1, min(g, int(share * min(g, 40))))
+    if backend == "triton":
+        q, g = min(q, 40), min(g, 300)
+        k = min(k, g)
+    queries, gallery = whole_numbers(q, d, 1), whole_numbers(g, d, 2)
+    generator = torch.Generator().manual_seed(3)
+    options = {
+        "none": {},
+        "exclude": {"exclude": torch.randint(-1, g, (q,), generator=generator)},
+        "several": {"exclude": torch.randint(-1, g, (q, 5), generator=generator)},
+        "ids": {
+            "query_ids": torch.randint(0, 3, (q,), generator=generator),
+            "gallery_ids": torch.randint(0, 3, (g,), generator=generator),
+        },
+    }[rule]
+    options = {name: t.to(DEVICE) for name, t in options.items()}
+    expected = top_k(queries, gallery, k, backend="reference", **options)
+    found = top_k(queries, gallery, k, backend=backend, **options)
+    assert torch.equal(found.values, expected.values)
+    assert torch.equal(found.indices, expected.indices)
+
+
+def test_galleries_beyond_one_tile():
+    queries, gallery = whole_numbers(3, 4, 1), whole_numbers(60_000, 4, 2)
+    import mmflow.kernels.search.chunked as chunked
+
+    tile, chunked._TILE_BYTES = chunked._TILE_BYTES, 50_000
+    try:
+        found = top_k(queries, gallery, 17, backend="chunked")
+    finally:
+        chunked._TILE_BYTES = tile
+    expected = top_k(queries, gallery, 17, backend="reference")
+    assert torch.equal(found.indices, expected.indices)
+
+
+@pytest.mark.parametrize("backend", ["reference", *FORMS])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_dtypes_and_labels(backend, dtype):
+    if backend == "triton" and dtype == torch.float64:
+        pytest.skip("float64 is computed by the chunked form")
+    queries, gallery = whole_numbers(5, 8, 1).to(dtype), whole_numbers(90, 8, 2).to(dtype)
+    labels = torch.arange(180, device=DEVICE).view(90, 2)
+    hits = top_k(queries, gallery, 4, labels=labels, backend=backend)
+    assert hits.values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert hits.labels is not None
+    assert torch.equal(hits.labels, labels[hits.indices])
+
+
+def test_fewer_entries_than_k_are_marked():
+    hits = top_k(torch.eye(2), torch.eye(2), 2, exclude=torch.tensor([0, -1]))
+    assert hits.indices.tolist() == [[1, -1], [1, 0]]
+    assert hits.values[0, 1] == -torch.inf
+
+
+def test_wrong_input_is_explained():
+    x = torch.ones(3, 4)
+    with pytest.raises(ValueError, match="between 1 and the 3"):
+        top_k(x, x, 4)
+    with pytest.raises(ValueError, match="nothing to search"):
+        top_k(x[:0], x, 1)
+    with pytest.raises(ValueError, match="come together"):
+        top_k(x, x, 1, query_ids=torch.arange(3))
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        knn_vote(x, x, torch.arange(3), 1, classes=2)
+
+
+def test_vote_weighs_neighbours_by_similarity():
+    gallery = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0]])
+    labels = torch.tensor([0, 1, 1, 2])
+    query = torch.tensor([[1.0, 0.0]])
+    uniform = knn_vote(query, gallery, labels, 3, weights="uniform")
+    assert uniform.tolist() == [[pytest.approx(1 / 3), pytest.approx(2 / 3), 0.0]]
+    near = torch.exp(torch.tensor([1.0, 0.8, 0.8]) / 0.1)
+    expected = near[0] / near.sum()
+    assert knn_vote(query, gallery, labels, 3, temperature=0.1)[0, 0].item() == pytest.approx(expected.item())
+
+
+def test_leave_one_out_does_not_see_the_query():
+    x = torch.nn.functional.normalize(torch.randn(30, 5, generator=torch.Generator().manual_seed(1)), dim=1)
+    hits = top_k(x, x, 3, exclude=torch.arange(30))
+    assert not (hits.indices == torch.arange(30)[:, None]).any()
+    assert (
+        knn_vote(x, x, torch.arange(30), 1, exclude=torch.arange(30)).argmax(1).tolist() == hits.indices[:, 0].tolist()
+    )
+
+
+def test_similarities_far_below_zero_still_vote():
+    votes = knn_vote(torch.tensor([[-40.0]]), torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1]), 2)
+    assert votes.argmax().item() == 0
+    assert votes.sum().item() == pytest.approx(1)
