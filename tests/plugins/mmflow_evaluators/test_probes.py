@@ -63,17 +63,23 @@ def test_features_are_standardised():
 
 
 def test_the_penalty_is_chosen_on_held_out_rows_of_the_training_data():
-    # As many useless dimensions as rows, and the useful direction spread over all: a strong penalty must win.
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(400) % 2
-    vectors = torch.randn(400, 200, generator=generator)
-    vectors += (labels * 2 - 1)[:, None] * 0.1
-    probe = LinearProbe(data="train", of=("image",), labels="label", c=(1e-3, 1e4))
-    figure = probe.evaluate(encoding(vectors), labels=labels, ids=ids(400), test=None).figures[
-        "Penalty of the probe on image"
-    ]
-    assert figure["values"][0] > figure["values"][1]
-    assert "C = 0.001 was chosen" in figure["note"]
+    # With so strong a penalty only the intercept is left, which answers the majority class.
+    labels = (torch.arange(300) % 3 == 0).long()
+    vectors = torch.eye(2)[labels] + 0.1 * torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+
+    def tried(*c: float) -> tuple[list[float], str]:
+        probe = LinearProbe(data="train", of=("image",), labels="label", c=c)
+        measured = probe.evaluate(encoding(vectors), labels=labels, ids=ids(300), test=None)
+        assert measured.metrics[0].value == 1.0
+        figure = measured.figures["Penalty of the probe on image"]
+        return figure["values"], figure["note"]
+
+    values, note = tried(1e-9, 1.0)
+    assert values[0] == pytest.approx(2 / 3, abs=0.15)
+    assert values[1] == 1.0
+    assert "C = 1 was chosen" in note
+    # Of equal ones, the stronger penalty.
+    assert "C = 0.5 was chosen" in tried(0.5, 1.0)[1]
 
 
 def test_without_test_data_a_part_chosen_by_ids_is_held_out():
