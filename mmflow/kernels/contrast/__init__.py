@@ -328,7 +328,7 @@ def sigmoid_contrast(
         _same_width(x, negatives, "sigmoid_contrast (negatives)")
     queue = 0 if negatives is None else negatives.shape[0]
     scale = column_scale("sigmoid_contrast", temperature, m, dtype, device, extra=queue)
-    offset = torch.as_tensor(bias, device=device).to(dtype)
+    offset = torch.as_tensor(bias, dtype=dtype, device=device)
     if offset.dim():
         raise ValueError(f"sigmoid_contrast: bias has shape {tuple(offset.shape)}; it is one number")
     row_weights = vector("sigmoid_contrast", "row_weights", row_weights, n, device)

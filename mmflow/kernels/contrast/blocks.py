@@ -93,7 +93,7 @@ def contrast_blocks(
     queue_rules = Pairs(n, queue, "none", x_present=rules.x_present, y_present=negatives_present)
     if form == "sigmoid":
         check_reduction(name, reduction)
-        offset = torch.as_tensor(bias, device=device).to(dtype)
+        offset = torch.as_tensor(bias, dtype=dtype, device=device)
         rows = _apply(_Sigmoid, score, a, b, parameters, own, rules, None, block, offset)[0]
         if negatives is not None:
             more = _apply(_Sigmoid, score, a, negatives, parameters, further, queue_rules, None, block, offset)

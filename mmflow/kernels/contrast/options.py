@@ -93,7 +93,7 @@ def column_scale(
     operation: str, temperature: float | Tensor, columns: int, dtype: torch.dtype, device: torch.device, extra: int = 0
 ) -> Tensor:
     """The inverse temperature, [] or [columns + extra], in the dtype of the computation; gradient flows through."""
-    t = torch.as_tensor(temperature, device=device).to(dtype)
+    t = torch.as_tensor(temperature, dtype=dtype, device=device)
     if t.dim() > 1 or (t.dim() == 1 and t.shape[0] != columns + extra):
         more = f" + {extra}" if extra else ""
         raise ValueError(
