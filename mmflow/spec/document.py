@@ -18,8 +18,8 @@ class Node:
 
     `mark` is where the value is written, `key` where its key is, `via` the places through which it came here (an
     alias, the use of a variable, an `extends`). `text` is a number or a word as it was written, or a text with the
-    environment variables that it holds, which `env` names. `size` counts the values in the whole tree below, shared ones as
-    often as they are reached, and `height` the levels of mappings and lists, 0 for a scalar.
+    environment variables that it holds, which `env` names. `size` counts the values in the whole tree below, shared
+    ones as often as they are reached, and `height` the levels of mappings and lists, 0 for a scalar.
     """
 
     value: Scalar | Mapping[str, Node] | tuple[Node, ...]

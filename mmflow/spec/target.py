@@ -11,8 +11,9 @@ class Target:
 
     `section` is one of `fields`, `views`, `encoders`, `memories`, `losses`, `parts`, `stages`, `data`,
     `sampler`; `name` the entry's name there. `index` picks one member of the first group axis (`image.1`),
-    `output` an output, tap, column or added field (`tokens`, `layers.6`, `key`, `box`); None is the main one.
-    `stage` is set where the entry belongs to another stage's model (`fit.image`).
+    `output` an output, tap, column, added field or `Value` field (`tokens`, `layers.6`, `key`, `box`,
+    `temperature`); None is the main one. `stage` is set where the entry belongs to another stage's model
+    (`fit.image`).
     """
 
     section: str
@@ -22,3 +23,8 @@ class Target:
     detach: bool = False
     after: bool = False
     stage: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """The entry, as `Scope.targets` and `Scope.reach` name it: `encoders.image`."""
+        return f"{self.section}.{self.name}"

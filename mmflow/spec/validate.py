@@ -372,9 +372,10 @@ def _coerced(entry: Entry, made: Any, path: Path) -> Iterator[Problem]:
                 yield from _coerced(entry, value, (*path, index))
     elif isinstance(made, bool) and not isinstance(raw, bool) and not node.env:
         yield _as_written(entry, path, node, "true or false")
-    elif isinstance(made, int | float) and not isinstance(made, bool):
-        if isinstance(raw, bool) or (isinstance(raw, str) and not node.env):
-            yield _as_written(entry, path, node, "a whole number" if isinstance(made, int) else "a number")
+    elif isinstance(made, bool) or not isinstance(made, int | float):
+        return
+    elif isinstance(raw, bool) or (isinstance(raw, str) and not node.env):
+        yield _as_written(entry, path, node, "a whole number" if isinstance(made, int) else "a number")
 
 
 def _as_written(entry: Entry, path: Path, node: Node, expected: str) -> Problem:

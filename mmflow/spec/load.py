@@ -1,0 +1,396 @@
+"""`load_spec`: a file to a `Spec`, checked completely, and what each of its stages sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
+
+from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, View
+from mmflow.plugin.references import Ref
+from mmflow.plugin.values import TensorType
+from mmflow.spec.document import Document
+from mmflow.spec.expand import read_spec, read_text
+from mmflow.spec.explain import resolved_data
+from mmflow.spec.problems import Problem, SpecError, did_you_mean
+from mmflow.spec.resolve import INIT, NODES, Resolver, StageNames
+from mmflow.spec.sections import Sections, StageEntry, merged_entries, read_sections
+from mmflow.spec.target import Target
+from mmflow.spec.validate import Entry
+from mmflow.spec.yaml_writer import write_yaml
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """What one stage sees: the global sections merged with its own, its data, its model and its references."""
+
+    stage: str
+    declaration: Stage
+    views: Mapping[str, View]
+    encoders: Mapping[str, Encoder]
+    memories: Mapping[str, Memory]
+    losses: Mapping[str, Loss]
+    """Those that the stage minimises; for a stage that trains nothing, those that it refers to."""
+    parts: Mapping[str, Component]
+    data_name: str | None
+    source: Source | None
+    fields: Mapping[str, TensorType]
+    start: str | None
+    """Of a train stage: the stage whose model it begins with; None: an untrained one."""
+    model: str | None
+    """Of other stages: the stage whose model they use; None: an untrained one."""
+    preparation_data: str | None
+    """The entry of data that encoders learn their preprocessing from."""
+    resolver: Resolver = field(repr=False)
+
+    def targets(self, owner: str) -> Mapping[str, Target]:
+        """Every reference inside an entry (`encoders.image`, or `stage`), by field path: `of.0`, `labels`, `score`."""
+        return self.resolver.targets(owner)
+
+    def type_of(self, target: Target) -> TensorType:
+        """The declared type behind a target; raises `ComponentError` where it has none (a stage's output)."""
+        found = self.resolver.type_of(target)
+        if found is None:
+            raise ComponentError(f"{target.owner} has no declared type", found=target.owner)
+        return found
+
+    def outputs(self, encoder: str) -> Mapping[str, TensorType]:
+        """All declared outputs of an encoder or a view, by name (`encoders.image`, `views.two`)."""
+        return self.resolver.outputs_of(encoder) or {}
+
+    def reach(self, *owners: str) -> tuple[str, ...]:
+        """All that the owners need, themselves included, each after what must come before it."""
+        return self.resolver.reach(*owners)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A checked spec. Two are equal where everything that they declare is."""
+
+    name: str
+    seed: int
+    report: Mapping[str, Any]
+    track: Mapping[str, Tracker]
+    data: Mapping[str, Source]
+    views: Mapping[str, View]
+    encoders: Mapping[str, Encoder]
+    memories: Mapping[str, Memory]
+    losses: Mapping[str, Loss]
+    parts: Mapping[str, Component]
+    stages: Mapping[str, Stage]
+    overridden: Mapping[str, Mapping[str, Mapping[str, Component | View | None]]]
+    """Stage -> section -> name -> the entry that the stage has instead; None where it removed one."""
+    document: Document = field(compare=False, repr=False)
+    scopes: Mapping[str, Scope] = field(compare=False, repr=False)
+    entries: tuple[Entry, ...] = field(compare=False, repr=False)
+
+    def scope(self, stage: str) -> Scope:
+        """What a stage sees; KeyError for a stage that is not there."""
+        return self.scopes[stage]
+
+    def resolved(self) -> dict[str, Any]:
+        """The spec with everything written out, as data of the language that validates to an equal spec."""
+        return resolved_data(self)
+
+    def to_yaml(self) -> str:
+        """`resolved` as YAML text. Values of the environment stay `${env.NAME}`."""
+        return write_yaml(self.resolved())
+
+
+def load_spec(source: str, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Spec:
+    """The checked spec at a path or an fsspec URL; raises `SpecError` with everything that is wrong with it."""
+    return check_document(read_spec(source, overrides, env))
+
+
+def load_text(
+    text: str | bytes, file: str = "<text>", overrides: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Spec:
+    """`load_spec` for a text at hand; `file` names it in messages and is where `extends` starts from."""
+    return check_document(read_text(text, file, overrides, env))
+
+
+def check_document(document: Document) -> Spec:
+    """The spec of a document whose `extends` and variables are filled in; raises `SpecError`."""
+    problems: list[Problem] = []
+    sections = read_sections(document, problems)
+    checker = _Checker(sections, problems)
+    checker.run()
+    if problems:
+        raise SpecError(problems)
+    return checker.spec(document)
+
+
+class _Checker:
+    """Resolves every stage of a spec and collects what is wrong."""
+
+    def __init__(self, sections: Sections, problems: list[Problem]) -> None:
+        self.sections, self.problems = sections, problems
+        self.fields: dict[str, Mapping[str, TensorType] | None] = {}
+        self.resolvers: dict[str, Resolver] = {}
+        self.merged: dict[str, dict[str, dict[str, Entry]]] = {}
+        self.checked: set[tuple[str | int, ...]] = set()
+        self.names = StageNames()
+
+    def run(self) -> None:
+        for name, entry in self.sections.entries["data"].items():
+            self.fields[name] = self.fields_of(entry)
+        base = {section: self.sections.entries[section] for section in NODES}
+        for name, stage in self.sections.stages.items():
+            self.merged[name] = merged_entries(base, stage, self.problems)
+        self.names = StageNames(
+            {stage.name: stage.gives for stage in self.sections.stages.values()}
+            | dict.fromkeys(self.sections.refreshed),
+            {name: frozenset(merged["encoders"]) for name, merged in self.merged.items()}
+            | {INIT: frozenset(base["encoders"])},
+        )
+        self.default_models()
+        for name, stage in self.sections.stages.items():
+            self.check_stage(name, stage)
+        self.check_unreached(base)
+        self.check_stage_order()
+
+    def fields_of(self, entry: Entry) -> Mapping[str, TensorType] | None:
+        """The fields of a source, or None after a problem."""
+        source = entry.component
+        if not isinstance(source, Source):
+            return None
+        try:
+            fields = dict(source.fields())
+        except ComponentError as error:
+            found, expected, hint = error.found or None, error.expected or None, error.hint or None
+            self.problems.append(entry.problem(str(error), found=found, expected=expected, hint=hint))
+            return None
+        except Exception as error:  # a source of a plugin may raise anything
+            self.problems.append(entry.problem(f"source {source.use} cannot be read: {type(error).__name__}: {error}"))
+            return None
+        fields.setdefault("id", TensorType("id", dtype="str"))
+        return fields
+
+    def default_models(self) -> None:
+        """Write out `start` and `model` where a stage leaves them open: the last model above, else the untrained."""
+        last = INIT
+        for stage in self.sections.stages.values():
+            made = stage.declaration
+            if made is not None:
+                update = {
+                    name: Ref(last)
+                    for name in ("start", "model")
+                    if name in type(made).model_fields and getattr(made, name) is None
+                }
+                stage.entry = replace(stage.entry, component=made.model_copy(update=update))
+            if "Model" in (stage.gives or {}).values():
+                last = stage.name
+
+    def check_stage(self, name: str, stage: StageEntry) -> None:
+        made = stage.declaration
+        entries = self.merged[name]
+        resolver = Resolver(entries, None, tuple(self.sections.entries["data"]), self.names, stage.entry)
+        self.resolvers[name] = resolver
+        if made is None:
+            return
+        given: Any = getattr(made, "data", None)
+        data: str | None = given[0] if isinstance(given, tuple) and given else given
+        known = "fields" not in stage.refused and "data" not in stage.refused
+        resolver.fields = self.fields.get(data) if data is not None and known else None
+        if data is None and known:
+            resolver.fields = {}
+        if "data" in resolver.targets("stage") and resolver.targets("stage")["data"].section == "stages":
+            self.problems.append(stage.entry.problem("not yet: data made by a stage", ("data",)))
+            resolver.fields = None
+        roots = ["stage", *(f"losses.{loss}" for loss in self.selected(stage, made, entries["losses"]))]
+        self.check_groups(stage, made, entries)
+        self.check_reached(resolver, roots)
+
+    def check_reached(self, resolver: Resolver, roots: Sequence[str]) -> None:
+        reached = resolver.reach(*roots)
+        for owner in (*reached, "stage"):
+            entry = resolver.entry(owner)
+            if entry is not None:
+                resolver.check(owner)
+                self.checked.add(entry.path)
+        seen = {problem.path for problem in self.problems}
+        self.problems += [problem for problem in resolver.problems.values() if problem.path not in seen]
+
+    def check_unreached(self, base: Mapping[str, Mapping[str, Entry]]) -> None:
+        """What no stage uses is checked against the fields of all data."""
+        known = list(self.fields.values())
+        union: dict[str, TensorType] | None = {}
+        for fields in known:
+            union = None if fields is None or union is None else {**union, **fields}
+        if any(stage.declaration is None or stage.refused for stage in self.sections.stages.values()) or not known:
+            union = None
+        resolver = Resolver(base, union, tuple(self.sections.entries["data"]), self.names, None)
+        owners = [e.owner for entries in base.values() for e in entries.values() if e.path not in self.checked]
+        self.check_reached(resolver, owners)
+
+    def selected(self, stage: StageEntry, made: Stage, losses: Mapping[str, Entry]) -> list[str]:
+        """Names of the losses that a stage minimises."""
+        if "losses" not in type(made).model_fields:
+            return []
+        wanted = getattr(made, "losses", None)
+        if wanted is None:
+            if not losses and not stage.refused:
+                hint = "write a section `losses`" if not self.sections.entries["losses"] else "keep one of them"
+                self.problems.append(stage.entry.problem(f"the stage {stage.name} has no loss to minimise", hint=hint))
+            return list(losses)
+        for index, name in enumerate(wanted):
+            if name not in losses:
+                hint = did_you_mean(name, losses, otherwise="the section `losses` is empty", most=20)
+                place = ("losses", index)
+                self.problems.append(stage.entry.problem(f"there is no loss `{name}`", place, hint=hint))
+        return [name for name in wanted if name in losses]
+
+    def check_groups(self, stage: StageEntry, made: Stage, entries: Mapping[str, Mapping[str, Entry]]) -> None:
+        """A group must be able to match something that has weights."""
+        groups = getattr(made, "groups", None)
+        if not isinstance(groups, Mapping):
+            return
+        owners = [entry.owner for section in ("encoders", "losses", "parts") for entry in entries[section].values()]
+        for name, group in groups.items():
+            pattern = str(getattr(group, "match", ""))
+            fixed = pattern.partition("*")[0].partition("?")[0].partition("[")[0]
+            fits = any(
+                fnmatchcase(owner, pattern) or owner.startswith(fixed) or fixed.startswith(f"{owner}.")
+                for owner in owners
+            )
+            if not fits:
+                hint = did_you_mean(pattern, owners, otherwise="paths begin with encoders., losses. or parts.")
+                message = f"the group {name} matches nothing"
+                self.problems.append(stage.entry.problem(message, ("groups", name, "match"), hint=hint))
+
+    def check_stage_order(self) -> None:
+        """Stages that wait for each other are reported once."""
+        needs = {
+            name: {t.stage or t.name for owner in ("stage", *r.reach("stage")) for t in r.targets(owner).values()
+                   if t.stage or t.section == "stages"} - {INIT}
+            for name, r in self.resolvers.items()
+        }  # fmt: skip
+        done: set[str] = set()
+        for name in needs:
+            path: list[str] = []
+            self.follow(name, needs, path, done)
+
+    def follow(self, name: str, needs: Mapping[str, set[str]], path: list[str], done: set[str]) -> None:
+        if name in path:
+            circle = [*path[path.index(name) :], name]
+            entry = self.sections.stages[min(circle)].entry
+            if not any(problem.message.startswith("a circle of stages") for problem in self.problems):
+                hint = "let one of them begin with `init`"
+                self.problems.append(entry.problem(f"a circle of stages: {' -> '.join(circle)}", key=True, hint=hint))
+            return
+        if name in done or name not in needs:
+            return
+        path.append(name)
+        for other in sorted(needs[name]):
+            self.follow(other, needs, path, done)
+        path.pop()
+        done.add(name)
+
+    # ---- the result, once there are no problems
+
+    def spec(self, document: Document) -> Spec:
+        entries = self.sections.entries
+        stages = {name: cast(Stage, stage.declaration) for name, stage in self.sections.stages.items()}
+        scopes = {name: self.scope(name) for name in stages}
+        overridden: dict[str, dict[str, dict[str, Component | View | None]]] = {}
+        for name, stage in self.sections.stages.items():
+            for section, node in stage.overrides.items():
+                there = self.merged[name][section]
+                own = {n: there[n].component if n in there else None for n in node.entries()}
+                if own:
+                    overridden.setdefault(name, {})[section] = own
+        every = [entry for section in entries.values() for entry in section.values()]
+        every += [stage.entry for stage in self.sections.stages.values()]
+        every += [
+            there[section][name]
+            for stage, there in self.merged.items()
+            for section, own in overridden.get(stage, {}).items()
+            for name in own
+            if name in there[section]
+        ]
+        return Spec(
+            name=self.sections.name,
+            seed=self.sections.seed,
+            report=MappingProxyType(self.sections.report),
+            track=_made(entries["track"], Tracker),
+            data=_made(entries["data"], Source),
+            views=_made(entries["views"], View),
+            encoders=_made(entries["encoders"], Encoder),
+            memories=_made(entries["memories"], Memory),
+            losses=_made(entries["losses"], Loss),
+            parts=_made(entries["parts"], Component),
+            stages=MappingProxyType(stages),
+            overridden=MappingProxyType(overridden),
+            document=document,
+            scopes=MappingProxyType(scopes),
+            entries=tuple(every),
+        )
+
+    def scope(self, name: str) -> Scope:
+        stage, resolver, entries = self.sections.stages[name], self.resolvers[name], self.merged[name]
+        made = cast(Stage, stage.declaration)
+        targets = resolver.targets("stage")
+        data = self.data_of(name)
+        selects = "losses" in type(made).model_fields
+        chosen = self.selected(stage, made, entries["losses"]) if selects else []
+        if not selects:
+            reached = resolver.reach("stage")
+            chosen = [owner.partition(".")[2] for owner in reached if owner.startswith("losses.")]
+        source = self.sections.entries["data"][data].component if data is not None else None
+        start, model = targets.get("start"), targets.get("model")
+        return Scope(
+            stage=name,
+            declaration=made,
+            views=_made(entries["views"], View),
+            encoders=_made(entries["encoders"], Encoder),
+            memories=_made(entries["memories"], Memory),
+            losses=_made({loss: entries["losses"][loss] for loss in chosen}, Loss),
+            parts=_made(entries["parts"], Component),
+            data_name=data,
+            source=source if isinstance(source, Source) else None,
+            fields=MappingProxyType(dict(resolver.fields or {})),
+            start=_stage_name(start),
+            model=_stage_name(model),
+            preparation_data=self.preparation(name),
+            resolver=resolver,
+        )
+
+    def data_of(self, name: str) -> str | None:
+        targets = self.resolvers[name].targets("stage")
+        target = targets.get("data") or targets.get("data.0")
+        return target.name if target is not None and target.section == "data" else None
+
+    def preparation(self, name: str) -> str | None:
+        """The data of the train stage at the root of the model chain, else of the first one, else the stage's own."""
+        root, seen = name, {name}
+        while True:
+            targets = self.resolvers[root].targets("stage")
+            above = _stage_name(targets.get("start") or targets.get("model"))
+            if above is None or above in seen:
+                break
+            root = above
+            seen.add(root)
+        stages = self.sections.stages
+        trains = [
+            n for n, stage in stages.items() if stage.declaration is not None and stage.declaration.use == "train"
+        ]
+        candidates = [root] if root in trains else trains[:1]
+        for candidate in (*candidates, name):
+            data = self.data_of(candidate)
+            if data is not None:
+                return data
+        return None
+
+
+def _stage_name(target: Target | None) -> str | None:
+    return None if target is None or target.name == INIT else target.name
+
+
+def _made(entries: Mapping[str, Entry], kind: type[C]) -> Mapping[str, C]:
+    found = {name: entry.component for name, entry in entries.items()}
+    return MappingProxyType({name: made for name, made in found.items() if isinstance(made, kind)})
