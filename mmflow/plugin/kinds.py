@@ -148,6 +148,8 @@ class Encoder(Component, kind="encoder"):
     """Modalities accepted by each input, in order; empty: anything."""
     axes: ClassVar[tuple[str, ...]] = ()
     """Group axes that the encoder takes itself instead of having them folded into rows."""
+    batch_statistics: ClassVar[bool] = False
+    """True where a row encoder has batch norm inside: it then sees a micro-batch only, and `check` says so."""
     untraceable: ClassVar[bool] = False
     """True where fake tensors cannot pass through: `check --shapes` then trusts `outputs`."""
 
