@@ -89,9 +89,17 @@ def check(
             from mmflow.model.shapes import check_shapes
             from mmflow.spec import SpecError
 
-            problems = list(check_shapes(loaded))
-            if problems:
-                raise SpecError(problems)
+            report = check_shapes(loaded)
+            if report.problems:
+                raise SpecError(report.problems)
+            for line in report.shapes:
+                typer.echo(f"  {line}")
+            for line in report.untraced:
+                typer.echo(f"  not traced: {line}")
+        from mmflow.model.outlook import outlook
+
+        for line in outlook(loaded):
+            typer.echo(f"  {line}")
         typer.echo(f"{spec}: ok, stages: {', '.join(loaded.stages)}")
 
 
