@@ -94,6 +94,7 @@ class Resnet(ImageEncoder, name="resnet"):
     gradients depend on the micro-batch; `norm: group` (Wu and He, 2018) makes every row independent.
     """
 
+    batch_statistics: ClassVar[bool] = True
     example: ClassVar[str] = "{use: resnet, of: image, depth: 18, stem: small, head: {use: linear, dim: 128}}"
 
     depth: Literal[18, 34, 50] = 18
@@ -132,6 +133,7 @@ class Convnet4(ImageEncoder, name="convnet4"):
     in the paper, or its mean over places with `pool: mean`.
     """
 
+    batch_statistics: ClassVar[bool] = True
     example: ClassVar[str] = "{use: convnet4, of: image, size: 28, channels: 1}"
 
     width: int = Field(64, ge=1)
