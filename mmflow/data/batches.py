@@ -82,9 +82,9 @@ def map_members(value: Any, depth: int, function: Callable[[Any], Any] | None) -
 def collate(values: Sequence[Any], declared: TensorType, template: Any = None) -> ColumnBatch:
     """Join one value a row (nested lists over group axes, None where absent) into a column of type `declared`.
 
-    A uint8 picture [H, W, C] becomes float32 [C, H, W] in [0, 1]; a list of ints becomes `Tokens` padded with 0,
-    and so do arrays whose first size is declared unknown or differs between rows; text and other objects stay
-    lists. `template` (a member as it would be) gives the shape where every row is absent.
+    A uint8 picture [H, W, C] becomes float32 [C, H, W] in [0, 1], one of floats keeps its values; a list of ints
+    becomes `Tokens` padded with 0, and so do sequences whose first size is declared unknown; text and other objects
+    stay lists. `template` (a member as it would be) gives the shape where every row is absent.
     Raises `ValueError` where the rows have different shapes.
     """
     depth = len(declared.axes) - 1
@@ -153,10 +153,9 @@ def _join_arrays(flat: list[Any], here: np.ndarray, first: np.ndarray, declared:
     dtype = WIDENED.get(first.dtype.name, first.dtype.name)
     if first.dtype == np.float64 and declared.dtype != "float64":
         dtype = "float32"
-    picture = first.dtype == np.uint8 and declared.modality in ("image", "video") and first.ndim in (2, 3)
+    picture = declared.modality in ("image", "video") and _is_picture(first)
     shapes = {member.shape for member in flat if member is not None}
-    unknown = bool(declared.size) and declared.size[0] is None and declared.modality in SEQUENCES
-    if not picture and first.ndim and (unknown or len(shapes) > 1) and len({shape[1:] for shape in shapes}) <= 1:
+    if not picture and _is_sequence(first, declared, len(shapes) > 1) and len({shape[1:] for shape in shapes}) <= 1:
         return _pad(flat, dtype, first.shape[1:])
     if len(shapes) > 1:
         one, other = sorted(shapes)[:2]
@@ -174,13 +173,32 @@ def _join_arrays(flat: list[Any], here: np.ndarray, first: np.ndarray, declared:
         return tensor
     if tensor.ndim == 3:
         tensor = tensor[..., None]
-    return tensor.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    tensor = tensor.permute(0, 3, 1, 2)
+    if joined.dtype != np.uint8:
+        return tensor.contiguous()
+    return tensor.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+def _is_picture(value: np.ndarray) -> bool:
+    """True for [H, W] and [H, W, C] of bytes, and for floats with channels last; channels first stays as it is."""
+    if value.dtype == np.uint8:
+        return value.ndim == 2 or (value.ndim == 3 and value.shape[2] <= 4)
+    return value.dtype.kind == "f" and value.ndim == 3 and value.shape[2] <= 4 < value.shape[0]
 
 
 WIDENED = {"int32": "int64", "int16": "int64", "uint16": "int64", "uint32": "int64"}
 
-SEQUENCES = frozenset({"tokens", "audio", "series", "labels", "text", "boxes"})
+SEQUENCES = frozenset({"tokens", "audio", "series", "labels", "text", "boxes", "graph"})
 """Modalities whose unknown first size is a length: rows are padded and come with a mask."""
+
+
+def _is_sequence(first: np.ndarray, declared: TensorType, ragged: bool) -> bool:
+    """Whether rows are padded. By type, not by the lengths that a batch happens to hold, where the type tells."""
+    if not first.ndim or declared.modality not in SEQUENCES:
+        return False
+    if declared.size:
+        return declared.size[0] is None
+    return ragged or first.ndim > 1 or first.dtype.kind in "iu"
 
 
 def _pad(flat: list[Any], dtype: Any, rest: tuple[int, ...] = ()) -> Tokens:

@@ -8,6 +8,7 @@ from mmflow.plugin.hooks import hookimpl
 @hookimpl
 def mmflow_components() -> dict[str, str]:
     return {
+        "source/table": "mmflow_sources.table:Table",
         "source/digits": "mmflow_sources.digits:Digits",
         "sampler/shuffle": "mmflow_sources.samplers:Shuffle",
         "sampler/sequential": "mmflow_sources.samplers:Sequential",

@@ -156,7 +156,7 @@ class Erase(Sometimes, name="erase"):
 
 
 class Normalize(PictureTransform, name="normalize"):
-    """Pictures as float32 [C, H, W], `(value / 255 - mean) / std` for each channel. The last transform of a view."""
+    """Pictures as float32 [H, W, C], `(value / 255 - mean) / std` for each channel. The last transform of a view."""
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -176,7 +176,7 @@ class Normalize(PictureTransform, name="normalize"):
             raise ValueError(
                 f"normalize has {len(mean)} means and {len(std)} deviations for {picture.shape[2]} channels"
             )
-        return np.ascontiguousarray(((picture.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1))
+        return (picture.astype(np.float32) / 255 - mean) / std
 
     def result(self, field: TensorType) -> TensorType:
         return field.with_(dtype="float32") if field.modality in ("image", "video") else field

@@ -1,0 +1,195 @@
+"""Columns of a table: what a field is (declared or told by its values), and cells as raw values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mmflow.plugin import ComponentError, TensorType
+from mmflow_sources.decoding import looks_like_picture
+
+Modality = Literal["image", "text", "label", "labels", "number", "vector", "series"]
+LABEL_NAMES = frozenset({"label", "class", "category", "target", "y", "class_name", "species"})
+LOOKED_AT = 1000
+"""Cells that are looked at to tell what a column is."""
+
+
+class TableColumn(BaseModel):
+    """What a field is made of. A bare string in a spec is `column`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str | None = Field(None, description="name in the table; that of the field by default")
+    modality: Modality | None = Field(None, description="told by the values where unset")
+    names: tuple[str, ...] = Field((), description="class names in the order of their numbers; collected where unset")
+    required: bool = Field(False, description="a row without it is a bad sample; otherwise it is absent there")
+    axis: str = Field("item", description="group axis of a column with several values a row, such as captions")
+
+
+class Column:
+    """A column with everything known: reads a cell, or says what is wrong with it (`ValueError`)."""
+
+    def __init__(self, field: str, declared: TableColumn, cells: Iterable[Any], names: tuple[str, ...] = ()) -> None:
+        self.field, self.name, self.required = field, declared.column or field, declared.required
+        cells = iter(cells)
+        head = list(islice(cells, LOOKED_AT))
+        seen = [cell for cell in head if not _empty(cell)]
+        self.modality: str = declared.modality or _told(self.name, seen)
+        self.several = self.modality in ("text", "image") and bool(seen) and isinstance(seen[0], (list, tuple))
+        self.axis = declared.axis
+        self.names = declared.names or names
+        self.size: tuple[int | None, ...] = ()
+        if self.modality in ("label", "labels") and not self.names:
+            self.names = _collected(self.field, self.modality, head, cells)
+        self.numbers = {name: number for number, name in enumerate(self.names)}
+        if len(self.numbers) < len(self.names):
+            raise ComponentError(f"column {self.name!r}: a class name stands in `names` twice")
+        if self.modality in ("vector", "series"):
+            self.size = _width(self.field, self.modality, seen)
+
+    def type(self) -> TensorType:
+        axes = ("sample", self.axis) if self.several else ("sample",)
+        groups = (None,) if self.several else ()
+        if self.modality == "image":
+            return TensorType("image", axes, (None, None, 3), dtype="uint8", groups=groups)
+        if self.modality in ("label", "labels"):
+            size = (None,) if self.modality == "labels" else ()
+            return TensorType(self.modality, axes, size, dtype="int64", names=self.names)
+        return TensorType(self.modality, axes, self.size, groups=groups)
+
+    def value(self, cell: Any) -> Any:
+        """The raw value of a cell that holds no path; None where it is empty."""
+        if _empty(cell):
+            if self.required:
+                raise ValueError("empty, but required")
+            return None
+        if self.modality == "text":
+            return [str(member) for member in cell] if self.several else str(cell)
+        if self.modality == "label":
+            return self._number_of(cell)
+        if self.modality == "labels":
+            return [self._number_of(member) for member in _listed(cell)]
+        if self.modality == "number":
+            return _number(cell)
+        return self._vector(cell)
+
+    def _number_of(self, cell: Any) -> int:
+        name = _class_name(cell)
+        if name not in self.numbers:
+            shown = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
+            raise ValueError(f"{name!r} is none of the classes ({shown})")
+        return self.numbers[name]
+
+    def _vector(self, cell: Any) -> Any:
+        import numpy as np
+
+        try:
+            values = np.asarray(_listed(cell), dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"not a {self.modality} of numbers: {str(cell)[:60]!r}") from error
+        if self.modality == "vector" and values.shape != self.size:
+            raise ValueError(f"{list(values.shape)} numbers where others have {list(self.size)}")
+        if not np.isfinite(values).all():
+            raise ValueError(f"NaN or infinite at place {int(np.flatnonzero(~np.isfinite(values))[0])}")
+        return values
+
+
+def _told(name: str, seen: Sequence[Any]) -> Modality:
+    """What the values of a column are, told by the first of them and by the column's name."""
+    first = seen[0] if seen else ""
+    if isinstance(first, bytes) or (isinstance(first, Mapping) and {"bytes", "path"} & set(first)):
+        return "image"
+    if isinstance(first, str) and first[:1] == "[" and all(_numbers(cell) is not None for cell in seen[:20]):
+        return "vector" if len({len(_numbers(cell) or ()) for cell in seen}) == 1 else "series"
+    if isinstance(first, (list, tuple)) and first and isinstance(first[0], str):
+        return "image" if all(looks_like_picture(member) for cell in seen[:20] for member in cell) else "text"
+    if not isinstance(first, (str, int, float)):
+        if isinstance(first, Mapping):
+            raise ComponentError(
+                f"column {name!r} holds objects, which are no modality", hint="leave it out of `columns`"
+            )
+        return "vector" if len({len(cell) for cell in seen}) == 1 else "series"
+    if isinstance(first, str) and all(isinstance(cell, str) and looks_like_picture(cell) for cell in seen):
+        return "image"
+    if name.lower() in LABEL_NAMES or isinstance(first, bool):
+        return "label"
+    return "number" if all(_is_number(cell) for cell in seen) and seen else "text"
+
+
+def _collected(field: str, modality: str, head: Sequence[Any], rest: Iterable[Any]) -> tuple[str, ...]:
+    """Class names: sorted, or 0 to the largest where all are whole numbers."""
+    found: set[str] = set()
+    for cells in (head, rest):
+        for cell in cells:
+            if not _empty(cell):
+                found.update(_class_name(member) for member in (_listed(cell) if modality == "labels" else (cell,)))
+    if not found:
+        raise ComponentError(f"field {field!r} holds no class at all", expected="at least one value")
+    if all(name.isdecimal() and str(int(name)) == name for name in found):
+        largest = max(map(int, found))
+        if largest < 10 * len(found) + 100:
+            return tuple(str(number) for number in range(largest + 1))
+    return tuple(sorted(found))
+
+
+def _width(field: str, modality: str, seen: Sequence[Any]) -> tuple[int | None, ...]:
+    for cell in seen:
+        try:
+            import numpy as np
+
+            shape = np.asarray(_listed(cell), dtype=np.float32).shape
+        except (TypeError, ValueError):
+            continue
+        return shape if modality == "vector" else (None, *shape[1:])
+    raise ComponentError(f"field {field!r} holds no {modality}", expected="lists of numbers")
+
+
+def _class_name(cell: Any) -> str:
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return str(cell)
+
+
+def _listed(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell if isinstance(cell, Sequence) or hasattr(cell, "__array__") else [cell]
+    if cell[:1] == "[":
+        return json.loads(cell)
+    return [part for part in cell.replace(";", " ").replace("|", " ").split() if part]
+
+
+def _numbers(cell: Any) -> list[float] | None:
+    try:
+        values = json.loads(cell)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return values if isinstance(values, list) and all(isinstance(v, (int, float)) for v in values) else None
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _number(cell: Any) -> float | None:
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        raise ValueError(f"{str(cell)[:60]!r} is no number") from None
+    if math.isinf(value):
+        raise ValueError("an infinite number")
+    return None if math.isnan(value) else value
+
+
+def _empty(cell: Any) -> bool:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return True
+    return isinstance(cell, (str, list, tuple)) and (not cell.strip() if isinstance(cell, str) else not cell)

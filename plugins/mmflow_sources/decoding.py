@@ -1,0 +1,54 @@
+"""From the bytes of a file to a raw value, with bounds on what a small file may unfold to."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def looks_like_picture(name: str) -> bool:
+    return name.lower().endswith(PICTURES)
+
+
+def decode_picture(data: bytes, *, max_pixels: int) -> np.ndarray:
+    """A picture as uint8 [H, W, 3], turned as its camera noted; raises `ValueError` where it cannot be read."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with _opened(data) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ValueError(f"a picture of {width} x {height} pixels, more than `max_pixels` ({max_pixels})")
+        try:
+            image.load()
+            if image.mode.startswith("I;16"):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.mode == "P" and "transparency" in image.info:
+                image = image.convert("RGBA")
+            image = ImageOps.exif_transpose(image).convert("RGB")
+        except Exception as error:
+            raise ValueError(f"a picture that cannot be decoded: {error}") from error
+        return np.asarray(image)
+
+
+def _opened(data: bytes) -> Any:
+    import warnings
+
+    from PIL import Image, UnidentifiedImageError
+
+    if not data:
+        raise ValueError("an empty file")
+    try:
+        with warnings.catch_warnings():
+            # The bound is ours to check; Pillow's own warns first and fails later.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise ValueError("not a picture of a known format") from None
+    except Exception as error:
+        raise ValueError(f"a picture that cannot be opened: {error}") from error
