@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Raised when a key's make-up or the layout of stored results changes, so that old results are not taken for new."""
 
+INIT = "init"
+"""What a spec calls the model before any training."""
+
 _DISTRIBUTION = "mmflow-kit"
 _MODEL_ROOMS = ("mmflow.data", "mmflow.model", "mmflow.kernels")
 
@@ -77,18 +80,14 @@ class Keys:
         Only the closure of the encoder counts: encoders beside it, and training that cannot have changed its
         weights, do not.
         """
-        scope = self._spec.scope(target.stage or stage)
-        owner = f"{target.section}.{target.name}"
-        nodes = self._nodes(scope, [owner])
-        if target.stage:
-            origin: Any = self.stage(target.stage)
-        else:
-            origin = self._trained_by(scope, nodes)
+        scope = self._spec.scope(stage if target.stage in (None, INIT) else target.stage)
+        nodes = self._nodes(scope, [target.owner])
+        origin = self._model(target.stage) if target.stage else self._trained_by(scope, nodes)
         return {
             "format": FORMAT,
             "what": "encoding",
             "core": _core("mmflow.evaluate"),
-            "node": owner,
+            "node": target.owner,
             "nodes": nodes,
             "data": self.data(data or self._spec.scope(stage).data_name),
             "preparation": self._preparation(scope, nodes),
@@ -110,7 +109,7 @@ class Keys:
         owners = ["stage", *scope.reach(*stage_owners(scope))]
         targets = [target for owner in owners for target in _targets(scope, owner).values()]
         found = {t.stage for t in targets if t.stage} | {t.name for t in targets if t.section == "stages"}
-        found |= {scope.start, scope.model} - {None}
+        found |= {scope.start, scope.model}
         return tuple(stage for stage in self._spec.stages if stage in found - {name})
 
     def _nodes(self, scope: Scope, owners: Iterable[str]) -> dict[str, Any]:
@@ -127,9 +126,10 @@ class Keys:
         if isinstance(value, Source):
             return self._source(value)
         if isinstance(value, BaseModel):
+            # Places of references are told in the names that a spec uses.
             fields = {
-                name: self._described(getattr(value, name), f"{path}.{name}".lstrip("."), targets, scope)
-                for name in type(value).model_fields
+                name: self._described(getattr(value, name), f"{path}.{info.alias or name}".lstrip("."), targets, scope)
+                for name, info in type(value).model_fields.items()
                 if in_identity(type(value), name)
             }
             if isinstance(value, Component):
@@ -145,14 +145,18 @@ class Keys:
         if target.section == "data":
             return {"data": self.data(target.name)}
         if target.section == "stages":
-            return {"output": target.output, "of": self.stage(target.name)}
+            return {"output": target.output, "of": self._model(target.name)}
         said: dict[str, Any] = {"node": f"{target.section}.{target.name}"}
         for part in ("index", "output", "detach", "after"):
             if getattr(target, part) not in (None, False):
                 said[part] = getattr(target, part)
         if target.stage:
-            said["of"] = self.stage(target.stage)
+            said["of"] = self._model(target.stage)
         return said
+
+    def _model(self, stage: str) -> str:
+        """A stage by its key; the untrained model by its name."""
+        return stage if stage == INIT else self.stage(stage)
 
     def _source(self, source: Source) -> dict[str, Any]:
         return {

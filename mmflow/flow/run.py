@@ -107,10 +107,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
                 device=device,
                 workers=options.workers,
             )
-            measured = stored_metrics(store, stage)
-            if measured:
-                reporter.table("metrics", _table(measured))
-            observers.stage_finished(stage.name, stage.key, {"metrics": measured})
+            observers.stage_finished(stage.name, stage.key, {"metrics": stored_metrics(store, stage)})
 
         return StageJob(stage.name, stage.key, stage.inputs, run, describe={"use": stage.declaration.use})
 
@@ -163,6 +160,3 @@ def stored_metrics(store: RunStore, stage: PlannedStage) -> list[dict[str, Any]]
         return []
     return json.loads(file.read_text())["metrics"] if file.exists() else []
 
-
-def _table(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{"metric": m["name"], "value": m["value"], "chance": m.get("chance")} for m in metrics]

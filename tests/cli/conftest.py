@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 
-BROKEN = {
+SICK = {
     "pyproject.toml": """
 [build-system]
 requires = ["hatchling"]
@@ -35,11 +35,11 @@ include = ["sick_plugin.py"]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def readme_block(title: str) -> str:
-    """The code block of the README that begins with the comment `# title`."""
-    blocks = re.findall(r"```\w+\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    found = [block for block in blocks if block.startswith(f"# {title}\n")]
-    assert found, f"the README has no block that begins with `# {title}`"
+def block(page: str, title: str) -> str:
+    """The code block of a page that begins with the comment `# title`."""
+    blocks = re.findall(r"```\w+\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = [text for text in blocks if text.startswith(f"# {title}\n")]
+    assert found, f"{page} has no block that begins with `# {title}`"
     return found[0]
 
 
@@ -52,10 +52,16 @@ def write_package(folder: Path, files: Mapping[str, str]) -> Path:
 
 @pytest.fixture(scope="session")
 def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory for PYTHONPATH with the README's plugin and one that fails at import, installed by pip."""
+    """A directory for PYTHONPATH with the plugins of the documents and one that fails at import, installed by pip."""
     root = tmp_path_factory.mktemp("packages")
-    good = {name: readme_block(name) for name in ("pyproject.toml", "my_plugin.py")}
-    packages = [write_package(root / "my-plugin", good), write_package(root / "sick-plugin", BROKEN)]
+    gap = {name: block("README.md", name) for name in ("pyproject.toml", "my_plugin.py")}
+    spread = {name: block("docs/plugins.md", name) for name in ("my_measures/__init__.py", "my_measures/spread.py")}
+    spread["pyproject.toml"] = block("docs/plugins.md", "pyproject.toml of my-measures")
+    packages = [
+        write_package(root / "my-plugin", gap),
+        write_package(root / "my-measures", spread),
+        write_package(root / "sick-plugin", SICK),
+    ]
     target = root / "site"
     options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(target)]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, *map(str, packages)], check=True)
