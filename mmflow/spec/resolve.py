@@ -37,7 +37,7 @@ from mmflow.plugin.references import (
     reference_fields,
 )
 from mmflow.plugin.values import TensorType
-from mmflow.spec.problems import Path, Problem, did_you_mean, dotted
+from mmflow.spec.problems import Path, Problem, did_you_mean, dotted, with_article
 from mmflow.spec.target import Target
 from mmflow.spec.validate import Entry, field_of, models_in
 
@@ -225,11 +225,11 @@ class Resolver:
         for section in SECTIONS[:-1]:
             if section not in allowed and self._exists(section, parts) and owner != f"{section}.{parts[0]}":
                 return _Bad(f"`{parts[0]}` is {_SINGULAR[section]}", expected=expected)
+        names = [name for section in allowed for name in self._names(section) if f"{section}.{name}" != owner]
+        names = list(dict.fromkeys(names))
         if owner == f"encoders.{parts[0]}":
-            there = did_you_mean(parts[0], self.fields or (), otherwise="name a field or another encoder")
-            return _Bad(f"`{text}` is this encoder itself, and there is no view or field of that name", hint=there)
-        names = [name for section in allowed for name in self._names(section)]
-        names = [name for name in dict.fromkeys(names) if f"encoders.{name}" != owner]
+            message = f"`{parts[0]}` is this encoder itself, and nothing outside it has that name"
+            return _Bad(message, hint=did_you_mean(parts[0], names, most=20))
         return _Bad(f"there is no `{parts[0]}` here", expected=expected, hint=did_you_mean(parts[0], names, most=20))
 
     def _exists(self, section: str, parts: list[str]) -> bool:
@@ -347,6 +347,8 @@ class Resolver:
         if declared is not None:
             found += f" of {declared.modality}"
         hint = None
+        if Encoded in wanted and target.output is not None and target.section == "encoders":
+            hint = f"it takes the whole encoding: write {target.name}"
         for kind, name in ((TokenSequence, "tokens"), (Grid, "grid")):
             if kind in wanted and target.output is None and name in known:
                 hint = f"write {text}.{name}"
@@ -417,7 +419,7 @@ class Resolver:
             if any(gives is None for gives in self.stages.gives.values()) and section in self.stages.gives:
                 return Target("stages", section, output=".".join(parts[1:]) or None)
             hint = did_you_mean(section, NODES, otherwise="begin with the section: parts.NAME or losses.NAME.FIELD")
-            raise _Bad(f"`{text}` is no path to a {kind}", hint=hint)
+            raise _Bad(f"`{text}` is no path to {with_article(kind)}", hint=hint)
         name = parts[1]
         if name not in self.entries[section]:
             hint = did_you_mean(name, self._names(section), otherwise=f"the section `{section}` is empty", most=20)
@@ -436,8 +438,8 @@ class Resolver:
                 raise _Bad(f"`{text}` is no {kind}", hint=f"write {section}.{name}")
             made = getattr(made, attribute)
         if not isinstance(made, Shared) and getattr(made, "kind", None) != kind:
-            found = f"a {made.kind}" if isinstance(made, Component) else "no component"
-            raise _Bad(f"`{text}`", found=found, expected=f"a {kind}")
+            found = with_article(made.kind) if isinstance(made, Component) else "no component"
+            raise _Bad(f"`{text}`", found=found, expected=with_article(kind))
         return target
 
     # ---- types
@@ -544,6 +546,8 @@ class Resolver:
         if behind is None or entry is None:
             return None
         base = behind[1]
+        if not base.of and not made.of and owner.startswith("encoders."):
+            return None
         targets = list(self.inputs(owner).values())
         given = [self.type_of(target) for target in targets]
         inputs = [declared for declared in given if declared is not None]
@@ -551,7 +555,7 @@ class Resolver:
         if len(inputs) < len(given) or len(given) < expected:
             return None
         row = base.scope() == "row" and bool(inputs)
-        groups = inputs[0].axes[1:], inputs[0].groups
+        groups = (inputs[0].axes[1:], inputs[0].groups) if inputs else ((), ())
         if row and not base.axes:
             inputs = [one.with_(axes=one.axes[:1], groups=()) for one in inputs]
         try:
@@ -677,7 +681,7 @@ class Resolver:
 
     def _check_modalities(self, entry: Entry, owner: str, made: Encoder) -> None:
         behind = self.structure(owner)
-        if behind is None or not behind[1].accepts:
+        if behind is None or not behind[1].accepts or (behind[0] != owner and not made.of):
             return
         accepts = behind[1].accepts
         for index, (path, target) in enumerate(self.inputs(owner).items()):
@@ -778,22 +782,21 @@ def _name_of(target: Target) -> str:
 
 
 def _fits(wanted: tuple[type[RefType], ...], target: Target, declared: TensorType | None) -> bool:
-    for kind in wanted:
-        if target.section not in _FROM[kind]:
-            continue
-        if declared is None or kind in (Encoded, RawField, Parameters) or declared.modality == "unknown":
-            return True
-        modality, whole = declared.modality, declared.dtype.startswith(("int", "uint", "bool"))
-        if kind is Pooled:
-            fits = modality not in (("tokens", "grid", "index") if target.section == "encoders" else _RAW)
-        elif kind is TokenSequence:
-            fits = modality == "tokens"
-        elif kind is Grid:
-            fits = modality == "grid"
-        elif kind in (Labels, Index):
-            fits = modality in _WHOLE_NUMBERS or whole
-        else:
-            fits = modality not in _RAW
-        if fits:
-            return True
-    return False
+    return any(_fit(kind, target, declared) for kind in wanted if target.section in _FROM[kind])
+
+
+def _fit(kind: type[RefType], target: Target, declared: TensorType | None) -> bool:
+    if kind is Encoded:
+        return target.output is None
+    if declared is None or kind in (RawField, Parameters) or declared.modality == "unknown":
+        return True
+    modality, whole = declared.modality, declared.dtype.startswith(("int", "uint", "bool"))
+    if kind is Pooled:
+        return modality not in (("tokens", "grid", "index") if target.section == "encoders" else _RAW)
+    if kind is TokenSequence:
+        return modality not in ("vector", "grid", *_RAW)
+    if kind is Grid:
+        return modality == "grid"
+    if kind in (Labels, Index):
+        return modality in _WHOLE_NUMBERS or whole
+    return modality not in _RAW

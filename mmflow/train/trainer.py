@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -157,10 +158,12 @@ class Trainer:
 
     def _log(self, clock: Clock, result: StepResult, norm: torch.Tensor, rate: float, window: _Window) -> None:
         numbers = result.numbers()
-        if not all(value == value and abs(value) != float("inf") for value in numbers.values()):
-            bad = ", ".join(name for name, value in numbers.items() if not abs(value) < float("inf"))
+        # Half precision skips steps whose gradient overflowed, so there only the losses tell.
+        checked = numbers if self.scaler.is_enabled() else {**numbers, "the norm of the gradient": float(norm)}
+        bad = [name for name, value in checked.items() if not math.isfinite(value)]
+        if bad:
             raise ComponentError(
-                f"{bad} is not finite after step {self.step}",
+                f"{', '.join(bad)} is not finite after step {self.step}",
                 hint="lower the learning rate, clip the gradient (`clip: 1.0`), or use precision: bfloat16 or float32",
             )
         learned = {

@@ -1,0 +1,125 @@
+"""A train stage learns, resumes exactly, starts from another stage, and refuses what it cannot do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmflow.plugin import ComponentError, StageStopped
+from mmflow.spec import Spec
+
+SPEC = """
+mmflow: 1
+name: runs
+data:
+  train: {use: shapes, size: 64, pixels: 16}
+vars:
+  tower: &tower {width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}
+encoders:
+  image: {<<: *tower, use: vit, of: image, size: 16, patch: 8, dropout: 0.1}
+  text: {<<: *tower, use: text_transformer, of: caption, length: 16}
+  slow: {use: ema, weights: image, momentum: 0.9}
+memories:
+  queue: {use: queue, size: 32, of: text}
+losses:
+  align:
+    use: infonce
+    of: [image, text]
+    temperature: {use: learned, init: 0.07, min: 0.06, max: 0.08}
+    negatives: queue
+  slow: {use: infonce, of: [text, slow], directions: [forward]}
+train:
+  data: train
+  epochs: 3
+  batch_size: 16
+  micro_batch_size: 8
+  optimizer: {use: adamw, lr: 1e-2}
+  schedule: {use: cosine, warmup: 0.2}
+  clip: 1.0
+  log_every: 1
+"""
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "model" / "model.safetensors")
+
+
+def history(output: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
+
+
+def test_the_loss_falls_and_learned_values_stay_in_bounds(
+    load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path
+) -> None:
+    output = context(load(SPEC, "train.epochs=8"), tmp_path / "a").run()
+    lines = history(output)
+    assert [line["step"] for line in lines] == list(range(1, 33))
+    assert sum(line["loss/align"] for line in lines[-4:]) < sum(line["loss/align"] for line in lines[:4])
+    assert all(0.06 - 1e-6 <= line["value/losses.align.temperature"] <= 0.08 + 1e-6 for line in lines)
+    assert lines[0]["lr"] < max(line["lr"] for line in lines) > lines[-1]["lr"]
+    summary = json.loads((output / "train.json").read_text())
+    assert summary["steps"] == 32
+    assert summary["trained_parameters"] < summary["parameters"]
+
+
+def test_two_runs_give_the_same_bits(load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path) -> None:
+    spec = load(SPEC)
+    one, two = (weights(context(spec, tmp_path / name).run()) for name in "ab")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 7])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
+    load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path, stop_after: int
+) -> None:
+    spec = load(SPEC)
+    whole = context(spec, tmp_path / "whole").run()
+    with pytest.raises(StageStopped, match=f"step {stop_after} of 12"):
+        context(spec, tmp_path / "parts", stop_after=stop_after).run()
+    parts = context(spec, tmp_path / "parts").run()
+    one, two = weights(whole), weights(parts)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    steps = [(line["step"], line["loss"]) for line in history(parts)]
+    assert steps == [(line["step"], line["loss"]) for line in history(whole)]
+
+
+def test_a_stage_starts_from_the_model_of_another(
+    load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path
+) -> None:
+    text = SPEC.replace(
+        "train:\n  data: train\n  epochs: 3", "stages:\n warm:\n  use: train\n  data: train\n  epochs: 1"
+    )
+    text += (
+        " main: {use: train, data: train, start: warm, steps: 1, batch_size: 16, optimizer: {use: adamw, lr: 0.0}}\n"
+    )
+    text = text.replace("\n  ", "\n  ")
+    spec = load(text)
+    warm = weights(context(spec, tmp_path, "warm").run())
+    main = weights(context(spec, tmp_path, "main").run())
+    trained = [name for name in warm if not name.startswith("encoders.slow")]
+    assert all(torch.equal(warm[name], main[name]) for name in trained)
+
+
+def test_groups_say_what_trains(load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path) -> None:
+    spec = load(SPEC, "train.groups={head: {match: 'encoders.image.head.*', lr: 0.1}}", "train.epochs=1")
+    before = weights(
+        context(load(SPEC, "train.optimizer.lr=0", "train.steps=1", "train.epochs=null"), tmp_path / "a").run()
+    )
+    after = weights(context(spec, tmp_path / "b").run())
+    changed = {n for n in after if not torch.equal(before[n], after[n]) and not n.startswith("encoders.slow")}
+    assert changed == {"encoders.image.head.linear.weight", "encoders.image.head.linear.bias"}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_name(
+    load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path
+) -> None:
+    spec = load(SPEC, "losses.align.weight=1e39", "train.clip=null")
+    with pytest.raises(ComponentError, match=r"the norm of the gradient is not finite after step 1"):
+        context(spec, tmp_path).run()
