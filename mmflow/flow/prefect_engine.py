@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _END_TIMEOUT = 10.0
 """Seconds that Prefect gets to report the end of the flow run; then it is left alone."""
 _DRAIN_TIMEOUT = 5.0
+_LOST_TIMEOUT = 2.0
 
 
 def run_with_prefect(execution: Execution, api: EmbeddedApi | None) -> None:
@@ -91,17 +92,7 @@ def _check_answers(url: str) -> None:
 
 
 _LOGGERS = ("prefect", "prefect.engine", "prefect.flow_runs", "prefect.task_runs", "prefect._internal.concurrency")
-
-
-@contextlib.contextmanager
-def _levels_kept() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    before = [logger.level for logger in loggers]
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+_SILENT = logging.CRITICAL + 1
 
 
 def _quieten(level: int) -> None:
@@ -125,18 +116,22 @@ class _PrefectRun:
         import prefect.main  # noqa: F401  (sets the levels of its loggers)
 
         execution = self.execution
-        with _levels_kept():
-            if self.own:
-                _quieten(logging.WARNING)
-            try:
-                asyncio.run(self._supervise())
-                # Where Prefect has failed between two stages, the rest is done without it.
-                for job in execution.jobs:
-                    if job.name not in execution.outcome.stages:
-                        execution.run(job)
-                execution.finish()
-            finally:
-                self._drain()
+        levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+        if self.own:
+            _quieten(_SILENT)
+        try:
+            asyncio.run(self._supervise())
+            # Where Prefect has failed between two stages, the rest is done without it.
+            for job in execution.jobs:
+                if job.name not in execution.outcome.stages:
+                    execution.run(job)
+            execution.finish()
+        finally:
+            self._drain()
+            if not self.lost_told:
+                # Otherwise Prefect's threads would go on to complain, until the process ends.
+                for name, level in levels.items():
+                    logging.getLogger(name).setLevel(level)
 
     async def _supervise(self) -> None:
         """Wait for the flow run; after its last stage no longer than `_END_TIMEOUT`."""
@@ -145,7 +140,7 @@ class _PrefectRun:
         over = asyncio.create_task(self.over.wait())
         await asyncio.wait({flow_run, over}, return_when=asyncio.FIRST_COMPLETED)
         over.cancel()
-        await asyncio.wait({flow_run}, timeout=_END_TIMEOUT)
+        await asyncio.wait({flow_run}, timeout=_LOST_TIMEOUT if self.lost_told else _END_TIMEOUT)
         while not flow_run.done():
             # Prefect answers a cancellation by telling the API: each time it is cut off there, too.
             self._lost("no answer")
@@ -190,17 +185,20 @@ class _PrefectRun:
         assert context is not None
         assert context.flow_run is not None
         self.begun = True
-        log = _RunLog(context.flow_run, context.flow)
-        execution.watchers += [link, log]
+        watchers: list[Watcher] = [link]
         link.open(context.flow_run.id)
         link.opened(execution.outcome.run_id, execution.run_name, execution.jobs)
         try:
-            with execution.stop.listening(), log.following():
+            with execution.stop.listening(), contextlib.ExitStack() as stack:
+                if self.settings.logging.to_api.enabled:
+                    watchers.append(stack.enter_context(_run_log(context.flow_run, context.flow)))
+                execution.watchers += watchers
                 execution.prepare()
                 for job in execution.jobs:
                     self._stage(job)
                 execution.finish()
         finally:
+            execution.watchers[:] = [watcher for watcher in execution.watchers if watcher not in watchers]
             if not link.close():
                 self._lost("no answer")
                 # Nothing is to be gained from trying again; the client of the flow run looks here before each try.
@@ -213,6 +211,7 @@ class _PrefectRun:
     def _stage(self, job: StageJob) -> None:
         from prefect import task
         from prefect.cache_policies import NO_CACHE
+        from prefect.exceptions import TerminationSignal
 
         if self.execution.stop.reason or self.link.lost:
             self.execution.run(job)
@@ -228,6 +227,9 @@ class _PrefectRun:
         upstream = [self.states[name] for name in job.after if name in self.states and self.states[name].is_completed()]
         try:
             self.states[job.name] = decorate(self._task)(job, wait_for=upstream, return_state=True)
+        except TerminationSignal:
+            # The stage has ended as it was told to; the flow run ends with the same signal.
+            return
         except Exception as error:
             self._lost(f"{type(error).__name__}: {error}")
         if job.name not in self.execution.outcome.stages:
@@ -235,6 +237,7 @@ class _PrefectRun:
 
     def _task(self, job: StageJob) -> Any:
         from prefect.context import TaskRunContext
+        from prefect.exceptions import TerminationSignal
         from prefect.states import Cancelled, Completed, Failed
 
         context = TaskRunContext.get()
@@ -249,6 +252,8 @@ class _PrefectRun:
             return Failed(message=self.execution.outcome.notes[-1])
         if state == "skipped":
             return Cancelled(name="Skipped", message="a stage that it reads has no result")
+        if self.execution.stop.reason != "cancelled":
+            raise TerminationSignal(signal=getattr(signal, self.execution.stop.reason or "SIGTERM"))
         return Cancelled(message="was asked to stop; start the run again to go on")
 
     def _final_state(self) -> Any:
@@ -267,7 +272,7 @@ class _PrefectRun:
         if self.lost_told:
             return
         self.lost_told = True
-        _quieten(logging.CRITICAL + 1)
+        _quieten(_SILENT)
         self.execution.note(
             f"the Prefect API at {self.url} has stopped answering ({why}); the run goes on without it, "
             "and its results are stored"
@@ -277,16 +282,16 @@ class _PrefectRun:
         """Let Prefect's threads send what they hold; what nobody will take is dropped, lest the exit wait for it."""
         from prefect.events.worker import EventsWorker
 
-        if self.link.lost or self.settings.client.max_retries == 0:
+        if self.lost_told:
             for service in list(EventsWorker._instances.values()):
                 with contextlib.suppress(Exception):
                     while True:
                         service._queue.get_nowait()
-        EventsWorker.drain_all(timeout=_DRAIN_TIMEOUT, at_exit=False)
+        EventsWorker.drain_all(timeout=_LOST_TIMEOUT if self.lost_told else _DRAIN_TIMEOUT, at_exit=False)
 
 
 class _RunLog(Watcher):
-    """The run's log in the API: what becomes of the stages, notes, and what mmflow's modules log."""
+    """What becomes of the stages, notes and metrics, in the log of the flow run."""
 
     def __init__(self, flow_run: Any, flow: Any):
         from prefect.logging.loggers import flow_run_logger
@@ -294,27 +299,46 @@ class _RunLog(Watcher):
         self._log = flow_run_logger(flow_run, flow)
 
     def stage(self, name: str, state: str, detail: str = "") -> None:
-        self._log.info("stage %s: %s%s", name, state, f" ({detail})" if detail else "")
+        self._log.info("stage %s: %s%s", name, state, f" ({detail})" if detail else "", extra=_TO_API_ONLY)
 
     def note(self, text: str) -> None:
-        self._log.warning(text)
+        self._log.warning(text, extra=_TO_API_ONLY)
 
     def table(self, name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
-            self._log.info("%s %s: %s", name, key, ", ".join(f"{column}={value}" for column, value in row.items()))
+            shown = ", ".join(f"{column}={value}" for column, value in row.items())
+            self._log.info("%s %s: %s", name, key, shown, extra=_TO_API_ONLY)
 
-    @contextlib.contextmanager
-    def following(self) -> Iterator[None]:
-        """Send records of the `mmflow` loggers to the API as well."""
-        from prefect.context import FlowRunContext
-        from prefect.logging.handlers import APILogHandler
 
-        handler = APILogHandler()
-        # Other threads than the stage's belong to no run in the eyes of Prefect, which would complain.
-        handler.addFilter(lambda record: FlowRunContext.get() is not None)
-        logger = logging.getLogger("mmflow")
-        logger.addHandler(handler)
-        try:
-            yield
-        finally:
-            logger.removeHandler(handler)
+_TO_API_ONLY = {"mmflow_to_api_only": True}
+
+
+@contextlib.contextmanager
+def _run_log(flow_run: Any, flow: Any) -> Iterator[_RunLog]:
+    """The log of the flow run in the API, which inside the block also takes what the `mmflow` loggers say."""
+    from prefect.context import FlowRunContext
+    from prefect.logging.handlers import APILogHandler
+
+    def to_console(record: logging.LogRecord) -> bool:
+        # The terminal has its own watcher.
+        return not hasattr(record, "mmflow_to_api_only")
+
+    def in_run(record: logging.LogRecord) -> bool:
+        # A thread that is not the stage's belongs to no run in the eyes of Prefect, which would complain.
+        return FlowRunContext.get() is not None
+
+    ours = logging.getLogger("mmflow")
+    consoles = [
+        handler for handler in logging.getLogger("prefect.flow_runs").handlers if type(handler) is not APILogHandler
+    ]
+    to_api = APILogHandler()
+    to_api.addFilter(in_run)
+    ours.addHandler(to_api)
+    for handler in consoles:
+        handler.addFilter(to_console)
+    try:
+        yield _RunLog(flow_run, flow)
+    finally:
+        ours.removeHandler(to_api)
+        for handler in consoles:
+            handler.removeFilter(to_console)
