@@ -32,6 +32,9 @@ class Tile(NamedTuple):
 class PairScores(ABC):
     """Scores of rows [N] against columns [M] over saved tensors, and their gradients by tile."""
 
+    symmetric = False
+    """Whether both directions see one score: `by_column` of a tile is then its `by_row`."""
+
     rows: int
     columns: int
     row_step: int
@@ -42,8 +45,8 @@ class PairScores(ABC):
         """The scores of rows `r` against columns `c`."""
 
     @abstractmethod
-    def pull(self, r: slice, c: slice, tile: Tile, d_by_row: Tensor, d_by_column: Tensor) -> None:
-        """Adds the gradients that the tile's scores send to the inputs."""
+    def pull(self, r: slice, c: slice, tile: Tile, d_by_row: Tensor, d_by_column: Tensor | None) -> None:
+        """Adds the gradients that the tile's scores send to the inputs; `d_by_column` is None where symmetric."""
 
     @abstractmethod
     def gradients(self) -> tuple[Tensor | None, ...]:
@@ -133,7 +136,8 @@ class Kept:
     def add(self, tile: Tile) -> None:
         if self.tiles is None:
             return
-        self.size += tile.state_bytes + 2 * tile.by_row.nbytes
+        self.size += tile.state_bytes + tile.by_row.nbytes
+        self.size += 0 if tile.by_column is tile.by_row else tile.by_column.nbytes
         if self.size > KEPT_BYTES:
             self.tiles = None
         else:
@@ -146,25 +150,26 @@ class Kept:
 
 class _Matrices(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, make: Callable[..., PairScores], *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, make: Callable[..., PairScores], *tensors: Tensor | None) -> tuple[Tensor, ...]:
         scores = make(*tensors)
         like = next(t for t in tensors if t is not None)
-        by_row, by_column = (like.new_empty(scores.rows, scores.columns) for _ in range(2))
+        matrices = tuple(like.new_empty(scores.rows, scores.columns) for _ in range(1 if scores.symmetric else 2))
         ctx.kept = Kept(any(ctx.needs_input_grad))
         for r, c in scores.tiles():
             tile = scores.tile(r, c)
-            by_row[r, c], by_column[r, c] = tile.by_row, tile.by_column
+            for matrix, part in zip(matrices, tile, strict=False):
+                matrix[r, c] = part
             ctx.kept.add(tile)
         ctx.make = make
         ctx.save_for_backward(*tensors)
-        return by_row, by_column
+        return matrices
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         scores: PairScores = ctx.make(*ctx.saved_tensors)
         for r, c, tile in ctx.kept.walk(scores):
-            scores.pull(r, c, tile, d[0][r, c], d[1][r, c])
+            scores.pull(r, c, tile, d[0][r, c], None if scores.symmetric else d[1][r, c])
         return None, *scores.gradients()
 
 
@@ -207,7 +212,10 @@ class _Contrast(torch.autograd.Function):
                 by_column.T, column_lse[c], d[1][c], ctx.smoothing, column_share, (match[0], c, r), x_present, r
             ).T
             d_temperature -= ((g_row * by_row).sum() + (g_column * by_column).sum()) / temperature
-            scores.pull(r, c, tile, g_row / temperature, g_column / temperature)
+            if scores.symmetric:
+                scores.pull(r, c, tile, (g_row + g_column) / temperature, None)
+            else:
+                scores.pull(r, c, tile, g_row / temperature, g_column / temperature)
         return None, None, None, None, d_temperature, *scores.gradients()
 
 
@@ -239,8 +247,11 @@ def _count(n: int, present: Tensor | None) -> float | Tensor:
     return float(n) if present is None else present.sum().clamp_min(1)
 
 
-def score_matrices(make: Callable[..., PairScores], *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(by_row, by_column), each [N, M], of the scores that `make(*tensors)` describes; gradients for `tensors`."""
+def score_matrices(make: Callable[..., PairScores], *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    """(by_row, by_column), each [N, M], of the scores that `make(*tensors)` describes; gradients for `tensors`.
+
+    One matrix where the scores are symmetric.
+    """
     return _Matrices.apply(make, *tensors)
 
 

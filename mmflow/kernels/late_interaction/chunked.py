@@ -34,7 +34,8 @@ def max_sim(
     y_valid: Tensor | None,
     inner: float | None,
 ) -> tuple[Tensor, Tensor]:
-    return score_matrices(partial(_pairs, inner), x, y, x_weight, y_weight, x_valid, y_valid)
+    over_y, over_x = score_matrices(partial(_pairs, inner), x, y, x_weight, y_weight, x_valid, y_valid)
+    return over_y, over_x
 
 
 def max_sim_contrast(
@@ -169,7 +170,8 @@ class TokenMaxima(_TokenTiles):
         state = t_index.to(self.index).view(m, -1, n), p_index.to(self.index).view(m, -1, n)
         return Tile(*self.scores(r, c, over_y, over_x), state, state[0].nbytes + state[1].nbytes)
 
-    def pull(self, r: slice, c: slice, tile: Tile, d_by_row: Tensor, d_by_column: Tensor) -> None:
+    def pull(self, r: slice, c: slice, tile: Tile, d_by_row: Tensor, d_by_column: Tensor | None) -> None:
+        assert d_by_column is not None
         self._rows_at(r)
         d_row = self.some(r, c, d_by_row).T.contiguous()
         d_column = self.some(r, c, d_by_column).T.contiguous()
@@ -226,7 +228,8 @@ class SoftMaxima(_TokenTiles):
         over_x = ((similarity / self.inner).softmax(2) * similarity).sum(2)
         return Tile(*self.scores(r, c, over_y, over_x), (over_y, over_x), over_y.nbytes + over_x.nbytes)
 
-    def pull(self, r: slice, c: slice, tile: Tile, d_by_row: Tensor, d_by_column: Tensor) -> None:
+    def pull(self, r: slice, c: slice, tile: Tile, d_by_row: Tensor, d_by_column: Tensor | None) -> None:
+        assert d_by_column is not None
         similarity = self.similarity(r, c)
         over_y, over_x = tile.state
         d_row = self.some(r, c, d_by_row).T.unsqueeze(1)

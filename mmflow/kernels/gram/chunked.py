@@ -1,0 +1,78 @@
+"""Gram volume from projections on orthonormalised tuples, by tiles: R products and a sum of squares."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..tiles import TILE_BYTES, PairScores, Tile, contrast, score_matrices
+
+
+def gram_volume(x: Tensor, basis: Tensor, squared: Tensor, eps: float) -> Tensor:
+    return -score_matrices(partial(Volumes, eps), x, basis, squared)[0]
+
+
+def gram_contrast(
+    x: Tensor,
+    basis: Tensor,
+    squared: Tensor,
+    eps: float,
+    temperature: Tensor,
+    label_smoothing: float,
+    present: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    return contrast(partial(Volumes, eps), temperature, present, present, label_smoothing, x, basis, squared)
+
+
+class Volumes(PairScores):
+    """Negative volumes; the state of a tile is its projections [n, R, m]."""
+
+    symmetric = True
+
+    def __init__(self, eps: float, *tensors: Any) -> None:
+        self.eps = eps
+        self.x, basis, self.squared = tensors
+        self.rows, self.columns, self.others = len(self.x), len(basis), basis.shape[1]
+        side = max(1, int((TILE_BYTES / self.x.element_size() / self.others) ** 0.5))
+        self.row_step, self.column_step = min(self.rows, side), min(self.columns, side)
+        self.basis = basis.transpose(0, 1)
+        self.norms = (self.x * self.x).sum(1)
+        self.dx = torch.zeros_like(self.x, memory_format=torch.contiguous_format)
+        self.d_basis = torch.zeros_like(self.basis, memory_format=torch.contiguous_format)
+        self.d_squared = torch.zeros_like(self.squared)
+
+    def _directions(self, c: slice) -> Tensor:
+        """[R m, D]."""
+        return self.basis[:, c].flatten(0, 1)
+
+    def tile(self, r: slice, c: slice) -> Tile:
+        projections = (self.x[r] @ self._directions(c).T).view(r.stop - r.start, self.others, -1)
+        volume = self._volume(projections, r, c)
+        return Tile(volume, volume, projections, projections.nbytes)
+
+    def _volume(self, projections: Tensor, r: slice, c: slice) -> Tensor:
+        rest = self.norms[r, None].expand(-1, c.stop - c.start).contiguous()
+        for m in range(self.others):
+            rest.addcmul_(projections[:, m], projections[:, m], value=-1)
+        return rest.mul_(self.squared[c]).clamp_min_(self.eps).sqrt_().neg_()
+
+    def pull(self, r: slice, c: slice, tile: Tile, d_by_row: Tensor, d_by_column: Tensor | None) -> None:
+        volume = tile.by_row
+        # det = volume^2, so d det = d score / (2 score), and nothing at the floor.
+        d_det = (d_by_row / (2 * volume)).masked_fill_(volume * volume <= self.eps * (1 + 1e-6), 0.0)
+        squared = self.squared[c]
+        tiny = torch.finfo(squared.dtype).tiny
+        self.d_squared[c] += (d_det * volume * volume).sum(0) / squared.clamp_min(tiny)
+        d_rest = d_det.mul_(squared)
+        directions = self._directions(c)
+        d_projections = self.slope(tile.state, d_rest).flatten(1)
+        x = self.x[r]
+        self.dx[r] += torch.addmm(x * (2 * d_rest.sum(1, keepdim=True)), d_projections, directions)
+        self.d_basis[:, c] += (d_projections.T @ x).view(self.others, -1, x.shape[1])
+
+    def slope(self, projections: Tensor, d_rest: Tensor) -> Tensor:
+        return projections * (d_rest * -2).unsqueeze(1)
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        return self.dx, self.d_basis.transpose(0, 1), self.d_squared

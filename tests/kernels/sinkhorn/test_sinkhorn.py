@@ -1,0 +1,125 @@
+"""Balanced assignments against the log-domain iteration in float64, and known solutions."""
+
+import os
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mmflow.kernels.sinkhorn.chunked as chunked
+from mmflow.kernels.sinkhorn import Potentials, assignment, sinkhorn
+
+FORMS = ["chunked"]
+if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():
+    FORMS.append("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def unit(n, d, seed, dtype=torch.float32):
+    g = torch.Generator().manual_seed(seed)
+    return (
+        torch.nn.functional.normalize(torch.randn(n, d, generator=g, dtype=torch.float64), dim=1).to(dtype).to(DEVICE)
+    )
+
+
+def marginal(n, seed, zeros=0):
+    m = torch.rand(n, generator=torch.Generator().manual_seed(seed)) + 0.1
+    m[:zeros] = 0
+    return (m / m.sum()).to(DEVICE)
+
+
+def plan(x, y, potentials):
+    scores = x.double() @ y.double().T
+    f, g = potentials.rows.double(), potentials.columns.double()
+    return ((scores + f[:, None] + g) / potentials.epsilon).exp()
+
+
+@pytest.mark.parametrize("backend", FORMS)
+@settings(max_examples=20, deadline=None)
+@given(
+    n=st.sampled_from([1, 2, 17, 70]),
+    m=st.sampled_from([1, 3, 33, 64]),
+    epsilon=st.sampled_from([0.01, 0.05, 1.0]),
+    iterations=st.sampled_from([1, 2, 3, 20]),
+    given_marginals=st.booleans(),
+    kernel_bytes=st.sampled_from([0, 1 << 20]),
+)
+def test_plan_is_that_of_the_log_domain(backend, n, m, epsilon, iterations, given_marginals, kernel_bytes):
+    x, y = unit(n, 9, 1), unit(m, 9, 2)
+    options = {"epsilon": epsilon, "iterations": iterations}
+    if given_marginals:
+        options |= {"row_marginal": marginal(n, 3, n // 4), "column_marginal": marginal(m, 4, m // 4)}
+    expected = plan(x, y, sinkhorn(x.double(), y.double(), backend="reference", **options))
+    found = plan(x, y, sinkhorn(x, y, backend=backend, kernel_bytes=kernel_bytes, **options))
+    assert float((found - expected).norm() / expected.norm()) < 2e-5 + 4e-7 / epsilon
+    exact = sinkhorn(x.double(), y.double(), backend="chunked", kernel_bytes=kernel_bytes, **options)
+    torch.testing.assert_close(plan(x, y, exact), expected, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("kernel_bytes", [0, 1 << 20])
+def test_potentials_that_move_far_are_absorbed(kernel_bytes, monkeypatch):
+    monkeypatch.setattr(chunked, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(chunked, "_DRIFT", 1.0)
+    x, y = 3 * unit(60, 5, 1, torch.float64), unit(40, 5, 2, torch.float64)
+    y[0] += 2
+    expected = sinkhorn(x, y, epsilon=0.01, iterations=30, backend="reference")
+    found = sinkhorn(x, y, epsilon=0.01, iterations=30, backend="chunked", kernel_bytes=kernel_bytes)
+    torch.testing.assert_close(plan(x, y, found), plan(x, y, expected), rtol=1e-9, atol=1e-14)
+
+
+def test_marginals_hold_at_a_cold_temperature():
+    x, y = unit(500, 16, 1), unit(30, 16, 2)
+    potentials = sinkhorn(x, y, epsilon=0.01, iterations=300)
+    p = plan(x, y, potentials)
+    torch.testing.assert_close(p.sum(1), torch.full_like(p[:, 0], 1 / 500), rtol=1e-4, atol=0)
+    torch.testing.assert_close(p.sum(0), torch.full_like(p[0], 1 / 30), rtol=2e-2, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["reference", *FORMS])
+def test_known_assignments(backend):
+    scores = torch.tensor([[0.3, 0.1], [0.0, 0.2]], device=DEVICE)
+    codes = assignment(scores, None, sinkhorn(scores, epsilon=0.05, iterations=200, backend=backend))
+    assert codes.diagonal().tolist() == pytest.approx([0.98201, 0.98201], abs=1e-5)
+    scores = torch.tensor([[0.9, 0.1], [0.8, 0.1], [0.7, 0.1], [0.6, 0.1]], device=DEVICE)
+    codes = assignment(scores, None, sinkhorn(scores, epsilon=0.05, iterations=3, backend=backend))
+    assert codes[:, 0].tolist() == pytest.approx([0.9281, 0.6359, 0.1912, 0.0310], abs=1e-4)
+    codes = assignment(scores, None, sinkhorn(scores, epsilon=0.05, iterations=200, backend=backend))
+    assert codes[:, 0].tolist() == pytest.approx([0.9526, 0.7311, 0.2689, 0.0474], abs=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_batches_are_the_single_problems(backend, monkeypatch):
+    monkeypatch.setattr(chunked, "_BATCH_BYTES", 200)
+    scores = torch.randn(2, 3, 7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(DEVICE)
+    together = sinkhorn(scores, epsilon=0.1, iterations=5, backend=backend)
+    for i in range(2):
+        for j in range(3):
+            alone = sinkhorn(scores[i, j], epsilon=0.1, iterations=5, backend="reference")
+            torch.testing.assert_close(together.rows[i, j], alone.rows)
+            torch.testing.assert_close(together.columns[i, j], alone.columns)
+    codes = assignment(scores, None, together)
+    torch.testing.assert_close(codes.sum(-1), torch.ones_like(codes[..., 0]))
+
+
+def test_assignments_of_some_rows_and_the_same_bits_twice():
+    x, y = unit(50, 8, 1), unit(9, 8, 2)
+    first, second = (sinkhorn(x, y, iterations=9) for _ in range(2))
+    assert isinstance(first, Potentials)
+    assert torch.equal(first.rows, second.rows)
+    torch.testing.assert_close(assignment(x, y, first, slice(10, 20)), assignment(x, y, first)[10:20])
+    assert assignment(x, y, first).sum(1).tolist() == pytest.approx([1.0] * 50)
+
+
+def test_wrong_input_is_explained():
+    x = torch.ones(3, 4)
+    for options, message in (
+        ({"epsilon": 0.0}, "> 0"),
+        ({"iterations": 0}, "at least one"),
+        ({"row_marginal": torch.ones(4)}, r"\[\.\.\., 3\]"),
+        ({"row_marginal": torch.ones(3)}, "totals differ"),
+        ({"row_marginal": torch.tensor([2.0, -1, 0])}, "negative"),
+        ({"y": torch.ones(2, 5)}, "features are"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sinkhorn(x, **options)
