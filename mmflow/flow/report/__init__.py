@@ -1,0 +1,17 @@
+"""The report of a run: what its record and stages hold, as one HTML page, as terminal lines and as Markdown."""
+
+from mmflow.flow.report.collect import Example, Figure, RunReport, Shown, StageReport, collect
+from mmflow.flow.report.page import render
+from mmflow.flow.report.summary import summary_lines, summary_markdown
+
+__all__ = [
+    "Example",
+    "Figure",
+    "RunReport",
+    "Shown",
+    "StageReport",
+    "collect",
+    "render",
+    "summary_lines",
+    "summary_markdown",
+]

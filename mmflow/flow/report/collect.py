@@ -1,0 +1,292 @@
+"""Gathers what a report shows, as plain data: from the run's record, the stages' stored outputs and the data."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mmflow.flow.store import NotStored, RunRecord, RunStore
+
+if TYPE_CHECKING:
+    from mmflow.spec import Spec
+
+THUMBNAIL = 96
+"""Longest side of a picture in the report, in pixels."""
+LONGEST_TEXT = 240
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One value of the data: a picture as a data URI, the points of a line, or text."""
+
+    kind: Literal["picture", "line", "text"]
+    id: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query and the best candidates, each with whether it is right."""
+
+    query: Shown
+    found: list[tuple[Shown, bool]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plain-data figure of an evaluator, with its title."""
+
+    title: str
+    data: Mapping[str, Any]
+
+
+@dataclass
+class StageReport:
+    """One stage: how it went in this run, and what it has stored, now or earlier."""
+
+    name: str
+    use: str
+    key: str
+    state: str
+    seconds: float | None = None
+    """How long it worked when its result was made."""
+    started: str = ""
+    detail: str = ""
+    data: str | None = None
+    rows: int | None = None
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    examples: list[tuple[str, list[Example]]] = field(default_factory=list)
+    """Under a title (`image to text`)."""
+    map: dict[str, Any] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Samples that could not be read, with the reason."""
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cached(self) -> bool:
+        return self.state == "cached"
+
+
+@dataclass
+class RunReport:
+    """Everything that the report of one run shows."""
+
+    name: str
+    run_id: str
+    status: str
+    started: str
+    seconds: float | None
+    seed: int
+    engine: str
+    stages: list[StageReport]
+    notes: list[str]
+    spec: str
+    """The resolved spec as YAML."""
+    data: list[dict[str, Any]]
+    """Entries of `data`: name, use, declared fields, number of rows, and what stages have read of it."""
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Where the newest stage of those whose results are shown was made."""
+        newest = max((s for s in self.stages if s.environment), key=lambda s: s.started, default=None)
+        return newest.environment if newest else {}
+
+    def stage(self, name: str) -> StageReport:
+        return next(stage for stage in self.stages if stage.name == name)
+
+
+def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
+    """Gather the report of a recorded run, at its end or later; what is not stored (any more) is left out.
+
+    Nothing that is missing or cannot be read makes this fail: it becomes a note in the report.
+    """
+    about = _json(record.read("run.json"))
+    events = record.events()
+    states = _states(about, events)
+    notes = [str(note) for note in about.get("notes") or [e["text"] for e in events if e["event"] == "note"]]
+    stages = []
+    for name, declaration in spec.stages.items():
+        key = str(about.get("keys", {}).get(name, ""))
+        state, detail = states.get(name, ("", ""))
+        stage = StageReport(name, declaration.use, key, state, detail=detail)
+        try:
+            folder = store.fetch(key) if key else None
+        except NotStored:
+            folder = None
+        if folder is not None:
+            _fill(stage, folder, spec, notes)
+        stages.append(stage)
+    started, ended = about.get("started", ""), about.get("ended") or (events[-1]["time"] if events else "")
+    return RunReport(
+        name=spec.name,
+        run_id=record.id,
+        status=_status(about, stages),
+        started=started,
+        seconds=_between(started, ended),
+        seed=spec.seed,
+        engine=str(about.get("engine", "")),
+        stages=stages,
+        notes=notes,
+        spec=spec.to_yaml(),
+        data=_data(spec, stages),
+    )
+
+
+def _states(about: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    states = {name: (str(state), "") for name, state in (about.get("stages") or {}).items()}
+    for event in events:
+        if event["event"] == "stage":
+            states[event["stage"]] = (event["state"], event.get("detail") or "")
+    return states
+
+
+def _status(about: Mapping[str, Any], stages: Sequence[StageReport]) -> str:
+    """The run's status; while its report is being written the run itself is still open."""
+    status = str(about.get("status", ""))
+    if status != "running":
+        return status
+    if any(stage.state == "failed" for stage in stages):
+        return "failed"
+    return "completed" if all(stage.state in ("done", "cached") for stage in stages) else "running"
+
+
+def _between(started: str, ended: str) -> float | None:
+    try:
+        return (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    except ValueError:
+        return None
+
+
+def _json(data: bytes | None) -> dict[str, Any]:
+    return json.loads(data) if data else {}
+
+
+def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> None:
+    about = _read(folder / "stage.json")
+    stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
+    stage.environment = about.get("environment") or {}
+    measured = _read(folder / "metrics.json")
+    stage.metrics = measured.get("metrics", [])
+    stage.rows, stage.data = measured.get("rows"), measured.get("data")
+    stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]
+    stage.skipped = {str(id): str(reason) for id, reason in (measured.get("skipped") or {}).items()}
+    stage.map = _read(folder / "map.json") or None
+    stage.training = _read(folder / "train.json")
+    history = folder / "history.jsonl"
+    if history.exists():
+        stage.history = [json.loads(line) for line in history.read_text().splitlines() if line.strip()]
+    if stage.training:
+        stage.data = spec.scope(stage.name).data_name
+        stage.rows = stage.training.get("samples")
+        for id, reason in (stage.training.get("skipped") or {}).items():
+            stage.skipped[str(id)] = str(reason[0] if isinstance(reason, (list, tuple)) else reason)
+    if examples := measured.get("examples"):
+        try:
+            stage.examples = _examples(examples, spec, stage.name)
+        except Exception as error:
+            # The data may have moved since the run; numbers are worth showing without pictures.
+            notes.append(f"examples of {stage.name} are not shown: {type(error).__name__}: {error}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _examples(raw: Sequence[Mapping[str, Any]], spec: Spec, stage: str) -> list[tuple[str, list[Example]]]:
+    from mmflow.data import sample_fields
+
+    source = spec.scope(stage).source
+    if source is None:
+        return []
+    ids = list(dict.fromkeys(id for example in raw for id in [example["query"], *example["found"]]))
+    known = source.fields()
+    fields = {example[side] for example in raw for side in ("field", "field_found") if example.get(side) in known}
+    samples = sample_fields(source, ids, sorted(fields))
+    cache: dict[tuple[str, str], Shown] = {}
+
+    def shown(id: str, name: str) -> Shown:
+        if (id, name) not in cache:
+            modality = known[name].modality if name in known else ""
+            cache[id, name] = _shown(id, samples[id].get(name) if name in known else None, modality)
+        return cache[id, name]
+
+    grouped: dict[str, list[Example]] = {}
+    for example in raw:
+        title = f"{example['field']} to {example['field_found']}"
+        found = [
+            (shown(id, example["field_found"]), bool(right))
+            for id, right in zip(example["found"], example["right"], strict=True)
+        ]
+        grouped.setdefault(title, []).append(Example(shown(example["query"], example["field"]), found))
+    return list(grouped.items())
+
+
+def _shown(id: str, value: Any, modality: str) -> Shown:
+    import numpy as np
+
+    while isinstance(value, (list, tuple)) and value and modality in ("text", "image"):
+        # Of a group (captions, frames), the first member.
+        value = value[0]
+    if isinstance(value, np.ndarray):
+        if value.dtype == np.uint8 and value.ndim == 4:
+            value = value[0]
+        if value.dtype == np.uint8 and value.ndim in (2, 3):
+            return Shown("picture", id, _thumbnail(value))
+        if value.ndim == 1 and len(value) > 2 and np.isfinite(value).all():
+            step = max(1, len(value) // 120)
+            return Shown("line", id, [round(float(v), 5) for v in value[::step]])
+        return Shown("text", id, f"{modality or value.dtype.name} {list(value.shape)}")
+    text = "" if value is None else str(value)
+    return Shown("text", id, text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…")
+
+
+def _thumbnail(pixels: Any) -> str:
+    from PIL import Image
+
+    picture = Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    out = BytesIO()
+    picture.convert("RGB").save(out, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _data(spec: Spec, stages: Sequence[StageReport]) -> list[dict[str, Any]]:
+    entries = []
+    for name, source in spec.data.items():
+        read = [s for s in stages if s.data == name]
+        skipped = {id: reason for s in read for id, reason in s.skipped.items()}
+        entries.append(
+            {
+                "name": name,
+                "use": source.use,
+                "rows": _attempt(lambda source=source: len(source.open())),
+                "fields": _attempt(lambda source=source: {n: _says(t) for n, t in source.fields().items()}) or {},
+                "read_by": [s.name for s in read],
+                "skipped": skipped,
+            }
+        )
+    return entries
+
+
+def _says(type_: Any) -> str:
+    sizes = "×".join("?" if size is None else str(size) for size in type_.size)
+    axes = f" per {', '.join(type_.axes[1:])}" if len(type_.axes) > 1 else ""
+    classes = f" of {len(type_.names)} classes" if type_.names else ""
+    return f"{type_.modality}{f' {sizes}' if sizes else ''}{classes}{axes}"
+
+
+def _attempt(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception:
+        # Data that has moved since the run: the report does without its size.
+        return None

@@ -1,0 +1,148 @@
+"""The report as one HTML page: opens from disk, asks the network for nothing, runs no script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from mmflow.flow.report import figures
+from mmflow.flow.report.collect import RunReport, Shown, StageReport
+from mmflow.flow.report.summary import number, seconds, times_chance, title
+
+HEADLINES = 6
+_CURVES = (
+    ("Gradient norm", "grad_norm"),
+    ("Learning rate", "lr"),
+    ("Samples per second", "samples_per_second"),
+)
+
+
+def render(report: RunReport) -> str:
+    """The whole page as text. Everything that comes from data, spec or run is escaped."""
+    measured = [stage for stage in report.stages if stage.metrics]
+    return _template().render(
+        report=report,
+        measured=measured,
+        headlines=_headlines(measured),
+        trained=[stage for stage in report.stages if stage.history],
+        curves=_curves,
+        maps=_maps(report),
+        shown=_shown,
+        environment=report.environment,
+        style=Markup(_style()),
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "number": number, "seconds": seconds, "title": title, "times_chance": times_chance,
+        "figure": figures.figure, "gauge": _gauge, "moment": _moment,
+    }  # fmt: skip
+    return environment.get_template("page.html.j2")
+
+
+@cache
+def _style() -> str:
+    return (Path(__file__).parent / "page.css").read_text()
+
+
+def _headlines(measured: list[StageReport]) -> list[dict[str, Any]]:
+    """The metrics to read first: of each evaluation the first ones that know their chance, taken in turn."""
+    queues = [[(s, m) for m in s.metrics if m.get("chance") is not None and m["better"]] for s in measured]
+    queues = [queue for queue in queues if queue]
+    chosen: list[tuple[StageReport, Mapping[str, Any]]] = []
+    while queues and len(chosen) < HEADLINES:
+        for queue in queues:
+            chosen.append(queue.pop(0))
+        queues = [queue for queue in queues if queue]
+    order = {stage.name: place for place, stage in enumerate(measured)}
+    chosen = sorted(chosen[:HEADLINES], key=lambda pair: order[pair[0].name])
+    return [{"stage": stage, "metric": metric} for stage, metric in chosen]
+
+
+def _gauge(metric: Mapping[str, Any]) -> Markup:
+    """A bar for what lies between 0 and 1 by its nature: what has a chance level there and is better when higher."""
+    chance, value = metric.get("chance"), metric["value"]
+    if chance is None or metric.get("better") == "lower" or not (0 <= value <= 1 and 0 <= chance <= 1):
+        return Markup("")
+    return figures.gauge(value, chance)
+
+
+def _curves(stage: StageReport) -> list[tuple[str, Markup]]:
+    """Titles and pictures of what a training stage has logged."""
+    history = stage.history
+
+    def series(key: str) -> list[tuple[float, float]]:
+        return [(float(line["step"]), float(line[key])) for line in history if line.get(key) is not None]
+
+    keys = list(dict.fromkeys(key for line in history for key in line))
+    losses = {key.partition("/")[2]: series(key) for key in keys if key.startswith("loss/")}
+    if "loss" in keys and len(losses) != 1:
+        losses = {"total": series("loss"), **losses}
+    charts = [("Loss", figures.line_chart(losses, x_label="step"))] if losses else []
+    values = {key.partition("/")[2]: series(key) for key in keys if key.startswith("value/")}
+    charts += [(_last_two(path), figures.line_chart({path: line}, x_label="step")) for path, line in values.items()]
+    charts += [
+        (name, figures.line_chart({name: series(key)}, x_label="step", zero=True))
+        for name, key in _CURVES
+        if key in keys
+    ]
+    return charts
+
+
+def _last_two(path: str) -> str:
+    """`losses.align.temperature` as a heading: `align temperature`."""
+    return " ".join(path.split(".")[-2:])
+
+
+def _maps(report: RunReport) -> list[dict[str, Any]]:
+    """Each map once, though several evaluations of the same encoders on the same data have stored it."""
+    found: dict[Any, dict[str, Any]] = {}
+    for stage in report.stages:
+        if (drawn := stage.map) is None:
+            continue
+        same = (stage.data, tuple(sorted(set(drawn["group"]))), len(drawn["points"]))
+        if same in found:
+            continue
+        labels = drawn.get("label")
+        tips = [
+            f"{group}: {id}{f' ({label})' if label else ''}"
+            for group, id, label in zip(drawn["group"], drawn["ids"], labels or [None] * len(drawn["ids"]), strict=True)
+        ]
+        found[same] = {
+            "stage": stage,
+            "groups": list(dict.fromkeys(drawn["group"])),
+            "rows": len(set(drawn["ids"])),
+            "joint": drawn.get("joint", True),
+            "explained": drawn.get("explained"),
+            "by_group": figures.scatter(drawn["points"], drawn["group"], tips),
+            "by_label": figures.scatter(drawn["points"], labels, tips) if labels and len(set(labels)) > 1 else None,
+        }
+    return list(found.values())
+
+
+def _shown(value: Shown) -> Markup:
+    """One value of the data, as a picture, a line or text."""
+    if value.kind == "picture":
+        return Markup('<img src="{}" alt="{}" title="{}">').format(value.content, value.id, value.id)
+    if value.kind == "line":
+        return Markup('<span title="{}">{}</span>').format(value.id, figures.sparkline(value.content))
+    return Markup('<q title="{}">{}</q>').format(value.id, value.content)
+
+
+def _moment(iso: str) -> str:
+    """`2026-11-23T21:34:52.1+00:00` as `2026-11-23 21:34 UTC`."""
+    return f"{iso[:10]} {iso[11:16]} UTC" if len(iso) >= 16 else iso

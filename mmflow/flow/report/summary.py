@@ -1,0 +1,119 @@
+"""The results of a run in a few lines: for a terminal, and as Markdown for other tools."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmflow.flow.report.collect import RunReport, StageReport
+
+_DIRECTION = re.compile(r"(?P<a>\w+)_to_(?P<b>\w+)_(?P<what>r\d+|median_rank|map)")
+_TOP = re.compile(r"top(\d+)_accuracy")
+
+
+def title(metric: str) -> str:
+    """A metric's name as a reader would write it: `image_to_text_r1` is `image → text R@1`."""
+    if match := _DIRECTION.fullmatch(metric):
+        what = match["what"]
+        what = f"R@{what[1:]}" if what[1:].isdigit() else {"map": "mAP"}.get(what, what.replace("_", " "))
+        return f"{match['a'].replace('_', ' ')} → {match['b'].replace('_', ' ')} {what}"
+    if match := _TOP.fullmatch(metric):
+        return f"top-{match[1]} accuracy"
+    return metric.replace("_", " ")
+
+
+def number(value: float | None) -> str:
+    """A number for reading: three or four significant digits."""
+    if value is None:
+        return ""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 100:
+        return f"{value:.1f}"
+    if size >= 10:
+        return f"{value:.2f}"
+    return f"{value:.3f}" if size >= 0.001 else f"{value:.1e}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if value is None:
+        return ""
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def times_chance(metric: Mapping[str, Any]) -> str:
+    """How far a metric stands from chance, where that is one number: `21×`."""
+    value, chance = metric["value"], metric.get("chance")
+    if not chance or value <= 0 or metric.get("better") not in ("higher", "lower"):
+        return ""
+    ratio = value / chance if metric["better"] == "higher" else chance / value
+    return f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
+
+
+def metric_rows(stage: StageReport) -> list[tuple[str, str, str, str]]:
+    """Name, value with its spread, chance, and distance from chance of each metric of a stage."""
+    rows = []
+    for metric in stage.metrics:
+        value = number(metric["value"]) + (f" {metric['unit']}" if metric.get("unit") else "")
+        if metric.get("spread") is not None:
+            value += f" ± {number(metric['spread'])}"
+        rows.append((title(metric["name"]), value, number(metric.get("chance")), times_chance(metric)))
+    return rows
+
+
+def summary_lines(report: RunReport) -> list[str]:
+    """A plain-text table of all metrics beside chance, one block a stage."""
+    lines: list[str] = []
+    measured = [stage for stage in report.stages if stage.metrics]
+    rows = [row for stage in measured for row in metric_rows(stage)]
+    if not rows:
+        return lines
+    width = max(len(row[0]) for row in rows) + 2
+    values = max(len(row[1]) for row in rows) + 2
+    chances = max(8, *(len(row[2]) + 2 for row in rows))
+    for stage in measured:
+        note = " (stored)" if stage.cached else ""
+        count = f" on {stage.rows} rows" if stage.rows is not None else ""
+        over = f" of {stage.data}" if stage.data else ""
+        lines.append(f"{stage.name}{count}{over}{note}")
+        lines.append(f"  {'':<{width}}{'value':<{values}}{'chance':<{chances}}x chance".rstrip())
+        for name, value, chance, times in metric_rows(stage):
+            lines.append(f"  {name:<{width}}{value:<{values}}{chance:<{chances}}{times}".rstrip())
+    return lines
+
+
+def summary_markdown(report: RunReport) -> str:
+    """The metrics and stages as Markdown tables."""
+    parts = [f"# {_cell(report.name)}", f"Run `{report.run_id}`, {report.status}, {seconds(report.seconds)}."]
+    for stage in report.stages:
+        if stage.metrics:
+            parts.append(f"## {_cell(stage.name)}")
+            parts.append(_table(["metric", "value", "chance", "× chance"], metric_rows(stage)))
+    rows = [(s.name, s.use, s.state, seconds(s.seconds), s.key[:12]) for s in report.stages]
+    parts += ["## stages", _table(["stage", "use", "state", "time", "key"], rows)]
+    parts += [f"- {_cell(note)}" for note in report.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text that Markdown and HTML inside it take as it is."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_|\[\]#])", r"\\\1", text)
