@@ -139,12 +139,13 @@ class _Binding:
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 positional += of
                 of = []
-            elif name in type(evaluator).model_fields:
-                named[name] = self._field(name)
             elif name == "ids":
                 named[name] = self.rows.ids
             elif name == "model":
+                # The field of this name says whose model it is; the method receives the model itself.
                 named[name] = Encoders(self.embedder.model(self._roots()), self.scope)
+            elif name in type(evaluator).model_fields:
+                named[name] = self._field(name)
             elif of:
                 positional.append(of.pop(0))
             else:
