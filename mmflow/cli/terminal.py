@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mmflow.cli.tables import columns
 from mmflow.flow.engine import Outcome, StageJob, Watcher
 
 if TYPE_CHECKING:
-    from mmflow.flow.run import RunResult
+    from mmflow.flow.run import RunOutcome
 
 EVERY = 10.0
 """Seconds between two plain lines of one stage."""
@@ -154,23 +153,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def print_results(result: RunResult) -> None:
-    """The metrics beside what guessing gives, the stages, and where the report is, on stdout."""
-    rows = [
-        (stage, metric["name"], number(metric["value"]), number(metric.get("chance")), metric.get("unit") or "")
-        for stage, metrics in result.metrics.items()
-        for metric in metrics
-    ]
-    if rows:
-        typer.echo("\n".join(columns(("stage", "metric", "value", "chance", ""), rows, right=(2, 3))) + "\n")
+def print_results(result: RunOutcome) -> None:
+    """The metrics beside what guessing gives, how the stages went, and where the report is, on stdout."""
+    if result.lines:
+        typer.echo("\n".join(result.lines) + "\n")
     states = ", ".join(f"{name} {state}" for name, state in result.outcome.stages.items())
     typer.echo(f"run {result.outcome.run_id}: {result.outcome.status} ({states})")
     if result.report:
         typer.echo(f"report: {result.report}")
-
-
-def number(value: float | None) -> str:
-    """A metric for reading: four digits that count; `-` for none."""
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4f}"

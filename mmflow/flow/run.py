@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from mmflow.flow.engine import Outcome, StageJob, StageReporter, Watcher, run_jobs
 from mmflow.flow.observers import Observers
 from mmflow.flow.plan import Plan, PlannedStage, build_plan
-from mmflow.flow.store import NotStored, RunStore, StoreError
+from mmflow.flow.store import NotStored, RunStore, StoreError, new_run_id
 from mmflow.plugin.component import ComponentError
 
 if TYPE_CHECKING:
     from mmflow.spec import Spec
+
+_SPEC = "spec.yaml"
+_REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class RunOutcome:
     metrics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The metrics of each stage that has some, as stored: `name`, `value`, `chance`, `better`, `unit`, `spread`."""
     report: str | None = None
+    """Path or URL of the page; None where the run was stopped before it was written."""
+    lines: list[str] = field(default_factory=list)
+    """The metrics beside chance, as text."""
 
     @property
     def exit_code(self) -> int:
@@ -111,19 +117,26 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
 
         return StageJob(stage.name, stage.key, stage.inputs, run, describe={"use": stage.declaration.use})
 
-    result = RunOutcome(Outcome(""), plan)
+    run_id = new_run_id(spec.name)
+    # At once, so that the report of a run that was killed can be written later.
+    store.run(run_id).write(_SPEC, spec.to_yaml())
+    result = RunOutcome(Outcome(run_id), plan)
 
     def finish(outcome: Outcome, reporter: StageReporter) -> None:
-        record = store.run(outcome.run_id)
-        record.write("spec.yaml", spec.to_yaml())
-        record.write("outcome.json", json.dumps({"stages": outcome.stages}))
-        result.report = write_report(store, outcome.run_id)
+        from mmflow.flow.report import collect, render, summary_lines, summary_markdown
+
+        record = store.run(run_id)
+        report = collect(store, record, spec)
+        result.lines = summary_lines(report)
+        result.report = record.write(_REPORT, render(report))
         reporter.link("report", result.report, "report")
+        reporter.markdown("summary", summary_markdown(report))
 
     result.outcome = run_jobs(
         [job(stage) for stage in plan],
         store=store,
         run_name=spec.name,
+        run_id=run_id,
         engine=options.engine,
         force=forced,
         watchers=[*watchers, observers],
@@ -150,6 +163,24 @@ def open_store(url: str) -> RunStore:
         raise StoreError(f"the store {url} cannot be opened: {error}; name another with --store") from None
 
 
+def write_report(store: RunStore, run_id: str = "latest") -> str:
+    """Write the report of a recorded run anew; returns its path or URL. Raises `StoreError` for an unknown run."""
+    from mmflow.flow.report import collect, render
+    from mmflow.spec import load_text
+
+    known = store.runs()
+    if run_id == "latest" and known:
+        run_id = known[-1]
+    if run_id not in known:
+        some = f"; the newest is {known[-1]}" if known else "; there is none yet"
+        raise StoreError(f"no run {run_id} is recorded in {store.url}{some}")
+    record = store.run(run_id)
+    text = record.read(_SPEC)
+    if text is None:
+        raise StoreError(f"the record of run {run_id} in {store.url} holds no spec")
+    return record.write(_REPORT, render(collect(store, record, load_text(text, file=f"{run_id}/{_SPEC}"))))
+
+
 def stored_metrics(store: RunStore, stage: PlannedStage) -> list[dict[str, Any]]:
     """The metrics that a stage has stored; none for a stage that measures nothing."""
     if "Metrics" not in stage.declaration.gives.values():
@@ -159,4 +190,3 @@ def stored_metrics(store: RunStore, stage: PlannedStage) -> list[dict[str, Any]]
     except NotStored:
         return []
     return json.loads(file.read_text())["metrics"] if file.exists() else []
-
