@@ -86,7 +86,8 @@ class Execution:
         if asked := (*self.graph.taps.get(node.owner, ()), *taps):
             named["taps"] = asked
         call = module if module is not None else structure.apply  # type: ignore[attr-defined]
-        torch.manual_seed(address(self.seed, "model", self.clock.step, node.owner, ordinal))
+        if module is None or module.training:
+            torch.manual_seed(address(self.seed, "model", self.clock.step, node.owner, ordinal))
         if node.role == "tokens":
             tokens: Tokens = arguments[0]
             result = Tokens(call(tokens.values), tokens.mask)

@@ -50,6 +50,13 @@ def _stage(graph: Graph, scope: Any, declaration: Any) -> Iterator[str]:
         yield f"{', '.join(draws)} draw (dropout), so micro_batch_size is part of the result"
 
 
+def _label(graph: Graph, owner: str, name: str) -> str:
+    """An output by the name that a reader of the spec knows: `image.tokens`, whether a projection gives it or not."""
+    role = graph.nodes[owner].role
+    encoder = owner.split(".")[1]
+    return f"{encoder}.{role if role == 'tokens' else 'pooled' if role == 'head' else name}"
+
+
 def _bytes(graph: Graph, scope: Any, owner: str, name: str, rows: int) -> int | None:
     node = graph.nodes[owner]
     encoder = ".".join(owner.split(".")[:2])

@@ -6,8 +6,10 @@ wrong dimension, a missing field or a wrong modality shows before any work. What
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from mmflow.data import SampleError, scan
+from mmflow.kernels.dispatch import VARIABLE
 from mmflow.model.graph import Node, Output
 from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
@@ -62,8 +65,9 @@ def check_shapes(spec: Any) -> ShapeReport:
         scope = spec.scope(name)
         roots = _roots(scope, declaration)
         if roots:
-            _check(report, scope, name, roots)
-    report.problems = list(dict.fromkeys(report.problems))
+            with _materialised(), torch.random.fork_rng(devices=[]):
+                _check(report, scope, name, roots)
+    report.problems = [_placed(spec, problem) for problem in dict.fromkeys(report.problems)]
     report.untraced = list(dict.fromkeys(report.untraced))
     report.shapes = list(dict.fromkeys(report.shapes))
     return report
@@ -166,6 +170,25 @@ class _Pass:
                     label = name if owner in self.values else read.target.name
                     shapes.append(f"{label} {_shape(found.outputs.get(name))}")
         return ", ".join(shapes) or "none"
+
+
+@contextmanager
+def _materialised() -> Iterator[None]:
+    """Run the kernels' definitions, which fake tensors pass through; streaming forms read values to choose a path."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "reference"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def _placed(spec: Any, problem: Problem) -> Problem:
+    mark, also = spec.document.root.place(problem.path, key=True)
+    return replace(problem, mark=mark, also=also)
 
 
 def _faked(mode: FakeTensorMode, tensor: Tensor) -> Tensor:

@@ -1,0 +1,98 @@
+"""`check --shapes` finds what does not fit before any work, and names what it cannot trace."""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+import pytest
+import torch
+
+from mmflow.model.outlook import outlook
+from mmflow.model.shapes import ShapeReport, check_shapes
+from mmflow.plugin import Encoder, TensorType
+from mmflow.plugin.registry import Registration, registry
+from mmflow.spec import load_text
+
+SPEC = """
+mmflow: 1
+name: shapes
+data:
+  train: {use: shapes, size: 32, pixels: 16}
+encoders:
+  image: {use: vit, of: image, size: 16, patch: 8, width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}
+  text: {use: text_transformer, of: caption, width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}
+memories:
+  queue: {use: queue, size: 16, of: text}
+losses:
+  align: {use: infonce, of: [image, text], negatives: queue, temperature: {use: learned, init: 0.1}}
+  pairs: {use: siglip, of: [image, text]}
+train: {data: train, epochs: 1, batch_size: 16}
+eval:
+  retrieval: {use: retrieval, data: train, of: [image, text]}
+"""
+
+
+def check(*overrides: str) -> ShapeReport:
+    return check_shapes(load_text(SPEC, overrides=overrides))
+
+
+def test_a_good_spec_has_no_problems_and_shows_its_shapes() -> None:
+    report = check()
+    assert report.problems == []
+    assert report.untraced == []
+    assert "encoders.image.head: pooled [2, 8]" in report.shapes
+
+
+@pytest.mark.parametrize("score", ["maxsim", "neg_sq_euclid", "dot"])
+def test_scores_are_traced(score: str) -> None:
+    overrides = ["encoders.image.tokens={use: linear, dim: 4}", "encoders.text.tokens={use: linear, dim: 4}"]
+    report = check(f"losses.align.score={score}", "losses.align.negatives=null", *overrides)
+    assert (report.problems, report.untraced) == ([], [])
+
+
+def test_a_wrong_dimension_is_found_with_its_line_and_both_sizes() -> None:
+    report = check("encoders.text.head.dim=9")
+    assert len(report.problems) == 2, "one for each loss"
+    message = str(report.problems[0])
+    assert message.startswith(
+        "<text>:12:3: losses.align: infonce does not fit its inputs (pooled [2, 8], pooled [2, 9])"
+    )
+
+
+def test_the_global_state_of_kernels_and_generators_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMFLOW_KERNELS", "chunked")
+    torch.manual_seed(12345)
+    before = torch.get_rng_state()
+    check()
+    assert os.environ["MMFLOW_KERNELS"] == "chunked"
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class ReadsValues(Encoder, name="reads_values"):
+    """Looks at numbers to decide what to do, as an adaptive encoder does."""
+
+    example: ClassVar[str] = "{use: reads_values, of: image}"
+
+    def outputs(self, *inputs: TensorType) -> dict[str, TensorType]:
+        return {"pooled": inputs[0]}
+
+    def apply(self, a: torch.Tensor) -> torch.Tensor:
+        return a[a.sum(1) > 0] if bool((a > 0).any()) else a
+
+
+def test_what_cannot_be_traced_is_named_and_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Registration("encoder", "reads_values", f"{__name__}:ReadsValues", "test", "1")
+    monkeypatch.setitem(registry()._names, ("encoder", "reads_values"), [found])
+    monkeypatch.setitem(registry()._loaded, found.path, ReadsValues)
+    report = check("encoders.odd={use: reads_values, of: image}", "losses.odd={use: infonce, of: [odd, text]}")
+    assert report.problems == []
+    assert [line.split(":")[0] for line in report.untraced] == ["encoders.odd (reads_values)"]
+
+
+def test_check_tells_what_is_kept_and_that_batch_norm_sees_a_micro_batch() -> None:
+    spec = load_text(SPEC, overrides=["train.micro_batch_size=4", "encoders.image={use: convnet4, of: image}"])
+    lines = outlook(spec)
+    assert "train: 1 wave, batches of 16 in micro-batches of 4" in lines
+    assert any("keeps 2 outputs of the whole batch" in line for line in lines)
+    assert "train: encoders.image has batch norm inside, which sees its micro-batch of 4 rows only" in lines
