@@ -15,6 +15,7 @@ from mmflow.plugin.values import TensorType
 from mmflow.spec.document import Document
 from mmflow.spec.expand import read_spec, read_text
 from mmflow.spec.explain import resolved_data
+from mmflow.spec.inputs import check_entry
 from mmflow.spec.problems import Problem, SpecError, did_you_mean
 from mmflow.spec.resolve import INIT, NODES, Resolver, StageNames
 from mmflow.spec.sections import Sections, StageEntry, merged_entries, read_sections
@@ -54,14 +55,14 @@ class Scope:
 
     def type_of(self, target: Target) -> TensorType:
         """The declared type behind a target; raises `ComponentError` where it has none (a stage's output)."""
-        found = self.resolver.type_of(target)
+        found = self.resolver.types.type_of(target)
         if found is None:
             raise ComponentError(f"{target.owner} has no declared type", found=target.owner)
         return found
 
     def outputs(self, encoder: str) -> Mapping[str, TensorType]:
         """All declared outputs of an encoder or a view, by name (`encoders.image`, `views.two`)."""
-        return self.resolver.outputs_of(encoder) or {}
+        return self.resolver.types.outputs_of(encoder) or {}
 
     def reach(self, *owners: str) -> tuple[str, ...]:
         """All that the owners need, themselves included, each after what must come before it."""
@@ -193,8 +194,8 @@ class _Checker:
         self.resolvers[name] = resolver
         if made is None:
             return
-        given: Any = getattr(made, "data", None)
-        data: str | None = given[0] if isinstance(given, tuple) and given else given
+        given: Any = getattr(made, "data", None)  # one name, or several of which the first has the rows
+        data = cast("str | None", given[0] if isinstance(given, tuple) and given else given)
         known = "fields" not in stage.refused and "data" not in stage.refused
         resolver.fields = self.fields.get(data) if data is not None and known else None
         if data is None and known:
@@ -211,7 +212,7 @@ class _Checker:
         for owner in (*reached, "stage"):
             entry = resolver.entry(owner)
             if entry is not None:
-                resolver.check(owner)
+                check_entry(resolver, owner)
                 self.checked.add(entry.path)
         seen = {problem.path for problem in self.problems}
         self.problems += [problem for problem in resolver.problems.values() if problem.path not in seen]
@@ -234,7 +235,7 @@ class _Checker:
             return []
         wanted = getattr(made, "losses", None)
         if wanted is None:
-            if not losses and not stage.refused:
+            if not losses and not stage.refused and self.sections.complete:
                 hint = "write a section `losses`" if not self.sections.entries["losses"] else "keep one of them"
                 self.problems.append(stage.entry.problem(f"the stage {stage.name} has no loss to minimise", hint=hint))
             return list(losses)

@@ -108,6 +108,10 @@ def shown(value: Any, limit: int = 60) -> str:
     return str(value)
 
 
+def with_article(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'aeio' else 'a'} {noun}"
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that a mistyped name most likely meant, or None where none is close."""
     known = {candidate.casefold(): candidate for candidate in candidates}

@@ -6,15 +6,14 @@ own definition one step outward. Everything else that fits as well is a tie, whi
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel
 
-from mmflow.plugin.component import ON_REQUEST, Component, Shared
-from mmflow.plugin.kinds import Encoder, Evaluator, Loss, Memory, Score, View
+from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.kinds import Memory, View
 from mmflow.plugin.references import (
     Bank,
     Column,
@@ -39,6 +38,7 @@ from mmflow.plugin.references import (
 from mmflow.plugin.values import TensorType
 from mmflow.spec.problems import Path, Problem, did_you_mean, dotted, with_article
 from mmflow.spec.target import Target
+from mmflow.spec.types import Types
 from mmflow.spec.validate import Entry, field_of, models_in
 
 NODES = ("views", "encoders", "memories", "losses", "parts")
@@ -58,7 +58,7 @@ _FROM: Mapping[type[RefType], tuple[str, ...]] = {
     Weight: ("encoders", "fields", "views", "sampler"),
     Bank: ("memories",),
     Parameters: ("encoders", "losses", "parts", "memories"),
-    Data: ("data",),
+    Data: ("data", "stages"),
     Model: ("stages",),
     Column: ("stages",),
     Static: ("stages",),
@@ -136,8 +136,7 @@ class Resolver:
         self.entries, self.fields, self.data, self.stages, self.stage = entries, fields, data, stages, stage
         self.problems: dict[tuple[Path, Path], Problem] = {}
         self._targets: dict[str, dict[str, Target]] = {}
-        self._outputs: dict[str, Mapping[str, TensorType] | None] = {}
-        self._open: list[str] = []
+        self.types = Types(self)
 
     # ---- entries
 
@@ -163,7 +162,7 @@ class Resolver:
                     try:
                         found[dotted(path)] = self.resolve(text, wanted, kind, owner)
                     except _Bad as bad:
-                        self.report(entry, path, entry.problem(bad.message, _written(entry, path), **bad.parts))
+                        self.report(entry, path, entry.problem(bad.message, as_written(entry, path), **bad.parts))
             self._targets[owner] = found
         return self._targets[owner]
 
@@ -200,9 +199,9 @@ class Resolver:
         if "data" in allowed and name in self.data:
             found.append("data")
         if name == INIT or name in self.stages.gives:
-            # `fit.image`: an encoder as a stage left it
+            # an encoder as a stage left it (`fit.image`), or data that it made and no entry of data
             inside = not found and len(parts) > 1
-            found += ["stages"] if "stages" in allowed or inside else []
+            found += ["stages"] if ("stages" in allowed and "data" not in found) or inside else []
         return found
 
     def _has(self, section: str, parts: list[str]) -> bool:
@@ -225,6 +224,9 @@ class Resolver:
         for section in SECTIONS[:-1]:
             if section not in allowed and self._exists(section, parts) and owner != f"{section}.{parts[0]}":
                 return _Bad(f"`{parts[0]}` is {_SINGULAR[section]}", expected=expected)
+        for section in ("losses", "parts"):
+            if section in allowed and parts[0] in self.entries[section]:
+                return _Bad(f"`{parts[0]}` is {_SINGULAR[section]}", hint=f"write {section}.{text}")
         names = [name for section in allowed for name in self._names(section) if f"{section}.{name}" != owner]
         names = list(dict.fromkeys(names))
         if owner == f"encoders.{parts[0]}":
@@ -291,13 +293,13 @@ class Resolver:
         index = int(rest[0][:9]) if rest and rest[0].isascii() and rest[0].isdigit() else None
         output = ".".join(rest[index is not None :]) or None
         target = Target(section, name, index, output, detach)
-        known = self.outputs_of(target.owner) if section != "fields" else {"": (self.fields or {})[name]}
+        known = self.types.outputs_of(target.owner) if section != "fields" else {"": (self.fields or {})[name]}
         if known is None:
             return target
-        main = self.main_output(section, target.owner, known)
+        main = self.types.main_output(section, target.owner, known)
         chosen = output if output is not None else main
         kind = _SINGULAR[section]
-        if chosen is None or (chosen not in known and not self._tap(target)):
+        if chosen is None or (chosen not in known and not self.types.is_tap(target)):
             self._no_output(text, target, known, wanted)
         declared = known.get(chosen) if chosen is not None else None
         if index is not None and declared is not None:
@@ -315,12 +317,6 @@ class Resolver:
             self._misfit(text, target, declared, known, wanted)
         return target
 
-    def _tap(self, target: Target) -> bool:
-        if target.section != "encoders" or target.output is None:
-            return False
-        structure = self.structure(target.owner)
-        return structure is not None and target.output in structure[1].taps()
-
     def _no_output(
         self, text: str, target: Target, known: Mapping[str, TensorType], wanted: tuple[type[RefType], ...]
     ) -> None:
@@ -332,7 +328,7 @@ class Resolver:
                 f"`{text}` has no pooled vector", hint=f"write {' or '.join(f'{target.name}.{n}' for n in names)}"
             )
         if target.section == "encoders":
-            structure = self.structure(target.owner)
+            structure = self.types.structure(target.owner)
             names += structure[1].taps() if structure is not None else ()
         what = _SINGULAR[target.section]
         hint = did_you_mean(target.output, names, otherwise=f"write {target.name}", most=20)
@@ -442,142 +438,6 @@ class Resolver:
             raise _Bad(f"`{text}`", found=found, expected=with_article(kind))
         return target
 
-    # ---- types
-
-    def main_output(self, section: str, owner: str, known: Mapping[str, TensorType]) -> str | None:
-        """The output that a bare name means: `pooled` of an encoder, the first field of a view."""
-        if section == "encoders":
-            return "pooled" if "pooled" in known else None
-        return next(iter(known), None)
-
-    def type_of(self, target: Target) -> TensorType | None:
-        """The declared type behind a target; None where it is unknown."""
-        if target.section == "fields":
-            found = (self.fields or {}).get(target.name)
-        elif target.section in ("views", "encoders"):
-            known = self.outputs_of(target.owner)
-            if known is None:
-                return None
-            name = target.output or self.main_output(target.section, target.owner, known)
-            found = known.get(name or "")
-            if found is None and known and (name is None or self._tap(target)):
-                found = next(iter(known.values())).with_(modality="unknown", size=())
-        elif target.section == "memories":
-            return self._memory_type(target)
-        else:
-            return None
-        if found is not None and target.index is not None and len(found.axes) > 1:
-            found = found.with_(axes=(found.axes[0], *found.axes[2:]), groups=found.groups[1:])
-        return found
-
-    def _memory_type(self, target: Target) -> TensorType | None:
-        column = self.targets(target.owner).get(f"of.{target.output or 'value'}")
-        found = self.type_of(column) if column is not None else None
-        return found.with_(axes=(target.name, *found.axes[1:])) if found is not None else None
-
-    def outputs_of(self, owner: str) -> Mapping[str, TensorType] | None:
-        """Names and declared types of what an encoder or a view gives; None where that cannot be known."""
-        if owner in self._outputs:
-            return self._outputs[owner]
-        if owner in self._open:
-            return None
-        self._open.append(owner)
-        made = self.component(owner)
-        found: Mapping[str, TensorType] | None = None
-        if isinstance(made, View):
-            found = self._view_outputs(owner, made)
-        elif isinstance(made, Encoder):
-            found = self._encoder_outputs(owner, made)
-        self._open.pop()
-        self._outputs[owner] = found
-        return found
-
-    def _view_outputs(self, owner: str, view: View) -> Mapping[str, TensorType] | None:
-        targets = self.targets(owner)
-        found: dict[str, TensorType] = {}
-        for index, name in enumerate(view.of):
-            target = targets.get(f"of.{index}")
-            declared = self.type_of(target) if target is not None else None
-            if declared is None:
-                return None
-            for transform in view.apply:
-                declared = transform.result(declared)
-            found[str(name).rpartition(".")[2]] = declared
-        for transform in view.apply:
-            found.update(type(transform).adds)
-        if view.copies > 1:
-            for name, declared in found.items():
-                axes = (declared.axes[0], "copy", *declared.axes[1:])
-                found[name] = declared.with_(axes=axes, groups=(view.copies, *declared.groups))
-        return found
-
-    def structure(self, owner: str) -> tuple[str, Encoder] | None:
-        """The encoder whose `build` stands behind an application of weights; itself otherwise."""
-        seen: list[str] = []
-        while owner not in seen:
-            seen.append(owner)
-            made = self.component(owner)
-            if not isinstance(made, Encoder):
-                return None
-            if "weights" not in type(made).model_fields:
-                return owner, made
-            target = self.targets(owner).get("weights")
-            if target is None or target.section not in ("encoders", "parts"):
-                return None
-            owner = target.owner
-        return None
-
-    def inputs(self, owner: str) -> dict[str, Target]:
-        """The targets of `of`; an application of weights without `of` reads what its structure reads."""
-        for _ in range(64):
-            made = self.component(owner)
-            found = {path: t for path, t in self.targets(owner).items() if path.partition(".")[0] == "of"}
-            if not isinstance(made, Encoder) or made.of or "weights" not in type(made).model_fields:
-                return found
-            target = self.targets(owner).get("weights")
-            if target is None:
-                return found
-            owner = target.owner
-        return {}
-
-    def _encoder_outputs(self, owner: str, made: Encoder) -> Mapping[str, TensorType] | None:
-        behind = self.structure(owner)
-        entry = self.entry(owner)
-        if behind is None or entry is None:
-            return None
-        base = behind[1]
-        if not base.of and not made.of and owner.startswith("encoders."):
-            return None
-        targets = list(self.inputs(owner).values())
-        given = [self.type_of(target) for target in targets]
-        inputs = [declared for declared in given if declared is not None]
-        expected = len(made.of or base.of)
-        if len(inputs) < len(given) or len(given) < expected:
-            return None
-        row = base.scope() == "row" and bool(inputs)
-        groups = (inputs[0].axes[1:], inputs[0].groups) if inputs else ((), ())
-        if row and not base.axes:
-            inputs = [one.with_(axes=one.axes[:1], groups=()) for one in inputs]
-        try:
-            found = dict(base.outputs(*inputs))
-            if base.head is not None and "pooled" in found:
-                found["features"] = found["pooled"]
-                found["pooled"] = base.head.outputs(found["pooled"])["pooled"]
-            if base.tokens is not None and "tokens" in found:
-                tokens = found["tokens"]
-                vector = tokens.with_(modality="vector", size=tokens.size[-1:])
-                size = base.tokens.outputs(vector)["pooled"].size
-                found["tokens"] = tokens.with_(size=(*tokens.size[:-1], *size[-1:]))
-        except Exception as error:  # a declaration of a plugin may raise anything
-            if owner == behind[0]:
-                self.report(entry, (), entry.problem(f"{made.use} does not fit its inputs: {error}"))
-            return None
-        if row and not base.axes and groups[0]:
-            for name, declared in found.items():
-                axes = (declared.axes[0], *groups[0], *declared.axes[1:])
-                found[name] = declared.with_(axes=axes, groups=(*groups[1], *declared.groups))
-        return found
-
     # ---- order
 
     def needs(self, owner: str) -> tuple[list[str], list[str]]:
@@ -586,7 +446,7 @@ class Resolver:
         beside: list[str] = []
         targets = [*self.targets(owner).values()]
         if owner.startswith("encoders."):
-            targets += self.inputs(owner).values()
+            targets += self.types.inputs(owner).values()
         for target in targets:
             if target.section in ("stages", "data", "sampler") or target.stage is not None or target.owner == owner:
                 continue
@@ -626,147 +486,8 @@ class Resolver:
             hint = "read a memory, a copy or a detached earlier output instead"
             self.report(entry, ("of",), entry.problem(f"a circle: {names}", ("of",), hint=hint))
 
-    # ---- checks of one entry beyond its references
 
-    def check(self, owner: str) -> None:
-        """Report what is wrong with the inputs of an entry: number, modality, axes, outputs and abilities."""
-        entry = self.entry(owner)
-        made = entry.component if entry is not None else None
-        targets = self.targets(owner)
-        if entry is None or made is None or any(key[0] == entry.path for key in self.problems):
-            return
-        if isinstance(made, View):
-            self.outputs_of(owner)
-            return
-        if isinstance(made, Encoder | Loss | Memory) and not self._check_count(entry, made, targets):
-            return
-        if isinstance(made, Evaluator):
-            self._check_count(entry, made, targets)
-        if isinstance(made, Encoder):
-            self._check_modalities(entry, owner, made)
-            self.outputs_of(owner)
-        if isinstance(made, Loss | Memory) or (isinstance(made, Evaluator) and hasattr(made, "axes")):
-            self._check_axes(entry, made, targets)
-        self._check_needs(entry, made, targets)
-
-    def _check_count(self, entry: Entry, made: Any, targets: Mapping[str, Target]) -> bool:
-        count = len(made.of)
-        if not targets and entry.section in ("encoders", "losses") and "weights" not in type(made).model_fields:
-            entry_problem = entry.problem(
-                f"{made.kind} {made.use} needs `of`", hint="write of: NAME, or of: [ONE, OTHER]"
-            )
-            self.report(entry, (), entry_problem)
-            return False
-        function = getattr(type(made), type(made).method, None) if type(made).method else None
-        if function is None or not count or (isinstance(made, Encoder) and made.has_weights):
-            return True
-        parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
-        if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-            return True
-        fields = type(made).model_fields
-        inputs = [p for p in parameters if p.name not in fields and p.name not in ON_REQUEST]
-        if isinstance(made, Memory):
-            return True
-        least = sum(p.default is p.empty for p in inputs)
-        if least <= count <= len(inputs):
-            return True
-        names = ", ".join(p.name for p in inputs)
-        number = f"{least} to {len(inputs)}" if least < len(inputs) else str(least)
-        inputs_word = "input" if number == "1" else "inputs"
-        problem = entry.problem(
-            f"{made.kind} {made.use} takes {number} {inputs_word} ({names})", ("of",), found=f"{count} in `of`"
-        )
-        self.report(entry, ("of",), problem)
-        return False
-
-    def _check_modalities(self, entry: Entry, owner: str, made: Encoder) -> None:
-        behind = self.structure(owner)
-        if behind is None or not behind[1].accepts or (behind[0] != owner and not made.of):
-            return
-        accepts = behind[1].accepts
-        for index, (path, target) in enumerate(self.inputs(owner).items()):
-            declared = self.type_of(target)
-            if index >= len(accepts):
-                many = f"{behind[1].use} takes {len(accepts)} input{'s' if len(accepts) > 1 else ''}"
-                self.report(entry, ("of",), entry.problem(many, ("of",), found=f"{len(self.inputs(owner))} in `of`"))
-                return
-            if declared is None or declared.modality == "unknown" or declared.modality in accepts[index]:
-                continue
-            name = _name_of(target)
-            where = ("of", index) if path.startswith("of.") else ("of",)
-            others = [n for n, t in (self.fields or {}).items() if t.modality in accepts[index]]
-            problem = entry.problem(
-                f"{behind[1].use} cannot read `{name}`",
-                _written(entry, where),
-                found=declared.modality,
-                expected=" or ".join(accepts[index]),
-                hint=did_you_mean(name, others, most=6),
-            )
-            self.report(entry, where, problem)
-
-    def _check_axes(self, entry: Entry, made: Any, targets: Mapping[str, Target]) -> None:
-        known = getattr(type(made), "axes", ())
-        rows: dict[str, str] = {}
-        for path, target in targets.items():
-            if path.partition(".")[0] != "of" or target.section not in ("encoders", "views", "fields"):
-                continue
-            declared = self.type_of(target)
-            if declared is None:
-                continue
-            where: Path = tuple(int(part) if part.isdigit() else part for part in path.split("."))
-            name = _name_of(target)
-            for axis, size in zip(declared.axes[1:], [*declared.groups, *([None] * 8)], strict=False):
-                if axis in known:
-                    continue
-                what = {"copy": "copies"}.get(axis, f"of the axis {axis}")
-                count = f"{size} {what}" if size is not None else f"the axis {axis}"
-                hint = f"write {name}.0, or use a {made.kind} that takes the axis {axis}"
-                problem = entry.problem(
-                    f"{name} has {count}, which {made.use} does not take", _written(entry, where), hint=hint
-                )
-                self.report(entry, where, problem)
-                break
-            rows.setdefault(declared.axes[0] if declared.axes else "", name)
-        if len(rows) > 1 and not set(rows) & set(known) and isinstance(made, Loss | Memory):
-            said = " and ".join(f"{name} of {axis}" for axis, name in rows.items())
-            self.report(
-                entry, ("of",), entry.problem(f"{made.use} compares rows: {said}", ("of",), hint="use one row axis")
-            )
-
-    def _check_needs(self, entry: Entry, made: Any, targets: Mapping[str, Target]) -> None:
-        readers: list[tuple[Path, Any]] = [((), made)] if getattr(made, "needs", ()) else []
-        for name, info in type(made).model_fields.items():
-            value = getattr(made, name)
-            if isinstance(value, Shared):
-                target = targets.get(name)
-                value = self.component(target.owner) if target is not None and target.output is None else None
-            if isinstance(value, Score):
-                readers.append(((info.alias or name,), value))
-        for path, reader in readers:
-            for place, target in targets.items():
-                if place.partition(".")[0] != "of" or target.section != "encoders" or target.output is not None:
-                    continue
-                known, behind = self.outputs_of(target.owner), self.structure(target.owner)
-                if known is None or behind is None:
-                    continue
-                abilities = {*known, *behind[1].provides, *behind[1].taps()}
-                absent = [need for need in reader.needs if need not in abilities]
-                if absent:
-                    problem = entry.problem(
-                        f"{reader.kind} {reader.use} needs {' and '.join(absent)} of {target.name}",
-                        path,
-                        found=f"{behind[1].use}, which gives {', '.join(known)}",
-                        hint=self._who_gives(absent[0]),
-                    )
-                    self.report(entry, path, problem)
-                    break
-
-    def _who_gives(self, need: str) -> str | None:
-        names = [name for name in self.entries["encoders"] if need in (self.outputs_of(f"encoders.{name}") or ())]
-        return f"{', '.join(names[:4])} {'gives' if len(names) == 1 else 'give'} it" if names else None
-
-
-def _written(entry: Entry, path: Path) -> Path:
+def as_written(entry: Entry, path: Path) -> Path:
     """The path as written: `of: image` stands for a list of one, a memory's for a mapping of one."""
     return path if entry.node.at(path) is not None or not path else path[:-1]
 
@@ -774,11 +495,6 @@ def _written(entry: Entry, path: Path) -> Path:
 def _without(text: str, part: int) -> str:
     parts = text.split(".")
     return ".".join(parts[:part] + parts[part + 1 :])
-
-
-def _name_of(target: Target) -> str:
-    index = [] if target.index is None else [str(target.index)]
-    return ".".join([target.name, *index, *([target.output] if target.output else [])])
 
 
 def _fits(wanted: tuple[type[RefType], ...], target: Target, declared: TensorType | None) -> bool:

@@ -74,6 +74,8 @@ class Sections:
     stages: dict[str, StageEntry]
     refreshed: tuple[str, ...] = ()
     """Names that only a refused `refresh` would give."""
+    complete: bool = True
+    """False where a section's name is not known, so that entries may be missing."""
 
 
 def read_sections(document: Document, problems: list[Problem]) -> Sections:
@@ -109,6 +111,7 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
         entries=entries,
         stages=stages,
         refreshed=tuple(refreshed),
+        complete=all(name in SECTIONS for name in top),
     )
 
 
@@ -240,11 +243,10 @@ def _stage(entry: Entry, data: dict[str, Entry], problems: list[Problem]) -> Sta
         for section, node in entry.node.entries().items()
         if section in OVERRIDES and not (section == "losses" and not isinstance(node.value, Mapping))
     }
-    for section, node in list(overrides.items()):
+    for section, node in overrides.items():
         if not isinstance(node.value, Mapping):
             expected = "named entries, merged over the global ones"
             problems.append(entry.problem("", (section,), found=node.shown(), expected=expected))
-            del overrides[section]
     if isinstance(entry.node.value, Mapping):
         kept = {name: child for name, child in entry.node.value.items() if name not in overrides}
         entry = replace(entry, node=replace(entry.node, value=kept))
@@ -314,6 +316,9 @@ def merged_entries(
                     hint = did_you_mean(name, found[section], otherwise="there is nothing to remove")
                     problems.append(_at(child, path, f"there is no `{name}` in `{section}`", hint=hint))
                 found[section].pop(name, None)
+            elif below is None and isinstance(child.value, Mapping) and "use" not in child.value:
+                hint = did_you_mean(name, found[section], otherwise="begin with {use: NAME, ...} to add one")
+                problems.append(_at(child, path, f"there is no `{name}` in `{section}` to change", hint=hint))
             elif below is None:
                 if _name_is_good(child, path, problems):
                     found[section][name] = validated(Entry(section, name, path, child), problems)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from mmflow.plugin import registry as registries
 from mmflow.plugin.component import Component, ComponentError, in_identity
 from mmflow.plugin.kinds import View
+from mmflow.plugin.references import Ref
 from mmflow.spec.document import Node
-from mmflow.spec.problems import Path, Problem, did_you_mean, shown
+from mmflow.spec.problems import Path, Problem, did_you_mean, nearest, shown, with_article
 
 DISTRIBUTION = "mmflow-kit"
 
@@ -31,6 +32,7 @@ _WORDS = {
     "none": "null",
     "finite_number": "a finite number",
 }
+_OWN = ("missing", "extra_forbidden")
 _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most", "multiple_of": "a multiple of"}
 
 
@@ -61,19 +63,21 @@ def find_class(entry: Entry, kind: str, problems: list[Problem]) -> tuple[type[C
     if isinstance(node.value, str):
         use, fields, at = node.value, {}, ()
     elif not isinstance(node.value, Mapping):
-        expected = f"{{use: NAME, ...}} with the name of a {kind or 'component'}"
+        expected = f"{{use: NAME, ...}} with the name of {with_article(kind or 'component')}"
         problems.append(entry.problem("", found=node.shown(), expected=expected))
         return None, {}
     else:
         fields = node.plain()
         if "use" not in fields:
-            said = did_you_mean(next(iter(fields), ""), ["use"])
-            hint = said or "begin with {use: NAME, ...}; `mmflow list` shows the names"
+            said = nearest(next(iter(fields), ""), ["use"])
+            hint = "did you mean use?" if said else "begin with {use: NAME, ...}; `mmflow list` shows the names"
             problems.append(entry.problem(f"{kind or 'component'} without `use`", hint=hint))
             return None, {}
         use, at = fields.pop("use"), ("use",)
     if not isinstance(use, str):
-        problems.append(entry.problem("", at, found=shown(use), expected=f"the name of a {kind or 'component'}"))
+        problems.append(
+            entry.problem("", at, found=shown(use), expected=f"the name of {with_article(kind or 'component')}")
+        )
         return None, {}
     registry = registries.registry()
     try:
@@ -129,18 +133,23 @@ def validate_view(entry: Entry, problems: list[Problem]) -> View | None:
 def _validate(
     entry: Entry, model: type[BaseModel], fields: Mapping[str, Any], problems: list[Problem]
 ) -> BaseModel | None:
+    mistyped = dict(_mistyped(entry, model))
+    for path, expected in mistyped.items():
+        node = entry.node.at(path)
+        found = node.shown() if node is not None else None
+        problems.append(entry.problem("", path, found=found, expected=expected, hint=_text_hint(node, expected)))
     try:
         made = model.model_validate(fields)
     except ValidationError as error:
-        problems += _translated(entry, model, fields, error)
+        # what a wrong value leads to, at its place or further out, is the same mistake
+        problems += _translated(entry, model, fields, error, list(mistyped))
         return None
     found = [
-        *_coerced(entry, made, ()),
         *_environment(entry, model, fields),
         *_missing_modules(entry, made),
     ]
     problems += found
-    return None if found else made
+    return None if found or mistyped else made
 
 
 # ---- pydantic's errors
@@ -160,9 +169,10 @@ class _Error:
 
 
 def _translated(
-    entry: Entry, model: type[BaseModel], fields: Mapping[str, Any], error: ValidationError
+    entry: Entry, model: type[BaseModel], fields: Mapping[str, Any], error: ValidationError, known: Sequence[Path]
 ) -> Iterator[Problem]:
     errors = [_read(raw, fields) for raw in error.errors(include_url=False, include_input=False)]
+    errors = [e for e in errors if not any(path[: len(e.path)] == e.path for path in known) or e.type in _OWN]
     for chosen in _one_per_mistake(errors):
         yield _problem(entry, model, fields, chosen)
 
@@ -213,12 +223,16 @@ def _one_per_mistake(errors: Sequence[_Error]) -> list[_Error]:
     chosen: list[_Error] = []
     unions: dict[Path, list[_Error]] = {}
     for error in errors:
+        if error.type == "too_short" and any(
+            len(e.path) > len(error.path) for e in errors if e.path[: len(error.path)] == error.path
+        ):
+            continue  # entries that are refused themselves are not counted
         if error.point < 0:
             chosen.append(error)
         else:
             unions.setdefault(error.path[: error.point], []).append(error)
     for point, group in unions.items():
-        deeper = [e for e in group if len(e.path) > len(point) or e.type in ("missing", "extra_forbidden")]
+        deeper = [e for e in group if len(e.path) > len(point) or e.type in _OWN]
         if deeper:
             first = deeper[0].tags[0]
             chosen += [e for e in deeper if e.tags[0] == first]
@@ -238,6 +252,10 @@ def _problem(entry: Entry, model: type[BaseModel], fields: Mapping[str, Any], er
         names = field_names(inside) if inside is not None else []
         hint = did_you_mean(str(path[-1]), names, otherwise="leave it out", most=20)
         return entry.problem(f"{label} has no field {shown(str(path[-1]))}", path, key=True, hint=hint)
+    if error.type == "missing" and isinstance(path[-1], int):
+        node = entry.node.at(path[:-1])
+        found = node.shown() if node is not None else None
+        return entry.problem("", path[:-1], found=found, expected=f"{path[-1] + 1} entries or more")
     if error.type == "missing":
         inside, _ = class_at(model, fields, path[:-1])
         field = inside.model_fields.get(str(path[-1])) if inside is not None else None
@@ -335,6 +353,8 @@ def class_at(model: type[BaseModel], raw: Any, path: Path) -> tuple[type[BaseMod
 
 
 def _class_of(models: tuple[type[BaseModel], ...], value: Any) -> type[BaseModel] | None:
+    if isinstance(value, str):
+        value = {"use": value}
     if not isinstance(value, Mapping):
         return None
     use = value.get("use")
@@ -353,33 +373,50 @@ def _class_of(models: tuple[type[BaseModel], ...], value: Any) -> type[BaseModel
 # ---- what pydantic lets pass
 
 
-def _coerced(entry: Entry, made: Any, path: Path) -> Iterator[Problem]:
-    """Texts taken for numbers and truths taken for numbers: written otherwise, they are mistakes."""
+def _mistyped(entry: Entry, model: type[BaseModel], path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Texts where numbers belong and truths where numbers do, and the reverse, with what is expected instead."""
     node = entry.node.at(path)
-    if node is None:
-        return
-    raw = node.value
-    if isinstance(made, BaseModel):
-        if isinstance(raw, Mapping):
-            for name, field in type(made).model_fields.items():
-                yield from _coerced(entry, getattr(made, name), (*path, field.alias or name))
-    elif isinstance(made, Mapping):
-        for name, value in made.items():
-            yield from _coerced(entry, value, (*path, name))
-    elif isinstance(made, list | tuple):
-        if isinstance(raw, tuple):
-            for index, value in enumerate(made):
-                yield from _coerced(entry, value, (*path, index))
-    elif isinstance(made, bool) and not isinstance(raw, bool) and not node.env:
-        yield _as_written(entry, path, node, "true or false")
-    elif isinstance(made, bool) or not isinstance(made, int | float):
-        return
-    elif isinstance(raw, bool) or (isinstance(raw, str) and not node.env):
-        yield _as_written(entry, path, node, "a whole number" if isinstance(made, int) else "a number")
+    for name, child in node.entries().items() if node is not None else ():
+        attribute = field_of(model, name)
+        if attribute is not None:
+            yield from _mistyped_value(entry, model.model_fields[attribute].annotation, child, (*path, name))
 
 
-def _as_written(entry: Entry, path: Path, node: Node, expected: str) -> Problem:
-    return entry.problem("", path, found=node.shown(), expected=expected, hint=_text_hint(node, expected))
+def _mistyped_value(entry: Entry, annotation: Any, node: Node, path: Path) -> Iterator[tuple[Path, str]]:
+    value, plain = node.value, plain_types(annotation)
+    if isinstance(value, Mapping):
+        inside = _class_of(models_in(annotation), node.plain())
+        if inside is not None:
+            yield from _mistyped(entry, inside, path)
+        elif not models_in(annotation):
+            for name, child in value.items():
+                yield from _mistyped_value(entry, annotation, child, (*path, name))
+    elif isinstance(value, tuple):
+        for index, child in enumerate(value):
+            yield from _mistyped_value(entry, annotation, child, (*path, index))
+    elif plain and plain <= {bool, int, float} and not node.env and value is not None:
+        numbers = "a number" if float in plain else "a whole number"
+        if isinstance(value, str) or (isinstance(value, bool) and bool not in plain):
+            words = [numbers] if plain - {bool} else []
+            yield path, " or ".join([*words, *(["true or false"] if bool in plain else [])])
+        elif not isinstance(value, bool) and plain == {bool}:
+            yield path, "true or false"
+
+
+@cache
+def plain_types(annotation: Any) -> frozenset[type]:
+    """The types that a scalar may have under an annotation: bool, int, float, or others."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return frozenset() if annotation is type(None) else frozenset({annotation})
+    origin = get_origin(annotation)
+    if origin is None or origin is Literal or origin is Ref:
+        return frozenset({object})
+    arguments = get_args(annotation)
+    if origin is Annotated:
+        arguments = arguments[:1]
+    elif isinstance(origin, type) and issubclass(origin, Mapping):
+        arguments = arguments[1:]
+    return frozenset(kind for part in arguments if part is not Ellipsis for kind in plain_types(part))
 
 
 def _environment(entry: Entry, model: type[BaseModel], fields: Mapping[str, Any]) -> Iterator[Problem]:
