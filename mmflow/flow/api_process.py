@@ -17,7 +17,9 @@ _WATCH_EVERY = 0.1
 
 def main(folder: Path, linger: float) -> None:
     """Serve until nobody has held the lease in `folder` for `linger` seconds."""
-    provide_database(folder)
+    if provide_database(folder):
+        # Prefect keeps the first database that it has met in a process: the API needs a process of its own.
+        os.execv(sys.executable, [sys.executable, "-m", "mmflow.flow.api_process", str(folder), str(linger)])
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -63,13 +65,17 @@ def _take(lease) -> bool:
     return True
 
 
-def provide_database(folder: Path) -> None:
-    """Put an empty migrated database into `folder`, unless one is there, from the template of this Prefect version."""
+def provide_database(folder: Path) -> bool:
+    """Put an empty migrated database into `folder`, unless one is there, from the template of this Prefect version.
+
+    Returns whether the template had to be made, in this process.
+    """
     database = folder / "prefect.db"
     if database.exists():
-        return
+        return False
     template = folder.parent / "template.db"
-    if not template.exists():
+    migrated = not template.exists()
+    if migrated:
         fresh = folder / "fresh.db"
         fresh.unlink(missing_ok=True)
         _migrate(fresh)
@@ -83,6 +89,7 @@ def provide_database(folder: Path) -> None:
     copy = folder / "copy.db"
     shutil.copyfile(template, copy)
     os.replace(copy, database)
+    return migrated
 
 
 def _migrate(database: Path) -> None:
