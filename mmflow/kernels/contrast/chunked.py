@@ -144,7 +144,7 @@ class _Softmax(torch.autograd.Function):
             streams = _sweep(x, y, scale, pairs, want, teacher, shift)
         sides = [None if s is None else s.sums() for s in streams]
         ctx.pairs, ctx.want, ctx.teacher, ctx.shift = pairs, want, teacher, shift
-        kept = [v for side in sides for v in ((None, None) if side is None else (side.lse, side.inside))]
+        kept = [v for stream in streams for v in ((None, None) if stream is None else stream.norms())]
         ctx.save_for_backward(x, y, scale, *kept)
         flat = tuple(v for side in sides for v in ([None] * 6 if side is None else side))
         ctx.mark_non_differentiable(*(v for k in (4, 5, 10, 11) if (v := flat[k]) is not None))
@@ -154,22 +154,25 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor | None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, y, scale, row_lse, row_inside, column_lse, column_inside = ctx.saved_tensors
+        x, y, scale, row_norm, row_inside, column_norm, column_inside = ctx.saved_tensors
         slopes = [
-            slope_of(1, row_lse, row_inside, grads[:4], ctx.shift),
-            slope_of(0, column_lse, column_inside, grads[6:10], ctx.shift),
+            slope_of(1, row_norm, row_inside, grads[:4], ctx.shift),
+            slope_of(0, column_norm, column_inside, grads[6:10], ctx.shift),
         ]
+        if not any(slopes):
+            return (None,) * 6
         dx, dy, dscale = _gradients(
             x, y, scale, ctx.pairs, ctx.teacher, slopes, ctx.shift, needs=ctx.needs_input_grad[:3]
         )
         return dx, dy, dscale, None, None, None
 
 
-def slope_of(dim: int, lse: Tensor | None, inside: Tensor | None, grads, shift: float | None) -> Slope | None:
-    if lse is None or all(g is None for g in grads):
+def slope_of(dim: int, norm: Tensor | None, inside: Tensor | None, grads, shift: float | None) -> Slope | None:
+    """What a direction sends back, or None where it was not asked for or nothing arrives."""
+    if norm is None or all(g is None for g in grads):
         return None
-    g_lse = torch.zeros_like(lse) if grads[0] is None else grads[0]
-    return Slope(dim, lse, g_lse, grads[1], grads[2], inside, grads[3], shift)
+    g_lse = torch.zeros_like(norm) if grads[0] is None else grads[0]
+    return Slope(dim, norm, g_lse, grads[1], grads[2], inside, grads[3], shift)
 
 
 def _sweep(
