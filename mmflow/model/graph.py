@@ -64,6 +64,8 @@ class Graph:
     nodes: dict[str, Node] = field(default_factory=dict)
     leaves: dict[str, Any] = field(default_factory=dict)
     """Column key -> (target, encoder path or "", place in `of`) of what the loader must give."""
+    parts: list[str] = field(default_factory=list)
+    """Owners of entries that are used through others only, and may have weights."""
 
     @cached_property
     def waves(self) -> int:
@@ -111,7 +113,9 @@ def build_graph(scope: Any, roots: Iterable[str]) -> Graph:
     graph = Graph()
     for owner in scope.reach(*roots):
         section, _, name = owner.partition(".")
-        if section == "encoders":
+        if section == "parts":
+            graph.parts.append(owner)
+        elif section == "encoders":
             _add_encoder(graph, scope, owner, scope.encoders[name])
         elif section == "losses":
             _add(graph, scope, owner, scope.losses[name], "loss", _reads(graph, scope, owner, scope.losses[name]))
@@ -142,6 +146,9 @@ def module_owner(scope: Any, owner: str) -> str:
 
 
 def entry(scope: Any, owner: str) -> Any:
+    """The declaration behind an owner's path; `stage` is the stage itself."""
+    if owner == "stage":
+        return scope.declaration
     section, _, name = owner.partition(".")
     return getattr(scope, section)[name]
 

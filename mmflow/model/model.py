@@ -176,10 +176,14 @@ class Model:
         result: dict[str, Encoding] = {}
         for name in encoders:
             owner = f"encoders.{name}"
-            reads = tuple(face(self.graph, owner, output) for output in outputs)
-            found = self.execution.fetch(Read(name, _Plain(), (Encoded,), reads), fetch)
-            assert found is not None
-            result[name] = found
+            merged: dict[str, Any] = {}
+            for output in outputs:
+                # One by one: the output before a head and the one behind it are both `pooled` of their nodes.
+                read = Read(name, _Plain(), (Encoded,), (face(self.graph, owner, output),))
+                found = self.execution.fetch(read, fetch)
+                assert found is not None
+                (merged[output],) = found.outputs.values()
+                result[name] = Encoding(merged, found.axes, found.present)
         return result
 
     def encode_values(self, encoder: str, values: Sequence[Any], outputs: Sequence[str] = ("pooled",)) -> Encoding:

@@ -49,10 +49,8 @@ class Modules:
                 self._encoder(node.owner)
             elif node.role in ("loss", "memory"):
                 self._inside(node.component, node.owner)
-        owners = [n.owner for n in self.graph.nodes.values() if n.role not in ("head", "tokens")]
-        for owner in self.scope.reach(*owners):
-            if owner.startswith("parts."):
-                self._inside(entry(self.scope, owner), owner)
+        for owner in self.graph.parts:
+            self._inside(entry(self.scope, owner), owner)
         for node in self.graph.nodes.values():
             if node.role == "encoder":
                 self._learned(node.component, node.owner)
