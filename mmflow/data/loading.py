@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -172,11 +176,12 @@ class Stream:
                 batch = next(made)
             except StopIteration:
                 return
-            except RuntimeError as error:
+            except (RuntimeError, OSError, EOFError) as error:
                 raise self._explained(error) from error
             finally:
                 self.waited += time.perf_counter() - begun
             if isinstance(batch, Failed):
+                self.close()
                 raise SampleError(batch.message)
             self.batches += 1
             self._note(batch)
@@ -187,8 +192,11 @@ class Stream:
             yield batch
 
     def close(self) -> None:
-        """End the worker processes."""
-        self._loader = None
+        """End the worker processes, now: an iterator kept alive by a traceback would hold them."""
+        loader, self._loader = self._loader, None
+        iterator = getattr(loader, "_iterator", None)
+        if iterator is not None:
+            iterator._shutdown_workers()
 
     def _make_here(self, tasks: list[Task]) -> Iterator[Any]:
         for task in tasks:
@@ -214,12 +222,19 @@ class Stream:
         self._tasks = tasks
         return iter(self._loader)
 
-    def _explained(self, error: RuntimeError) -> Exception:
-        if isinstance(error, SampleError) or "DataLoader worker" not in str(error):
+    def _explained(self, error: Exception) -> Exception:
+        """The error, or, where a worker has died (also in the middle of handing a batch over), what that means."""
+        workers = getattr(getattr(self._loader, "_iterator", None), "_workers", [])
+        for worker in workers if isinstance(error, (OSError, EOFError)) else ():
+            # The connection breaks a moment before the process is known to be gone.
+            worker.join(timeout=0.5)
+        dead = [worker for worker in workers if not worker.is_alive()]
+        if isinstance(error, SampleError) or not (dead or "DataLoader worker" in str(error)):
             return error
+        codes = ", ".join(f"process {w.pid}: {_ending(w.exitcode)}" for w in dead) or str(error)
         self.close()
         return RuntimeError(
-            f"a loader worker of {describe(self.maker.source)} died ({error}). The usual causes are too little memory "
+            f"a loader worker of {describe(self.maker.source)} died ({codes}). The usual causes are too little memory "
             "(fewer workers, smaller batches) or a library that crashed; with `workers: 0` it happens in this process."
         )
 
@@ -339,10 +354,24 @@ def _same(batch: Any) -> Any:
 
 
 def _alone(_: int) -> None:
-    # Signals to the process group (Ctrl-C, a scheduler's stop) are the main process's to act on.
-    import os
-
+    """What a worker does first: leave the signals to the main process, and never outlive it."""
+    # Ctrl-C and a scheduler's stop go to the process group; the main process decides what they mean.
     os.setsid()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A forkserver lives as long as its children, so that they would never miss it: watch the main process itself.
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
 
 
 def _context() -> Any:

@@ -1,0 +1,304 @@
+"""Batches are the same for any number of workers, from any cursor, after any end of the process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmflow_sources.digits import Digits
+from mmflow_sources.samplers import Sequential, Shuffle
+from mmflow_sources.table import Table
+from mmflow_views.words import ReplaceWords
+from mmflow_worlds.shapes import Shapes
+
+from mmflow.data import ColumnRequest, Loader, SampleError, scan
+from mmflow.plugin import ComponentError, Sampler, TensorType
+from mmflow.plugin.kinds import View
+from mmflow.spec.target import Target
+
+SCRIPT = Path(__file__).parent / "reader_process.py"
+_spec = importlib.util.spec_from_file_location("reader_process", SCRIPT)
+assert _spec is not None
+assert _spec.loader is not None
+reader_process: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(reader_process)
+
+LABEL = [ColumnRequest("label", Target("fields", "label"))]
+
+
+def lines(workers: int, epochs: int = 2, start: tuple[int, int] = (0, 0)) -> list[str]:
+    out = []
+    with reader_process.loader(workers) as loader:
+        for epoch in range(start[0], epochs):
+            begin = start[1] if epoch == start[0] else 0
+            out.extend(reader_process.line(batch) for batch in loader.epoch(epoch, start=begin))
+    return out
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> list[str]:
+    return lines(0)
+
+
+def test_each_epoch_has_its_order_and_its_views(uninterrupted: list[str]) -> None:
+    first, second = uninterrupted[:7], uninterrupted[7:]
+    ids = [[set(line.split()[2].split(",")) for line in half] for half in (first, second)]
+    assert set.union(*ids[0]) != ids[0][0]
+    assert [line.split()[2:] for line in first] != [line.split()[2:] for line in second]
+    assert all(len(batch) == 6 for half in ids for batch in half)
+    assert lines(0) == uninterrupted
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(uninterrupted: list[str], workers: int) -> None:
+    assert lines(workers) == uninterrupted
+
+
+def test_workers_go_on_after_an_epoch_that_was_left(uninterrupted: list[str]) -> None:
+    with reader_process.loader(2) as loader:
+        passing = loader.epoch(0)
+        assert reader_process.line(next(passing)) == uninterrupted[0]
+        passing.close()
+        assert [reader_process.line(batch) for batch in loader.epoch(0, start=3)] == uninterrupted[3:7]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    length=st.integers(1, 40), batch_size=st.integers(1, 12), epoch=st.integers(0, 3), drop=st.booleans(),
+    seed=st.integers(0, 5), data=st.data(),
+)  # fmt: skip
+def test_an_epoch_from_a_cursor_is_the_rest_of_the_whole(
+    length: int, batch_size: int, epoch: int, drop: bool, seed: int, data: st.DataObject
+) -> None:
+    loader = Loader(
+        Shapes(size=length, pixels=16), {}, LABEL, sampler=Shuffle(drop_last=drop), batch_size=batch_size, seed=seed
+    )
+    whole = [(batch.index, batch.ids) for batch in loader.epoch(epoch)]
+    assert len(whole) == loader.batches_per_epoch
+    ids = [id for _, batch in whole for id in batch]
+    assert len(ids) == len(set(ids))
+    if not drop:
+        assert len(ids) == length
+    start = data.draw(st.integers(0, len(whole)))
+    assert [(batch.index, batch.ids) for batch in loader.epoch(epoch, start=start)] == whole[start:]
+
+
+def run_reader(path: Path, workers: int, start: tuple[int, int], *, kill_after: int | None) -> None:
+    """Runs the reading process, and kills it (SIGKILL) once it has written so many lines."""
+    command = [sys.executable, str(SCRIPT), str(path), str(workers), "2", *map(str, start)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    before = len(path.read_text().splitlines()) if path.exists() else 0
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while process.poll() is None:
+            assert time.monotonic() < deadline
+            written = len(path.read_text().splitlines()) if path.exists() else 0
+            if kill_after is not None and written - before >= kill_after:
+                process.kill()
+                process.wait(timeout=30)
+                break
+            time.sleep(0.002)
+    if kill_after is None:
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 2), (1, 0), (2, 1)])
+def test_killed_in_an_epoch_and_resumed_gives_the_same(
+    uninterrupted: list[str], tmp_path: Path, first: int, second: int
+) -> None:
+    path = tmp_path / "lines"
+    run_reader(path, first, (0, 0), kill_after=4)
+    # A line cut by the kill is a batch that was not done.
+    kept = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    path.write_text("".join(kept))
+    assert 4 <= len(kept) <= len(uninterrupted)
+    run_reader(path, second, divmod(len(kept), 7), kill_after=None)
+    assert path.read_text().splitlines() == uninterrupted
+
+
+def children(pid: int) -> Iterator[int]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            child = int(stat.parent.name)
+            yield child
+            yield from children(child)
+
+
+def test_a_dead_worker_is_reported(tmp_path: Path) -> None:
+    with reader_process.loader(1) as loader:
+        passing = loader.epoch(0)
+        next(passing)
+        workers = [w.pid for w in loader._stream._loader._iterator._workers]
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(RuntimeError, match=r"loader worker of source 'shapes' died.*killed by SIGKILL"):
+            list(passing)
+
+
+def test_a_stop_ends_the_workers_too(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    command = [sys.executable, str(SCRIPT), str(path), "2", "1000000", "0", "0"]
+    with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        deadline = time.monotonic() + 60
+        while not path.exists() or len(path.read_text().splitlines()) < 3:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        family = set(children(process.pid))
+        assert len(family) >= 3
+        process.terminate()
+        assert process.wait(timeout=30) == -signal.SIGTERM
+        while any(
+            Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in family
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_what_goes_wrong_in_a_view_names_sample_view_and_cause() -> None:
+    views = {"words": View.model_validate({"of": "label", "apply": [{"use": "center_crop", "size": 4}]})}
+    requests = [ColumnRequest("words", Target("views", "words"))]
+    for workers in (0, 1):
+        with (
+            Loader(
+                Shapes(size=8), views, requests, sampler=Sequential(), batch_size=4, seed=0, workers=workers
+            ) as loader,
+            pytest.raises(SampleError) as caught,
+        ):
+            list(loader.epoch(0))
+        message = str(caught.value)
+        for part in ("'shapes-0-train-0'", "'shapes'", "view 'words'", "center_crop needs a picture", "int"):
+            assert part in message
+        assert "\n" not in message
+
+
+def test_memory_is_read_here_even_with_workers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import fsspec
+
+    url = f"memory://{tmp_path.name}/t.csv"
+    with fsspec.open(url, "w") as file:
+        file.write("text,label\n" + "\n".join(f"t{n},{n % 3}" for n in range(9)))  # type: ignore[union-attr]
+    source = Table(url=url)
+    (batch,) = scan(source, {}, LABEL, batch_size=9, workers=2)
+    assert batch.columns["label"].values.tolist() == [n % 3 for n in range(9)]
+    assert "read here" in caplog.text
+
+
+def test_loading_draws_nothing_from_the_global_generator() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    lines(1, epochs=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_scan_reads_all_once_in_order_and_draws_nothing() -> None:
+    source = Shapes(size=10, pixels=24)
+    batches = list(scan(source, reader_process.VIEWS, reader_process.REQUESTS, batch_size=4))
+    assert [id for batch in batches for id in batch.ids] == [source.open().id(n) for n in range(10)]
+    two = batches[0].columns["two"]
+    assert two.axes == ("sample", "copy")
+    assert two.values.shape == (4, 2, 3, 16, 16)
+    assert torch.equal(two.values[:, 0], two.values[:, 1])
+    assert batches[0].columns["words"].values == [source.open()[n]["caption"] for n in range(4)]
+
+
+class Twice(Sampler):
+    """Every sample twice in one batch, with a column of its own."""
+
+    def batches(self, length: int, batch_size: int, *, seed: int, epoch: int, labels: Any) -> Iterator[Any]:
+        yield [0, 1, 0, 1], {"turn": torch.tensor([0, 0, 1, 1])}
+
+    def count(self, length: int, batch_size: int) -> int:
+        return 1
+
+
+def test_a_sample_that_comes_twice_in_a_batch_draws_anew_and_samplers_add_fields() -> None:
+    requests = [*reader_process.REQUESTS, ColumnRequest("turn", Target("sampler", "turn"))]
+    loader = Loader(Shapes(size=2, pixels=24), reader_process.VIEWS, requests, sampler=Twice(), batch_size=4, seed=0)
+    (batch,) = loader.epoch(0)
+    two = batch.columns["two"].values
+    assert len({tensor.numpy().tobytes() for tensor in two.flatten(0, 1)}) == 8
+    assert batch.columns["turn"].values.tolist() == [0, 0, 1, 1]
+    assert batch.ids[0] == batch.ids[2]
+
+
+def test_one_copy_of_a_view_is_that_of_the_whole() -> None:
+    requests = [ColumnRequest("both", Target("views", "two")), ColumnRequest("second", Target("views", "two", index=1))]
+    loader = Loader(Shapes(size=5, pixels=24), reader_process.VIEWS, requests, sampler=Shuffle(), batch_size=5, seed=0)
+    (batch,) = loader.epoch(0)
+    assert torch.equal(batch.columns["both"].values[:, 1], batch.columns["second"].values)
+    assert batch.columns["second"].axes == ("sample",)
+
+
+def test_views_stand_on_views_and_on_fields_of_their_own_name() -> None:
+    views: Mapping[str, View] = {
+        "image": View.model_validate({"of": "image", "apply": [{"use": "resize", "size": [12, 12]}]}),
+        "two": View.model_validate({"of": "image", "copies": 2, "apply": [{"use": "random_resized_crop", "size": 8}]}),
+        "gray": View.model_validate({"of": "two", "apply": [{"use": "gray", "p": 1.0}]}),
+        "same": View.model_validate({"of": "caption"}),
+    }
+    requests = [ColumnRequest(name, Target("views", name)) for name in views]
+    loader = Loader(Shapes(size=3, pixels=24), views, requests, sampler=Shuffle(), batch_size=3, seed=0)
+    (batch,) = loader.epoch(0)
+    shapes = {name: tuple(batch.columns[name].values.shape) for name in ("image", "two", "gray")}
+    assert shapes == {"image": (3, 3, 12, 12), "two": (3, 2, 3, 8, 8), "gray": (3, 2, 3, 8, 8)}
+    gray = batch.columns["gray"].values
+    assert torch.equal(gray[:, :, 0], gray[:, :, 1])
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    assert torch.allclose((batch.columns["two"].values * weights[:, None, None]).sum(2), gray[:, :, 0], atol=1 / 255)
+    assert all(isinstance(text, str) for text in batch.columns["same"].values)
+    four = {**views, "four": View.model_validate({"of": "two", "copies": 2})}
+    with pytest.raises(ComponentError, match="copies of a view that has 2"):
+        Loader(Shapes(size=3), four, [ColumnRequest("four", Target("views", "four"))], sampler=Shuffle(), batch_size=3,
+               seed=0)  # fmt: skip
+
+
+def test_time_spent_waiting_is_counted() -> None:
+    loader = Loader(Digits(), {}, [ColumnRequest("image", Target("fields", "image"))], sampler=Shuffle(),
+                    batch_size=64, seed=0)  # fmt: skip
+    begun = time.perf_counter()
+    for _ in loader.epoch(0):
+        pass
+    assert 0 < loader.waited <= time.perf_counter() - begun
+
+
+def test_replaced_words_follow_their_table() -> None:
+    words = {"red": ("crimson",), "circle": ("disc", "round")}
+    views = {"words": View(of=("caption",), apply=(ReplaceWords(table=words, p=1.0),))}  # type: ignore[arg-type]
+    source = Shapes(size=200, pixels=16)
+    requests = [ColumnRequest("words", Target("views", "words"))]
+    loader = Loader(source, views, requests, sampler=Sequential(), batch_size=200, seed=0)
+    (batch,) = loader.epoch(0)
+    changed = batch.columns["words"].values
+    for index, text in enumerate(changed):
+        before = source.open()[index]["caption"].split()
+        for old, new in zip(before, text.split(), strict=True):
+            assert new in words.get(old, (old,))
+    assert {word for text in changed for word in text.split()} >= {"crimson", "disc", "round"}
+
+
+def test_a_type_can_be_asked_for_before_anything_is_read() -> None:
+    from mmflow.data import column_type
+
+    fields = Shapes(pixels=24).fields()
+    assert column_type(Target("views", "two"), fields, reader_process.VIEWS) == TensorType(
+        "image", ("sample", "copy"), (16, 16, 3), "uint8", groups=(2,)
+    )
+    with pytest.raises(KeyError, match="no copy 2"):
+        column_type(Target("views", "two", index=2), fields, reader_process.VIEWS)

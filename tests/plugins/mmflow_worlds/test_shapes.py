@@ -1,0 +1,211 @@
+"""The world of shapes: every factor can be read back from the pixels; samples depend on their address alone."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from mmflow_worlds import scenes
+from mmflow_worlds.shapes import Shapes
+from pydantic import ValidationError
+
+PIXELS = 64
+SOURCE = Shapes(size=300, pixels=PIXELS)
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Any]:
+    reader = SOURCE.open()
+    return [reader[index] for index in range(len(reader))]
+
+
+def names(field: str) -> tuple[str, ...]:
+    return SOURCE.fields()[field].names
+
+
+def nearest(rgb: np.ndarray, palette: dict[str, tuple[int, int, int]]) -> str:
+    return min(palette, key=lambda name: float(np.abs(np.array(palette[name]) - rgb).max()))
+
+
+def background_of(image: np.ndarray) -> np.ndarray:
+    """The colour of the corner: no thing reaches it."""
+    return image[0, 0].astype(int)
+
+
+def foreground(image: np.ndarray) -> np.ndarray:
+    return np.abs(image.astype(int) - background_of(image)).max(-1) > 30
+
+
+def quarters(image: np.ndarray) -> dict[str, tuple[slice, slice]]:
+    """The quarters of the picture in which there is something."""
+    half = PIXELS // 2
+    found = {}
+    for place in scenes.PLACES:
+        rows = slice(0, half) if "top" in place else slice(half, PIXELS)
+        columns = slice(0, half) if "left" in place else slice(half, PIXELS)
+        if foreground(image)[rows, columns].sum() >= 8:
+            found[place] = (rows, columns)
+    return found
+
+
+def extent(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+
+
+def shape_of(mask: np.ndarray) -> str:
+    """The shape, told by how a mask fills its box: its four quarters, its middle and its corners."""
+    left, top, right, bottom = extent(mask)
+    part = mask[top:bottom, left:right]
+    height, width = part.shape
+    if not part[height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1].any():
+        return "ring"
+    upper, lower = part[: height // 3].mean(), part[-(height // 3) :].mean()
+    if lower - upper > 0.3:
+        return "triangle"
+    fill = part.mean()
+    if fill > 0.92:
+        return "square"
+    if fill > 0.67:
+        return "circle"
+    # Half way between the middle of a side and the corner a cross is empty, a diamond's edge is reached.
+    diagonal = part[round(height * 0.3), round(width * 0.3)] or part[round(height * 0.7), round(width * 0.3)]
+    return "diamond" if diagonal else "cross"
+
+
+def test_everything_is_read_back_from_the_pixels(samples: list[Any]) -> None:
+    for sample in samples:
+        image = sample["image"]
+        assert nearest(background_of(image), scenes.BACKGROUNDS) == names("background")[sample["background"]]
+        found = quarters(image)
+        assert names("count")[sample["count"]] == ("none", "one", "two", "three", "four")[len(found)]
+        seen = {}
+        for place, window in found.items():
+            mask = np.zeros((PIXELS, PIXELS), dtype=bool)
+            mask[window] = foreground(image)[window]
+            left, top, right, bottom = extent(mask)
+            inside = mask & (np.abs(image.astype(int) - np.median(image[mask], axis=0)).max(-1) < 20)
+            seen[place] = (right - left, nearest(np.median(image[inside], axis=0), scenes.COLORS), mask)
+        main = names("place")[sample["place"]]
+        color = seen[main][1]
+        assert color == names("color")[sample["color"]]
+        things = [names("things")[number] for number in sample["things"]]
+        assert sorted(thing.split()[0] for thing in things) == sorted(color for _, color, _ in seen.values())
+        assert things[0] == names("label")[sample["label"]] == f"{color} {names('shape')[sample['shape']]}"
+
+
+def test_shapes_and_sizes_are_told_by_a_simple_rule() -> None:
+    source = Shapes(size=300, pixels=96, objects=(1, 1))
+    reader = source.open()
+    wrong = 0
+    for index in range(len(reader)):
+        sample = reader[index]
+        mask = foreground(sample["image"])
+        wrong += shape_of(mask) != source.fields()["shape"].names[sample["shape"]]
+        left, _, right, _ = extent(mask)
+        reach = scenes.EXTENTS[source.fields()["shape"].names[sample["shape"]]]
+        radius = (right - left) / (reach[0] + reach[2]) / 96
+        name = min(scenes.SIZES, key=lambda size, radius=radius: abs(scenes.SIZES[size] - radius))
+        assert name == source.fields()["scale"].names[sample["scale"]]
+    assert wrong == 0
+
+
+def test_boxes_and_masks_bound_what_is_drawn(samples: list[Any]) -> None:
+    for sample in samples:
+        drawn = np.zeros((PIXELS, PIXELS), dtype=bool)
+        for box, mask in zip(sample["boxes"], sample["masks"], strict=True):
+            # The tip of a triangle covers less than half of its last pixel.
+            assert np.allclose(extent(mask), box, atol=1.5)
+            assert not (drawn & mask).any()
+            drawn |= mask
+        seen = np.abs(sample["image"].astype(int) - background_of(sample["image"])).max(-1)
+        assert (seen[~drawn] < 140).all()
+        assert (seen[drawn] > 20).all()
+        if len(sample["masks"]) > 1:
+            areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in sample["boxes"]]
+            assert int(np.argmax(areas)) == 0
+
+
+def test_captions_say_what_is_there_and_where(samples: list[Any]) -> None:
+    reader = SOURCE.open()
+    for index, sample in enumerate(samples):
+        caption, scene = sample["caption"], reader.scene(index)
+        for thing in scene.things:
+            assert f"{thing.size} {thing.color} {thing.shape}" in caption
+        main = scene.things[0]
+        position = caption.index(main.words())
+        assert all(position <= caption.index(thing.words()) for thing in scene.things)
+        if len(scene.things) == 1:
+            assert main.place in caption
+        for other in scene.things[1:]:
+            start, end = 0, caption.rindex(other.words())
+            words = caption[start:end]
+            upper = max(words.rfind(" above"), words.rfind(" over"))
+            lower = max(words.rfind(" below"), words.rfind(" under"))
+            if len(scene.things) == 2:
+                assert (upper > 0) == (main.y < other.y - 0.25)
+                assert (lower > 0) == (main.y > other.y + 0.25)
+                assert ("left of" in words) == (main.x < other.x - 0.25)
+                assert ("right of" in words) == (main.x > other.x + 0.25)
+    assert len({sample["caption"] for sample in samples}) > 0.95 * len(samples)
+
+
+def test_classes_make_prompts_with_the_words_of_the_captions(samples: list[Any]) -> None:
+    for sample in samples:
+        assert names("label")[sample["label"]] in sample["caption"]
+
+
+def test_every_value_of_every_factor_occurs(samples: list[Any]) -> None:
+    for field in ("shape", "color", "scale", "place", "background"):
+        assert {sample[field] for sample in samples} == set(range(len(names(field))))
+    assert {sample["count"] for sample in samples} == {1, 2, 3, 4}
+
+
+def test_a_sample_depends_on_seed_split_and_number_alone() -> None:
+    longer = Shapes(size=10**9, pixels=PIXELS).open()
+    for index in (0, 17, 299):
+        assert np.array_equal(longer[index]["image"], SOURCE.open()[index]["image"])
+        assert longer.id(index) == SOURCE.open().id(index)
+    for other in (Shapes(pixels=PIXELS, split="test"), Shapes(pixels=PIXELS, seed=1)):
+        assert not np.array_equal(other.open()[0]["image"], longer[0]["image"])
+        assert other.open().id(0) != longer.id(0)
+
+
+def test_splits_share_no_picture() -> None:
+    pictures = [
+        {reader.read(index, ("image",))["image"].tobytes() for index in range(400)}
+        for reader in (Shapes(size=400, split=split).open() for split in ("train", "test"))
+    ]
+    assert not pictures[0] & pictures[1]
+    assert len(pictures[0]) == 400
+
+
+def test_a_world_of_a_billion_samples_starts_at_once() -> None:
+    begun = time.process_time()
+    reader = Shapes(size=10**9).open()
+    assert reader[10**9 - 1]["id"] == f"shapes-0-train-{10**9 - 1}"
+    assert time.process_time() - begun < 1
+    assert reader.index(reader.id(123)) == 123
+    with pytest.raises(KeyError):
+        Shapes(size=5).open().index("shapes-0-train-5")
+
+
+def test_only_what_is_wanted_is_drawn() -> None:
+    assert not {"image", "masks"} & set(SOURCE.open().read(0, ("caption",)))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"objects": (0, 2)}, {"objects": (3, 2)}, {"objects": 5}, {"colors": []}, {"shapes": ["ring", "ring"]},
+               {"pixels": 4}, {"split": ""}, {"shapes": ["blob"]}]
+)  # fmt: skip
+def test_impossible_worlds_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Shapes.model_validate(fields)
+
+
+def test_a_smaller_world_has_fewer_classes() -> None:
+    source = Shapes.model_validate({"objects": 1, "colors": ["red", "blue"], "shapes": ["circle", "square", "ring"]})
+    assert source.classes() == ("red circle", "red square", "red ring", "blue circle", "blue square", "blue ring")
+    assert {source.open()[index]["label"] for index in range(100)} == set(range(6))
