@@ -115,7 +115,10 @@ def with_article(noun: str) -> str:
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that a mistyped name most likely meant, or None where none is close."""
     known = {candidate.casefold(): candidate for candidate in candidates}
-    close = difflib.get_close_matches(name[:80].casefold(), list(known), n=1, cutoff=0.6)
+    folded = name[:80].casefold()
+    close = difflib.get_close_matches(folded, list(known), n=1, cutoff=0.6)
+    if not close and len(folded) > 2:
+        close = [candidate for candidate in known if candidate.startswith(folded)][:1]
     return known[close[0]] if close else None
 
 

@@ -407,7 +407,8 @@ def _mistyped_value(entry: Entry, annotation: Any, node: Node, path: Path) -> It
 def plain_types(annotation: Any) -> frozenset[type]:
     """The types that a scalar may have under an annotation: bool, int, float, or others."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
-        return frozenset() if annotation is type(None) else frozenset({annotation})
+        mapping = issubclass(annotation, BaseModel) and not issubclass(annotation, Component)
+        return frozenset() if annotation is type(None) or mapping else frozenset({annotation})
     origin = get_origin(annotation)
     if origin is None or origin is Literal or origin is Ref:
         return frozenset({object})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from mmflow.plugin import registry as registries
@@ -11,11 +9,11 @@ from mmflow.plugin.registry import Registry
 
 
 @pytest.fixture
-def core_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+def core_only(monkeypatch: pytest.MonkeyPatch) -> Registry:
     """A registry with what the core itself registers and nothing of any plugin."""
     from mmflow.plugin import builtin
 
     registry = Registry()
     registry.add("core", lambda: builtin, "mmflow-kit", "0")
     monkeypatch.setattr(registries, "registry", lambda: registry)
-    yield registry
+    return registry
