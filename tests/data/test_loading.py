@@ -139,6 +139,14 @@ def children(pid: int) -> Iterator[int]:
             yield from children(child)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs (one that ended and was not yet collected has no command line)."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
 def test_a_dead_worker_is_reported(tmp_path: Path) -> None:
     with reader_process.loader(1) as loader:
         passing = loader.epoch(0)
