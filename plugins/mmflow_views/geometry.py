@@ -52,8 +52,8 @@ class RandomResizedCrop(PictureTransform, name="random_resized_crop"):
             w, h = (1.0, width / ratio / height) if width <= ratio * height else (height * ratio / width, 1.0)
             return ((1 - w) / 2, (1 - h) / 2, (1 + w) / 2, (1 + h) / 2)
         # The same number of draws each time, however often a part did not fit.
-        tries = generator.random((10, 2))
-        at = generator.random(2)
+        tries = generator.random((10, 2)).tolist()
+        at = generator.random(2).tolist()
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for area, shape in tries:
             part = (self.scale[0] + area * (self.scale[1] - self.scale[0])) * height * width
@@ -65,7 +65,7 @@ class RandomResizedCrop(PictureTransform, name="random_resized_crop"):
             ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
             w, h = min(1.0, height * ratio / width), min(1.0, width / ratio / height)
         left, top = at[0] * (1 - w), at[1] * (1 - h)
-        return (float(left), float(top), float(left + w), float(top + h))
+        return (left, top, left + w, top + h)
 
     def place(self, drawn: Any, height: int, width: int) -> Placement:
         left, top, right, bottom = drawn

@@ -1,0 +1,280 @@
+"""Transforms: what they draw, what they say they did, and that all of a view follows one draw."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmflow_views.colors import Blur, ColorJitter, Erase, Gray, Normalize, Solarize
+from mmflow_views.geometry import CenterCrop, Flip, RandomResizedCrop, Resize
+from mmflow_views.pictures import Placement
+from mmflow_views.words import Choose, DropWords, Lower, MaskWords, ReplaceWords, SwapWords, Template
+from mmflow_worlds.shapes import Shapes
+from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter
+
+from mmflow.plugin import TensorType, Transform
+from mmflow.plugin.registry import registry
+
+SAMPLES = [Shapes(size=40, pixels=60).open()[index] for index in range(40)]
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+    """Red grows to the right, green downwards: a pixel tells where it came from."""
+    picture = np.zeros((height, width, 3), dtype=np.uint8)
+    picture[..., 0] = np.arange(width)[None, :] * 255 // max(1, width - 1)
+    picture[..., 1] = np.arange(height)[:, None] * 255 // max(1, height - 1)
+    return picture
+
+
+MAKERS: dict[str, Any] = {
+    "random_resized_crop": lambda: RandomResizedCrop(size=16), "center_crop": lambda: CenterCrop(size=16),
+    "resize": lambda: Resize(size=16), "flip": Flip, "color_jitter": ColorJitter, "gray": Gray, "blur": Blur,
+    "solarize": Solarize, "erase": Erase, "normalize": Normalize, "drop_words": DropWords, "mask_words": MaskWords,
+    "swap_words": SwapWords, "replace_words": lambda: ReplaceWords(table={"red": ("crimson",)}),
+    "template": lambda: Template(texts=("a {}", "{}")), "lower": Lower, "choose": Choose,
+}  # fmt: skip
+
+
+def value_for(name: str) -> Any:
+    if name == "choose":
+        return ["one", "two", "three"]
+    return "a Red cat on the mat" if "words" in name or name in ("template", "lower") else gradient(24, 32)
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_every_transform_is_registered_deterministic_and_leaves_its_input_alone(name: str) -> None:
+    transform: Transform = MAKERS[name]()
+    assert isinstance(transform, registry().get("transform", name))
+    value = value_for(name)
+    before = copy.deepcopy(value)
+    for draw in (lambda: generator(3), lambda: None):
+        first, second = transform.apply(value, draw()), transform.apply(value, draw())
+        np.testing.assert_equal(first, second)
+    np.testing.assert_equal(value, before)
+
+
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"choose", "normalize"}))
+def test_in_evaluation_nothing_random_happens(name: str) -> None:
+    transform: Transform = MAKERS[name]()
+    value = value_for(name)
+    result = transform.apply(value, None)
+    result, facts = result if isinstance(result, tuple) else (result, {})
+    if name == "template":
+        assert result == f"a {value}"
+    elif name == "lower":
+        assert result == value.lower()
+    elif name in ("random_resized_crop", "center_crop", "resize"):
+        assert result.shape[:2] in ((16, 16), (16, 21))
+    else:
+        np.testing.assert_equal(result, value)
+    assert facts.get("flip", False) is False
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    height=st.integers(20, 80), width=st.integers(20, 80), seed=st.integers(0, 10**6),
+    low=st.floats(0.05, 1.0), size=st.tuples(st.integers(8, 40), st.integers(8, 40)),
+)  # fmt: skip
+def test_a_random_crop_keeps_its_bounds_and_its_box_is_true(
+    height: int, width: int, seed: int, low: float, size: tuple[int, int]
+) -> None:
+    crop = RandomResizedCrop(size=size, scale=(low, 1.0))
+    picture, facts = crop.apply(gradient(height, width), generator(seed))
+    left, top, right, bottom = facts["box"].tolist()
+    assert 0 <= left < right <= 1 + 1e-6
+    assert 0 <= top < bottom <= 1 + 1e-6
+    assert picture.shape == (*size, 3)
+    area, ratio = (right - left) * (bottom - top), (right - left) * width / ((bottom - top) * height)
+    assert ratio == pytest.approx(np.clip(ratio, 3 / 4, 4 / 3), abs=1e-4)
+    assert area <= 1 + 1e-6
+    if (right - left) < 0.999 and (bottom - top) < 0.999:
+        assert area >= low - 1e-4
+    # The colour at the middle of the crop is that of the box's middle.
+    middle = picture[size[0] // 2 - 1 : size[0] // 2 + 1, size[1] // 2 - 1 : size[1] // 2 + 1].mean((0, 1))
+    expected = np.array([(left + right) / 2 * width - 0.5, (top + bottom) / 2 * height - 0.5])
+    expected *= 255 / np.array([width - 1, height - 1])
+    tolerance = 255 * np.array([(right - left) / size[1], (bottom - top) / size[0]]) / 2 + 3
+    assert (np.abs(middle[:2] - expected) <= tolerance + 255 / np.array([width, height])).all()
+
+
+def test_in_evaluation_the_crop_is_the_largest_in_the_middle() -> None:
+    picture, facts = RandomResizedCrop(size=20).apply(gradient(20, 60), None)
+    assert facts["box"].tolist() == pytest.approx([1 / 3, 0, 2 / 3, 1])
+    np.testing.assert_array_equal(picture, gradient(20, 60)[:, 20:40])
+    _, facts = RandomResizedCrop(size=(10, 40)).apply(gradient(40, 40), None)
+    assert facts["box"].tolist() == pytest.approx([0, 3 / 8, 1, 5 / 8])
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "transforms",
+    [[RandomResizedCrop(size=72, scale=(0.3, 1.0))], [Flip(p=1.0)], [Flip(p=1.0, direction="vertical")],
+     [Resize(size=(90, 70))], [CenterCrop(size=40)], [CenterCrop(size=80)],
+     [RandomResizedCrop(size=96), Flip(p=0.5)]],
+)  # fmt: skip
+def test_boxes_and_masks_follow_the_picture(transforms: list[Transform], seed: int) -> None:
+    sample = SAMPLES[seed]
+    parts: Any = {name: sample[name] for name in ("image", "boxes", "masks", "label")}
+    for place, transform in enumerate(transforms):
+        result = transform.apply(parts, generator(100 * seed + place))
+        parts = result[0] if isinstance(result, tuple) else result
+    height, width = parts["image"].shape[:2]
+    corner = sample["image"][0, 0].astype(int)
+    seen = (np.abs(parts["image"].astype(int) - corner).max(-1) > 45) & (parts["image"].max(-1) > 0)
+    drawn = np.zeros((height, width), dtype=bool)
+    for box, mask in zip(parts["boxes"], parts["masks"], strict=True):
+        assert mask.shape == (height, width)
+        if box is None:
+            assert mask.sum() <= 2 * max(height, width)
+            continue
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        slack = 3.5 * max(1.0, max(height, width) / 60) + 1
+        left, top, right, bottom = box
+        if len(rows):
+            assert (columns[0] >= left - slack) & (columns[-1] < right + slack)
+            assert (rows[0] >= top - slack) & (rows[-1] < bottom + slack)
+        # Where an edge cuts a thing, its box says how far the whole would reach along that edge.
+        if left > 0 and top > 0 and right < width and bottom < height:
+            extent = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+            assert np.abs(extent - box).max() <= slack
+        drawn |= mask
+    assert parts["label"] == sample["label"]
+    # What is drawn and what the masks say differ at edges only.
+    assert (seen ^ drawn).sum() <= 0.25 * max(drawn.sum(), 1) + 60
+
+
+def test_a_box_that_is_cut_away_is_absent() -> None:
+    placement = Placement((0, 0, 10, 10), 20, 20)
+    assert placement.boxes(np.array([2.0, 3.0, 14.0, 5.0])).tolist() == [4.0, 6.0, 20.0, 10.0]
+    assert placement.boxes(np.array([12.0, 3.0, 14.0, 5.0])) is None
+    mirrored = Placement((0, 0, 10, 10), 10, 10, flip="horizontal")
+    assert mirrored.boxes(np.array([[1.0, 2.0, 4.0, 5.0]])).tolist() == [[6.0, 2.0, 9.0, 5.0]]
+
+
+def test_a_flip_happens_as_often_as_it_says_and_tells() -> None:
+    picture = gradient(6, 9)
+    results = [Flip(p=0.3).apply(picture, generator(seed)) for seed in range(1000)]
+    told = [facts["flip"] for _, facts in results]
+    assert 240 < sum(told) < 360
+    for (flipped, _), was in zip(results, told, strict=True):
+        np.testing.assert_array_equal(flipped, picture[:, ::-1] if was else picture)
+
+
+def test_all_frames_of_a_clip_are_treated_alike() -> None:
+    clip = np.stack([gradient(30, 30)] * 4)
+    result, facts = RandomResizedCrop(size=12).apply(clip, generator())
+    assert result.shape == (4, 12, 12, 3)
+    assert (result == result[:1]).all()
+    assert facts["box"].shape == (4,)
+    jittered = ColorJitter(p=1.0).apply(clip, generator(1))
+    assert (jittered == jittered[:1]).all()
+    assert (jittered != clip).any()
+
+
+def test_colours_change_as_their_names_say() -> None:
+    picture = SAMPLES[0]["image"]
+    grey = Gray(p=1.0).apply(picture, generator())
+    assert (grey[..., 0] == grey[..., 2]).all()
+    np.testing.assert_allclose(grey[..., 0], picture @ np.array([0.299, 0.587, 0.114]), atol=0.51)
+    np.testing.assert_array_equal(
+        Solarize(p=1.0, threshold=100).apply(picture, generator()), np.where(picture >= 100, 255 - picture, picture)
+    )
+    nothing = ColorJitter(brightness=0, contrast=0, saturation=0, hue=0, p=1.0).apply(picture, generator())
+    np.testing.assert_array_equal(nothing, picture)
+    bright = ColorJitter(brightness=0.5, contrast=0, saturation=0, hue=0, p=1.0)
+    order, (factor, *_) = bright.draw(60, 60, generator(4))
+    expected = np.clip(picture * np.float32(factor), 0, 255)
+    np.testing.assert_allclose(bright.apply(picture, generator(4)), expected, atol=0.51)
+    assert sorted(order) == [0, 1, 2, 3]
+    turned = ColorJitter(brightness=0, contrast=0, saturation=0, hue=0.5, p=1.0).apply(picture, generator(2))
+    assert np.abs(turned.max(-1).astype(int) - picture.max(-1)).max() <= 2
+    blurred = Blur(p=1.0, sigma=(2.0, 2.0)).apply(picture, generator())
+    expected = gaussian_filter(picture.astype(np.float64), (2.0, 2.0, 0), mode="reflect", truncate=3.0)
+    np.testing.assert_allclose(blurred, expected, atol=0.51)
+    erased = Erase(p=1.0, area=(0.25, 0.25)).apply(np.full((40, 40, 3), 9, np.uint8), generator(1))
+    assert 0.2 < (erased == 0).mean() < 0.3
+
+
+def test_normalized_values_have_the_stated_scale() -> None:
+    picture = SAMPLES[1]["image"]
+    result = Normalize(mean=(0.5,), std=(0.25,)).apply(picture, None)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, (picture / 255 - 0.5) / 0.25, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="2 means"):
+        Normalize(mean=(0.5, 0.5), std=(1.0, 1.0)).apply(picture, None)
+
+
+TEXT = st.lists(st.text("abcde", min_size=1, max_size=4), min_size=1, max_size=12).map(" ".join)
+
+
+@given(TEXT, st.integers(0, 1000), st.floats(0, 1))
+def test_corrupted_words_are_those_of_the_text(text: str, seed: int, p: float) -> None:
+    words = text.split()
+    kept = DropWords(p=p).apply(text, generator(seed)).split()
+    assert kept
+    rest = iter(words)
+    assert all(word in rest for word in kept)
+    swapped = SwapWords(p=p).apply(text, generator(seed)).split()
+    assert sorted(swapped) == sorted(words)
+    masked = MaskWords(p=p, mark="#").apply(text, generator(seed)).split()
+    assert all(new in (old, "#") for new, old in zip(masked, words, strict=True))
+
+
+def test_share_of_masked_words() -> None:
+    text = " ".join(["word"] * 5000)
+    masked = MaskWords(p=0.2).apply(text, generator())
+    assert 850 < masked.count("[MASK]") < 1150
+
+
+def test_templates_and_choices_are_all_used() -> None:
+    template = Template(texts=("a picture of {}", "{} it is"))
+    assert {template.apply("x", generator(seed)) for seed in range(20)} == {"a picture of x", "x it is"}
+    choose = Choose()
+    assert {choose.apply(["a", None, "b"], generator(seed)) for seed in range(20)} == {"a", "b"}
+    assert choose.apply([None, None], generator()) is None
+    captions = TensorType("text", ("sample", "caption"), groups=(None,))
+    assert choose.result(captions) == TensorType("text")
+    with pytest.raises(ValueError, match="group axis"):
+        choose.result(TensorType("text"))
+
+
+def test_declared_sizes_are_those_of_the_result() -> None:
+    declared = TensorType("image", size=(24, 32, 3), dtype="uint8")
+    for transform in (
+        RandomResizedCrop(size=16),
+        CenterCrop(size=(8, 12)),
+        Resize(size=12),
+        Resize(size=(5, 6)),
+        Flip(),
+    ):
+        result = transform.apply(gradient(24, 32), generator())
+        picture = result[0] if isinstance(result, tuple) else result
+        assert transform.result(declared).size == picture.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("random_resized_crop", {}), ("random_resized_crop", {"size": 0}), ("flip", {"p": 1.5}),
+     ("random_resized_crop", {"size": 8, "scale": [0.5, 2.0]}), ("random_resized_crop", {"size": 8, "ratio": [2, 1]}),
+     ("blur", {"sigma": [0, 1]}), ("normalize", {"std": [0.0]}), ("template", {"texts": ["none"]}),
+     ("replace_words", {"table": {"a": []}}), ("color_jitter", {"hue": 0.7})],
+)  # fmt: skip
+def test_impossible_settings_are_refused(name: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        registry().get("transform", name).model_validate(fields)
+
+
+def test_what_is_no_picture_is_said_in_words() -> None:
+    with pytest.raises(ValueError, match=r"flip needs a picture.*str"):
+        Flip().apply("text", generator())
+    with pytest.raises(ValueError, match=r"float32 \[4, 4, 3\]"):
+        Resize(size=2).apply(np.zeros((4, 4, 3), np.float32), generator())
