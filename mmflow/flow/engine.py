@@ -220,6 +220,8 @@ class Execution:
             with self.stop.stage():
                 job.run(_Reporter(self, job.name))
         except (StageStopped, Terminated) as stop:
+            if self.stop.reason is None:
+                return self._fail(job, RuntimeError(f"it stopped though nothing has asked it to: {stop}"))
             return self._settle(job, "stopped", str(stop))
         except Exception as error:
             return self._fail(job, error)
@@ -298,7 +300,7 @@ class Execution:
             outcome.exit_code = _EXIT_CODES[self.stop.reason]
             why = "" if self.stop.reason == "cancelled" else f" by {self.stop.reason}"
             self.note(f"the run was {outcome.status}{why}; left: {', '.join(left)}; start it again to go on")
-        elif outcome.exit_code or "failed" in states or "skipped" in states or "stopped" in states:
+        elif outcome.exit_code or "failed" in states or "skipped" in states:
             outcome.status, outcome.exit_code = "failed", 1
 
 

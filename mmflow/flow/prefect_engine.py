@@ -91,7 +91,7 @@ def _check_answers(url: str) -> None:
         )
 
 
-_LOGGERS = ("prefect", "prefect.engine", "prefect.flow_runs", "prefect.task_runs", "prefect._internal.concurrency")
+_LOGGERS = ("prefect", "prefect.engine", "prefect.flow_runs", "prefect.task_runs")
 _SILENT = logging.CRITICAL + 1
 
 
@@ -273,6 +273,8 @@ class _PrefectRun:
             return
         self.lost_told = True
         _quieten(_SILENT)
+        # The level of the loggers of its threads, which have no other.
+        self.settings.internal.logging_level = "CRITICAL"
         self.execution.note(
             f"the Prefect API at {self.url} has stopped answering ({why}); the run goes on without it, "
             "and its results are stored"

@@ -1,0 +1,175 @@
+"""Runs through the embedded Prefect API, which each run brings up by itself."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mmflow.flow.server import EmbeddedApi, running_at
+
+
+@pytest.fixture
+def api(tmp_path, mmflow_cache) -> EmbeddedApi:
+    """The embedded API of the test's store, not started: where it keeps its things."""
+    return EmbeddedApi(str(tmp_path / "store"), cache=mmflow_cache)
+
+
+def database(api: EmbeddedApi) -> Path:
+    return api.folder / "prefect.db"
+
+
+def process_id(api: EmbeddedApi) -> int:
+    return json.loads((api.folder / "server.json").read_text())["pid"]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # An orphan that nobody reaps in a container counts as gone, too.
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+@pytest.fixture
+def flow_states(api, wait_for, query):
+    """States of all flow runs, oldest first, once the API has ended and written what it had."""
+
+    def states() -> list[str]:
+        wait_for(lambda: running_at(api.folder) is None, "the API has ended")
+        return [state for (state,) in query(database(api), "select state_name from flow_run order by created")]
+
+    return states
+
+
+@pytest.fixture
+def task_states(api, query):
+    """Names, types and names of the states of all task runs, oldest first."""
+    return lambda: query(database(api), "select name, state_type, state_name from task_run order by start_time")
+
+
+def test_a_run_its_tasks_and_its_artifacts_then_the_same_again(
+    start_run, api, wait_for, query, flow_states, task_states
+):
+    first = start_run("prefect")
+    first.until(event="begin", name="train")
+    server = process_id(api)
+    outcome = first.end()
+    assert (outcome["returncode"], outcome["status"], outcome["notes"]) == (0, "completed", [])
+    assert outcome["stderr"] == ""
+    assert flow_states() == ["Completed"]
+    wait_for(lambda: is_gone(server), "the API started for this run has ended with it")
+    names = ["train", "retrieval", "zero_shot"]
+    assert task_states() == [(name, "COMPLETED", "Completed") for name in names]
+    artifacts = {
+        key: (kind, data)
+        for key, kind, data in query(database(api), "select key, type, data from artifact where type != 'result'")
+    }
+    assert set(artifacts) == {
+        "clip-shapes-stages",
+        *(
+            f"clip-shapes-{name}-{kind}"
+            for name in ("train", "retrieval", "zero-shot")
+            for kind in ("progress", "metrics")
+        ),
+        "clip-shapes-report-summary",
+        "clip-shapes-report-report",
+    }
+    assert artifacts["clip-shapes-train-progress"] == ("progress", 100)
+    assert json.loads(json.loads(artifacts["clip-shapes-train-metrics"][1])) == [
+        {"at": 1, "recall": 0.5, "chance": None}
+    ]
+    assert "All is *well*" in artifacts["clip-shapes-report-summary"][1]
+    with_task = query(
+        database(api), "select count(*) from artifact where key like '%-metrics' and task_run_id is not null"
+    )
+    assert with_task == [(3,)]
+
+    second = start_run("prefect").end()
+    assert (second["returncode"], set(second["stages"].values())) == (0, {"cached"})
+    assert flow_states() == ["Completed", "Completed"]
+    assert task_states()[3:] == [(name, "COMPLETED", "Cached") for name in names]
+
+
+def test_two_runs_of_a_store_share_one_api(start_run, api, wait_for, flow_states):
+    long = start_run("prefect", steps=2000, pause=0.01)
+    long.until(event="begin", name="train")
+    server = process_id(api)
+    short = start_run("prefect", salt="other")
+    assert short.end()["returncode"] == 0
+    assert process_id(api) == server
+    assert not is_gone(server), "the run that has ended leaves the API to the other"
+    long.process.send_signal(signal.SIGTERM)
+    assert long.end()["returncode"] == 143
+    assert flow_states() == ["Crashed", "Completed"]
+    wait_for(lambda: is_gone(server), "nobody uses the API any more")
+
+
+def test_a_killed_run_leaves_no_api_behind(start_run, api, wait_for):
+    run = start_run("prefect", steps=2000, pause=0.01)
+    run.until(event="begin", name="train")
+    server = process_id(api)
+    run.process.kill()
+    wait_for(lambda: is_gone(server), "the API of a killed run has ended")
+    assert running_at(api.folder) is None
+
+
+def test_an_api_that_lingers_is_found_by_the_next_user(api):
+    api.linger = 60.0
+    url = api.start().wait()
+    assert api.process is not None
+    try:
+        api.close()
+        other = EmbeddedApi.__new__(EmbeddedApi)
+        other.__dict__.update(EmbeddedApi("x").__dict__ | {"folder": api.folder})
+        assert other.start().wait() == url
+        assert other.process is None
+        other.close()
+        assert api.process.poll() is None
+    finally:
+        api.process.terminate()
+        api.process.wait()
+
+
+def test_the_api_killed_in_the_middle_of_a_stage(start_run, api):
+    run = start_run("prefect", steps=300, pause=0.01)
+    run.until(event="progress", name="train", done=20)
+    os.kill(process_id(api), signal.SIGKILL)
+    run.until(event="stage", name="zero_shot", state="done")
+    ended = time.monotonic()
+    outcome = run.end()
+    assert time.monotonic() - ended < 30
+    assert (outcome["returncode"], outcome["status"]) == (0, "completed")
+    assert set(outcome["stages"].values()) == {"done"}
+    assert len(outcome["notes"]) == 1
+    assert "has stopped answering" in outcome["notes"][0]
+    assert outcome["stderr"] == ""
+    again = start_run("prefect").end()
+    assert (again["returncode"], set(again["stages"].values()), again["notes"]) == (0, {"cached"}, [])
+
+
+def test_sigterm_in_the_middle_with_two_loader_workers(start_run, flow_states, task_states):
+    run = start_run("prefect", steps=2000, pause=0.02, workers=2)
+    run.until(event="progress", name="train", done=10)
+    run.process.send_signal(signal.SIGTERM)
+    outcome = run.end()
+    assert (outcome["returncode"], outcome["status"]) == (143, "interrupted")
+    assert flow_states() == ["Crashed"]
+    assert task_states() == [("train", "CRASHED", "Crashed")]
+    again = start_run("prefect", steps=15, pause=0, workers=2)
+    assert again.until(event="begin", name="train")["step"] >= 10
+    outcome = again.end()
+    assert (outcome["returncode"], set(outcome["stages"].values())) == (0, {"done"})
+
+
+def test_sigint_where_the_stage_does_not_ask(start_run, flow_states):
+    run = start_run("prefect", steps=2000, pause=0.01, asks=False)
+    run.until(event="progress", name="train", done=10)
+    run.process.send_signal(signal.SIGINT)
+    outcome = run.end()
+    assert (outcome["returncode"], outcome["status"]) == (130, "interrupted")
+    assert outcome["stderr"] == ""
+    assert flow_states() == ["Crashed"]
