@@ -247,6 +247,8 @@ class Loss(Component, kind="loss"):
 
     method: ClassVar[str] = "compute"
     per_row: ClassVar[bool] = False
+    axes: ClassVar[tuple[str, ...]] = ()
+    """Group axes that inputs in `of` may have; `*` stands for any. The checker refuses others by name."""
 
     of: Refs[Pooled] = ()
     weight: Value = default(1.0)

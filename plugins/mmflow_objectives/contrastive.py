@@ -112,6 +112,7 @@ class SupCon(Loss, name="supcon"):
     The value of a row is the mean over its vectors, [N]. A vector without positives has loss 0 and counts.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ("*",)
     example: ClassVar[str] = "{use: supcon, of: [two.0, two.1], labels: label, temperature: 0.1}"
 
     of: Refs[Pooled] = Field(min_length=1)
