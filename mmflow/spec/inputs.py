@@ -105,7 +105,7 @@ def _check_axes(resolver: Resolver, entry: Entry, made: Any, targets: Mapping[st
         where: Path = tuple(int(part) if part.isdigit() else part for part in path.split("."))
         name = _name_of(target)
         for axis, size in zip(declared.axes[1:], [*declared.groups, *([None] * 8)], strict=False):
-            if axis in known:
+            if axis in known or "*" in known:
                 continue
             what = {"copy": "copies"}.get(axis, f"of the axis {axis}")
             count = f"{size} {what}" if size is not None else f"the axis {axis}"

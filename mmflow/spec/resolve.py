@@ -47,8 +47,17 @@ INIT = "init"
 
 _RAW = frozenset({"image", "text", "audio", "video", "graph"})
 _WHOLE_NUMBERS = frozenset({"label", "labels", "index", "number", "id", "mask"})
+
+
+class _Output(RefType):
+    """A single output of an encoder, where a stage takes encodings: it then is what is measured."""
+
+    says = Encoded.says
+
+
 _FROM: Mapping[type[RefType], tuple[str, ...]] = {
     Encoded: ("encoders",),
+    _Output: ("encoders",),
     Pooled: ("encoders", "fields", "views", "sampler"),
     TokenSequence: ("encoders",),
     Grid: ("encoders",),
@@ -170,6 +179,8 @@ class Resolver:
 
     def resolve(self, text: str, wanted: tuple[type[RefType], ...], kind: str, owner: str) -> Target:
         parts = text.split(".")
+        if owner == "stage" and Encoded in wanted:
+            wanted = (*wanted, _Output)
         if not wanted:
             return self._shared(text, parts, kind)
         allowed = tuple(dict.fromkeys(section for t in wanted for section in _FROM.get(t, ())))
@@ -504,7 +515,7 @@ def _fits(wanted: tuple[type[RefType], ...], target: Target, declared: TensorTyp
 def _fit(kind: type[RefType], target: Target, declared: TensorType | None) -> bool:
     if kind is Encoded:
         return target.output is None
-    if declared is None or kind in (RawField, Parameters) or declared.modality == "unknown":
+    if declared is None or kind in (RawField, Parameters, _Output) or declared.modality == "unknown":
         return True
     modality, whole = declared.modality, declared.dtype.startswith(("int", "uint", "bool"))
     if kind is Pooled:
