@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, read_field
+from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, read_field, static_columns
 from mmflow.data.random import address
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Output, Read, build_graph, entry, face, inputs_of, structure_of
@@ -38,6 +38,7 @@ class Model:
         self.device = torch.device("cpu")
         self.dtype = torch.float32
         self.memories: dict[str, dict[str, Tensor]] = {}
+        self._static: dict[str, ColumnBatch] | None = None
         self.execution = Execution(graph, modules, scope, seed)
 
     @classmethod
@@ -130,11 +131,21 @@ class Model:
     # --- data ------------------------------------------------------------------------------------------
 
     def requests(self) -> list[ColumnRequest]:
-        """The columns that the loader must give for this graph."""
+        """The columns that the loader must give for this graph; static fields come with the model."""
+        return [request for request in self._requests() if not self.scope.type_of(request.target).static]
+
+    def _requests(self) -> list[ColumnRequest]:
         return [
             ColumnRequest(key, target, self._preprocess(encoder, place) if encoder else None)
             for key, (target, encoder, place) in self.graph.leaves.items()
         ]
+
+    def columns(self, batch: Batch) -> dict[str, Encoding]:
+        """All leaves of the graph for a batch: its columns, and the fields without the sample axis."""
+        if self._static is None:
+            wanted = [r for r in self._requests() if self.scope.type_of(r.target).static]
+            self._static = static_columns(self.scope.source, wanted) if wanted else {}
+        return {key: self.column(column) for key, column in {**batch.columns, **self._static}.items()}
 
     def _preprocess(self, encoder: str, place: int) -> Callable[[Any], Any]:
         component = entry(self.scope, encoder)
@@ -156,11 +167,12 @@ class Model:
         encoders = list(encoders)
         asked = {f"encoders.{name}" for name in encoders}
         values: dict[str, Encoding] = {}
+        columns = self.columns(batch)
 
         def fetch(output: Output) -> Encoding | None:
             owner, name = output
             if owner in self.graph.leaves:
-                return self.column(batch.columns[owner])
+                return columns[owner]
             node = self.graph.nodes[owner]
             if isinstance(node.component, Memory):
                 read = node.component.read(self.memories[owner])

@@ -95,13 +95,12 @@ def _check(report: ShapeReport, scope: Any, stage: str, roots: Sequence[str]) ->
     except (RuntimeError, TypeError, ValueError) as error:
         report.problems.append(_problem(("stages", stage), f"cannot be built: {_first_line(error)}", error))
         return
+    model.device = torch.device("cpu")
+    columns = model.columns(batch)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         model.root.to_empty(device="cpu")
-        columns = {
-            key: Encoding({"value": column.values}, column.axes, column.present).map(partial(_faked, mode))
-            for key, column in batch.columns.items()
-        }
+        columns = {key: encoding.map(partial(_faked, mode)) for key, encoding in columns.items()}
         _Pass(report, model, columns, batch.ids).run()
 
 

@@ -117,7 +117,7 @@ class _Run:
         self.model, self.graph, self.execution = step.model, step.graph, step.execution
         self.slices = step.slices(batch.size)
         self.single = len(self.slices) == 1
-        self.columns = {key: self.model.column(column) for key, column in batch.columns.items()}
+        self.columns = self.model.columns(batch)
         self.kept: dict[Output, Kept] = {}
         self.row_sums: dict[str, RowSum] = {}
         self.saved: dict[int, tuple[dict[Output, Encoding], dict[str, RowSum]]] = {}
