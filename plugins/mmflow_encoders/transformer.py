@@ -261,10 +261,10 @@ def join(sequences: Sequence[Tokens]) -> Tokens:
 
 
 def initialise(module: nn.Module) -> None:
-    """Truncated normal weights of deviation 0.02 and zero biases, as ViT (Dosovitskiy et al., 2021) and GPT do."""
+    """Normal weights of deviation 0.02 and zero biases (as in GPT; Radford et al., 2018)."""
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1:
-            nn.init.trunc_normal_(parameter, std=0.02)
+            nn.init.normal_(parameter, std=0.02)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)
 

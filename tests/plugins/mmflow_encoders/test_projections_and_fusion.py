@@ -1,0 +1,121 @@
+"""Heads, attention pooling, cross-attention, joins and score nodes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmflow_encoders.fusion import AttentionPool, Concat, CrossAttention, Scores, Stack
+from mmflow_encoders.heads import L2Norm, Linear, Mlp
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from mmflow.plugin import ComponentError, Encoding, TensorType, Tokens
+
+
+def drawn(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_batch_norm_makes_a_head_a_batch_node_and_nothing_else_does() -> None:
+    assert Mlp(of=("z",), dims=(4, 2), norm="batch").scope() == "batch"  # type: ignore[arg-type]
+    assert Mlp(of=("z",), dims=(4, 2), norm="layer").scope() == "row"  # type: ignore[arg-type]
+    # One layer has no norm: it stands between layers.
+    assert Mlp(of=("z",), dims=(4,), norm="batch").scope() == "row"  # type: ignore[arg-type]
+
+
+def test_mlp_is_its_layers() -> None:
+    torch.manual_seed(0)
+    module = Mlp(of=("z",), dims=(5, 3), activation="tanh").build(TensorType("vector", size=(4,)), state={}).double()  # type: ignore[arg-type]
+    x = drawn(6, 4, seed=0)
+    first, last = module.linears  # type: ignore[misc]
+    torch.testing.assert_close(module(x), last(first(x).tanh()))  # type: ignore[operator]
+
+
+def test_l2norm_gives_unit_rows() -> None:
+    x = drawn(3, 4, seed=1)
+    lengths = [
+        Linear(of=("z",), dim=2, l2norm=True).build(TensorType("vector", size=(4,)), state={}).double()(x),  # type: ignore[arg-type]
+        L2Norm(of=("z",)).apply(x),  # type: ignore[arg-type]
+        L2Norm(of=("z",)).apply(Tokens(drawn(2, 3, 4, seed=2), torch.ones(2, 3, dtype=torch.bool)))["tokens"].values,  # type: ignore[arg-type]
+    ]
+    for found in lengths:
+        torch.testing.assert_close(found.norm(dim=-1), torch.ones(found.shape[:-1], dtype=torch.float64))
+
+
+def test_batch_norm_of_tokens_leaves_padding_out_of_the_statistics() -> None:
+    build = Mlp(of=("z",), dims=(5, 3), norm="batch").build  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    module = build(TensorType("tokens", size=(None, 4)), state={}).double().train()
+    values, mask = drawn(3, 4, 4, seed=3), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]).bool()
+    found = module(Tokens(values, mask))["tokens"].values[mask]
+    norm = module.norms[0]  # type: ignore[index]
+    moved = norm.running_mean.clone(), norm.running_var.clone()
+    torch.manual_seed(0)
+    other = build(TensorType("vector", size=(4,)), state={}).double().train()
+    torch.testing.assert_close(found, other(values[mask]))
+    torch.testing.assert_close(moved[0], other.norms[0].running_mean)  # type: ignore[index]
+    torch.testing.assert_close(moved[1], other.norms[0].running_var)  # type: ignore[index]
+
+
+def test_a_head_needs_a_known_width() -> None:
+    with pytest.raises(ComponentError, match="known width"):
+        Linear(of=("z",), dim=2).build(TensorType("vector", size=(None,)), state={})  # type: ignore[arg-type]
+    with pytest.raises(ValidationError):
+        Linear.model_validate({"of": "z", "dim": 0})
+
+
+def test_attention_pool_reads_a_set() -> None:
+    torch.manual_seed(1)
+    encoder = AttentionPool(of=("image.tokens",), queries=2)  # type: ignore[arg-type]
+    module = encoder.build(TensorType("tokens", size=(None, 8)), state={}).double()
+    values, mask = drawn(2, 5, 8, seed=4), torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()
+    found = module(Tokens(values, mask))
+    torch.testing.assert_close(found["pooled"], found["tokens"].values.mean(1))
+    short = module(values[:1, [2, 0, 1]])
+    torch.testing.assert_close(found["pooled"][:1], short["pooled"])
+    grid = module(values[1:].unflatten(1, (1, 5)))
+    torch.testing.assert_close(found["pooled"][1:], grid["pooled"])
+
+
+@pytest.mark.parametrize("pool", ["first", "mean"])
+def test_cross_attention_reads_real_tokens_of_both_sides(pool: str) -> None:
+    torch.manual_seed(2)
+    encoder = CrossAttention(of=("text.tokens", "image.tokens"), pool=pool)  # type: ignore[arg-type]
+    module = encoder.build(
+        TensorType("tokens", size=(None, 8)), TensorType("tokens", size=(None, 6)), state={}
+    ).double()
+    text, text_mask = drawn(1, 4, 8, seed=5), torch.tensor([[1, 1, 1, 0]]).bool()
+    image, image_mask = drawn(1, 5, 6, seed=6), torch.tensor([[1, 1, 1, 1, 0]]).bool()
+    found = module(Tokens(text, text_mask), Tokens(image, image_mask))["pooled"]
+    torch.testing.assert_close(found, module(text[:, :3], image[:, [3, 1, 0, 2]])["pooled"])
+    assert not torch.allclose(found, module(text[:, :3], image[:, :3])["pooled"])
+
+
+def test_concat_and_stack() -> None:
+    a, b = drawn(2, 3, seed=7), drawn(2, 4, 3, seed=8)
+    assert Concat(of=("a", "b")).apply(a, a).shape == (2, 6)  # type: ignore[arg-type]
+    found = Stack(of=("a", "b")).apply(a, b)  # type: ignore[arg-type]
+    torch.testing.assert_close(found[:, 0], a)
+    torch.testing.assert_close(found[:, 1:], b)
+    kinds = TensorType("vector", size=(3,)), TensorType("vector", ("sample", "copy"), (3,), groups=(4,))
+    assert Stack(of=("a", "b")).outputs(*kinds)["pooled"].groups == (5,)  # type: ignore[arg-type]
+    assert Stack(of=("a", "b")).outputs(*kinds)["pooled"].axes == ("sample", "copy")  # type: ignore[arg-type]
+    with pytest.raises(ComponentError, match="another axis"):
+        Stack(of=("a", "b"), axis="frame").outputs(*kinds)  # type: ignore[arg-type]
+
+
+def test_scores_give_logits_against_rows_common_to_all() -> None:
+    node = Scores(of=("image", "names"), score="neg_sq_euclid")  # type: ignore[arg-type]
+    a, b = drawn(4, 3, seed=9), drawn(2, 3, seed=10)
+    found = node.apply(Encoding({"pooled": a}), Encoding({"pooled": b}, ("class",)), node.score, 0.5)
+    torch.testing.assert_close(found, -torch.cdist(a, b).square() / 0.5)
+    with pytest.raises(ComponentError, match="same for every sample"):
+        node.outputs(TensorType("vector", size=(3,)), TensorType("vector", size=(3,)))
+
+
+def test_heads_start_from_bounded_weights_and_zero_bias() -> None:
+    module = Linear(of=("z",), dim=50).build(TensorType("vector", size=(100,)), state={})  # type: ignore[arg-type]
+    linear = module.linear
+    assert isinstance(linear, nn.Linear)
+    assert linear.weight.abs().max() <= (6 / 150) ** 0.5
+    assert linear.bias.abs().max() == 0
