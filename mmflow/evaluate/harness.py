@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -62,8 +62,10 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
         "metrics": [asdict(metric) for metric in measured.metrics],
         "examples": measured.examples,
         "figures": measured.figures,
-        "rows": len(rows),
-        "data": context.scope.data_name,
+        "rows": len(bound.measured_rows),
+        "data": bound.reads[-1],
+        "reads": bound.reads,
+        "skipped": {id: reason for part in bound.all_rows for id, reason in part.skipped.items()},
         "seconds": round(time.perf_counter() - started, 3),
     }
     (context.output / "metrics.json").write_text(json.dumps(content, ensure_ascii=False, indent=1))
@@ -96,6 +98,16 @@ class _Binding:
         self.further = {n: t for n, t in types.items() if n not in ("of", "model", "data")}
         self.data = [n for n, kinds in self.further.items() if Data in kinds and getattr(evaluator, n) is not None]
         self.rows = embedder.rows(self.wanted, self._fields())
+        self.all_rows = [self.rows]
+
+    @property
+    def reads(self) -> list[str | None]:
+        """Names of the data entries: the stage's own, then further ones; the last is what is measured on."""
+        return [self.scope.data_name, *(self.targets[name].name for name in self.data)]
+
+    @property
+    def measured_rows(self) -> Rows:
+        return self.all_rows[-1]
 
     def _paths(self, field: str) -> list[str]:
         """Paths of the references in a field, in order."""
@@ -168,7 +180,9 @@ class _Binding:
             entry = self.targets[name]
             fields = {p: t for p, t in self._fields().items() if p != LABEL_OF_MAP}
             rows = self.embedder.rows(self.wanted, fields, entry.name)
-            return Rows(rows.of, self._gathered(rows), rows.ids)
+            rows = replace(rows, fields=self._gathered(rows))
+            self.all_rows.append(rows)
+            return rows
         if name in self.further:
             return self._gathered(self.rows).get(name, () if isinstance(value, tuple) else None)
         if isinstance(value, (Component, Shared)):

@@ -32,6 +32,8 @@ class Rows:
     of: tuple[Encoding, ...]
     fields: Mapping[str, Any]
     ids: list[str]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Samples that the source's policy left out, with the reason, as far as the data were read now."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,6 +72,7 @@ class Embedder:
     context: StageContext
     batch_size: int
     _models: dict[tuple[str | None, tuple[str, ...]], Model] = field(default_factory=dict)
+    _skipped: dict[str, str] = field(default_factory=dict)
 
     def model(self, roots: Sequence[str], stage: str | None = None) -> Model:
         """The model of the stage (or of the train stage `stage`) as far as `roots` (`encoders.image`, `parts.late`)
@@ -110,6 +113,7 @@ class Embedder:
                     missing.setdefault(want.encoder, []).append(output)
         columns: dict[str, Any] = {}
         ids: list[str] | None = None
+        self._skipped = {}
         stages = list(dict.fromkeys(encoder.stage for encoder in missing))
         if not stages and (fields or not found):
             stages = [None]
@@ -137,7 +141,7 @@ class Embedder:
             merged = {name: value for part in parts for name, value in part.outputs.items()}
             encodings.append(want.of(replace(parts[0], outputs=merged)).map(lambda t: t.to(device)))
         moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in columns.items()}
-        return Rows(tuple(encodings), moved, ids)
+        return Rows(tuple(encodings), moved, ids, self._skipped)
 
     def _identity(self, encoder: Target, output: str, data: str | None) -> dict[str, Any]:
         identity = self.context.encoder_identity(encoder, data) if data else self.context.encoder_identity(encoder)
@@ -179,6 +183,7 @@ class Embedder:
             if context.report.should_stop():
                 raise StageStopped(f"stopped while embedding row {len(ids)} of {total}")
             ids += batch.ids
+            self._skipped |= {id: reason for id, (reason, _) in batch.skipped.items()}
             for name in fields:
                 columns[name].append(_values(batch, f"row:{name}"))
             for outputs, encoders in by_outputs.items():

@@ -59,6 +59,9 @@ class StageReport:
     started: str = ""
     detail: str = ""
     data: str | None = None
+    """The entry of `data` that was trained or measured on."""
+    reads: list[str] = field(default_factory=list)
+    """All entries that were read."""
     rows: int | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
@@ -177,6 +180,7 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> Non
     measured = _read(folder / "metrics.json")
     stage.metrics = measured.get("metrics", [])
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
+    stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]
     stage.skipped = {str(id): str(reason) for id, reason in (measured.get("skipped") or {}).items()}
     stage.map = _read(folder / "map.json") or None
@@ -184,8 +188,9 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> Non
     history = folder / "history.jsonl"
     if history.exists():
         stage.history = [json.loads(line) for line in history.read_text().splitlines() if line.strip()]
+    if not measured and (name := spec.scope(stage.name).data_name):
+        stage.data, stage.reads = name, [name]
     if stage.training:
-        stage.data = spec.scope(stage.name).data_name
         stage.rows = stage.training.get("samples")
         for id, reason in (stage.training.get("skipped") or {}).items():
             stage.skipped[str(id)] = str(reason[0] if isinstance(reason, (list, tuple)) else reason)
@@ -262,7 +267,7 @@ def _thumbnail(pixels: Any) -> str:
 def _data(spec: Spec, stages: Sequence[StageReport]) -> list[dict[str, Any]]:
     entries = []
     for name, source in spec.data.items():
-        read = [s for s in stages if s.data == name]
+        read = [s for s in stages if name in s.reads]
         skipped = {id: reason for s in read for id, reason in s.skipped.items()}
         entries.append(
             {

@@ -55,7 +55,7 @@ def bars(
     *,
     chance: float | None = None,
     counts: Sequence[int] | None = None,
-    limit: int = 40,
+    limit: int = 24,
 ) -> Markup:
     """Horizontal bars from 0, each with its number; a dashed line marks chance. The first `limit` are shown."""
     total = len(values)
@@ -63,10 +63,10 @@ def bars(
     if not values:
         return Markup("")
     largest = max([1.0 if max(values) <= 1 else max(values), chance or 0.0])
-    row, left, width = 20, 150, 460
+    row, left, width = 19, 150, 470
     height = row * len(values) + 6
     scale = (width - left - 60) / largest
-    out = [_open(width, height)]
+    out = [_open(width, height, natural=True)]
     for place, (label, value) in enumerate(zip(labels, values, strict=True)):
         y, end = place * row + 3, left + largest * scale
         box = f'x="{left}" y="{y + 3}" height="{row - 7}" rx="2"'
@@ -80,7 +80,7 @@ def bars(
         x = left + chance * scale
         out.append(f'<line class="chance" x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{height}"><title>chance</title></line>')
     out.append("</svg>")
-    more = f'<p class="note">{total - limit} more are not shown.</p>' if total > limit else ""
+    more = f'<p class="note">{limit} of {total} are shown.</p>' if total > limit else ""
     return Markup("".join(map(str, out)) + more)
 
 
@@ -245,7 +245,7 @@ def _tick(value: float) -> str:
     size = abs(value)
     if size < 1e-12:
         return "0"
-    if size >= 1e6 or size < 1e-3:
+    if size >= 1e6 or size < 1e-4:
         mantissa, _, exponent = f"{value:.2e}".partition("e")
         return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:,.10g}" if size < 1000 else f"{value:,.0f}"

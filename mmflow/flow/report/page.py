@@ -109,29 +109,30 @@ def _last_two(path: str) -> str:
 
 
 def _maps(report: RunReport) -> list[dict[str, Any]]:
-    """Each map once, though several evaluations of the same encoders on the same data have stored it."""
-    found: dict[Any, dict[str, Any]] = {}
-    for stage in report.stages:
-        if (drawn := stage.map) is None:
-            continue
-        same = (stage.data, tuple(sorted(set(drawn["group"]))), len(drawn["points"]))
-        if same in found:
+    """A map of every encoder: several evaluations store one, those of most encoders are shown."""
+    stages = sorted((s for s in report.stages if s.map), key=lambda s: -len(set((s.map or {})["group"])))
+    found: list[dict[str, Any]] = []
+    for stage in stages:
+        drawn = stage.map or {}
+        if any(set(drawn["group"]) <= set(other["groups"]) for other in found):
             continue
         labels = drawn.get("label")
         tips = [
             f"{group}: {id}{f' ({label})' if label else ''}"
             for group, id, label in zip(drawn["group"], drawn["ids"], labels or [None] * len(drawn["ids"]), strict=True)
         ]
-        found[same] = {
-            "stage": stage,
-            "groups": list(dict.fromkeys(drawn["group"])),
-            "rows": len(set(drawn["ids"])),
-            "joint": drawn.get("joint", True),
-            "explained": drawn.get("explained"),
-            "by_group": figures.scatter(drawn["points"], drawn["group"], tips),
-            "by_label": figures.scatter(drawn["points"], labels, tips) if labels and len(set(labels)) > 1 else None,
-        }
-    return list(found.values())
+        found.append(
+            {
+                "stage": stage,
+                "groups": list(dict.fromkeys(drawn["group"])),
+                "rows": len(set(drawn["ids"])),
+                "joint": drawn.get("joint", True),
+                "explained": drawn.get("explained"),
+                "by_group": figures.scatter(drawn["points"], drawn["group"], tips),
+                "by_label": figures.scatter(drawn["points"], labels, tips) if labels and len(set(labels)) > 1 else None,
+            }
+        )
+    return found
 
 
 def _shown(value: Shown) -> Markup:
@@ -140,7 +141,7 @@ def _shown(value: Shown) -> Markup:
         return Markup('<img src="{}" alt="{}" title="{}">').format(value.content, value.id, value.id)
     if value.kind == "line":
         return Markup('<span title="{}">{}</span>').format(value.id, figures.sparkline(value.content))
-    return Markup('<q title="{}">{}</q>').format(value.id, value.content)
+    return Markup('<q title="{}: {}">{}</q>').format(value.id, value.content, value.content)
 
 
 def _moment(iso: str) -> str:

@@ -27,16 +27,19 @@ def number(value: float | None) -> str:
     """A number for reading: three or four significant digits."""
     if value is None:
         return ""
-    if value == 0:
-        return "0"
     size = abs(value)
+    if value == int(value) and size < 1e6:
+        return f"{value:,.0f}"
     if size >= 1000:
         return f"{value:,.0f}"
     if size >= 100:
         return f"{value:.1f}"
     if size >= 10:
         return f"{value:.2f}"
-    return f"{value:.3f}" if size >= 0.001 else f"{value:.1e}"
+    if size >= 0.001:
+        return f"{value:.3f}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def seconds(value: float | None) -> str:
@@ -44,7 +47,7 @@ def seconds(value: float | None) -> str:
     if value is None:
         return ""
     if value < 10:
-        return f"{value:.1f} s"
+        return f"{value:.1f} s" if value >= 0.05 else "< 0.1 s"
     whole = round(value)
     if whole < 60:
         return f"{whole} s"
