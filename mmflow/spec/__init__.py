@@ -7,8 +7,9 @@
 Nothing here imports torch, numpy or prefect.
 """
 
-from mmflow.spec.load import Scope, Spec, load_spec, load_text
+from mmflow.spec.load import load_spec, load_text
 from mmflow.spec.problems import Problem, SpecError
+from mmflow.spec.spec import Scope, Spec
 from mmflow.spec.target import Target
 
 __all__ = ["Problem", "Scope", "Spec", "SpecError", "Target", "load_spec", "load_text"]

@@ -10,7 +10,7 @@ from mmflow.plugin.kinds import View
 from mmflow.spec.problems import Path
 
 if TYPE_CHECKING:
-    from mmflow.spec.load import Spec
+    from mmflow.spec.spec import Spec
 
 LANGUAGE = 1
 

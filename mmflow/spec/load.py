@@ -1,11 +1,10 @@
-"""`load_spec`: a file to a `Spec`, checked completely, and what each of its stages sees."""
+"""`load_spec`: a file to a `Spec`, checked completely."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from mmflow.plugin.component import Component, ComponentError
@@ -14,93 +13,15 @@ from mmflow.plugin.references import Ref
 from mmflow.plugin.values import TensorType
 from mmflow.spec.document import Document
 from mmflow.spec.expand import read_spec, read_text
-from mmflow.spec.explain import resolved_data
 from mmflow.spec.inputs import check_entry
 from mmflow.spec.problems import Problem, SpecError, did_you_mean
 from mmflow.spec.resolve import INIT, NODES, Resolver, StageNames
 from mmflow.spec.sections import Sections, StageEntry, merged_entries, read_sections
+from mmflow.spec.spec import Scope, Spec
 from mmflow.spec.target import Target
 from mmflow.spec.validate import Entry
-from mmflow.spec.yaml_writer import write_yaml
 
 C = TypeVar("C")
-
-
-@dataclass(frozen=True, eq=False)
-class Scope:
-    """What one stage sees: the global sections merged with its own, its data, its model and its references."""
-
-    stage: str
-    declaration: Stage
-    views: Mapping[str, View]
-    encoders: Mapping[str, Encoder]
-    memories: Mapping[str, Memory]
-    losses: Mapping[str, Loss]
-    """Those that the stage minimises; for a stage that trains nothing, those that it refers to."""
-    parts: Mapping[str, Component]
-    data_name: str | None
-    source: Source | None
-    fields: Mapping[str, TensorType]
-    start: str | None
-    """Of a train stage: the stage whose model it begins with; None: an untrained one."""
-    model: str | None
-    """Of other stages: the stage whose model they use; None: an untrained one."""
-    preparation_data: str | None
-    """The entry of data that encoders learn their preprocessing from."""
-    resolver: Resolver = field(repr=False)
-
-    def targets(self, owner: str) -> Mapping[str, Target]:
-        """Every reference inside an entry (`encoders.image`, or `stage`), by field path: `of.0`, `labels`, `score`."""
-        return self.resolver.targets(owner)
-
-    def type_of(self, target: Target) -> TensorType:
-        """The declared type behind a target; raises `ComponentError` where it has none (a stage's output)."""
-        found = self.resolver.types.type_of(target)
-        if found is None:
-            raise ComponentError(f"{target.owner} has no declared type", found=target.owner)
-        return found
-
-    def outputs(self, encoder: str) -> Mapping[str, TensorType]:
-        """All declared outputs of an encoder or a view, by name (`encoders.image`, `views.two`)."""
-        return self.resolver.types.outputs_of(encoder) or {}
-
-    def reach(self, *owners: str) -> tuple[str, ...]:
-        """All that the owners need, themselves included, each after what must come before it."""
-        return self.resolver.reach(*owners)
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A checked spec. Two are equal where everything that they declare is."""
-
-    name: str
-    seed: int
-    report: Mapping[str, Any]
-    track: Mapping[str, Tracker]
-    data: Mapping[str, Source]
-    views: Mapping[str, View]
-    encoders: Mapping[str, Encoder]
-    memories: Mapping[str, Memory]
-    losses: Mapping[str, Loss]
-    parts: Mapping[str, Component]
-    stages: Mapping[str, Stage]
-    overridden: Mapping[str, Mapping[str, Mapping[str, Component | View | None]]]
-    """Stage -> section -> name -> the entry that the stage has instead; None where it removed one."""
-    document: Document = field(compare=False, repr=False)
-    scopes: Mapping[str, Scope] = field(compare=False, repr=False)
-    entries: tuple[Entry, ...] = field(compare=False, repr=False)
-
-    def scope(self, stage: str) -> Scope:
-        """What a stage sees; KeyError for a stage that is not there."""
-        return self.scopes[stage]
-
-    def resolved(self) -> dict[str, Any]:
-        """The spec with everything written out, as data of the language that validates to an equal spec."""
-        return resolved_data(self)
-
-    def to_yaml(self) -> str:
-        """`resolved` as YAML text. Values of the environment stay `${env.NAME}`."""
-        return write_yaml(self.resolved())
 
 
 def load_spec(source: str, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Spec:
@@ -317,7 +238,7 @@ class _Checker:
         return Spec(
             name=self.sections.name,
             seed=self.sections.seed,
-            report=MappingProxyType(self.sections.report),
+            report=self.sections.report,
             track=_made(entries["track"], Tracker),
             data=_made(entries["data"], Source),
             views=_made(entries["views"], View),
@@ -325,10 +246,10 @@ class _Checker:
             memories=_made(entries["memories"], Memory),
             losses=_made(entries["losses"], Loss),
             parts=_made(entries["parts"], Component),
-            stages=MappingProxyType(stages),
-            overridden=MappingProxyType(overridden),
+            stages=stages,
+            overridden=overridden,
             document=document,
-            scopes=MappingProxyType(scopes),
+            scopes=scopes,
             entries=tuple(every),
         )
 
@@ -354,7 +275,7 @@ class _Checker:
             parts=_made(entries["parts"], Component),
             data_name=data,
             source=source if isinstance(source, Source) else None,
-            fields=MappingProxyType(dict(resolver.fields or {})),
+            fields=dict(resolver.fields or {}),
             start=_stage_name(start),
             model=_stage_name(model),
             preparation_data=self.preparation(name),
@@ -394,4 +315,4 @@ def _stage_name(target: Target | None) -> str | None:
 
 def _made(entries: Mapping[str, Entry], kind: type[C]) -> Mapping[str, C]:
     found = {name: entry.component for name, entry in entries.items()}
-    return MappingProxyType({name: made for name, made in found.items() if isinstance(made, kind)})
+    return {name: made for name, made in found.items() if isinstance(made, kind)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
@@ -153,6 +154,12 @@ def test_the_resolved_spec_validates_to_an_equal_one(spec: Spec) -> None:
     assert again == spec
     assert again.to_yaml() == text
     assert spec != load_text(text.replace("weight: 0.5", "weight: 0.25"), "again.yaml")
+
+
+def test_a_spec_travels_to_other_processes(spec: Spec) -> None:
+    again = pickle.loads(pickle.dumps(spec))
+    assert again == spec
+    assert again.scope("main").reach("losses.align") == spec.scope("main").reach("losses.align")
 
 
 def test_values_of_the_environment_are_not_written_out() -> None:
