@@ -277,10 +277,27 @@ def _outputs(
         return (face(graph, source, "pooled"),)
     if target.section == "memories":
         return ((f"memories.{target.name}", target.output or "value"),)
+    if owner.startswith("losses.") and (ids := _ids_column(graph, scope, owner, target)) is not None:
+        return ((ids, "value"),)
     key = column_key(scope, owner, path, target)
     encoder = structure_of(scope, owner)[0] if owner.startswith("encoders.") else ""
     graph.leaves[key] = (target, encoder, int(path.partition(".")[2] or 0) if encoder else 0)
     return ((key, "value"),)
+
+
+def _ids_column(graph: Graph, scope: Any, owner: str, target: Any) -> str | None:
+    """The column of a text that a loss reads: in the form of the nearest encoder below the loss that reads it too."""
+    if target.section == "sampler" or scope.type_of(target).modality != "text":
+        return None
+    below = [f"encoders.{t.name}" for t in scope.targets(owner).values() if t.section == "encoders"]
+    for encoder in below:
+        node = graph.nodes.get(encoder)
+        for source in [source for read in node.reads for source, _ in read.outputs] if node is not None else []:
+            if source in graph.leaves and graph.leaves[source][0] == target:
+                return source
+            if source not in below:
+                below.append(source)
+    return None
 
 
 def column_key(scope: Any, owner: str, path: str, target: Any) -> str:

@@ -72,7 +72,7 @@ class Encoding:
 
     def __len__(self) -> int:
         first = next(iter(self.outputs.values()))
-        return int((first.values if isinstance(first, Tokens) else first).shape[0])
+        return len(first.values if isinstance(first, Tokens) else first)
 
     def map(self, function: Any) -> Encoding:
         """Apply `function` to every tensor (moved, detached), presence included; lists stay as they are."""

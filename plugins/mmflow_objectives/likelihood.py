@@ -31,8 +31,6 @@ class CaptionNLL(Loss, name="caption_nll"):
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all ids")
 
     def compute(self, logits: Tokens, targets: Tokens) -> tuple[Tensor, Tensor]:
-        from torch.nn.functional import cross_entropy
-
         if not isinstance(targets, tuple) or targets.values.is_floating_point():
             raise ComponentError(
                 "the targets of caption_nll are no ids",
@@ -43,10 +41,7 @@ class CaptionNLL(Loss, name="caption_nll"):
         scores = logits.values[:, : max(0, length)]
         ids = targets.values[:, self.shift : self.shift + max(0, length)]
         counted = targets.mask[:, self.shift : self.shift + max(0, length)] & logits.mask[:, : max(0, length)]
-        nll = cross_entropy(
-            scores.flatten(0, 1), ids.masked_fill(~counted, -100).flatten(), reduction="none",
-            label_smoothing=self.smoothing,
-        ).view(ids.shape)  # fmt: skip
+        nll = _cross_entropy(scores.flatten(0, 1), ids.flatten(), counted.flatten(), self.smoothing).view(ids.shape)
         weight = counted.sum(1)
         return nll.sum(1) / weight.clamp_min(1), weight.to(nll.dtype)
 
@@ -75,9 +70,7 @@ class CrossEntropy(Loss, name="cross_entropy"):
                 found=f"logits {list(logits.shape)} and labels {list(labels.shape)}",
             )
         known = labels >= 0
-        values = cross_entropy(
-            logits, labels.long().masked_fill(~known, -100), reduction="none", label_smoothing=self.smoothing
-        )
+        values = _cross_entropy(logits, labels.long(), known, self.smoothing)
         return values, known.to(values.dtype)
 
 
@@ -93,3 +86,16 @@ class MeanSquaredError(Loss, name="mse"):
         if a.shape != b.shape:
             raise ComponentError("mse takes inputs of one shape", found=f"{list(a.shape)} and {list(b.shape)}")
         return (a - b).square().flatten(1).mean(1)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, counted: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy of [N, C] with [N]; 0 where a label does not count."""
+    from torch.nn.functional import cross_entropy
+
+    try:
+        return cross_entropy(logits, labels.masked_fill(~counted, -100), reduction="none", label_smoothing=smoothing)
+    except IndexError:
+        raise ComponentError(
+            f"a label is too large for logits of {logits.shape[1]} classes",
+            found=f"label {int(labels.max())}", hint=f"give the logits at least {int(labels.max()) + 1} classes",
+        ) from None  # fmt: skip

@@ -90,6 +90,12 @@ def test_cross_entropy_names_shapes_that_do_not_fit() -> None:
         CrossEntropy(of="z", labels="label").compute(torch.zeros(3, 4), torch.zeros(3, 2, dtype=torch.int64))  # type: ignore[arg-type]
 
 
+def test_a_label_beyond_the_logits_is_named() -> None:
+    with pytest.raises(ComponentError, match="logits of 4 classes") as error:
+        CrossEntropy(of="z", labels="label").compute(torch.zeros(3, 4), torch.tensor([0, 7, 1]))  # type: ignore[arg-type]
+    assert "8 classes" in error.value.hint
+
+
 def test_mse_is_the_mean_over_a_row() -> None:
     loss = MeanSquaredError(of=("a", "b"))  # type: ignore[arg-type]
     found = loss.compute(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), torch.tensor([[1.0, 1.0], [2.0, 0.0]]))
