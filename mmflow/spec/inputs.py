@@ -8,10 +8,10 @@ from typing import Any
 
 from mmflow.plugin.component import ON_REQUEST, Shared
 from mmflow.plugin.kinds import Encoder, Evaluator, Loss, Memory, Score, View
+from mmflow.spec.entry import Entry
 from mmflow.spec.problems import Path, did_you_mean
 from mmflow.spec.resolve import Resolver, as_written
 from mmflow.spec.target import Target
-from mmflow.spec.validate import Entry
 
 
 def check_entry(resolver: Resolver, owner: str) -> None:

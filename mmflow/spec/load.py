@@ -12,6 +12,7 @@ from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, V
 from mmflow.plugin.references import Ref
 from mmflow.plugin.values import TensorType
 from mmflow.spec.document import Document
+from mmflow.spec.entry import Entry
 from mmflow.spec.expand import read_spec, read_text
 from mmflow.spec.inputs import check_entry
 from mmflow.spec.problems import Problem, SpecError, did_you_mean
@@ -19,7 +20,6 @@ from mmflow.spec.resolve import INIT, NODES, Resolver, StageNames
 from mmflow.spec.sections import Sections, StageEntry, merged_entries, read_sections
 from mmflow.spec.spec import Scope, Spec
 from mmflow.spec.target import Target
-from mmflow.spec.validate import Entry
 
 C = TypeVar("C")
 

@@ -6,7 +6,7 @@ own definition one step outward. Everything else that fits as well is a tie, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,66 +14,19 @@ from pydantic import BaseModel
 
 from mmflow.plugin.component import Component, Shared
 from mmflow.plugin.kinds import Memory, View
-from mmflow.plugin.references import (
-    Bank,
-    Column,
-    Data,
-    Encoded,
-    Files,
-    Grid,
-    Index,
-    Labels,
-    Metrics,
-    Model,
-    Parameters,
-    Pooled,
-    RawField,
-    Ref,
-    RefType,
-    Static,
-    TokenSequence,
-    Weight,
-    reference_fields,
-)
+from mmflow.plugin.references import Encoded, Grid, Parameters, RefType, TokenSequence
 from mmflow.plugin.values import TensorType
+from mmflow.spec.classes import field_of
+from mmflow.spec.entry import Entry
 from mmflow.spec.problems import Path, Problem, did_you_mean, dotted, with_article
 from mmflow.spec.target import Target
 from mmflow.spec.types import Types
-from mmflow.spec.validate import Entry, field_of, models_in
+from mmflow.spec.wanted import LEADS_TO, Output, fits, references
 
 NODES = ("views", "encoders", "memories", "losses", "parts")
 SECTIONS = ("fields", *NODES, "stages", "data", "sampler")
 INIT = "init"
 
-_RAW = frozenset({"image", "text", "audio", "video", "graph"})
-_WHOLE_NUMBERS = frozenset({"label", "labels", "index", "number", "id", "mask"})
-
-
-class _Output(RefType):
-    """A single output of an encoder, where a stage takes encodings: it then is what is measured."""
-
-    says = Encoded.says
-
-
-_FROM: Mapping[type[RefType], tuple[str, ...]] = {
-    Encoded: ("encoders",),
-    _Output: ("encoders",),
-    Pooled: ("encoders", "fields", "views", "sampler"),
-    TokenSequence: ("encoders",),
-    Grid: ("encoders",),
-    RawField: ("fields", "views", "sampler"),
-    Labels: ("encoders", "fields", "views", "sampler"),
-    Index: ("encoders", "sampler"),
-    Weight: ("encoders", "fields", "views", "sampler"),
-    Bank: ("memories",),
-    Parameters: ("encoders", "losses", "parts", "memories"),
-    Data: ("data", "stages"),
-    Model: ("stages",),
-    Column: ("stages",),
-    Static: ("stages",),
-    Files: ("stages",),
-    Metrics: ("stages",),
-}
 _SINGULAR = {
     "fields": "a field",
     "views": "a view",
@@ -93,34 +46,6 @@ class _Bad(Exception):
     def __init__(self, message: str, **parts: Any) -> None:
         super().__init__(message)
         self.message, self.parts = message, parts
-
-
-def references(made: Any, path: Path = ()) -> Iterator[tuple[Path, str, tuple[type[RefType], ...], str]]:
-    """Every reference and shared path inside a component: where, what, the accepted types, the expected kind."""
-    if not isinstance(made, BaseModel):
-        return
-    wanted = reference_fields(type(made))
-    for name, info in type(made).model_fields.items():
-        kinds = [model.kind for model in models_in(info.annotation) if issubclass(model, Component)]
-        kind = kinds[0] if kinds else ""
-        yield from _leaves(getattr(made, name), (*path, info.alias or name), wanted.get(name, ()), kind)
-
-
-def _leaves(
-    value: Any, path: Path, wanted: tuple[type[RefType], ...], kind: str
-) -> Iterator[tuple[Path, str, tuple[type[RefType], ...], str]]:
-    if isinstance(value, Shared):
-        yield path, value.path, (), kind
-    elif isinstance(value, Ref):
-        yield path, str(value), wanted, ""
-    elif isinstance(value, BaseModel):
-        yield from references(value, path)
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _leaves(item, (*path, name), wanted, kind)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _leaves(item, (*path, index), wanted, kind)
 
 
 @dataclass
@@ -180,10 +105,10 @@ class Resolver:
     def resolve(self, text: str, wanted: tuple[type[RefType], ...], kind: str, owner: str) -> Target:
         parts = text.split(".")
         if owner == "stage" and Encoded in wanted:
-            wanted = (*wanted, _Output)
+            wanted = (*wanted, Output)
         if not wanted:
             return self._shared(text, parts, kind)
-        allowed = tuple(dict.fromkeys(section for t in wanted for section in _FROM.get(t, ())))
+        allowed = tuple(dict.fromkeys(section for t in wanted for section in LEADS_TO.get(t, ())))
         if parts[0] in SECTIONS and len(parts) > 1:
             return self._explicit(text, parts, wanted, allowed)
         found = self._candidates(parts, allowed, owner)
@@ -324,7 +249,7 @@ class Resolver:
                 raise _Bad(
                     f"`{text}`: {name} has {size} of the axis {declared.axes[1]}", hint=f"the last one is {last}"
                 )
-        if not _fits(wanted, target, declared):
+        if not fits(wanted, target, declared):
             self._misfit(text, target, declared, known, wanted)
         return target
 
@@ -359,7 +284,7 @@ class Resolver:
         for kind, name in ((TokenSequence, "tokens"), (Grid, "grid")):
             if kind in wanted and target.output is None and name in known:
                 hint = f"write {text}.{name}"
-        if hint is None and target.section != "encoders" and "encoders" in {s for t in wanted for s in _FROM[t]}:
+        if hint is None and target.section != "encoders" and "encoders" in {s for t in wanted for s in LEADS_TO[t]}:
             names = list(self.entries["encoders"])
             hint = did_you_mean(target.name, names, otherwise="encode it first", most=6)
         raise _Bad("", found=found, expected=expected, hint=hint)
@@ -388,7 +313,7 @@ class Resolver:
         else:
             gives = self.stages.gives[name]
         types = {t.__name__ for t in wanted}
-        nodes = {s for t in wanted for s in _FROM[t]} - {"stages", "data"}
+        nodes = {s for t in wanted for s in LEADS_TO[t]} - {"stages", "data"}
         if gives is None:
             return Target("stages", name, output=".".join(rest) or None)
         if nodes and rest and rest[0] in self.stages.encoders.get(name, ()):
@@ -506,24 +431,3 @@ def as_written(entry: Entry, path: Path) -> Path:
 def _without(text: str, part: int) -> str:
     parts = text.split(".")
     return ".".join(parts[:part] + parts[part + 1 :])
-
-
-def _fits(wanted: tuple[type[RefType], ...], target: Target, declared: TensorType | None) -> bool:
-    return any(_fit(kind, target, declared) for kind in wanted if target.section in _FROM[kind])
-
-
-def _fit(kind: type[RefType], target: Target, declared: TensorType | None) -> bool:
-    if kind is Encoded:
-        return target.output is None
-    if declared is None or kind in (RawField, Parameters, _Output) or declared.modality == "unknown":
-        return True
-    modality, whole = declared.modality, declared.dtype.startswith(("int", "uint", "bool"))
-    if kind is Pooled:
-        return modality not in (("tokens", "grid", "index") if target.section == "encoders" else _RAW)
-    if kind is TokenSequence:
-        return modality not in ("vector", "grid", *_RAW)
-    if kind is Grid:
-        return modality == "grid"
-    if kind in (Labels, Index):
-        return modality in _WHOLE_NUMBERS or whole
-    return modality not in _RAW

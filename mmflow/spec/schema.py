@@ -16,8 +16,8 @@ from mmflow.plugin import registry as registries
 from mmflow.plugin.component import DOTTED, Component, ComponentError
 from mmflow.plugin.kinds import View
 from mmflow.plugin.references import NAME, Data, reference_fields
+from mmflow.spec.classes import field_of
 from mmflow.spec.sections import KINDS, OVERRIDES
-from mmflow.spec.validate import field_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 VARIABLE = r"^\$\{?(vars|env)\."

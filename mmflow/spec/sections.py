@@ -11,10 +11,12 @@ from typing import Any
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Stage
 from mmflow.plugin.references import Data, reference_fields
+from mmflow.spec.classes import field_names
 from mmflow.spec.document import Document, Node
+from mmflow.spec.entry import Entry
 from mmflow.spec.expand import merge
 from mmflow.spec.problems import Path, Place, Problem, did_you_mean, shown
-from mmflow.spec.validate import Entry, field_names, find_class, validate_component, validate_view
+from mmflow.spec.validate import find_class, validate_component, validate_view
 
 LANGUAGE = 1
 KINDS: Mapping[str, str] = {

@@ -10,10 +10,10 @@ from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, View
 from mmflow.plugin.values import TensorType
 from mmflow.spec.document import Document
+from mmflow.spec.entry import Entry
 from mmflow.spec.explain import resolved_data
 from mmflow.spec.resolve import Resolver
 from mmflow.spec.target import Target
-from mmflow.spec.validate import Entry
 from mmflow.spec.yaml_writer import write_yaml
 
 
