@@ -126,18 +126,22 @@ class _Binding:
         """References to fields and views by path, and a label for the map where the data has one."""
         found = {p: self.targets[p] for name in self.further for p in self._paths(name)}
         found = {p: t for p, t in found.items() if t.section in ("fields", "views")}
-        declared = {name: kind.modality for name, kind in self.scope.fields.items()}
-        label = next((name for name, modality in declared.items() if modality == "label"), None)
-        if label is not None and self.wanted:
+        if self.wanted and (label := self._label()) is not None:
             found[LABEL_OF_MAP] = Target("fields", label)
         return found
 
+    def _label(self) -> str | None:
+        """The field that colours the map: what `labels` names, else the first label of the data."""
+        asked = self.targets.get("labels")
+        if asked is not None and asked.section == "fields":
+            return asked.name
+        return next((n for n, t in self.scope.fields.items() if t.modality == "label" and len(t.axes) == 1), None)
+
     def map_labels(self) -> list[str] | None:
-        """One class name (or number) a row, from the first field of the data that is a label."""
-        column = self.rows.fields.get(LABEL_OF_MAP)
-        if not isinstance(column, Tensor) or column.ndim != 1:
+        """One class name (or number) a row, where the data has a label."""
+        column, label = self.rows.fields.get(LABEL_OF_MAP), self._label()
+        if not isinstance(column, Tensor) or column.ndim != 1 or label is None:
             return None
-        label = next(name for name, kind in self.scope.fields.items() if kind.modality == "label")
         names = self.scope.fields[label].names
         return ["" if i < 0 else names[i] if i < len(names) else str(i) for i in map(int, column.tolist())]
 

@@ -48,11 +48,11 @@ class Look(Evaluator, name="look_of_tests"):
     value: float | None = 1.0
 
     def evaluate(
-        self, first: Encoding, *others: Encoding, labels: Any, fields: Any, test: Any, score: Any, factor: float, ids: Any, data: Any
+        self, first: Encoding, *others: Encoding, labels: Any, fields: Any, test: Any, score: Any, factor: float,
+        ids: Any, data: Any,
     ) -> Measured:  # fmt: skip
-        SEEN.update(
-            first=first, others=others, labels=labels, fields=fields, test=test, score=score, factor=factor, ids=ids, data=data
-        )  # fmt: skip
+        SEEN.update(first=first, others=others, labels=labels, fields=fields, test=test, score=score)
+        SEEN.update(factor=factor, ids=ids, data=data)
         return Measured([Metric("value", float("nan") if self.value is None else self.value)])
 
 
@@ -117,7 +117,8 @@ encoders:
 def test_arguments_are_what_their_fields_lead_to(write):
     path = write(
         TABLE
-        + "eval:\n  look: {use: look_of_tests, data: rows, of: [text], labels: kind, fields: [words, length], test: other}\n"
+        + "eval:\n  look:\n    use: look_of_tests\n    data: rows\n    of: [text]\n    labels: kind\n"
+        + "    fields: [words, length]\n    test: other\n"
     )
     outcome, store = run(path)
     stored(outcome, store, "look")
@@ -242,8 +243,9 @@ def test_token_scores_work_end_to_end(tmp_path):
     path.write_text(
         DIGITS.split("eval:")[0].replace("head: {use: linear, dim: 8}", "tokens: {use: linear, dim: 8}")
         + "parts: {late: {use: score/maxsim}}\n"
-        + "eval:\n  retrieval: {use: retrieval, data: test, of: [image, text], score: parts.late, match: label, at: [1]}\n"
-        + '  zero_shot: {use: zero_shot, data: test, of: [image, text], score: maxsim, labels: label, prompts: ["a {}"]}\n'
+        + "eval:\n"
+        + "  retrieval: {use: retrieval, data: test, of: [image, text], score: parts.late, match: label, at: [1]}\n"
+        + "  zero_shot: {use: zero_shot, data: test, of: [image, text], score: maxsim, labels: label}\n"
     )
     outcome, store = run(path)
     metrics = json.loads((stored(outcome, store, "retrieval") / "metrics.json").read_text())["metrics"]

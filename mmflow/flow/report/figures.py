@@ -98,6 +98,8 @@ def matrix(
     middle = (left + cell * len(columns) / 2, top + cell * len(rows) / 2)
     out.append(_text("axis", middle[0], 11, column_title, "middle"))
     out.append(_text("axis", 10, middle[1], row_title, "middle", turn=-90))
+    out.append(f'<rect class="cell" x="{left - 1}" y="{top - 1}" width="{cell * len(columns) + 1}"')
+    out.append(f' height="{cell * len(rows) + 1}"/>')
     for place, label in enumerate(columns if named else ()):
         out.append(_text("label", left + (place + 0.5) * cell + 3, top - 5, _short(label, 16), turn=-40))
     for i, (label, row) in enumerate(zip(rows, values, strict=True)):
@@ -106,12 +108,13 @@ def matrix(
         if named:
             out.append(_text("label", left - 5, y + cell / 2 + 4, _short(label, 18), "end"))
         for j, value in enumerate(row):
-            share = value / total if total else 0.0
+            if not value:
+                continue
+            share = value / total
             box = f'x="{left + j * cell}" y="{y}" width="{cell - 1}" height="{cell - 1}"'
             says = f"{label} as {columns[j]}: {number(value)} of {number(total)}"
-            out.append(f'<g><title>{escape(says)}</title><rect class="cell" {box}/>')
-            out.append(f'<rect class="shade" {box} fill-opacity="{share:.3f}"/>')
-            if size <= LARGEST_MATRIX_WITH_NUMBERS and value:
+            out.append(f'<g><title>{escape(says)}</title><rect class="shade" {box} fill-opacity="{share:.3f}"/>')
+            if size <= LARGEST_MATRIX_WITH_NUMBERS:
                 tone = "count on" if share > 0.55 else "count"
                 out.append(_text(tone, left + (j + 0.5) * cell, y + cell / 2 + 3.5, f"{value:g}", "middle"))
             out.append("</g>")
