@@ -82,7 +82,7 @@ def column_type(target: Target, fields: Mapping[str, TensorType], views: Mapping
 
 def short_name(of: str) -> str:
     """The output name under which a view of several fields gives one of them."""
-    return of.removeprefix("fields.").removeprefix("views.")
+    return of.rpartition(".")[2]
 
 
 class ViewedSample:

@@ -10,6 +10,12 @@ def mmflow_components() -> dict[str, str]:
     return {
         "source/table": "mmflow_sources.table:Table",
         "source/digits": "mmflow_sources.digits:Digits",
+        "source/filter": "mmflow_sources.selections:Filter",
+        "source/subset": "mmflow_sources.selections:Subset",
+        "source/split": "mmflow_sources.selections:Split",
+        "source/join": "mmflow_sources.selections:Join",
+        "source/concat": "mmflow_sources.combinations:Concat",
+        "source/mix": "mmflow_sources.combinations:Mix",
         "sampler/shuffle": "mmflow_sources.samplers:Shuffle",
         "sampler/sequential": "mmflow_sources.samplers:Sequential",
     }
