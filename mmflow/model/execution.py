@@ -81,7 +81,8 @@ class Execution:
         axes, folded, groups = _fold(encodings, own_axes)
         present: Tensor | None = None
         for encoding in encodings:
-            present = _both(present, encoding.present if encoding is not None else None)
+            if encoding is not None and encoding.axes[0] == axes[0]:
+                present = _both(present, encoding.present)
         arguments, named = self._encoder_arguments(node, folded)
         if asked := (*self.graph.taps.get(node.owner, ()), *taps):
             named["taps"] = asked
@@ -95,7 +96,16 @@ class Execution:
             result = call(*arguments, **named)
         outputs = result if isinstance(result, Mapping) else {"pooled": result}
         unfolded = {name: _unfold(value, groups) for name, value in outputs.items()}
-        return Encoding(unfolded, axes, present)
+        return Encoding(unfolded, (*axes, *self._made_axes(node)), present)
+
+    def _made_axes(self, node: Node) -> tuple[str, ...]:
+        """Group axes of the result that the encoder handles itself: those that its declared output has of its own."""
+        structure = node.structure
+        if not isinstance(structure, Encoder) or not structure.axes:
+            return ()
+        declared = structure.outputs(*(self.scope.type_of(read.target) for read in node.reads))
+        first = next(iter(declared.values()))
+        return tuple(axis for axis in first.axes[1:] if axis in structure.axes)
 
     def _encoder_arguments(self, node: Node, folded: list[Encoding | None]) -> tuple[list[Any], dict[str, Any]]:
         positional: list[Any] = []
@@ -255,13 +265,14 @@ def _fold(
     encodings: list[Encoding | None], own_axes: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[Encoding | None], tuple[int, ...]]:
     """Fold the group axes that the encoder does not take itself into rows."""
-    axes: tuple[str, ...] = ("sample",)
+    row = _row_axis(encodings)
+    axes: tuple[str, ...] = (row,)
     groups: tuple[int, ...] = ()
     for encoding in encodings:
-        if encoding is not None:
+        if encoding is not None and encoding.axes[0] == row:
             foreign = [a for a in encoding.axes[1:] if a not in own_axes]
-            if len(foreign) + 1 > len(axes) or axes == ("sample",):
-                axes = (encoding.axes[0], *foreign)
+            if len(foreign) + 1 > len(axes):
+                axes = (row, *foreign)
                 first = next(iter(encoding.outputs.values()))
                 shape = (first.values if isinstance(first, Tokens) else first).shape
                 groups = tuple(int(n) for n in shape[1 : 1 + len(foreign)])
@@ -269,8 +280,8 @@ def _fold(
         return axes, encodings, ()
     folded: list[Encoding | None] = []
     for encoding in encodings:
-        if encoding is None:
-            folded.append(None)
+        if encoding is None or encoding.axes[0] != row:
+            folded.append(encoding)
             continue
         count = len([a for a in encoding.axes[1:] if a not in own_axes])
         if count == len(groups):
@@ -283,6 +294,12 @@ def _fold(
         outputs = {name: tensor_map(v, fold) for name, v in encoding.outputs.items()}
         folded.append(Encoding(outputs, encoding.axes, None))
     return axes, folded, groups
+
+
+def _row_axis(encodings: list[Encoding | None]) -> str:
+    """The axis of the rows that an encoder runs on: static inputs beside samples are the same for every row."""
+    rows = [encoding.axes[0] for encoding in encodings if encoding is not None]
+    return "sample" if "sample" in rows or not rows else rows[0]
 
 
 def _unfold(value: Any, groups: tuple[int, ...]) -> Any:
