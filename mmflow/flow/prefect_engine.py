@@ -330,9 +330,9 @@ def _run_log(flow_run: Any, flow: Any) -> Iterator[_RunLog]:
         return FlowRunContext.get() is not None
 
     ours = logging.getLogger("mmflow")
-    consoles = [
-        handler for handler in logging.getLogger("prefect.flow_runs").handlers if type(handler) is not APILogHandler
-    ]
+    loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect", "")]
+    handlers = [handler for logger in loggers for handler in logger.handlers]
+    consoles = [handler for handler in handlers if not isinstance(handler, APILogHandler)]
     to_api = APILogHandler()
     to_api.addFilter(in_run)
     ours.addHandler(to_api)

@@ -51,7 +51,7 @@ def changed(before: Plan, after: Plan) -> set[str]:
     ("override", "expected"),
     [
         ("eval.retrieval.at=[1, 10]", {"retrieval"}),
-        ("eval.zero_shot.prompts=[\"the {}\"]", {"zero_shot"}),
+        ('eval.zero_shot.prompts=["the {}"]', {"zero_shot"}),
         ("losses.align.temperature=0.1", set(STAGES)),
         ("losses.align.score=dot", set(STAGES)),
         ("train.optimizer.lr=2e-3", set(STAGES)),
