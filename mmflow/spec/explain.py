@@ -48,7 +48,10 @@ def resolved_data(spec: Spec) -> dict[str, Any]:
     if stages:
         found["stages"] = stages
     if spec.report:
-        found["report"] = _escaped(dict(spec.report))
+        found["report"] = report = _escaped(dict(spec.report))
+        node = spec.document.node(("report",))
+        for place, value in node.environment() if node is not None else ():
+            _put(report, place, value.text)
     if spec.track:
         found["track"] = {name: entry(("track", name), tracker) for name, tracker in spec.track.items()}
     return found

@@ -56,6 +56,7 @@ class _Checker:
         self.resolvers: dict[str, Resolver] = {}
         self.merged: dict[str, dict[str, dict[str, Entry]]] = {}
         self.checked: set[tuple[str | int, ...]] = set()
+        self.roots: dict[str, list[str]] = {}
         self.names = StageNames()
 
     def run(self) -> None:
@@ -71,6 +72,8 @@ class _Checker:
             | {INIT: frozenset(base["encoders"])},
         )
         self.default_models()
+        for name, stage in self.sections.stages.items():
+            self.prepare(name, stage)
         for name, stage in self.sections.stages.items():
             self.check_stage(name, stage)
         self.check_unreached(base)
@@ -108,25 +111,29 @@ class _Checker:
             if "Model" in (stage.gives or {}).values():
                 last = stage.name
 
-    def check_stage(self, name: str, stage: StageEntry) -> None:
+    def prepare(self, name: str, stage: StageEntry) -> None:
+        """The resolver of a stage, with the fields of its data."""
+        data = tuple(self.sections.entries["data"])
+        resolver = self.resolvers[name] = Resolver(self.merged[name], None, data, self.names, stage.entry)
+        resolver.others = self.resolvers
         made = stage.declaration
-        entries = self.merged[name]
-        resolver = Resolver(entries, None, tuple(self.sections.entries["data"]), self.names, stage.entry)
-        self.resolvers[name] = resolver
-        if made is None:
+        if made is None or "fields" in stage.refused or "data" in stage.refused:
             return
         given: Any = getattr(made, "data", None)  # one name, or several of which the first has the rows
-        data = cast("str | None", given[0] if isinstance(given, tuple) and given else given)
-        known = "fields" not in stage.refused and "data" not in stage.refused
-        resolver.fields = self.fields.get(data) if data is not None and known else None
-        if data is None and known:
-            resolver.fields = {}
-        if "data" in resolver.targets("stage") and resolver.targets("stage")["data"].section == "stages":
+        name_of_data = cast("str | None", given[0] if isinstance(given, tuple) and given else given)
+        resolver.fields = self.fields.get(name_of_data) if name_of_data is not None else {}
+
+    def check_stage(self, name: str, stage: StageEntry) -> None:
+        made, resolver = stage.declaration, self.resolvers[name]
+        if made is None:
+            return
+        data = resolver.targets("stage").get("data")
+        if data is not None and data.section == "stages":
             self.problems.append(stage.entry.problem("not yet: data made by a stage", ("data",)))
-            resolver.fields = None
-        roots = ["stage", *(f"losses.{loss}" for loss in self.selected(stage, made, entries["losses"]))]
+        entries = self.merged[name]
+        self.roots[name] = ["stage", *(f"losses.{loss}" for loss in self.selected(stage, made, entries["losses"]))]
         self.check_groups(stage, made, entries)
-        self.check_reached(resolver, roots)
+        self.check_reached(resolver, self.roots[name])
 
     def check_reached(self, resolver: Resolver, roots: Sequence[str]) -> None:
         reached = resolver.reach(*roots)
@@ -188,10 +195,15 @@ class _Checker:
     def check_stage_order(self) -> None:
         """Stages that wait for each other are reported once."""
         needs = {
-            name: {t.stage or t.name for owner in ("stage", *r.reach("stage")) for t in r.targets(owner).values()
-                   if t.stage or t.section == "stages"} - {INIT}
-            for name, r in self.resolvers.items()
-        }  # fmt: skip
+            name: {
+                target.stage or target.name
+                for owner in ("stage", *self.resolvers[name].reach(*roots))
+                for target in self.resolvers[name].targets(owner).values()
+                if target.stage or target.section == "stages"
+            }
+            - {INIT}
+            for name, roots in self.roots.items()
+        }
         done: set[str] = set()
         for name in needs:
             path: list[str] = []

@@ -68,6 +68,8 @@ class Resolver:
         stage: Entry | None,
     ) -> None:
         self.entries, self.fields, self.data, self.stages, self.stage = entries, fields, data, stages, stage
+        self.others: Mapping[str, Resolver] = {}
+        """The resolvers of all stages, for encoders as another stage left them."""
         self.problems: dict[tuple[Path, Path], Problem] = {}
         self._targets: dict[str, dict[str, Target]] = {}
         self.types = Types(self)
@@ -192,7 +194,7 @@ class Resolver:
             expected = " or ".join(dict.fromkeys(t.says for t in wanted))
             raise _Bad(f"`{text}` is {_SINGULAR[section]}", expected=expected)
         if section == "sampler":
-            return Target("sampler", ".".join(rest))
+            return self._of_sampler(text, ".".join(rest))
         if section == "fields" and self.fields is None:
             return Target("fields", ".".join(rest))
         known = (section == "stages" and rest[0] == INIT) or self._exists(section, rest)
@@ -307,6 +309,19 @@ class Resolver:
                 raise _Bad(f"`{text}`: the memory {name} has no column `{column}`", hint=hint)
         return Target("memories", name, output=column, after=after)
 
+    def sampler_fields(self) -> Mapping[str, TensorType] | None:
+        """The fields that the stage's sampler adds to what it draws; None where the sampler is unknown."""
+        made = self.stage.component if self.stage is not None else None
+        sampler = getattr(made, "sampler", None)
+        return getattr(type(sampler), "adds", {}) if isinstance(sampler, Component) else None
+
+    def _of_sampler(self, text: str, name: str) -> Target:
+        fields = self.sampler_fields()
+        if fields is not None and name not in fields:
+            hint = did_you_mean(name, fields, otherwise="it adds none")
+            raise _Bad(f"`{text}`: the sampler adds no field `{name}`", hint=hint)
+        return Target("sampler", name)
+
     def _of_stage(self, text: str, name: str, rest: list[str], wanted: tuple[type[RefType], ...]) -> Target:
         if name == INIT and name not in self.stages.gives:
             gives: Mapping[str, str] | None = {"model": "Model"}
@@ -316,11 +331,16 @@ class Resolver:
         nodes = {s for t in wanted for s in LEADS_TO[t]} - {"stages", "data"}
         if gives is None:
             return Target("stages", name, output=".".join(rest) or None)
-        if nodes and rest and rest[0] in self.stages.encoders.get(name, ()):
-            inside = self._of_node("encoders", text, rest, wanted)
-            return replace(inside, stage=None if name == INIT else name)
+        trained = "Model" in gives.values()
+        if nodes and rest and trained and rest[0] in self.stages.encoders.get(name, ()):
+            if name == INIT:
+                raise _Bad(
+                    f"not yet: an encoder of the untrained model (`{text}`)", hint="give the stage `model: init`"
+                )
+            inside = self.others.get(name, self)
+            return replace(inside._of_node("encoders", text.partition(".")[2], rest, wanted), stage=name)
         if nodes:
-            if rest and (rest[0] in gives or "*" in gives):
+            if rest and not trained and (rest[0] in gives or "*" in gives):
                 raise _Bad(f"not yet: a stage's output as a field of the data (`{text}`)")
             there = did_you_mean(
                 rest[0] if rest else "", self.stages.encoders.get(name, ()), otherwise="name an encoder of it"

@@ -158,6 +158,11 @@ def _name(node: Node | None, document: Document, problems: list[Problem]) -> str
     if node is None:
         return stem
     value = node.value
+    if node.env:
+        problems.append(
+            node.problem(f"{node.shown()} in a name", ("name",), hint="write the name, or use --set name=...")
+        )
+        return stem
     if isinstance(value, str) and value.strip() and len(value) <= 100 and value.isprintable() and "/" not in value:
         return value
     expected = "a name of at most 100 characters without `/`"
@@ -169,6 +174,9 @@ def _seed(node: Node | None, problems: list[Problem]) -> int:
     if node is None:
         return 0
     value = node.value
+    if node.env:
+        problems.append(node.problem(f"{node.shown()} can change results", ("seed",), hint="use --set seed=..."))
+        return 0
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
         return value
     problems.append(node.problem("", ("seed",), found=node.shown(), expected="a whole number from 0 to 2^63 - 1"))

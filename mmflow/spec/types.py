@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mmflow.plugin.kinds import Encoder, View
@@ -29,7 +30,12 @@ class Types:
 
     def type_of(self, target: Target) -> TensorType | None:
         """The declared type behind a target; None where it is unknown."""
-        if target.section == "fields":
+        if target.stage is not None:
+            there = self._there(target)
+            return there.type_of(replace(target, stage=None)) if there is not None else None
+        if target.section == "sampler":
+            found = (self.resolver.sampler_fields() or {}).get(target.name)
+        elif target.section == "fields":
             found = (self.resolver.fields or {}).get(target.name)
         elif target.section in ("views", "encoders"):
             known = self.outputs_of(target.owner)
@@ -46,6 +52,11 @@ class Types:
         if found is not None and target.index is not None and len(found.axes) > 1:
             found = found.with_(axes=(found.axes[0], *found.axes[2:]), groups=found.groups[1:])
         return found
+
+    def _there(self, target: Target) -> Types | None:
+        """The types of the stage that a target is taken from; its own where that is this one."""
+        other = self.resolver.others.get(target.stage or "")
+        return other.types if other is not None and other is not self.resolver else None
 
     def _memory_type(self, target: Target) -> TensorType | None:
         column = self.resolver.targets(target.owner).get(f"of.{target.output or 'value'}")
@@ -101,6 +112,9 @@ class Types:
             target = self.resolver.targets(owner).get("weights")
             if target is None or target.section not in ("encoders", "parts"):
                 return None
+            if target.stage is not None:
+                there = self._there(target)
+                return there.structure(target.owner) if there is not None else None
             owner = target.owner
         return None
 
@@ -114,6 +128,9 @@ class Types:
             target = self.resolver.targets(owner).get("weights")
             if target is None:
                 return found
+            if target.stage is not None:
+                there = self._there(target)
+                return there.inputs(target.owner) if there is not None else found
             owner = target.owner
         return {}
 
@@ -123,6 +140,10 @@ class Types:
         if behind is None or entry is None:
             return None
         base = behind[1]
+        weights = self.resolver.targets(owner).get("weights")
+        if not made.of and weights is not None and weights.stage is not None:
+            there = self._there(weights)
+            return there.outputs_of(weights.owner) if there is not None else None
         if not base.of and not made.of and owner.startswith("encoders."):
             return None
         targets = list(self.inputs(owner).values())

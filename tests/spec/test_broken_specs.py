@@ -50,6 +50,8 @@ BROKEN = [
     ("name: base", "name: [base]", "2:7: name", ["found a list of 1"]),
     ("name: base", "seed: -1", "2:7: seed", ["found -1", "whole number from 0"]),
     ("name: base", "seed: true", "2:7: seed", ["found true"]),
+    ("name: base", "name: a-$env.N", "2:7: name", ["$env.N", "write the name"]),
+    ("name: base", "seed: $env.N", "2:7: seed", ["$env.N", "--set seed=..."]),
     ("name: base", "report: 3", "2:9: report", ["expected a mapping"]),
     ("name: base", "track: {t: {use: nothing}}", "2:18: track.t.use", ["unknown tracker"]),
     ("name: base", "matrix: {a: {}}", "2:1: matrix", ["not yet: matrix", "`extends`"]),

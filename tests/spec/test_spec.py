@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from mmflow.plugin.component import ComponentError
-from mmflow.spec import Spec, Target, load_text
+from mmflow.spec import Spec, SpecError, Target, load_text
 from mmflow.spec.yaml_reader import parse_text
 
 TEXT = """\
@@ -137,6 +137,26 @@ def test_stages_see_their_own_sections(spec: Spec) -> None:
     assert list(spec.scope("near").losses) == []
 
 
+def test_encoders_of_another_stage_are_typed_there() -> None:
+    text = TEXT.replace(
+        "encoders: {two_0: null, two_1: null}", "encoders: {image: {head: {dim: 4}}, extra: {use: same, weights: text}}"
+    )
+    text = text.replace("losses: [align], encoders", "losses: [align, own], encoders").replace(
+        "\nstages:", "\n  own: {use: uniformity, of: text}\nstages:"
+    )
+    frozen = "encoders: {image: {use: frozen, weights: warm.image}}"
+    old = f"old: {{use: geometry, data: test, of: [warm.extra, warm.image, image], {frozen}}}"
+    text = text.replace("eval:\n", f"eval:\n  {old}\n")
+    scope = load_text(text, "s.yaml").scope("old")
+    assert scope.targets("stage")["of.0"] == Target("encoders", "extra", stage="warm")
+    assert scope.type_of(Target("encoders", "image", stage="warm")).size == (4,)
+    assert scope.type_of(Target("encoders", "image")).size == (4,)
+    with pytest.raises(SpecError, match=r"of\.0: `warm\.nothing` is no encoder of the stage warm"):
+        load_text(text.replace("[warm.extra,", "[warm.nothing,"))
+    with pytest.raises(SpecError, match=r"not yet: an encoder of the untrained model"):
+        load_text(text.replace("[warm.extra,", "[init.text,"))
+
+
 def test_models_and_data_of_stages(spec: Spec) -> None:
     scopes = spec.scopes
     assert [scopes[name].start for name in ("warm", "main")] == [None, "warm"]
@@ -166,7 +186,7 @@ def test_values_of_the_environment_are_not_written_out() -> None:
     text = (
         "vars: {n: $env.COUNT, s: a$$b}\nname: $vars.s\ndata: {d: {use: shapes, size: 9}}\n"
         "encoders: {image: {use: vit, of: image}}\nlosses: {u: {use: uniformity, of: image}}\n"
-        "train: {data: d, steps: 1, workers: $vars.n}\n"
+        "train: {data: d, steps: 1, workers: $vars.n}\nreport: {to: [x, $env.COUNT]}\n"
     )
     spec = load_text(text, env={"COUNT": "3"})
     assert spec.stages["train"].declared()["workers"] == 3
@@ -176,6 +196,7 @@ def test_values_of_the_environment_are_not_written_out() -> None:
     assert load_text(written, env={"COUNT": "3"}) == spec
     assert load_text(written, env={"COUNT": "4"}).stages["train"].declared()["workers"] == 4
     assert parse_text(written, "w").data["name"] == "a$$b"
+    assert parse_text(written, "w").data["report"] == {"to": ["x", "${env.COUNT}"]}
 
 
 def test_checking_a_spec_imports_nothing_heavy() -> None:
