@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmflow.data import Batch, ColumnRequest, scan
+from mmflow.data import ColumnRequest, scan
+from mmflow.evaluate.parts import Part, check_finite, common_rows, join, joined, values_of
 from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
-from mmflow.plugin.values import Encoding, Tokens
+from mmflow.plugin.values import Encoding
 from mmflow.spec.target import Target
 
 
@@ -33,7 +32,7 @@ class Rows:
     fields: Mapping[str, Any]
     ids: list[str]
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Samples that the source's policy left out, with the reason, as far as the data were read now."""
+    """Samples that the source's policy left out, with the reason."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,6 +61,10 @@ class Wanted:
         return encoding
 
 
+_Place = tuple[Target, str]
+"""An encoder and one of its outputs."""
+
+
 @dataclass
 class Embedder:
     """Embeds data entries with the model that a stage uses; encodings are stored once for each encoder and output.
@@ -72,7 +75,6 @@ class Embedder:
     context: StageContext
     batch_size: int
     _models: dict[tuple[str | None, tuple[str, ...]], Model] = field(default_factory=dict)
-    _skipped: dict[str, str] = field(default_factory=dict)
 
     def model(self, roots: Sequence[str], stage: str | None = None) -> Model:
         """The model of the stage (or of the train stage `stage`) as far as `roots` (`encoders.image`, `parts.late`)
@@ -97,105 +99,112 @@ class Embedder:
     def rows(self, wanted: Sequence[Wanted], fields: Mapping[str, Target], data: str | None = None) -> Rows:
         """Embed the entry `data` (the stage's own where None) and read `fields`, in one pass over the data.
 
-        Encodings that the store has are not computed again. Raises `ComponentError` where there is no row, a vector
-        is not finite, or a stored encoding belongs to other rows.
+        Encodings that the store has are not computed again. Rows are joined by id: where some samples cannot be read
+        for one of the columns, the rows that all columns have are left. Raises `ComponentError` where there is none,
+        or a vector is not finite.
         """
-        found: dict[tuple[Target, str], tuple[Encoding, list[str]]] = {}
-        missing: dict[Target, list[str]] = {}
-        for want in wanted:
-            for output in want.outputs:
-                place = (want.encoder, output)
-                if place in found or output in missing.get(want.encoder, ()):
-                    continue
-                if (stored := self._stored(*place, data)) is not None:
-                    found[place] = _read(stored)
-                else:
-                    missing.setdefault(want.encoder, []).append(output)
-        columns: dict[str, Any] = {}
-        ids: list[str] | None = None
-        self._skipped = {}
-        stages = list(dict.fromkeys(encoder.stage for encoder in missing))
-        if not stages and (fields or not found):
-            stages = [None]
-        for stage in stages:
-            here = {encoder: outputs for encoder, outputs in missing.items() if encoder.stage == stage}
-            ids, read, fresh = self._scan(here, {} if columns else fields, data, stage)
-            columns |= read
-            for (encoder, output), encoding in fresh.items():
-                self._store(encoder, output, data, encoding, ids)
-                found[encoder, output] = encoding, ids
-        for (encoder, output), (encoding, own) in found.items():
-            ids = own if ids is None else ids
-            if own != ids:
-                raise ComponentError(
-                    f"the stored encodings of {encoder.name} belong to other rows than {data or 'the data'} has now",
-                    hint="the data changed without its fingerprint: run with --force",
-                )
-            _check(encoding, f"{encoder.name}.{output}")
+        places = list(dict.fromkeys((want.encoder, output) for want in wanted for output in want.outputs))
+        found: dict[Any, Part] = {place: part for place in places if (part := self._stored(*place, data)) is not None}
+        missing = [place for place in places if place not in found]
+        unread = dict(fields)
+        for stage in dict.fromkeys(encoder.stage for encoder, _ in missing):
+            found |= self._read([place for place in missing if place[0].stage == stage], unread, data, stage)
+            unread = {}
+        if unread or not found:
+            found |= self._read([], unread, data, None)
+        for place in missing:
+            self.context.memo(self._identity(*place, data), found[place].write)
+        for place in places:
+            check_finite(found[place].value, f"{place[0].name}.{place[1]}")
+        ids = common_rows(list(found.values()))
         if not ids:
             raise ComponentError(f"the data {data or self.context.scope.data_name!r} has no rows to evaluate")
         device = torch.device(self.context.device)
         encodings = []
         for want in wanted:
-            parts = [found[want.encoder, output][0] for output in want.outputs]
+            parts = [found[want.encoder, output].rows(ids) for output in want.outputs]
             merged = {name: value for part in parts for name, value in part.outputs.items()}
             encodings.append(want.of(replace(parts[0], outputs=merged)).map(lambda t: t.to(device)))
+        columns = {name: found[name].rows(ids) for name in fields}
         moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in columns.items()}
-        return Rows(tuple(encodings), moved, ids, self._skipped)
+        skipped = {id: reason for part in found.values() for id, reason in part.skipped.items()}
+        return Rows(tuple(encodings), moved, ids, skipped)
 
     def _identity(self, encoder: Target, output: str, data: str | None) -> dict[str, Any]:
         identity = self.context.encoder_identity(encoder, data) if data else self.context.encoder_identity(encoder)
         return {"encodings": dict(identity), "output": output}
 
-    def _stored(self, encoder: Target, output: str, data: str | None) -> Path | None:
+    def _stored(self, encoder: Target, output: str, data: str | None) -> Part | None:
         try:
-            return self.context.memo(self._identity(encoder, output, data), _not_here)
+            return Part.read(self.context.memo(self._identity(encoder, output, data), _not_here))
         except _NotStored:
             return None
 
-    def _store(self, encoder: Target, output: str, data: str | None, encoding: Encoding, ids: list[str]) -> None:
-        self.context.memo(self._identity(encoder, output, data), lambda directory: _write(directory, encoding, ids))
+    def _read(
+        self, missing: Sequence[_Place], fields: Mapping[str, Target], data: str | None, stage: str | None
+    ) -> dict[Any, Part]:
+        """Outputs and fields from one pass over the data, or from one pass each where samples are skipped.
+
+        Which samples can be read depends on the fields that are read; an encoder's stored rows must not depend on
+        what else was asked for with them.
+        """
+        parts = self._scan(missing, fields, data, stage)
+        encoders = list(dict.fromkeys(encoder for encoder, _ in missing))
+        if len(encoders) + bool(fields) > 1 and any(part.skipped for part in parts.values()):
+            parts = self._scan([], fields, data, stage) if fields else {}
+            for encoder in encoders:
+                parts |= self._scan([place for place in missing if place[0] == encoder], {}, data, stage)
+        return parts
 
     def _scan(
-        self, missing: Mapping[Target, Sequence[str]], fields: Mapping[str, Target], data: str | None, stage: str | None
-    ) -> tuple[list[str], dict[str, Any], dict[tuple[Target, str], Encoding]]:
+        self, missing: Sequence[_Place], fields: Mapping[str, Target], data: str | None, stage: str | None
+    ) -> dict[Any, Part]:
         context, scope = self.context, self._scope(stage)
         source = context.scope.source if data is None else context.spec.data[data]
         if source is None:
             raise ComponentError(f"stage {context.name} names no data to read")
         requests = [ColumnRequest(f"row:{name}", target) for name, target in fields.items()]
+        wanted: dict[Target, list[str]] = {}
+        for encoder, output in missing:
+            wanted.setdefault(encoder, []).append(output)
         model = None
-        if missing:
-            model = self.model([f"encoders.{encoder.name}" for encoder in missing], stage)
+        if wanted:
+            model = self.model([f"encoders.{encoder.name}" for encoder in wanted], stage)
             requests += model.requests()
         self._check_fields(source, requests, data)
         by_outputs: dict[tuple[str, ...], list[Target]] = {}
-        for encoder, outputs in missing.items():
+        for encoder, outputs in wanted.items():
             by_outputs.setdefault(tuple(outputs), []).append(encoder)
         total = len(source.open())
         ids: list[str] = []
+        skipped: dict[str, str] = {}
         columns: dict[str, list[Any]] = {name: [] for name in fields}
-        pieces: dict[tuple[Target, str], list[Encoding]] = {}
+        pieces: dict[_Place, list[Encoding]] = {}
         batches = scan(
             source, scope.views, requests, batch_size=self.batch_size, workers=context.workers, seed=context.spec.seed
         )
         for batch in batches:
             if context.report.should_stop():
                 raise StageStopped(f"stopped while embedding row {len(ids)} of {total}")
+            skipped |= {id: reason for id, (reason, _) in batch.skipped.items()}
+            if not batch.ids:
+                continue
             ids += batch.ids
-            self._skipped |= {id: reason for id, (reason, _) in batch.skipped.items()}
             for name in fields:
-                columns[name].append(_values(batch, f"row:{name}"))
+                columns[name].append(values_of(batch, f"row:{name}"))
             for outputs, encoders in by_outputs.items():
                 assert model is not None
-                encoded = model.encode([e.name for e in encoders], batch, outputs)
+                encoded = model.encode([encoder.name for encoder in encoders], batch, outputs)
                 for encoder in encoders:
                     for name in outputs:
                         one = encoded[encoder.name]
                         one = replace(one, outputs={name: one.outputs[name]}).map(lambda t: t.detach().cpu())
                         pieces.setdefault((encoder, name), []).append(one)
-            context.report.progress(len(ids), total)
-        return ids, {n: _joined(v) for n, v in columns.items()}, {k: join(v) for k, v in pieces.items()}
+            context.report.progress(len(ids) + len(skipped), total)
+        if not ids:
+            raise ComponentError(f"the data {data or context.scope.data_name!r} has no rows to evaluate")
+        parts: dict[Any, Part] = {name: Part(ids, joined(values), skipped) for name, values in columns.items()}
+        return parts | {place: Part(ids, join(encodings), skipped) for place, encodings in pieces.items()}
 
     def _check_fields(self, source: Any, requests: Sequence[ColumnRequest], data: str | None) -> None:
         """The spec was checked against the stage's own data; a second entry may lack what the model reads."""
@@ -210,90 +219,9 @@ class Embedder:
                 )
 
 
-def join(parts: Sequence[Encoding]) -> Encoding:
-    """Encodings of consecutive rows as one; shorter groups and sequences are padded and marked absent."""
-    groups = len(parts[0].axes) - 1
-    present = [part.present for part in parts]
-    first = [next(iter(part.outputs.values())) for part in parts]
-    shapes = [(v.mask if isinstance(v, Tokens) else v).shape[: 1 + groups] for v in first]
-    ragged = len({tuple(shape[1:]) for shape in shapes}) > 1
-    joined: Tensor | None = None
-    if ragged or any(p is not None for p in present):
-        joined = _padded(
-            [torch.ones(s, dtype=torch.bool) if p is None else p for p, s in zip(present, shapes, strict=True)]
-        )
-    outputs: dict[str, Any] = {}
-    for name, value in parts[0].outputs.items():
-        values = [part.outputs[name] for part in parts]
-        if isinstance(value, Tokens):
-            outputs[name] = Tokens(_padded([v.values for v in values]), _padded([v.mask for v in values]))
-        else:
-            outputs[name] = _padded(values)
-    return Encoding(outputs, parts[0].axes, joined)
-
-
-def _padded(tensors: Sequence[Tensor]) -> Tensor:
-    shape = [max(sizes) for sizes in zip(*(t.shape[1:] for t in tensors), strict=True)]
-    whole = tensors[0].new_zeros((sum(len(t) for t in tensors), *shape))
-    start = 0
-    for tensor in tensors:
-        whole[(slice(start, start + len(tensor)), *(slice(0, size) for size in tensor.shape[1:]))] = tensor
-        start += len(tensor)
-    return whole
-
-
-def _values(batch: Batch, key: str) -> Any:
-    column = batch.columns[key]
-    values, present = column.values, column.present
-    if present is None or not isinstance(values, Tensor):
-        return values
-    absent = ~present.reshape(*present.shape, *[1] * (values.ndim - present.ndim))
-    if values.is_floating_point():
-        return values.masked_fill(absent, torch.nan)
-    return values if values.dtype == torch.bool else values.masked_fill(absent, -1)
-
-
-def _joined(parts: list[Any]) -> Any:
-    if not parts:
-        return []
-    if isinstance(parts[0], Tokens):
-        return Tokens(_padded([p.values for p in parts]), _padded([p.mask for p in parts]))
-    if isinstance(parts[0], Tensor):
-        return _padded(parts)
-    return [value for part in parts for value in part]
-
-
-def _check(encoding: Encoding, name: str) -> None:
-    for value in encoding.outputs.values():
-        tensor = value.values if isinstance(value, Tokens) else value
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ComponentError(
-                f"{name} has values that are not finite",
-                hint="the model diverged: train with a lower lr or with `clip`",
-            )
-
-
 class _NotStored(Exception):
     """Nothing is in the store under this identity."""
 
 
 def _not_here(_: Path) -> None:
     raise _NotStored
-
-
-def _write(directory: Path, encoding: Encoding, ids: list[str]) -> None:
-    tensors: dict[str, Tensor] = {} if encoding.present is None else {"present": encoding.present.contiguous()}
-    (name, value), *_ = encoding.outputs.items()
-    if isinstance(value, Tokens):
-        tensors |= {"values": value.values.contiguous(), "mask": value.mask.contiguous()}
-    else:
-        tensors["values"] = value.contiguous()
-    save_file(tensors, directory / "encoding.safetensors")
-    (directory / "rows.json").write_text(json.dumps({"output": name, "axes": encoding.axes, "ids": ids}))
-
-
-def _read(directory: Path) -> tuple[Encoding, list[str]]:
-    tensors = load_file(directory / "encoding.safetensors")
-    rows = json.loads((directory / "rows.json").read_text())
-    value = Tokens(tensors["values"], tensors["mask"]) if "mask" in tensors else tensors["values"]
-    return Encoding({rows["output"]: value}, tuple(rows["axes"]), tensors.get("present")), rows["ids"]

@@ -254,21 +254,47 @@ def test_token_scores_work_end_to_end(tmp_path):
     assert zero[0]["chance"] == pytest.approx(0.1)
 
 
-def test_stored_encodings_of_other_rows_are_not_mixed_in(write, monkeypatch):
+def test_encodings_and_fields_are_joined_by_id(write, monkeypatch):
     path = write(
         TABLE
         + "eval:\n  look: {use: look_of_tests, data: rows, of: [text]}\n"
-        + "  again: {use: look_of_tests, data: rows, of: [text], labels: kind, factor: 3}\n"
+        + "  again: {use: look_of_tests, data: rows, of: [text], fields: [words], factor: 3}\n"
     )
-    # A fingerprint that lies: the file changes between two stages and the source does not say so.
+    # A fingerprint that lies: the order of the file changes between two runs and the source does not say so.
     source = type(load_spec(str(path)).data["rows"])
     monkeypatch.setattr(source, "fingerprint", lambda self: "the same")
-    outcome, _ = run(path)
-    assert outcome.exit_code == 0
+    outcome, store = run(path)
+    stored(outcome, store, "again")
+    before = dict(zip(SEEN["ids"], SEEN["first"].pooled.tolist(), strict=True))
     (path.parent / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reversed(ROWS)))
-    outcome, _ = run(path, "eval.again.factor=4")
-    assert outcome.exit_code == 1
-    assert "belong to other rows" in " ".join(outcome.outcome.notes)
+    outcome, store = run(path, "eval.again.factor=4")
+    assert outcome.outcome.stages == {"look": "cached", "again": "done"}
+    assert dict(zip(SEEN["ids"], SEEN["first"].pooled.tolist(), strict=True)) == before
+    words = {row["id"]: row["words"] for row in ROWS}
+    assert SEEN["fields"][0] == [words[id] for id in SEEN["ids"]]
+
+
+@pytest.mark.parametrize("order", [("text", "both"), ("both", "text")])
+def test_what_is_skipped_does_not_depend_on_what_is_in_the_store(write, tmp_path, order):
+    from PIL import Image
+
+    for name in "abd":
+        Image.new("RGB", (8, 8), "red").save(tmp_path / f"{name}.png")
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    path = write(
+        TABLE.replace("length: length}", "image: file}, bad: skip")
+        + "  image: {use: vit, of: image, size: 8, patch: 4, width: 16, heads: 2, depth: 1}\neval:\n"
+        + "".join(f"  {name}: {{use: look_of_tests, data: rows, of: {of}, labels: kind}}\n" for name, of in (
+            (name, {"text": "[text]", "both": "[image, text]"}[name]) for name in order
+        )),
+        [{**row, "words": row["words"] or "nothing", "file": f"{row['id']}.png"} for row in ROWS],
+    )  # fmt: skip
+    outcome, store = run(path)
+    both = json.loads((stored(outcome, store, "both") / "metrics.json").read_text())
+    text = json.loads((stored(outcome, store, "text") / "metrics.json").read_text())
+    assert (both["rows"], text["rows"]) == (3, 4)
+    assert list(both["skipped"]) == ["c"]
+    assert text["skipped"] == {}
 
 
 def test_a_member_is_picked_from_the_first_group_axis():

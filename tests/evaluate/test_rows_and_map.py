@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmflow.evaluate.map import ROWS, embedding_map
-from mmflow.evaluate.rows import _read, _write, join
+from mmflow.evaluate.parts import Part, common_rows, join
 from mmflow.plugin import Encoding, Tokens
 
 
@@ -39,13 +39,28 @@ def test_encodings_come_back_as_they_were_stored(tmp_path, present):
     ):
         folder = tmp_path / name
         folder.mkdir()
-        _write(folder, Encoding({name: value}, ("sample",), present), ids)
-        found, own = _read(folder)
-        assert own == ids
+        Part(ids, Encoding({name: value}, ("sample",), present), {"d": "no such file"}).write(folder)
+        part = Part.read(folder)
+        assert part.ids == ids
+        assert part.skipped == {"d": "no such file"}
+        found = part.value
         assert (found.present is None) == (present is None)
         one, other = found.outputs[name], value
         pairs = zip(one, other, strict=True) if isinstance(value, Tokens) else [(one, other)]
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_columns_are_joined_by_id():
+    one = Part(["a", "b", "c"], torch.tensor([1, 2, 3]))
+    other = Part(["c", "a", "d"], ["three", "one", "four"])
+    third = Part(
+        ["a", "c"], Encoding({"pooled": torch.tensor([[1.0], [3.0]])}, ("sample",), torch.tensor([True, False]))
+    )
+    ids = common_rows([one, other, third])
+    assert ids == ["a", "c"]
+    assert one.rows(ids).tolist() == [1, 3]
+    assert other.rows(ids) == ["one", "three"]
+    assert third.rows(ids).present.tolist() == [True, False]
 
 
 def cloud(rows: int, dim: int, seed: int) -> Encoding:
@@ -66,7 +81,9 @@ def test_the_map_is_that_of_principal_components():
     expected = reference.transform(vectors)[[*order[:40], *[40 + i for i in order[40:]]]]
     for axis in range(2):
         points = np.array(drawn["points"])[:, axis]
-        sign = np.sign(points @ expected[:, axis])
+        # The largest loading of each component is positive.
+        loadings = reference.components_[axis]
+        sign = np.sign(loadings[np.abs(loadings).argmax()])
         assert np.allclose(points, sign * expected[:, axis], atol=1e-4)
     assert drawn["explained"] == pytest.approx(reference.explained_variance_ratio_, abs=1e-4)
     assert drawn["label"] == [str(i % 3) for i in order]
