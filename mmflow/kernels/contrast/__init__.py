@@ -5,7 +5,8 @@ tiles, with targets, exclusions and weights as rules, and a backward that recomp
 the same core under any score.
 """
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +29,9 @@ from .options import (
 )
 from .pairs import Pairs, PairWeights
 from .tiles import TILE, Sums, Want, spans
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["contrast_blocks", "info_nce", "sigmoid_contrast", "soft_contrast", "sup_con"]
 
@@ -57,6 +61,7 @@ def info_nce(
     positive_in_denominator: bool = True,
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
+    group: "ProcessGroup | None" = None,
     backend: str | None = None,
 ) -> Tensor:
     """InfoNCE: cross-entropy of each row against all columns and of each column against all rows.
@@ -89,6 +94,10 @@ def info_nce(
         label_smoothing: share of the target that is spread evenly over all columns of the denominator.
         reduction: "mean" (weighted, over rows that have a positive and a denominator; of both directions their mean),
             "sum", or "none": one value per row ("both": half the sum of the pair's two directions; needs N = M).
+        group: a process group over which the batch is split: x, y, ids, weights and masks are this rank's part, the
+            pairs are those of the global batch, blocks of y travel round the ranks. The loss is the global one on
+            every rank ("none": this rank's rows); x and y get the gradients of a single process, replicated inputs
+            (temperature, negatives) this rank's part of theirs, to be summed over ranks.
 
     Returns:
         A scalar, or [N] ([M] for "backward"), in float32 (float64 where an input is). A row without a positive or
@@ -130,7 +139,14 @@ def info_nce(
     row_weights = vector("info_nce", "row_weights", row_weights, n, device)
     column_weights = vector("info_nce", "column_weights", column_weights, m, device)
     negatives_present = presence("info_nce", "negatives_present", negatives_present, (queue,), device)
-    form = choose("info_nce", x, y, negatives, private_negatives, backend=backend)
+    inside = positives == "inside" and pairs.positives == "ids"  # with one positive a row the two forms are one
+    obstacle = "pair_weights" if pair_weights is not None else "positives='inside'" if inside else ""
+    obstacle = obstacle and f"{obstacle} is computed by the chunked form"
+    form = choose("info_nce", x, y, negatives, private_negatives, backend=backend, without_triton=obstacle)
+    if group is not None:
+        form = "chunked"
+        if pair_weights is not None or not in_batch:
+            raise ValueError("info_nce: pair_weights and in_batch=False are not split over ranks; leave group out")
     if form == "reference":
         from .reference import softmax_loss
 
@@ -143,11 +159,16 @@ def info_nce(
             positive_in_denominator=positive_in_denominator, label_smoothing=label_smoothing, soft=None,
             hard_share=1.0, reduction=reduction,
         )  # fmt: skip
-    # with one positive a row the two forms are one
-    inside = positives == "inside" and pairs.positives == "ids"
     want = Want(*wanted, target=not inside, total=label_smoothing > 0, inside=inside)
     own = scale[:m] if scale.dim() else scale
-    sides = _sums(form, x, y, own, pairs, want) if in_batch else (_own_pair(x, y, own, pairs, want), None)
+    if group is not None:
+        from .ring import softmax_sums
+
+        sides = softmax_sums(x, y, own, pairs, want, group)
+    elif in_batch:
+        sides = _sums(form, x, y, own, pairs, want)
+    else:
+        sides = (_own_pair(x, y, own, pairs, want), None)
     extra = []
     if negatives is not None:
         extra.append(_queue(form, x, negatives, scale[m:] if scale.dim() else scale, negatives_present, want))
@@ -159,7 +180,7 @@ def info_nce(
         if side is not None
     ]
     weights = [w for w, asked in zip((row_weights, column_weights), wanted, strict=True) if asked]
-    return reduce(values, weights, reduction)
+    return reduce(values, weights, reduction, _across(group))
 
 
 def sup_con(
@@ -291,6 +312,7 @@ def sigmoid_contrast(
     row_weights: Tensor | None = None,
     pair_weights: PairWeights | None = None,
     reduction: Reduction = "mean",
+    group: "ProcessGroup | None" = None,
     backend: str | None = None,
 ) -> Tensor:
     """Sigmoid loss over all pairs (SigLIP; Zhai et al., 2023): each pair is a binary decision of its own.
@@ -306,6 +328,7 @@ def sigmoid_contrast(
         x_ids, y_ids, exclude, x_views, y_views, x_present, y_present, pair_weights: as in `info_nce`.
         row_weights: [N], weight of each row's sum; "mean" divides by the sum of weights of present rows.
         reduction: "mean", "sum" or "none" (one value per row of x).
+        group: as in `info_nce`.
 
     Returns:
         A scalar or [N], in float32 (float64 where an input is).
@@ -333,7 +356,8 @@ def sigmoid_contrast(
         raise ValueError(f"sigmoid_contrast: bias has shape {tuple(offset.shape)}; it is one number")
     row_weights = vector("sigmoid_contrast", "row_weights", row_weights, n, device)
     negatives_present = presence("sigmoid_contrast", "negatives_present", negatives_present, (queue,), device)
-    form = choose("sigmoid_contrast", x, y, negatives, backend=backend)
+    obstacle = "" if pair_weights is None else "pair_weights is computed by the chunked form"
+    form = choose("sigmoid_contrast", x, y, negatives, backend=backend, without_triton=obstacle)
     if form == "reference":
         from .reference import sigmoid_loss
 
@@ -343,24 +367,32 @@ def sigmoid_contrast(
             "y_ids": pairs.y_ids, "y_views": pairs.y_views}, pair_weights=pair_weights, row_weights=row_weights,
             reduction=reduction,
         )  # fmt: skip
+    if group is not None and pair_weights is not None:
+        raise ValueError("sigmoid_contrast: pair_weights are not split over ranks; leave group out")
     if form == "triton":
-        from .fused import sigmoid_rows
+        from .fused_sigmoid import sigmoid_rows
     else:
         from .sigmoid import sigmoid_rows
     weights = torch.ones(n, dtype=dtype, device=device) if row_weights is None else row_weights.to(dtype)
     if pairs.x_present is not None:
         weights = weights * pairs.x_present
+    across = _across(group)
     if reduction == "mean":
-        count = weights.sum()
+        count = weights.sum() if across is None else across(weights.sum())
         weights = weights / torch.where(count > 0, count, torch.ones_like(count))
     summed = reduction != "none"
     own = scale[:m] if scale.dim() else scale
-    loss = sigmoid_rows(x, y, own, offset, weights, pairs, summed)
+    if group is None:
+        loss = sigmoid_rows(x, y, own, offset, weights, pairs, summed)
+    else:
+        from .ring import sigmoid_rows as over_ring
+
+        loss = over_ring(x, y, own, offset, weights, pairs, summed, group)
     if negatives is not None:
         more = Pairs(n, queue, "none", x_present=pairs.x_present, y_present=negatives_present)
         own = scale[m:] if scale.dim() else scale
         loss = loss + sigmoid_rows(x, negatives, own, offset, weights, more, summed)
-    return loss
+    return loss if across is None or not summed else across(loss)
 
 
 def _sums(form: str, *arguments: Any) -> tuple[Sums | None, Sums | None]:
@@ -369,6 +401,15 @@ def _sums(form: str, *arguments: Any) -> tuple[Sums | None, Sums | None]:
     else:
         from .chunked import softmax_sums
     return softmax_sums(*arguments)
+
+
+def _across(group: "ProcessGroup | None") -> Callable[[Tensor], Tensor] | None:
+    """How a scalar is summed over the ranks of a group."""
+    if group is None:
+        return None
+    from .ring import global_sum
+
+    return lambda value: global_sum(value, group)
 
 
 def _queue(form: str, x: Tensor, negatives: Tensor, scale: Tensor, present: Tensor | None, want: Want) -> Extra:

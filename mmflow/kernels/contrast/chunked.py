@@ -125,12 +125,16 @@ class Buffers:
 
 def largest_score(x: Tensor, y: Tensor, scale: Tensor) -> float:
     """A bound on |<x_i, y_j>| * scale_j by the norms."""
-    dtype = compute_dtype(x, y, scale)
-    if not x.numel() or not y.numel():
+    return largest_norm(x) * largest_norm(y, scale)
+
+
+def largest_norm(x: Tensor, scale: Tensor | None = None) -> float:
+    """The largest norm of a row, times its scale where there is one."""
+    if not x.numel():
         return 0.0
-    a = max(float(torch.linalg.vector_norm(x[r], dim=1, dtype=dtype).amax()) for r in spans(x.shape[0], 4 * TILE))
-    norms = torch.cat([torch.linalg.vector_norm(y[c], dim=1, dtype=dtype) for c in spans(y.shape[0], 4 * TILE)])
-    return a * float((norms * scale.detach().abs()).amax())
+    dtype = compute_dtype(x)
+    norms = torch.cat([torch.linalg.vector_norm(x[r], dim=1, dtype=dtype) for r in spans(x.shape[0], 4 * TILE)])
+    return float((norms if scale is None else norms * scale.detach().abs()).amax())
 
 
 class _Softmax(torch.autograd.Function):
@@ -138,10 +142,12 @@ class _Softmax(torch.autograd.Function):
     def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want, teacher: Teacher | None):
         x, y, scale = x.detach(), y.detach(), scale.detach()
         shift = shift_for(largest_score(x, y, scale))
-        streams = _sweep(x, y, scale, pairs, want, teacher, shift)
+        streams = streams_for(x, y, scale, want, shift)
+        sweep(x, y, scale, pairs, want, teacher, streams)
         if shift is not None and not all(s is None or s.trusted() for s in streams):
             shift = None
-            streams = _sweep(x, y, scale, pairs, want, teacher, shift)
+            streams = streams_for(x, y, scale, want, shift)
+            sweep(x, y, scale, pairs, want, teacher, streams)
         sides = [None if s is None else s.sums() for s in streams]
         ctx.pairs, ctx.want, ctx.teacher, ctx.shift = pairs, want, teacher, shift
         kept = [v for stream in streams for v in ((None, None) if stream is None else stream.norms())]
@@ -161,7 +167,7 @@ class _Softmax(torch.autograd.Function):
         ]
         if not any(slopes):
             return (None,) * 6
-        dx, dy, dscale = _gradients(
+        dx, dy, dscale = gradients(
             x, y, scale, ctx.pairs, ctx.teacher, slopes, ctx.shift, needs=ctx.needs_input_grad[:3]
         )
         return dx, dy, dscale, None, None, None
@@ -175,14 +181,31 @@ def slope_of(dim: int, norm: Tensor | None, inside: Tensor | None, grads, shift:
     return Slope(dim, norm, g_lse, grads[1], grads[2], inside, grads[3], shift)
 
 
-def _sweep(
-    x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want, teacher: Teacher | None, shift: float | None
+def streams_for(
+    x: Tensor, y: Tensor, scale: Tensor, want: Want, shift: float | None
 ) -> tuple[Stream | None, Stream | None]:
+    """Empty sums of the rows of x and of the columns of y."""
+    dtype, n, m = compute_dtype(x, y, scale), x.shape[0], y.shape[0]
+    return (
+        Stream(n, m, 1, want, shift, dtype, x.device) if want.rows else None,
+        Stream(m, n, 0, want, shift, dtype, x.device) if want.columns else None,
+    )
+
+
+def sweep(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    pairs: Pairs,
+    want: Want,
+    teacher: Teacher | None,
+    streams: tuple[Stream | None, Stream | None],
+) -> None:
+    """Adds all pairs of x and y to the streams."""
     dtype, device = compute_dtype(x, y, scale), x.device
     n, m = x.shape[0], y.shape[0]
-    rows = Stream(n, m, 1, want, shift, dtype, device) if want.rows else None
-    columns = Stream(m, n, 0, want, shift, dtype, device) if want.columns else None
-    sides = [(k, s) for k, s in enumerate((rows, columns)) if s is not None]
+    sides = [(k, s) for k, s in enumerate(streams) if s is not None]
+    shift = sides[0][1].shift
     buffers = Buffers(dtype, device, n, m)
     unit = unit_for(shift)
     for c in spans(m, TILE):
@@ -218,10 +241,9 @@ def _sweep(
                 scores.mul_(weight)
             for k, side in sides:
                 side.add_shifted(c if k else r, scores)
-    return rows, columns
 
 
-def _gradients(
+def gradients(
     x: Tensor,
     y: Tensor,
     scale: Tensor,
@@ -231,6 +253,7 @@ def _gradients(
     shift: float | None,
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients for x, y and scale (what is needed) from all pairs of x and y."""
     dtype, device = compute_dtype(x, y, scale), x.device
     n, m = x.shape[0], y.shape[0]
     dx = torch.zeros(x.shape, dtype=dtype, device=device) if needs[0] else None

@@ -1,5 +1,6 @@
 """From sums over rows and columns to a loss: extra columns, targets, smoothing, weights, reduction. O(N) work."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -46,8 +47,16 @@ def cross_entropy(
     return torch.where(valid, lse - target, 0.0), valid
 
 
-def reduce(directions: list[tuple[Tensor, Tensor]], weights: list[Tensor | None], reduction: str) -> Tensor:
-    """The mean over directions of the weighted mean, the weighted sum, or the weighted values themselves."""
+def reduce(
+    directions: list[tuple[Tensor, Tensor]],
+    weights: list[Tensor | None],
+    reduction: str,
+    across: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The mean over directions of the weighted mean, the weighted sum, or the weighted values themselves.
+
+    `across` sums a scalar over the ranks that share the batch.
+    """
     parts = []
     for (values, valid), own in zip(directions, weights, strict=True):
         w = valid.to(values.dtype) if own is None else valid * own.to(values.dtype)
@@ -55,8 +64,10 @@ def reduce(directions: list[tuple[Tensor, Tensor]], weights: list[Tensor | None]
             parts.append(values * w)
             continue
         total = (values * w).sum()
+        if across is not None:
+            total = across(total)
         if reduction == "mean":
-            count = w.sum()
+            count = w.sum() if across is None else across(w.sum())
             total = total / torch.where(count > 0, count, torch.ones_like(count))
         parts.append(total)
     return parts[0] if len(parts) == 1 else (parts[0] + parts[1]) / 2

@@ -35,7 +35,9 @@ class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs):
         needs = ctx.needs_input_grad[:4]
-        values, *gradients = _sweep(x.detach(), y.detach(), scale.detach(), bias.detach(), weights, pairs, needs, True)
+        values, *gradients = sigmoid_sweep(
+            x.detach(), y.detach(), scale.detach(), bias.detach(), weights, pairs, needs, True
+        )
         ctx.save_for_backward(*gradients)
         assert values is not None
         return (values * weights).sum()
@@ -52,16 +54,16 @@ class _Rows(torch.autograd.Function):
         x, y, scale, bias = x.detach(), y.detach(), scale.detach(), bias.detach()
         ctx.pairs = pairs
         ctx.save_for_backward(x, y, scale, bias)
-        return _sweep(x, y, scale, bias, None, pairs, (False,) * 4, True)[0]
+        return sigmoid_sweep(x, y, scale, bias, None, pairs, (False,) * 4, True)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, y, scale, bias = ctx.saved_tensors
-        return *_sweep(x, y, scale, bias, grad, ctx.pairs, ctx.needs_input_grad[:4], False)[1:], None
+        return *sigmoid_sweep(x, y, scale, bias, grad, ctx.pairs, ctx.needs_input_grad[:4], False)[1:], None
 
 
-def _sweep(
+def sigmoid_sweep(
     x: Tensor,
     y: Tensor,
     scale: Tensor,

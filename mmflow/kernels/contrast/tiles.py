@@ -147,6 +147,20 @@ class Stream:
         target, total = (None if v is None else v / self.unit for v in (self.target, self.total))
         return Sums(lse, target, total, inside, self.allowed, self.positives)
 
+    def state(self) -> Tensor:
+        """All sums as one tensor [quantities, size], which `restore` takes back on another rank."""
+        return torch.stack([v for v in self._quantities() if v is not None])
+
+    def restore(self, state: Tensor) -> None:
+        for mine, given in zip([v for v in self._quantities() if v is not None], state, strict=True):
+            mine.copy_(given)
+
+    def _quantities(self) -> list[Tensor | None]:
+        return [
+            self.sum, self.peak, self.target, self.total, self.inside_sum, self.inside_peak, self.allowed,
+            self.positives,
+        ]  # fmt: skip
+
     def norms(self) -> tuple[Tensor, Tensor | None]:
         """What `Slope` needs of the sums."""
         if self.shift is not None:

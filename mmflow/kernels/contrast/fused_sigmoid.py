@@ -1,0 +1,160 @@
+"""The sigmoid core in Triton: per super-tile one kernel for losses and score gradients, one launch of products.
+
+As in `sigmoid`, the gradient is computed with the loss where rows are weighted by constants.
+"""
+
+# Triton gives `range` and scalars of kernels types of its own
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .fused_tiles import Rules, accumulate, common, pair_tile, precision_of, score_tile, sizes_for, super_tiles
+from .pairs import Pairs
+
+
+@triton.jit
+def _sigmoid_kernel(
+    x, y, scale, bias, weights, level, g, values, dscale, dbias, R, C, N, M, D, r0, c0, sx, sy, sg,
+    diagonal, x_ids, y_ids, x_views, y_views, x_present, y_present,
+    PER_COLUMN: tl.constexpr, VALUES: tl.constexpr, GRADIENT: tl.constexpr,
+    PLAIN: tl.constexpr, DIAGONAL: tl.constexpr, IDS: tl.constexpr, X_PRESENT: tl.constexpr, Y_PRESENT: tl.constexpr,
+    NO_SELF: tl.constexpr, NO_SAME_ID: tl.constexpr, NO_SAME_VIEW: tl.constexpr, NO_POSITIVES: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Losses and score gradients of a super-tile [R, C] at (r0, c0).
+
+    values is [column tiles, N], dscale and dbias [row tiles, M]: a program writes only to its own row of them.
+    """
+    i = r0 + tl.program_id(0) * BM + tl.arange(0, BM)
+    j = c0 + tl.program_id(1) * BN + tl.arange(0, BN)
+    in_row = i < r0 + R
+    in_column = j < c0 + C
+    z = score_tile(x, y, i, j, N, M, D, sx, sy, BM, BN, BK, PRECISION)
+    if PER_COLUMN:  # noqa: SIM108
+        own = tl.load(scale + j, mask=in_column, other=0.0)[None, :]
+    else:
+        own = tl.load(scale)
+    z *= own
+    positive, kept = pair_tile(
+        i, j, N, M, diagonal, x_ids, y_ids, x_views, y_views, x_present, y_present, PLAIN, DIAGONAL, IDS,
+        X_PRESENT, Y_PRESENT, NO_SELF, NO_SAME_ID, NO_SAME_VIEW, NO_POSITIVES,
+    )  # fmt: skip
+    kept = kept & in_row[:, None] & in_column[None, :]
+    sign = tl.where(positive, -1.0, 1.0)
+    signed = (z + tl.load(bias)) * sign
+    t = tl.exp(-tl.abs(signed))
+    if VALUES:
+        # log(1 + t) to full precision where 1 + t rounds t away (Kahan)
+        whole = 1.0 + t
+        log1p = tl.where(whole == 1.0, t, tl.log(whole) * (t / tl.where(whole == 1.0, 1.0, whole - 1.0)))
+        losses = tl.where(kept, tl.maximum(signed, 0.0) + log1p, 0.0)
+        tl.store(values + tl.program_id(1).to(tl.int64) * N + i, tl.sum(losses, 1), mask=in_row)
+    if GRADIENT:
+        sigmoid = tl.where(signed >= 0, 1.0, t) / (1.0 + t)
+        grad = tl.where(kept, sigmoid * sign, 0.0) * tl.load(weights + i, mask=in_row, other=0.0)[:, None]
+        row = tl.program_id(0).to(tl.int64) * M
+        tl.store(dscale + row + j, tl.sum(grad * z, 0), mask=in_column)
+        tl.store(dbias + row + j, tl.sum(grad, 0), mask=in_column)
+        out = g + (i - r0)[:, None] * sg + (j - c0)[None, :]
+        value = grad * own * tl.load(level)
+        tl.store(out, value.to(g.dtype.element_ty), mask=in_row[:, None] & in_column[None, :])
+
+
+def sigmoid_rows(
+    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs, summed: bool
+) -> Tensor:
+    """As `sigmoid.sigmoid_rows`, without pair weights."""
+    if summed and not weights.requires_grad:
+        return _Summed.apply(x, y, scale, bias, weights, pairs)
+    rows = _Rows.apply(x, y, scale, bias, pairs) * weights
+    return rows.sum() if summed else rows
+
+
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs):
+        needs = ctx.needs_input_grad[:4]
+        values, *gradients = _sweep(x.detach(), y.detach(), scale.detach(), bias.detach(), weights, pairs, needs, True)
+        ctx.save_for_backward(*gradients)
+        assert values is not None
+        return (values * weights).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return *(None if g is None else g * grad.to(g.dtype) for g in ctx.saved_tensors), None, None
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, pairs: Pairs):
+        x, y, scale, bias = x.detach(), y.detach(), scale.detach(), bias.detach()
+        ctx.pairs = pairs
+        ctx.save_for_backward(x, y, scale, bias)
+        return _sweep(x, y, scale, bias, None, pairs, (False,) * 4, True)[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, y, scale, bias = ctx.saved_tensors
+        return *_sweep(x, y, scale, bias, grad, ctx.pairs, ctx.needs_input_grad[:4], False)[1:], None
+
+
+def _sweep(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    weights: Tensor | None,
+    pairs: Pairs,
+    needs: tuple[bool, ...],
+    with_values: bool,
+) -> tuple[Tensor | None, ...]:
+    dtypes = x.dtype, y.dtype
+    (x, y), scale = common(x, y), scale.float().contiguous()
+    sizes, rules, device = sizes_for(x.dtype), Rules(pairs, x), x.device
+    n, m = x.shape[0], y.shape[0]
+    block = (min(n, sizes.super_tile), min(m, sizes.super_tile))
+    row_tiles, column_tiles = triton.cdiv(block[0], sizes.BM), triton.cdiv(block[1], sizes.BN)
+    filler = torch.zeros(1, device=device)
+    gradient = any(needs)
+    weights = filler if weights is None else weights.float().contiguous()
+    largest = weights.abs().amax() * scale.abs().amax()
+    # half precision: the largest gradient is brought to 1, so that none is lost below its smallest number
+    level = torch.where(largest > 0, 1 / largest, torch.ones_like(largest)) if gradient else filler
+    values = torch.zeros(n, device=device) if with_values else None
+    dx = torch.zeros(x.shape, dtype=torch.float32, device=device) if needs[0] else None
+    dy = torch.zeros(y.shape, dtype=torch.float32, device=device) if needs[1] else None
+    dscale, dbias = torch.zeros(m, device=device), torch.zeros((), device=device)
+    g = torch.empty(block, dtype=x.dtype, device=device) if gradient else filler
+    value_parts = torch.zeros(column_tiles, n, device=device) if with_values else filler
+    scale_parts = torch.zeros(row_tiles, m, device=device) if gradient else filler
+    bias_parts = torch.zeros(row_tiles, m, device=device) if gradient else filler
+    for r, c in super_tiles(n, m, sizes):
+        rows, columns = r.stop - r.start, c.stop - c.start
+        grid = (triton.cdiv(rows, sizes.BM), triton.cdiv(columns, sizes.BN))
+        _sigmoid_kernel[grid](
+            x, y, scale, bias, weights, level, g, value_parts, scale_parts, bias_parts, rows, columns, n, m, x.shape[1],
+            r.start, c.start, x.stride(0), y.stride(0), g.stride(0), rules.diagonal, *rules.pointers,
+            PER_COLUMN=scale.dim() > 0, VALUES=with_values, GRADIENT=gradient, PRECISION=precision_of(x.dtype),
+            **rules.switches, **sizes.meta(),
+        )  # fmt: skip
+        if values is not None:
+            values[r] += value_parts[: grid[1], r].sum(0)
+        if gradient:
+            dscale[c] += scale_parts[: grid[0], c].sum(0)
+            dbias += bias_parts[: grid[0], c].sum()
+            accumulate(
+                g, x[r], y[c], None if dx is None else dx[r], None if dy is None else dy[c], rows, columns, sizes
+            )
+    return (
+        values,
+        None if dx is None else (dx / level).to(dtypes[0]),
+        None if dy is None else (dy / level).to(dtypes[1]),
+        (dscale / scale if scale.dim() else dscale.sum() / scale) if needs[2] else None,
+        dbias.to(bias.dtype) if needs[3] else None,
+    )

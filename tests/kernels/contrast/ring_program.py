@@ -1,0 +1,76 @@
+"""Run by every process of `test_contrast_ring`: compares a split batch with a whole one, exits 1 where they differ."""
+
+import sys
+
+import torch
+import torch.distributed as dist
+from torch.nn import functional as F
+
+from mmflow.kernels import info_nce, sigmoid_contrast
+
+
+def main(rank: int, ranks: int, store: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
+    group = dist.group.WORLD
+    assert group is not None
+    generator = torch.Generator().manual_seed(0)
+    sizes = [5 + 3 * k for k in range(ranks)]
+    mine = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+    n = sum(sizes)
+    ids = torch.randint(6, (n,), generator=generator)
+    present = torch.rand(n, generator=generator) > 0.2
+    weights = torch.rand(n, generator=generator)
+    per_column = torch.rand(n, generator=generator) * 0.2 + 0.05
+    queue = F.normalize(torch.randn(7, 8, generator=generator), dim=1)
+    cases = [
+        (info_nce, {}, {}),
+        (info_nce, {"x_ids": ids, "x_present": present, "y_present": present}, {"label_smoothing": 0.1}),
+        (info_nce, {"x_ids": ids}, {"positives": "inside", "exclude": "self"}),
+        (info_nce, {"row_weights": weights, "column_weights": weights}, {"reduction": "sum", "negatives": queue}),
+        (info_nce, {}, {"reduction": "none"}),
+        (info_nce, {}, {"directions": "backward"}),
+        (info_nce, {"temperature": per_column}, {}),
+        (info_nce, {}, {"temperature": torch.tensor(0.001)}),
+        (sigmoid_contrast, {}, {"bias": -2.0}),
+        (sigmoid_contrast, {"x_ids": ids, "row_weights": weights}, {"bias": -2.0, "negatives": queue}),
+        (sigmoid_contrast, {"temperature": per_column}, {"reduction": "none"}),
+    ]
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
+        x, y = (F.normalize(torch.randn(n, 8, generator=generator), dim=1).to(dtype) for _ in range(2))
+        for number, (loss, split, shared) in enumerate(cases):
+            shared = {"temperature": torch.tensor(0.07)} | shared if "temperature" not in split else shared
+            whole = {**{k: v.to(dtype) if v.is_floating_point() else v for k, v in split.items()}, **shared}
+            whole = {
+                k: v.to(dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v for k, v in whole.items()
+            }
+            found = differentiate(
+                loss, x[mine], y[mine], {k: v[mine] if k in split else v for k, v in whole.items()}, group
+            )
+            truth = differentiate(loss, x, y, whole, None)
+            value, dx, dy, dt = found
+            if "temperature" not in split:
+                dist.all_reduce(dt)
+                expected_dt = truth[3]
+            else:
+                expected_dt = truth[3][mine]
+            rows = whole.get("reduction") == "none"
+            expected = (truth[0][mine] if rows else truth[0], truth[1][mine], truth[2][mine], expected_dt)
+            # scores of 1000 carry their rounding
+            allowed = tolerance * (100 if whole["temperature"].max() < 0.01 else 1)
+            for what, a, b in zip(("loss", "x", "y", "temperature"), (value, dx, dy, dt), expected, strict=True):
+                error = float((a - b).norm() / b.norm().clamp_min(1e-3))
+                if not error < allowed:
+                    raise SystemExit(f"case {number} {loss.__name__} {dtype}: {what} differs by {error}")
+    dist.destroy_process_group()
+
+
+def differentiate(loss, x, y, options, group):
+    x, y, t = (v.detach().clone().requires_grad_() for v in (x, y, options["temperature"]))
+    value = loss(x, y, **{**options, "temperature": t}, group=group)
+    total = value if value.dim() == 0 else value.square().sum()
+    return [value.detach(), *torch.autograd.grad(total, [x, y, t])]
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
