@@ -129,12 +129,13 @@ def choose_device(wanted: str) -> str:
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(wanted)
+    except RuntimeError:
+        raise ComponentError(f"there is no device {wanted!r}", expected="auto, cpu, cuda, cuda:NUMBER or mps") from None
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
-        raise ComponentError(
-            f"device {wanted!r} cannot be used: {first}", hint="`--device auto` takes what is here"
-        ) from None
+        raise ComponentError(f"device {wanted!r} cannot be used: {first}", hint="`auto` takes what is here") from None
     return str(device)
 
 

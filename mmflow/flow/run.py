@@ -169,11 +169,12 @@ def write_report(store: RunStore, run_id: str = "latest") -> str:
     from mmflow.spec import load_text
 
     known = store.runs()
-    if run_id == "latest" and known:
+    if not known:
+        raise StoreError(f"no run is recorded in {store.url}")
+    if run_id == "latest":
         run_id = known[-1]
     if run_id not in known:
-        some = f"; the newest is {known[-1]}" if known else "; there is none yet"
-        raise StoreError(f"no run {run_id} is recorded in {store.url}{some}")
+        raise StoreError(f"no run {run_id} is recorded in {store.url}; the newest is {known[-1]}")
     record = store.run(run_id)
     text = record.read(_SPEC)
     if text is None:
