@@ -9,6 +9,8 @@ from mmflow.plugin.hooks import hookimpl
 def mmflow_components() -> dict[str, str]:
     return {
         "source/table": "mmflow_sources.table:Table",
+        "source/folder": "mmflow_sources.groups:FolderSource",
+        "source/webdataset": "mmflow_sources.groups:WebDataset",
         "source/digits": "mmflow_sources.digits:Digits",
         "source/filter": "mmflow_sources.selections:Filter",
         "source/subset": "mmflow_sources.selections:Subset",

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.plugin import ComponentError, TensorType
-from mmflow_sources.decoding import looks_like_picture
+from mmflow_sources.decoding import looks_like_picture, looks_like_sound
 
-Modality = Literal["image", "text", "label", "labels", "number", "vector", "series"]
+Modality = Literal["image", "audio", "text", "label", "labels", "number", "vector", "series"]
 LABEL_NAMES = frozenset({"label", "class", "category", "target", "y", "class_name", "species"})
 LOOKED_AT = 1000
 """Cells that are looked at to tell what a column is."""
@@ -28,6 +28,7 @@ class TableColumn(BaseModel):
     modality: Modality | None = Field(None, description="told by the values where unset")
     names: tuple[str, ...] = Field((), description="class names in the order of their numbers; collected where unset")
     required: bool = Field(False, description="a row without it is a bad sample; otherwise it is absent there")
+    rate: int = Field(16_000, ge=1, description="samples a second that sound is brought to")
     axis: str = Field("item", description="group axis of a column with several values a row, such as captions")
 
 
@@ -40,8 +41,9 @@ class Column:
         head = list(islice(cells, LOOKED_AT))
         seen = [cell for cell in head if not _empty(cell)]
         self.modality: str = declared.modality or _told(self.name, seen)
-        self.several = self.modality in ("text", "image") and bool(seen) and isinstance(seen[0], (list, tuple))
-        self.axis = declared.axis
+        self.several = self.modality in ("text", "image", "audio") and bool(seen) and isinstance(seen[0], (list, tuple))
+        self.axis, self.rate = declared.axis, declared.rate
+        self.in_files = self.modality in ("image", "audio")
         self.names = declared.names or names
         self.size: tuple[int | None, ...] = ()
         if self.modality in ("label", "labels") and not self.names:
@@ -57,6 +59,8 @@ class Column:
         groups = (None,) if self.several else ()
         if self.modality == "image":
             return TensorType("image", axes, (None, None, 3), dtype="uint8", groups=groups)
+        if self.modality == "audio":
+            return TensorType("audio", axes, (None,), groups=groups)
         if self.modality in ("label", "labels"):
             size = (None,) if self.modality == "labels" else ()
             return TensorType(self.modality, axes, size, dtype="int64", names=self.names)
@@ -116,6 +120,8 @@ def _told(name: str, seen: Sequence[Any]) -> Modality:
         return "vector" if len({len(cell) for cell in seen}) == 1 else "series"
     if isinstance(first, str) and all(isinstance(cell, str) and looks_like_picture(cell) for cell in seen):
         return "image"
+    if isinstance(first, str) and all(isinstance(cell, str) and looks_like_sound(cell) for cell in seen):
+        return "audio"
     if name.lower() in LABEL_NAMES or isinstance(first, bool):
         return "label"
     return "number" if all(_is_number(cell) for cell in seen) and seen else "text"

@@ -1,32 +1,23 @@
-"""The source `table`: a CSV, JSONL or Parquet file whose columns hold text, labels, numbers and paths of pictures."""
+"""The source `table`: a CSV, JSONL or Parquet file whose columns hold text, labels, numbers and paths of files."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping
-from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field
 
-from mmflow.plugin import ComponentError, Source, TensorType, outside_identity
-from mmflow_sources.columns import Column, TableColumn
-
-Policy = Literal["error", "skip", "quarantine"]
+from mmflow.plugin import ComponentError, outside_identity
+from mmflow_sources.tabular import RowReader, Tabular
 
 
-def _column(raw: Any) -> Any:
-    return {"column": raw} if isinstance(raw, str) else raw
-
-
-class Table(Source, name="table"):
+class Table(Tabular, name="table"):
     """A CSV, JSONL or Parquet file on any filesystem of fsspec (a path, `memory://`, `zip://`, `https://`, ...).
 
     `columns` maps fields to columns, `{image: path, caption: text}`, or in full `{label: {column: species, modality:
-    label, names: [cat, dog]}}`; without it every column is a field. What a field is (image, text, label, labels,
+    label, names: [cat, dog]}}`; without it every column is a field. What a field is (image, audio, text, label, labels,
     number, vector, series) is told by its values where it is not said: names of picture files are pictures, a column
     named `label` or `class` holds classes. Paths are relative to `root`, which is the table's folder; they may not
-    leave it. Empty cells are absent.
+    leave it. Empty cells are absent. CSV and JSONL are held in memory as text, Parquet is read by row group.
 
     `bad` says what happens to a sample that cannot be read (a missing or broken file, a wrong cell, an id that was
     there before): `error` stops, `skip` leaves it out and counts it, `quarantine` also lists it in a file.
@@ -36,23 +27,10 @@ class Table(Source, name="table"):
 
     url: str = outside_identity(min_length=1)
     format: Literal["csv", "tsv", "jsonl", "parquet"] | None = Field(None, description="told by the name where unset")
-    columns: dict[str, Annotated[TableColumn, BeforeValidator(_column)]] | None = None
     id: str | None = Field(None, description="column of ids; a column named id where there is one, else row numbers")
     root: str | None = outside_identity(None, description="folder (URL) that paths of files begin in")
-    bad: Policy = "error"
-    quarantine: str | None = outside_identity(None, description="file (URL) that lists the samples left out")
-    max_pixels: int = Field(64_000_000, ge=1, description="largest picture that is decoded")
 
-    @model_validator(mode="after")
-    def _place_of_quarantine(self) -> Table:
-        if self.bad == "quarantine" and not self.quarantine:
-            raise ValueError("bad: quarantine needs `quarantine:`, the file that lists the samples left out")
-        return self
-
-    def fields(self) -> Mapping[str, TensorType]:
-        return self.open().types
-
-    def open(self) -> TableReader:
+    def marks(self) -> tuple[str, ...]:
         from mmflow_sources.files import Folder, patiently, split_url
 
         parent, name = split_url(self.url)
@@ -63,183 +41,24 @@ class Table(Source, name="table"):
             raise ComponentError(f"no file {name!r} in {parent}", found=self.url, expected="a table") from None
         except (OSError, ValueError) as error:
             raise ComponentError(f"{self.url} cannot be read: {error}", found=self.url) from error
-        marks = tuple(str(info.get(key)) for key in ("size", "mtime", "ETag", "etag", "created", "ino"))
-        return _opened(self.model_dump_json(), marks)
+        return tuple(str(info.get(key)) for key in ("size", "mtime", "ETag", "etag", "created", "ino"))
 
-    def fingerprint(self) -> Any:
-        reader = self.open()
-        content = {"table": reader.folder.fingerprint([reader.name])}
-        if names := reader.files():
-            content["files"] = reader.root.fingerprint(names)
-        return content
-
-
-class TableReader:
-    """An opened table. CSV and JSONL are held in memory as text; Parquet is read by row group, pictures one by one."""
-
-    def __init__(self, source: Table) -> None:
+    def load(self) -> RowReader:
         from mmflow_sources.files import Folder, split_url
         from mmflow_sources.rows import read_rows
 
-        self.source = source
-        parent, self.name = split_url(source.url)
-        self.folder = Folder(parent)
-        self.root = Folder(source.root) if source.root else self.folder
-        self.rows = read_rows(self.folder, self.name, source.format)
-        if not len(self.rows):
-            raise ComponentError(f"{self.name} has no rows", found=source.url)
-        id_column = source.id or ("id" if "id" in self.rows.names else None)
-        declared = source.columns
-        if declared is None:
-            declared = {name: TableColumn.model_validate({}) for name in self.rows.names if name and name != id_column}
-        self.columns = {field: self._column(field, column) for field, column in declared.items()}
-        self.types = {"id": TensorType("id"), **{field: column.type() for field, column in self.columns.items()}}
-        self._ids, self._bad_ids = self._collect_ids(id_column)
-        self._places: dict[str, int] | None = None
-        if source.bad == "error":
-            for index in (*self.rows.broken, *self._bad_ids)[:1]:
-                raise ComponentError(f"{self._at(index)}: {self.rows.broken.get(index) or self._bad_ids[index]}")
+        parent, name = split_url(self.url)
+        folder = Folder(parent)
+        rows = read_rows(folder, name, self.format)
+        id_column = self.id or ("id" if "id" in rows.names else None)
+        return RowReader(self, rows, Folder(self.root) if self.root else folder, name=name, id_column=id_column)
 
-    @property
-    def in_process(self) -> bool:
-        return self.folder.in_process or self.root.in_process
+    def fingerprint(self) -> Any:
+        from mmflow_sources.files import Folder, split_url
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def id(self, index: int) -> str:
-        return str(index) if self._ids is None else self._ids[index]
-
-    def index(self, id: str) -> int:
-        if self._places is None:
-            self._places = {self.id(index): index for index in range(len(self))}
-        return self._places[id]
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self.read(index)
-
-    def read(self, index: int, fields: Collection[str] | None = None) -> Mapping[str, Any]:
-        """Sample `index` with all fields, or `fields`; raises `SampleError`, or `SkippedSample` by policy."""
-        wrong = self.rows.broken.get(index) or self._bad_ids.get(index)
-        if wrong:
-            raise self._refused(f"{self._at(index)}: {wrong}")
-        wanted = [column for field, column in self.columns.items() if fields is None or field in fields]
-        sample: dict[str, Any] = {"id": self.id(index)}
-        if not wanted:
-            return sample
-        cells = self.rows.row(index, {column.name for column in wanted})
-        for column in wanted:
-            try:
-                cell = cells[column.name]
-                sample[column.field] = self._picture(column, cell) if column.modality == "image" else column.value(cell)
-            except (ValueError, OSError) as error:
-                raise self._refused(f"{self._at(index)}, column {column.name!r}: {error}") from error
-        return sample
-
-    def static(self) -> Mapping[str, Any]:
-        return {}
-
-    def files(self) -> list[str]:
-        """Paths that the rows name, as they stand there."""
-        found: list[str] = []
-        for column in self.columns.values():
-            if column.modality == "image":
-                for cell in self.rows.column(column.name):
-                    found.extend(
-                        name for name in (cell if column.several and cell else [cell]) if isinstance(name, str)
-                    )
-        return found
-
-    def _column(self, field: str, declared: TableColumn) -> Column:
-        name = declared.column or field
-        if field == "id":
-            raise ComponentError("the field `id` is the sample's id", hint="name its column with `id:`")
-        if name not in self.rows.names:
-            import difflib
-
-            close = difflib.get_close_matches(name, self.rows.names, n=1)
-            raise ComponentError(
-                f"{self.name} has no column {name!r}", found=name, expected=f"one of: {', '.join(self.rows.names)}",
-                hint=f"did you mean {close[0]!r}?" if close else "",
-            )  # fmt: skip
-        broken = self.rows.broken
-        cells = (cell for index, cell in enumerate(self.rows.column(name)) if index not in broken)
-        return Column(field, declared, cells, self._names_in_schema(name))
-
-    def _names_in_schema(self, column: str) -> tuple[str, ...]:
-        """Class names that a Parquet file of the `datasets` library carries in its metadata."""
-        metadata = getattr(getattr(self.rows, "schema", None), "metadata", None) or {}
-        try:
-            features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-            feature = features[column]
-            return tuple(feature["names"]) if feature.get("_type") == "ClassLabel" else ()
-        except (KeyError, TypeError, ValueError):
-            return ()
-
-    def _collect_ids(self, column: str | None) -> tuple[list[str] | None, dict[int, str]]:
-        if column is None:
-            return None, {}
-        if column not in self.rows.names:
-            raise ComponentError(
-                f"{self.name} has no column {column!r} for ids", found=column,
-                expected=f"one of: {', '.join(self.rows.names)}",
-            )  # fmt: skip
-        ids: list[str] = []
-        bad: dict[int, str] = {}
-        first: dict[str, int] = {}
-        for index, cell in enumerate(self.rows.column(column)):
-            id = "" if cell is None else str(cell)
-            if not id:
-                bad[index] = f"column {column!r} holds no id"
-            elif id in first:
-                bad[index] = f"id {id!r} was there before, at {self.rows.where(first[id])}"
-            else:
-                first[id] = index
-            ids.append(id if index not in bad else f"{id}#{index}")
-        return ids, bad
-
-    def _picture(self, column: Column, cell: Any) -> Any:
-        if cell is None or (isinstance(cell, (str, list)) and not cell):
-            return column.value(None)
-        if column.several:
-            return [self._decode(member) for member in cell]
-        return self._decode(cell)
-
-    def _decode(self, cell: Any) -> Any:
-        from mmflow_sources.decoding import decode_picture
-
-        data, name = cell, ""
-        if isinstance(cell, Mapping):
-            data, name = cell.get("bytes"), str(cell.get("path") or "")
-            cell = data if data is not None else name
-        if isinstance(cell, str):
-            name = cell
-            try:
-                data = self.root.read(cell)
-            except FileNotFoundError:
-                raise ValueError(f"no file {cell!r} in {self.root.url}") from None
-            except IsADirectoryError:
-                raise ValueError(f"{cell!r} is a folder") from None
-        if not isinstance(data, bytes):
-            raise ValueError(f"{str(cell)[:60]!r} is no picture")
-        try:
-            return decode_picture(data, max_pixels=self.source.max_pixels)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}" if name else str(error)) from error.__cause__
-
-    def _at(self, index: int) -> str:
-        return f"{self.name}, {self.rows.where(index)}"
-
-    def _refused(self, message: str) -> Exception:
-        from mmflow.data.samples import SampleError, SkippedSample
-
-        if self.source.bad == "error":
-            return SampleError(message)
-        return SkippedSample(message, self.source.quarantine if self.source.bad == "quarantine" else None)
-
-
-@lru_cache(maxsize=8)
-def _opened(declaration: str, marks: tuple[str, ...]) -> TableReader:
-    fields = json.loads(declaration)
-    del fields["use"]
-    return TableReader(Table.model_validate(fields))
+        parent, name = split_url(self.url)
+        reader = self.open()
+        content = {"table": Folder(parent).fingerprint([name])}
+        if names := reader.files():
+            content["files"] = reader.root.fingerprint(names)
+        return content

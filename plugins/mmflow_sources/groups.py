@@ -1,0 +1,356 @@
+"""Samples made of files that share a name: in folders, and in tar shards."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import tarfile
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from mmflow.plugin import ComponentError, outside_identity
+from mmflow_sources.columns import LOOKED_AT
+from mmflow_sources.decoding import looks_like_picture, looks_like_sound
+from mmflow_sources.files import Folder, patiently, split_url
+from mmflow_sources.tabular import RowReader, Tabular
+
+
+class GroupRows:
+    """Rows whose cells are files of one name: `image`, `audio`, `caption` (.txt), `label`, and the keys of its .json.
+
+    `groups` lists (id, {extension: where the file is}); `label` comes from a .cls file, or from `labels`.
+    """
+
+    def __init__(self, groups: Sequence[tuple[str, Mapping[str, Any]]], labels: Sequence[str] | None = None) -> None:
+        self.groups, self.labels = groups, labels
+        self.broken: dict[int, str] = {}
+        kinds = {kind_of(extension): None for _, files in groups for extension in files}
+        names = [name for name in ("image", "audio", "caption", "label") if name in kinds]
+        if labels is not None and "label" not in names:
+            names.append("label")
+        keys: dict[str, None] = {}
+        if "json" in kinds:
+            for index in islice(range(len(groups)), LOOKED_AT):
+                try:
+                    keys.update(dict.fromkeys(self._json(index)))
+                except (ValueError, OSError):
+                    continue
+        self.names = ("id", *names, *(key for key in keys if key not in names and key != "id"))
+
+    def content(self, where: Any) -> bytes:
+        """The bytes of a file of a group."""
+        raise NotImplementedError
+
+    def file(self, where: Any, name: str) -> Any:
+        """What a cell holds for a picture or a sound: a path below the root, or its bytes."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def row(self, index: int, columns: Collection[str]) -> Mapping[str, Any]:
+        return {column: self._cell(index, column) for column in columns}
+
+    def column(self, name: str) -> Iterable[Any]:
+        for index in range(len(self.groups)):
+            try:
+                yield self._cell(index, name)
+            except (ValueError, OSError):
+                yield None
+
+    def where(self, index: int) -> str:
+        return f"sample {self.groups[index][0]!r}"
+
+    def _cell(self, index: int, column: str) -> Any:
+        id, files = self.groups[index]
+        if column == "id":
+            return id
+        for extension, where in files.items():
+            if kind_of(extension) == column:
+                if column in ("image", "audio"):
+                    return self.file(where, f"{id}.{extension}")
+                return self.content(where).decode("utf-8").strip()
+        if column == "label" and self.labels is not None:
+            return self.labels[index]
+        return self._json(index).get(column)
+
+    def _json(self, index: int) -> Mapping[str, Any]:
+        files = self.groups[index][1]
+        where = files.get("json")
+        if where is None:
+            return {}
+        try:
+            found = json.loads(self.content(where))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"its .json is no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"its .json holds a {type(found).__name__}, not an object")
+        return found
+
+
+def kind_of(extension: str) -> str:
+    """The column that files with this extension make, or the extension itself."""
+    name = f".{extension}"
+    if looks_like_picture(name):
+        return "image"
+    if looks_like_sound(name):
+        return "audio"
+    return {"txt": "caption", "caption": "caption", "text": "caption", "cls": "label"}.get(extension.lower(), extension)
+
+
+# --- folders ------------------------------------------------------------------------------------------
+
+
+class FolderRows(GroupRows):
+    """Files below a folder; a cell of a picture is its path."""
+
+    def __init__(self, folder: Folder, groups: Any, labels: Any) -> None:
+        self.folder = folder
+        super().__init__(groups, labels)
+
+    def content(self, where: Any) -> bytes:
+        return self.folder.read(where)
+
+    def file(self, where: Any, name: str) -> Any:
+        return where
+
+
+class FolderSource(Tabular, name="folder"):
+    """Pictures and sounds in a folder, on any filesystem of fsspec; files that share a name are one sample.
+
+    Fields: `image`, `audio`, `caption` from a .txt file beside it, the keys of a .json file beside it, and `label`, the
+    first folder of the path, where all files are in folders. Ids are paths without extension. `columns` chooses and
+    renames, as in `table`, whose policy for bad samples it has.
+    """
+
+    example: ClassVar[str] = "data: {train: {use: folder, url: flowers/train}}"
+
+    url: str = outside_identity(min_length=1)
+    classes: tuple[str, ...] = Field((), description="folders that are classes, in the order of their numbers")
+
+    def marks(self) -> tuple[str, ...]:
+        folder = Folder(self.url)
+        listing = self._listing(folder)
+        return tuple(f"{name}\0{size}\0{mark}" for name, (size, mark) in listing.items())
+
+    def load(self) -> RowReader:
+        folder = Folder(self.url)
+        found: dict[str, dict[str, str]] = {}
+        for name in self._listing(folder):
+            stem, _, extension = name.rpartition(".")
+            if stem and not posixpath.basename(stem).startswith("."):
+                found.setdefault(stem, {})[extension.lower()] = name
+        groups = [(stem, files) for stem, files in sorted(found.items()) if any(map(_is_data, files))]
+        labels = None
+        if self.classes:
+            groups = [(stem, files) for stem, files in groups if stem.partition("/")[0] in self.classes]
+        if groups and all("/" in stem for stem, _ in groups):
+            labels = [stem.partition("/")[0] for stem, _ in groups]
+        if not groups:
+            raise ComponentError(f"{self.url} holds no pictures, sounds or texts", found=self.url)
+        rows = FolderRows(folder, groups, labels)
+        source = self
+        if self.classes and labels is not None:
+            column = {"column": "label", "modality": "label", "names": self.classes}
+            columns = self.columns or {name: {} for name in rows.names if name != "id"}
+            source = type(self).model_validate({**dict(self), "columns": {**columns, "label": column}})
+        return RowReader(source, rows, folder, name=self.url, id_column="id")
+
+    def fingerprint(self) -> Any:
+        reader = self.open()
+        assert isinstance(reader.rows, FolderRows)
+        names = sorted(name for _, files in reader.rows.groups for name in files.values())
+        return {"files": len(names), "content": reader.root.fingerprint(names)}
+
+    def _listing(self, folder: Folder) -> dict[str, tuple[Any, Any]]:
+        root = folder.root.rstrip("/") + "/"
+        try:
+            found = patiently(lambda: folder.fs.find(folder.root, detail=True), folder.fs)
+        except (OSError, ValueError) as error:
+            raise ComponentError(f"{self.url} cannot be listed: {error}", found=self.url) from error
+        if not found:
+            raise ComponentError(f"no folder with files at {self.url}", found=self.url, expected="a folder")
+        bare = root.lstrip("/")
+        return {
+            path.lstrip("/").removeprefix(bare): (info.get("size"), info.get("mtime") or info.get("ETag"))
+            for path, info in sorted(found.items())
+        }
+
+
+def _is_data(extension: str) -> bool:
+    return kind_of(extension) in ("image", "audio", "caption")
+
+
+# --- tar shards ---------------------------------------------------------------------------------------
+
+
+class TarRows(GroupRows):
+    """Members of tar shards, read at their offsets; the files of the last shards stay open."""
+
+    OPEN = 8
+
+    def __init__(self, shards: list[str], groups: Any) -> None:
+        self.shards = shards
+        self._files: OrderedDict[int, Any] = OrderedDict()
+        super().__init__(groups)
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        return {**self.__dict__, "_files": OrderedDict()}
+
+    @property
+    def in_process(self) -> bool:
+        return Folder(split_url(self.shards[0])[0]).in_process
+
+    def content(self, where: Any) -> bytes:
+        shard, offset, size = where
+        file = self._opened(shard)
+        file.seek(offset)
+        data = file.read(size)
+        if len(data) < size:
+            raise ValueError(f"{split_url(self.shards[shard])[1]} ends in the middle of it")
+        return data
+
+    def file(self, where: Any, name: str) -> Any:
+        return {"bytes": self.content(where), "path": name}
+
+    def where(self, index: int) -> str:
+        id, files = self.groups[index]
+        shard = next(iter(files.values()))[0] if files else 0
+        return f"{split_url(self.shards[shard])[1]}, sample {id!r}"
+
+    def _opened(self, shard: int) -> Any:
+        if shard in self._files:
+            self._files.move_to_end(shard)
+            return self._files[shard]
+        parent, name = split_url(self.shards[shard])
+        self._files[shard] = Folder(parent).open(name)
+        if len(self._files) > self.OPEN:
+            self._files.popitem(last=False)[1].close()
+        return self._files[shard]
+
+
+class WebDataset(Tabular, name="webdataset"):
+    """Tar shards in the layout of WebDataset (Aizman et al., 2019): files that share a name are one sample.
+
+    `url` is one or several URLs, with ranges `{000..012}`, choices `{a,b}` and `*`. Members are read at their offsets,
+    so that an epoch is shuffled over all shards and resumes at any batch; opening reads the headers of every shard
+    once. Shards must not be compressed. Fields: `image`, `audio`, `caption` (.txt), `label` (.cls) and the keys of a
+    .json. `columns` chooses and renames, as in `table`, whose policy for bad samples it has.
+    """
+
+    example: ClassVar[str] = 'data: {train: {use: webdataset, url: "shards/train-{000..099}.tar"}}'
+
+    url: tuple[str, ...] = outside_identity(min_length=1)
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _listed(cls, raw: Any) -> Any:
+        return (raw,) if isinstance(raw, str) else raw
+
+    def shards(self) -> list[str]:
+        """URLs of all shards, in order."""
+        found: list[str] = []
+        for pattern in self.url:
+            for url in expand_braces(pattern):
+                found.extend(_globbed(url) if "*" in url or "?" in url else [url])
+        if not found:
+            raise ComponentError(f"no shard at {self.url[0]}", found=self.url[0], expected="tar files")
+        return found
+
+    def marks(self) -> tuple[str, ...]:
+        marks = []
+        for url in self.shards():
+            parent, name = split_url(url)
+            folder = Folder(parent)
+            try:
+                info = patiently(lambda folder=folder, name=name: folder.fs.info(folder.path(name)), folder.fs)
+            except FileNotFoundError:
+                raise ComponentError(f"no shard {name!r} in {parent}", found=url, expected="a tar file") from None
+            except (OSError, ValueError) as error:
+                raise ComponentError(f"{url} cannot be read: {error}", found=url) from error
+            marks.append(f"{url}\0{info.get('size')}\0{info.get('mtime') or info.get('ETag')}")
+        return tuple(marks)
+
+    def load(self) -> RowReader:
+        shards = self.shards()
+        groups: list[tuple[str, dict[str, Any]]] = []
+        broken: dict[int, str] = {}
+        for number, url in enumerate(shards):
+            wrong = _read_index(url, number, groups)
+            if wrong:
+                if not groups:
+                    raise ComponentError(f"{url}: {wrong}", found=url)
+                broken[len(groups) - 1] = wrong
+        rows = TarRows(shards, groups)
+        rows.broken.update(broken)
+        return RowReader(self, rows, Folder(split_url(shards[0])[0]), name="webdataset", id_column="id")
+
+    def fingerprint(self) -> Any:
+        by_folder: dict[str, list[str]] = {}
+        for url in self.shards():
+            parent, name = split_url(url)
+            by_folder.setdefault(parent, []).append(name)
+        return [Folder(parent).fingerprint(names) for parent, names in by_folder.items()]
+
+
+def _read_index(url: str, number: int, groups: list[tuple[str, dict[str, Any]]]) -> str:
+    """Append the groups of a shard; returns what is wrong with its end, if anything is."""
+    parent, name = split_url(url)
+    folder = Folder(parent)
+    began = len(groups)
+    try:
+        with folder.open(name) as file:
+            size = folder.fs.info(folder.path(name)).get("size")
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                for member in tar:
+                    if not member.isfile():
+                        continue
+                    head, _, base = member.name.rpartition("/")
+                    stem, _, extension = base.partition(".")
+                    if not stem:
+                        continue
+                    id = f"{head}/{stem}" if head else stem
+                    if len(groups) == began or groups[-1][0] != id:
+                        groups.append((id, {}))
+                    groups[-1][1][extension.lower()] = (number, member.offset_data, member.size)
+                    if size is not None and member.offset_data + member.size > size:
+                        return f"{name} ends in the middle of {member.name!r}"
+    except FileNotFoundError:
+        return f"no file {name!r} in {parent}"
+    except (tarfile.TarError, EOFError) as error:
+        hint = (
+            "" if not name.endswith((".gz", ".tgz", ".bz2", ".xz", ".zst")) else " (compressed shards cannot be read)"
+        )
+        return f"{name} is no readable tar file: {error}{hint}"
+    return ""
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """`a{00..02}{x,y}` as the names that it stands for, in order."""
+    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
+    if match is None:
+        return [pattern]
+    low, high, choices = match.groups()
+    if choices is not None:
+        middle = choices.split(",")
+    else:
+        width = len(low) if low.startswith("0") or len(low) == len(high) else 0
+        middle = [str(number).zfill(width) for number in range(int(low), int(high) + 1)]
+    head, tail = pattern[: match.start()], pattern[match.end() :]
+    return [name for part in middle for name in expand_braces(head + part + tail)]
+
+
+def _globbed(url: str) -> list[str]:
+    parent, name = split_url(url)
+    folder = Folder(parent)
+    try:
+        found = patiently(lambda: folder.fs.glob(folder.path(name)), folder.fs)
+    except (OSError, ValueError) as error:
+        raise ComponentError(f"{url} cannot be listed: {error}", found=url) from error
+    head, chain, rest = parent.partition("::")
+    return [f"{head}/{posixpath.basename(path)}{chain}{rest}" for path in sorted(map(str, found))]
