@@ -43,7 +43,7 @@ class AttentionPool(Encoder, name="attention_pool"):
     example: ClassVar[str] = "{use: attention_pool, of: patches.tokens, queries: 1, head: {use: linear, dim: 512}}"
 
     of: Sequences = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
-    queries: int = Field(1, ge=1)
+    queries: int = Field(1, ge=1, description="number of learned queries")
     width: int | None = Field(None, ge=1, description="of the queries; that of the input where unset")
     heads: int = Field(4, ge=1, description="must divide width")
     dropout: float = Field(0.0, ge=0, lt=1, description="of attention weights")
@@ -75,11 +75,11 @@ class CrossAttention(Encoder, name="cross_attention"):
     example: ClassVar[str] = "{use: cross_attention, of: [text.tokens, image.tokens], layers: 2}"
 
     of: Sequences = Field(min_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
-    layers: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1, description="number of blocks")
     heads: int = Field(4, ge=1, description="must divide the width of the first input")
-    mlp_ratio: float = Field(4.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    pool: Literal["first", "mean"] = "first"
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over that of the tokens")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
+    pool: Literal["first", "mean"] = Field("first", description="the first token, or the mean of the real ones")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         first = inputs[0]
@@ -129,7 +129,7 @@ class Stack(Encoder, name="stack"):
     example: ClassVar[str] = "{use: stack, of: [body, body_small], axis: copy}"
 
     of: Refs[Pooled | RawField] = Field(min_length=1)
-    axis: Literal["copy", "frame", "caption", "candidate", "object"] = "copy"
+    axis: Literal["copy", "frame", "caption", "candidate", "object"] = Field("copy", description="of the result")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         places: int | None = 0
@@ -161,8 +161,8 @@ class Scores(Encoder, name="scores"):
     example: ClassVar[str] = "{use: scores, of: [image, names], score: cosine, temperature: 0.01}"
 
     of: Refs[Encoded] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
-    score: Score = default("cosine")
-    temperature: Annotated[Value, Bounds(gt=0)] = default(1.0)
+    score: Score = default("cosine", description="how a row is compared with each of the others")
+    temperature: Annotated[Value, Bounds(gt=0)] = default(1.0, description="what scores are divided by")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         rows, columns = inputs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin import ComponentError, Encoder, TensorType
+from mmflow.plugin import ComponentError, Encoder, PositiveInt, TensorType
 from mmflow.plugin.kinds import Scope
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class Linear(Encoder, name="linear"):
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (VECTORS,)
     example: ClassVar[str] = "{use: vit, of: image, head: {use: linear, dim: 128}}"
 
-    dim: int = Field(ge=1)
-    bias: bool = True
+    dim: int = Field(ge=1, description="width of the result")
+    bias: bool = Field(True, description="whether a constant is added")
     l2norm: bool = Field(False, description="scale the result to length one")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
@@ -47,11 +47,11 @@ class Mlp(Encoder, name="mlp"):
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (VECTORS,)
     example: ClassVar[str] = "{use: mlp, of: image, dims: [2048, 128], norm: batch}"
 
-    dims: tuple[int, ...] = Field(min_length=1)
-    activation: Literal["relu", "gelu", "tanh", "silu"] = "gelu"
-    norm: Literal["none", "layer", "batch"] = "none"
-    dropout: float = Field(0.0, ge=0, lt=1)
-    bias: bool = True
+    dims: tuple[PositiveInt, ...] = Field(min_length=1, description="widths of the layers after the input")
+    activation: Literal["relu", "gelu", "tanh", "silu"] = Field("gelu", description="between layers")
+    norm: Literal["none", "layer", "batch"] = Field("none", description="between layers, before the activation")
+    dropout: float = Field(0.0, ge=0, lt=1, description="between layers, after the activation")
+    bias: bool = Field(True, description="whether a constant is added")
     l2norm: bool = Field(False, description="scale the result to length one")
 
     def scope(self) -> Scope:

@@ -24,7 +24,7 @@ class ImageEncoder(Encoder):
     fit: Literal["crop", "squash"] = Field(
         "crop", description="crop: scale the shorter side and cut out the centre; squash: scale both sides"
     )
-    channels: Literal[1, 3] = 3
+    channels: Literal[1, 3] = Field(3, description="of the image that is encoded: grey or colour")
     mean: float = Field(0.5, description="subtracted from the image in [0, 1]")
     std: float = Field(0.5, gt=0, description="what the image is divided by after that")
 
@@ -43,12 +43,12 @@ class Vit(ImageEncoder, name="vit"):
     example: ClassVar[str] = "{use: vit, of: image, width: 128, depth: 4, head: {use: linear, dim: 128}}"
 
     patch: int = Field(8, ge=1, description="side of a patch in pixels; must divide size")
-    width: int = Field(256, ge=1)
-    depth: int = Field(4, ge=1)
+    width: int = Field(256, ge=1, description="of tokens and of the pooled vector")
+    depth: int = Field(4, ge=1, description="number of blocks")
     heads: int = Field(4, ge=1, description="must divide width")
     mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over that of the tokens")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    pool: Literal["cls", "mean"] = "mean"
+    dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
+    pool: Literal["cls", "mean"] = Field("mean", description="a class token, or the mean of the patches")
 
     @model_validator(mode="after")
     def _divisible(self) -> Vit:
@@ -97,9 +97,9 @@ class Resnet(ImageEncoder, name="resnet"):
     batch_statistics: ClassVar[bool] = True
     example: ClassVar[str] = "{use: resnet, of: image, depth: 18, stem: small, head: {use: linear, dim: 128}}"
 
-    depth: Literal[18, 34, 50] = 18
-    stem: Literal["large", "small"] = "large"
-    norm: Literal["batch", "group"] = "batch"
+    depth: Literal[18, 34, 50] = Field(18, description="number of layers with weights, as published")
+    stem: Literal["large", "small"] = Field("large", description="7 x 7 and pooling, or 3 x 3 for small images")
+    norm: Literal["batch", "group"] = Field("batch", description="group: no row depends on another")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         image = inputs[0]
@@ -136,9 +136,9 @@ class Convnet4(ImageEncoder, name="convnet4"):
     batch_statistics: ClassVar[bool] = True
     example: ClassVar[str] = "{use: convnet4, of: image, size: 28, channels: 1}"
 
-    width: int = Field(64, ge=1)
-    norm: Literal["batch", "group"] = "batch"
-    pool: Literal["flat", "mean"] = "flat"
+    width: int = Field(64, ge=1, description="channels of each block")
+    norm: Literal["batch", "group"] = Field("batch", description="group: no row depends on another")
+    pool: Literal["flat", "mean"] = Field("flat", description="the grid as one vector, or its mean over places")
 
     @model_validator(mode="after")
     def _large_enough(self) -> Convnet4:

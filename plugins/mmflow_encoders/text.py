@@ -28,15 +28,15 @@ class TextTransformer(Encoder, name="text_transformer"):
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
     example: ClassVar[str] = "{use: text_transformer, of: caption, width: 128, depth: 2, head: {use: linear, dim: 128}}"
 
-    tokenizer: Tokenizer = default("word")
+    tokenizer: Tokenizer = default("word", description="text to ids; it may learn from the training texts")
     length: int = Field(64, ge=2, le=8192, description="ids of a text at most, begin and end included")
-    width: int = Field(256, ge=1)
-    depth: int = Field(4, ge=1)
+    width: int = Field(256, ge=1, description="of tokens and of the pooled vector")
+    depth: int = Field(4, ge=1, description="number of blocks")
     heads: int = Field(4, ge=1, description="must divide width")
     mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over that of the tokens")
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
     causal: bool = Field(False, description="a token sees only those before it, as a decoder on top needs")
-    pool: Literal["mean", "last", "eos", "cls"] = "mean"
+    pool: Literal["mean", "last", "eos", "cls"] = Field("mean", description="what the pooled vector is")
 
     @model_validator(mode="after")
     def _divisible(self) -> TextTransformer:
@@ -100,10 +100,10 @@ class CaptionDecoder(Encoder, name="caption_decoder"):
     tokenizer: Tokenizer | None = Field(None, description="for raw text, and for it alone")
     length: int = Field(64, ge=2, le=8192, description="ids of a raw text at most, begin and end included")
     width: int | None = Field(None, ge=1, description="for raw text; otherwise that of the states")
-    depth: int = Field(2, ge=1)
+    depth: int = Field(2, ge=1, description="number of blocks")
     heads: int = Field(4, ge=1, description="must divide width")
-    mlp_ratio: float = Field(4.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over that of the tokens")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         text = inputs[0]

@@ -51,7 +51,7 @@ class Word(Tokenizer, name="word"):
 
     vocabulary: int = Field(4096, ge=5, le=1_000_000, description="largest number of ids, special ones included")
     least: int = Field(1, ge=1, description="a word that occurs less often is unknown")
-    lowercase: bool = True
+    lowercase: bool = Field(True, description="whether capitals are made small")
 
     def learn(self, texts: Iterable[str]) -> dict[str, Any]:
         counts: Counter[str] = Counter()

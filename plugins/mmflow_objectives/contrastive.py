@@ -36,11 +36,13 @@ class InfoNCE(Loss, name="infonce"):
     example: ClassVar[str] = "{use: infonce, of: [image, text], temperature: {use: learned, init: 0.07, min: 0.01}}"
 
     of: Refs[Encoded] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
-    score: Score = default("cosine")
+    score: Score = default("cosine", description="how two rows are compared")
     temperature: Temperature = default(0.07, description="what scores are divided by")
-    directions: tuple[Literal["forward", "backward"], ...] = Field(("forward", "backward"), min_length=1, max_length=2)
+    directions: tuple[Literal["forward", "backward"], ...] = Field(
+        ("forward", "backward"), min_length=1, max_length=2, description="which side picks its match among the other"
+    )
     in_batch: bool = Field(True, description="whether the other rows of the batch are candidates")
-    negatives: Ref[Bank | Encoded] | None = None
+    negatives: Ref[Bank | Encoded] | None = Field(None, description="further candidates: a memory or an encoder")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all candidates")
 
     @model_validator(mode="after")
@@ -80,10 +82,12 @@ class SigLIP(Loss, name="siglip"):
     example: ClassVar[str] = "{use: siglip, of: [image, text]}"
 
     of: Refs[Encoded] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
-    score: Score = default("cosine")
-    temperature: Temperature = default({"use": "learned", "init": 0.1, "min": 0.001})
+    score: Score = default("cosine", description="how two rows are compared")
+    temperature: Temperature = default(
+        {"use": "learned", "init": 0.1, "min": 0.001}, description="what scores are divided by"
+    )
     bias: Value = default({"use": "learned", "init": -10.0, "exp": False}, description="added to every scaled score")
-    negatives: Ref[Bank | Encoded] | None = None
+    negatives: Ref[Bank | Encoded] | None = Field(None, description="further candidates: a memory or an encoder")
 
     def compute(
         self, a: Encoding, b: Encoding, score: Score, temperature: float | Tensor, bias: float | Tensor,
@@ -116,8 +120,8 @@ class SupCon(Loss, name="supcon"):
     example: ClassVar[str] = "{use: supcon, of: [two.0, two.1], labels: label, temperature: 0.1}"
 
     of: Refs[Pooled] = Field(min_length=1)
-    labels: Ref[Labels] | None = None
-    temperature: Temperature = default(0.1)
+    labels: Ref[Labels] | None = Field(None, description="rows of one label match; own copies alone where unset")
+    temperature: Temperature = default(0.1, description="what scores are divided by")
     normalize: bool = Field(True, description="compare by cosine; otherwise by dot product")
     positives: Literal["outside", "inside"] = Field("outside", description="mean over positives outside or inside log")
 

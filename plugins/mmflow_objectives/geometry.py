@@ -22,8 +22,8 @@ class Alignment(Loss, name="alignment"):
     example: ClassVar[str] = "{use: alignment, of: [image, text], power: 2}"
 
     of: Refs[Pooled] = Field(min_length=2, max_length=2)
-    power: PositiveFloat = 2.0
-    normalize: bool = True
+    power: PositiveFloat = Field(2.0, description="exponent of the distance")
+    normalize: bool = Field(True, description="whether vectors are scaled to length one first")
 
     def compute(self, a: Tensor, b: Tensor) -> Tensor:
         import torch
@@ -47,8 +47,8 @@ class Uniformity(Loss, name="uniformity"):
     example: ClassVar[str] = "{use: uniformity, of: [image, text], t: 2}"
 
     of: Refs[Pooled] = Field(min_length=1)
-    t: PositiveFloat = 2.0
-    normalize: bool = True
+    t: PositiveFloat = Field(2.0, description="how fast the kernel falls with the squared distance")
+    normalize: bool = Field(True, description="whether vectors are scaled to length one first")
 
     def compute(self, *inputs: Tensor) -> Tensor:
         import torch
@@ -76,9 +76,9 @@ class Triplet(Loss, name="triplet"):
     example: ClassVar[str] = "{use: triplet, of: [image, text], margin: 0.2}"
 
     of: Refs[Encoded] = Field(min_length=2, max_length=3)  # pyright: ignore[reportIncompatibleVariableOverride]
-    score: Score = default("cosine")
-    margin: Annotated[Value, Bounds(ge=0)] = default(0.2)
-    mine: Literal["hardest", "all"] = "hardest"
+    score: Score = default("cosine", description="how two rows are compared")
+    margin: Annotated[Value, Bounds(ge=0)] = default(0.2, description="by how much a match must score higher")
+    mine: Literal["hardest", "all"] = Field("hardest", description="which negatives of the batch count")
 
     def scope(self) -> Scope:
         return "row" if len(self.of) == 3 else "batch"

@@ -26,7 +26,7 @@ class CaptionNLL(Loss, name="caption_nll"):
     example: ClassVar[str] = "{use: caption_nll, of: next.logits, targets: text.ids, weight: 2.0}"
 
     of: Refs[TokenSequence] = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
-    targets: Ref[TokenSequence | RawField]
+    targets: Ref[TokenSequence | RawField] = Field(description="the ids of the text, or the field of the text")
     shift: int = Field(1, ge=0, description="how many places after its logits an id stands")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all ids")
 
@@ -56,7 +56,7 @@ class CrossEntropy(Loss, name="cross_entropy"):
     example: ClassVar[str] = "{use: cross_entropy, of: logits, labels: label, smoothing: 0.1}"
 
     of: Refs[Pooled] = Field(min_length=1, max_length=1)
-    labels: Ref[Labels | Index]
+    labels: Ref[Labels | Index] = Field(description="class numbers, or a distribution over classes")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all classes")
 
     def compute(self, logits: Tensor, labels: Tensor) -> Any:

@@ -24,7 +24,7 @@ class Queue(Memory, name="queue"):
 
     example: ClassVar[str] = "{use: queue, size: 4096, of: {image: image_slow, text: text_slow}}"
 
-    size: int = Field(ge=1)
+    size: int = Field(ge=1, description="rows that it holds")
     fill: Literal["empty", "random"] = Field(
         "empty", description="random: begin full, with random vectors of length one (integers: -1)"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import Field
+
 from mmflow.plugin import Score
 
 if TYPE_CHECKING:
@@ -68,8 +70,8 @@ class MaxSim(Score, name="maxsim"):
     needs: ClassVar[tuple[str, ...]] = ("tokens",)
     example: ClassVar[str] = "{use: infonce, of: [image, text], score: {use: maxsim, reduce: mean}}"
 
-    reduce: Literal["mean", "sum", "max"] = "mean"
-    normalize: bool = True
+    reduce: Literal["mean", "sum", "max"] = Field("mean", description="how the best matches of the tokens are joined")
+    normalize: bool = Field(True, description="whether tokens are scaled to length one first")
 
     def blocks(self, a: Encoding, b: Encoding) -> tuple[Tensor, Tensor]:
         from mmflow.kernels.late_interaction import max_sim

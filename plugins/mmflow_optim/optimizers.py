@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmflow.plugin import Optimizer
 
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Decayed(Optimizer):
     """What all optimisers here share: which parameters decay."""
 
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="share of a weight that decays a step, times the rate")
     decay_1d: bool = Field(False, description="whether biases, norms and all else of one dimension or none decay too")
 
     def decayed(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -39,9 +42,9 @@ class AdamW(Decayed, name="adamw"):
 
     example: ClassVar[str] = "optimizer: {use: adamw, lr: 1e-3, weight_decay: 0.05}"
 
-    weight_decay: float = Field(0.01, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.01, ge=0, description="share of a weight that decays a step, times the rate")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="memory of the mean and of the square of gradients")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the mean square")
 
     def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:
         import torch
@@ -55,8 +58,8 @@ class Adam(Decayed, name="adam"):
 
     example: ClassVar[str] = "optimizer: {use: adam, lr: 1e-3}"
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="memory of the mean and of the square of gradients")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the mean square")
 
     def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:
         import torch
@@ -70,8 +73,14 @@ class Sgd(Decayed, name="sgd"):
 
     example: ClassVar[str] = "optimizer: {use: sgd, lr: 0.1, momentum: 0.9, weight_decay: 1e-4}"
 
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = False
+    momentum: Share = Field(0.9, description="share of the last step that is kept")
+    nesterov: bool = Field(False, description="look ahead by the momentum (Nesterov, 1983); needs momentum")
+
+    @model_validator(mode="after")
+    def _momentum_to_look_ahead(self) -> Sgd:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: true needs a momentum above 0")
+        return self
 
     def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:
         import torch
@@ -89,8 +98,8 @@ class Lars(Decayed, name="lars"):
 
     example: ClassVar[str] = "optimizer: {use: lars, lr: 0.6, weight_decay: 1e-6}"
 
-    momentum: float = Field(0.9, ge=0, lt=1)
-    trust: float = Field(0.001, gt=0)
+    momentum: Share = Field(0.9, description="share of the last step that is kept")
+    trust: float = Field(0.001, gt=0, description="length of a step over that of the weight, at rate one")
 
     def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:
         from mmflow_optim.lars import LARS

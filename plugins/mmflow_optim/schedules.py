@@ -36,7 +36,7 @@ class Cosine(Schedule, name="cosine"):
 
     example: ClassVar[str] = "schedule: {use: cosine, warmup: 0.1}"
 
-    final: float = 0.0
+    final: float = Field(0.0, description="value at the end")
 
     def after(self, done: float, clock: Clock) -> float:
         return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * done)) / 2
@@ -47,7 +47,7 @@ class Linear(Schedule, name="linear"):
 
     example: ClassVar[str] = "weight: {use: linear, initial: 0.0, final: 1.0}"
 
-    final: float = 0.0
+    final: float = Field(0.0, description="value at the end")
 
     def after(self, done: float, clock: Clock) -> float:
         return self.initial + (self.final - self.initial) * done
@@ -59,7 +59,7 @@ class Step(Schedule, name="step"):
     example: ClassVar[str] = "schedule: {use: step, places: [0.6, 0.8], factor: 0.1}"
 
     places: tuple[float, ...] = Field((), description="steps; those below 1 are fractions of all steps")
-    factor: float = Field(0.1, gt=0)
+    factor: float = Field(0.1, gt=0, description="what the value is multiplied by at each place")
 
     def after(self, done: float, clock: Clock) -> float:
         reached = sum(clock.step >= (place if place >= 1 else place * clock.steps) for place in self.places)
