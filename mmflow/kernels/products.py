@@ -15,7 +15,10 @@ from torch import Tensor
 
 
 def times_transposed(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    """a [n, k] times b [m, k] transposed, in `out` where that saves an allocation."""
+    """a [n, k] times b [m, k] transposed, in `out` where that saves an allocation; never in autocast's dtype."""
+    if torch.is_autocast_enabled(a.device.type):
+        with torch.autocast(a.device.type, enabled=False):
+            return times_transposed(a, b, out)
     if _by_onednn(a, b):
         return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
     return torch.mm(a, b.T, out=out)
@@ -23,6 +26,9 @@ def times_transposed(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 def add_times(total: Tensor, a: Tensor, b: Tensor, coarse: bool = False) -> None:
     """total [n, m] += a [n, k] times b [k, m]; with `coarse`, by bfloat16 products where `medium` allows them."""
+    if torch.is_autocast_enabled(a.device.type):
+        with torch.autocast(a.device.type, enabled=False):
+            return add_times(total, a, b, coarse)
     if coarse and a.device.type == "cpu" and a.dtype == torch.float32 and medium():
         total.add_(torch.mm(a.bfloat16(), b.bfloat16()))
     elif _by_onednn(a, b):

@@ -424,7 +424,8 @@ def _private(x: Tensor, negatives: Tensor, scale: Tensor, present: Tensor | None
     if negatives.dim() != 3 or negatives.shape[0] != n or negatives.shape[2] != d:
         raise ValueError(f"info_nce: private_negatives has shape {tuple(negatives.shape)}; it is [{n}, K, {d}]")
     present = presence("info_nce", "private_present", present, (n, negatives.shape[1]), x.device)
-    scores = torch.einsum("nd,nkd->nk", x.to(scale.dtype), negatives.to(scale.dtype)) * scale
+    # by elements: a matrix product would be rounded under autocast
+    scores = (x.to(scale.dtype).unsqueeze(1) * negatives.to(scale.dtype)).sum(-1) * scale
     kept = torch.ones_like(scores, dtype=torch.bool) if present is None else present
     total = (scores * kept).sum(1) if want.total else None
     lowest = torch.finfo(scores.dtype).min

@@ -204,8 +204,9 @@ def _backward_blocks(ctx, tile_gradients) -> tuple[Tensor | None, list[Tensor | 
     a, b, params = _split(call, tuple(tensors))
     totals = [torch.zeros_like(t) if need else None for t, need in zip(tensors, needs, strict=True)]
     dscale = torch.zeros_like(scale, dtype=torch.float64) if ctx.needs_input_grad[1] else None
+    device, autocast, autocast_dtype = ctx.autocast
     for r, c in call.visits():
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast(device, autocast_dtype, enabled=autocast):
             leaves = [t[r].detach().requires_grad_(need) for t, need in zip(a, needs, strict=False)]
             leaves += [t[c].detach().requires_grad_(need) for t, need in zip(b, needs[len(a) :], strict=False)]
             tiles = _scores_of_leaves(call, leaves, r, c)
@@ -236,6 +237,10 @@ def _backward_blocks(ctx, tile_gradients) -> tuple[Tensor | None, list[Tensor | 
     return None if dscale is None else dscale.to(scale.dtype), totals
 
 
+def _autocast(device: str) -> tuple[str, bool, torch.dtype]:
+    return device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+
 def _scores_of_leaves(call: _Call, leaves: list[Tensor], r: slice, c: slice) -> tuple[Tensor, ...]:
     rows = dict(zip(call.a_keys, leaves, strict=False))
     columns = dict(zip(call.b_keys, leaves[len(call.a_keys) :], strict=True))
@@ -264,7 +269,7 @@ class _Softmax(torch.autograd.Function):
                 kept = tile if excluded is None else tile.masked_fill(excluded, -torch.inf)
                 side.add_running(at, kept, weight)
         sides = [None if s is None else s.sums() for s in (rows, columns)]
-        ctx.call = call
+        ctx.call, ctx.autocast = call, _autocast(scale.device.type)
         ctx.sides = [None if s is None else (s.lse, s.inside) for s in sides]
         ctx.save_for_backward(scale, None, *tensors)
         ctx.set_materialize_grads(False)
@@ -308,7 +313,7 @@ class _Sigmoid(torch.autograd.Function):
             tiles = [t.to(scale.dtype) * own + bias for t in _scores(call, a, b, r, c)]
             for tile in tiles:
                 values[r] += _sigmoid_losses(tile, pairs, r, c).sum(1) / len(tiles)
-        ctx.call = call
+        ctx.call, ctx.autocast = call, _autocast(scale.device.type)
         ctx.save_for_backward(scale, bias, *tensors)
         return (values,)
 

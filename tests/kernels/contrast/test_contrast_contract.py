@@ -66,6 +66,26 @@ def test_layout_and_dtype_of_inputs_do_not_matter(loss):
     torch.testing.assert_close(mixed, exact, rtol=1e-12, atol=0)
 
 
+def test_autocast_does_not_round_the_scores():
+    x, y = rows(200, 6, 0), rows(200, 6, 1)
+    negatives = {"private_negatives": torch.stack([y.detach()] * 2, 1), "negatives": y}
+    for loss, options in ((info_nce, negatives), (sigmoid_contrast, {})):
+        expected = torch.autograd.grad(loss(x, y, temperature=0.02, **options), [x, y])
+        with torch.autocast("cpu", torch.bfloat16):
+            found = torch.autograd.grad(loss(x, y, temperature=0.02, **options), [x, y])
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_blocks_recompute_under_the_autocast_of_the_forward():
+    x, y = rows(20, 6, 0), rows(20, 6, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = contrast_blocks(lambda a, b: a["z"] @ b["z"].T, {"z": x}, {"z": y}, temperature=0.02, block=7)
+    truth = info_like(((x.bfloat16() @ y.bfloat16().T).float()) / 0.02)
+    found, expected = (torch.autograd.grad(value, [x, y]) for value in (loss, truth))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("loss", [info_nce, sigmoid_contrast])
 def test_the_same_bits_twice(loss):
     x, y, t = rows(1100, 24, 0), rows(1100, 24, 1), torch.tensor(0.03, requires_grad=True)
