@@ -68,10 +68,11 @@ def cloud(rows: int, dim: int, seed: int) -> Encoding:
     return Encoding({"pooled": torch.randn(rows, dim, generator=generator)})
 
 
-def test_the_map_is_that_of_principal_components():
+@pytest.mark.parametrize("seed", range(4))
+def test_the_map_is_that_of_principal_components(seed):
     from sklearn.decomposition import PCA
 
-    a, b = cloud(40, 6, 0), cloud(40, 6, 1)
+    a, b = cloud(40, 6, 2 * seed), cloud(40, 6, 2 * seed + 1)
     ids = [f"row-{i}" for i in range(40)]
     drawn = embedding_map(["a", "b"], [a, b], ids, [str(i % 3) for i in range(40)])
     assert drawn is not None

@@ -89,6 +89,10 @@ def test_scores_that_differ_by_rounding_are_ties(dot):
     a, b = scores_as_rows(torch.ones(30, 30) + noise.T)
     measured = evaluate(Retrieval(data="test", of=("a", "b"), score=dot, at=(1,)), a, b)
     assert values(measured)["a_to_b_r1"] == pytest.approx(1 / 30)
+    measured = evaluate(
+        Retrieval(data="test", of=("a", "b"), score=dot, at=(1,)), *scores_as_rows(1 + 1e-5 * torch.eye(30))
+    )
+    assert values(measured)["a_to_b_r1"] == 1.0
 
 
 def test_equal_captions_answer_each_other(dot):
