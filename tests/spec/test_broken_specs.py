@@ -195,12 +195,11 @@ def test_a_mistake_in_an_override_an_extended_file_or_a_variable_names_both_plac
     assert "used at base.yaml:9:39" in messages[2]
 
 
-def test_a_mistake_that_several_stages_share_is_told_once() -> None:
-    more = (
-        BASE.replace("vit, of: image", "vit, of: imge") + "  again: {use: geometry, data: train, of: [image, text]}\n"
-    )
+@pytest.mark.parametrize("name", ["imge", "zzz"])
+def test_a_mistake_that_several_stages_share_is_told_once(name: str) -> None:
+    more = BASE.replace("vit, of: image", f"vit, of: {name}").replace("data:\n", "data:\n  other: {use: digits}\n")
     with pytest.raises(SpecError) as caught:
-        load_text(more)
+        load_text(more + "  again: {use: geometry, data: other, of: [image, text]}\n")
     assert len(caught.value.problems) == 1
 
 

@@ -24,6 +24,9 @@ encoders:
   raw: {use: same, weights: image, of: fields.image}
   both: {use: same, weights: image, of: two}
   text: {use: text_transformer, of: caption, width: 32, depth: 1, head: {use: linear, dim: 16}}
+  narrow: {use: linear, of: image, dim: 4}
+  two_0: {use: same, weights: image, of: two.0}
+  two_1: {use: same, weights: image, of: two.1}
   slow: {use: ema, weights: image, of: two.1, momentum: 0.99, when: before_forward}
 memories:
   keys: {use: queue, size: 64, of: {image: slow, text: text}}
@@ -47,10 +50,6 @@ eval:
   first: {use: retrieval, data: {use: shapes, split: test, size: 50}, of: [image, warm.text], model: warm}
   plain: {use: geometry, data: test, of: [image, text], model: init, encoders: {image: {of: fields.image}}}
 """
-TEXT = TEXT.replace(
-    "  slow:",
-    "  two_0: {use: same, weights: image, of: two.0}\n  two_1: {use: same, weights: image, of: two.1}\n  slow:",
-)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +72,7 @@ def test_names_seed_and_stages_in_order(spec: Spec) -> None:
 def test_a_name_is_looked_up_encoder_over_view_over_field_and_outward_inside_itself(spec: Spec) -> None:
     scope = spec.scope("main")
     assert scope.targets("losses.align")["of.0"] == Target("encoders", "image")
+    assert scope.targets("encoders.narrow")["of.0"] == Target("encoders", "image")
     assert scope.targets("encoders.image")["of.0"] == Target("views", "image")
     assert scope.targets("views.image")["of.0"] == Target("fields", "image")
     assert scope.targets("encoders.raw") == {"weights": Target("encoders", "image"), "of.0": Target("fields", "image")}
