@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mmflow.flow.api_link import ApiLink
 from mmflow.flow.engine import EngineUnavailable, Execution, StageJob, Watcher
 from mmflow.flow.server import ApiFailed, EmbeddedApi, start_early
+from mmflow.flow.stopping import Terminated
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -44,6 +45,7 @@ def run_with_prefect(execution: Execution, api: EmbeddedApi | None) -> None:
 def _api_settings(store_url: str, api: EmbeddedApi | None) -> Iterator[tuple["Settings", bool]]:
     """Settings that name an API which answers, and whether that API is ours."""
     from prefect.settings import (
+        PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_LOGGING_TO_API_ENABLED,
@@ -56,7 +58,7 @@ def _api_settings(store_url: str, api: EmbeddedApi | None) -> Iterator[tuple["Se
             stack.callback(api.close)
         if url := PREFECT_API_URL.value():
             settings = stack.enter_context(temporary_settings())
-            _check_answers(url)
+            _check_answers(url, settings)
             yield settings, False
             return
         if api is None:
@@ -68,6 +70,8 @@ def _api_settings(store_url: str, api: EmbeddedApi | None) -> Iterator[tuple["Se
             raise EngineUnavailable(f"{error}; `--local` runs the same stages without Prefect") from error
         updates: dict[Any, Any] = {
             PREFECT_API_URL: url,
+            # Plain HTTP on the loopback: spares every client the loading of certificates.
+            PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True,
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
             PREFECT_LOGGING_TO_API_ENABLED: False,
             PREFECT_SERVER_ANALYTICS_ENABLED: False,
@@ -75,15 +79,13 @@ def _api_settings(store_url: str, api: EmbeddedApi | None) -> Iterator[tuple["Se
         yield stack.enter_context(temporary_settings(updates)), True
 
 
-def _check_answers(url: str) -> None:
+def _check_answers(url: str, settings: "Settings") -> None:
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}),
-        get_client(sync_client=True, httpx_settings={"timeout": 10.0}) as client,
-    ):
+    tries, settings.client.max_retries = settings.client.max_retries, 1
+    with get_client(sync_client=True, httpx_settings={"timeout": 10.0}) as client:
         error = client.api_healthcheck()
+    settings.client.max_retries = tries
     if error is not None:
         raise EngineUnavailable(
             f"no Prefect API answers at {url} (PREFECT_API_URL): {type(error).__name__}: {error}; start it "
@@ -152,7 +154,7 @@ class _PrefectRun:
         from prefect.exceptions import TerminationSignal
 
         error = None if flow_run.cancelled() else flow_run.exception()
-        if error is None or isinstance(error, TerminationSignal):
+        if error is None or isinstance(error, TerminationSignal | Terminated):
             return
         if not self.begun:
             raise EngineUnavailable(
@@ -177,7 +179,7 @@ class _PrefectRun:
         await run(return_state=True)
 
     async def _flow(self) -> Any:
-        from prefect.context import FlowRunContext
+        from prefect.context import FlowRunContext, SyncClientContext
         from prefect.exceptions import TerminationSignal
 
         execution, link = self.execution, self.link
@@ -190,6 +192,8 @@ class _PrefectRun:
         link.opened(execution.outcome.run_id, execution.run_name, execution.jobs)
         try:
             with execution.stop.listening(), contextlib.ExitStack() as stack:
+                # Otherwise every task makes a client of its own, and loads the certificates for it.
+                stack.enter_context(SyncClientContext.get_or_create())
                 if self.settings.logging.to_api.enabled:
                     watchers.append(stack.enter_context(_run_log(context.flow_run, context.flow)))
                 execution.watchers += watchers

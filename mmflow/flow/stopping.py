@@ -18,7 +18,7 @@ ASKS_EVERY = 30.0
 
 
 class Terminated(BaseException):
-    """Raised in the main thread by a signal where the stage at work does not ask, or at the second signal."""
+    """Raised in the main thread by a signal: at once where the stage at work does not ask, else by the second one."""
 
 
 class Stopper:
@@ -80,7 +80,7 @@ class Stopper:
         first = self.reason is None
         if first:
             self.reason = signal.Signals(number).name
-        if not self._in_stage:
+        if first and not self._in_stage:
             return
         if first and self._asks():
             self._arm()
