@@ -109,6 +109,7 @@ def shown(value: Any, limit: int = 60) -> str:
 
 
 def with_article(noun: str) -> str:
+    """`a loss`, `an encoder`."""
     return f"{'an' if noun[:1] in 'aeio' else 'a'} {noun}"
 
 
