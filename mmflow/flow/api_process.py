@@ -65,31 +65,39 @@ def _take(lease) -> bool:
     return True
 
 
-def provide_database(folder: Path) -> bool:
+def provide_database(folder: Path) -> None:
     """Put an empty migrated database into `folder`, unless one is there, from the template of this Prefect version.
 
-    Returns whether the template had to be made, in this process.
+    A file that is no such database is set aside.
     """
-    database = folder / "prefect.db"
-    if database.exists():
-        return False
-    template = folder.parent / "template.db"
-    migrated = not template.exists()
-    if migrated:
+    database, template = folder / "prefect.db", folder.parent / "template.db"
+    if _usable(database):
+        return
+    if not _usable(template):
         fresh = folder / "fresh.db"
         fresh.unlink(missing_ok=True)
         _migrate(fresh)
         compact = folder / "template.db"
         compact.unlink(missing_ok=True)
-        connection = sqlite3.connect(fresh)
-        connection.execute("VACUUM INTO ?", (str(compact),))
-        connection.close()
+        with contextlib.closing(sqlite3.connect(fresh)) as connection:
+            connection.execute("VACUUM INTO ?", (str(compact),))
         fresh.unlink()
         os.replace(compact, template)
     copy = folder / "copy.db"
     shutil.copyfile(template, copy)
     os.replace(copy, database)
-    return migrated
+
+
+def _usable(database: Path) -> bool:
+    if not database.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.DatabaseError:
+        os.replace(database, database.with_suffix(".damaged"))
+        return False
+    return True
 
 
 def _migrate(database: Path) -> None:

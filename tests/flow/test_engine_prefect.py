@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mmflow.flow.engine import StageJob, run_jobs
 from mmflow.flow.server import EmbeddedApi, running_at
+from mmflow.flow.store import RunStore
 
 
 @pytest.fixture
@@ -117,21 +119,40 @@ def test_a_killed_run_leaves_no_api_behind(start_run, api, wait_for):
     assert running_at(api.folder) is None
 
 
-def test_an_api_that_lingers_is_found_by_the_next_user(api):
-    api.linger = 60.0
-    url = api.start().wait()
-    assert api.process is not None
+def test_an_api_that_lingers_is_found_by_the_next_user(tmp_path, mmflow_cache):
+    first, second = (EmbeddedApi(str(tmp_path), cache=mmflow_cache, linger=60.0) for _ in range(2))
+    url = first.start().wait()
+    assert first.process is not None
     try:
-        api.close()
-        other = EmbeddedApi.__new__(EmbeddedApi)
-        other.__dict__.update(EmbeddedApi("x").__dict__ | {"folder": api.folder})
-        assert other.start().wait() == url
-        assert other.process is None
-        other.close()
-        assert api.process.poll() is None
+        first.close()
+        assert second.start().wait() == url
+        assert second.process is None
+        second.close()
+        assert first.process.poll() is None
     finally:
-        api.process.terminate()
-        api.process.wait()
+        first.process.terminate()
+        first.process.wait()
+
+
+def test_a_damaged_database_is_set_aside(tmp_path, api):
+    api.folder.mkdir(parents=True)
+    database(api).write_bytes(b"not a database" * 1000)
+    assert api.start().wait()
+    api.close()
+    assert api.process is not None
+    assert api.process.wait() == 0
+    assert (api.folder / "prefect.damaged").exists()
+
+
+def test_an_api_that_cannot_start_stops_the_run_with_advice(tmp_path):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    api = EmbeddedApi("x", cache=tmp_path / "cache").start()
+    job = StageJob("train", "a" * 64, (), lambda reporter: None)
+    outcome = run_jobs([job], store=RunStore(tmp_path / "store"), run_name="x", api=api)
+    assert (outcome.status, outcome.exit_code, outcome.stages) == ("failed", 2, {"train": "skipped"})
+    assert len(outcome.notes) == 1
+    assert str(tmp_path / "cache") in outcome.notes[0]
+    assert "--local" in outcome.notes[0]
 
 
 def test_the_api_killed_in_the_middle_of_a_stage(start_run, api):
@@ -159,7 +180,7 @@ def test_sigterm_in_the_middle_with_two_loader_workers(start_run, flow_states, t
     assert (outcome["returncode"], outcome["status"]) == (143, "interrupted")
     assert flow_states() == ["Crashed"]
     assert task_states() == [("train", "CRASHED", "Crashed")]
-    again = start_run("prefect", steps=15, pause=0, workers=2)
+    again = start_run("prefect", steps=15, pause=0)
     assert again.until(event="begin", name="train")["step"] >= 10
     outcome = again.end()
     assert (outcome["returncode"], set(outcome["stages"].values())) == (0, {"done"})
