@@ -285,6 +285,7 @@ class Loader:
         self.reader = source.open()
         self.sampler, self.batch_size, self.seed = sampler, batch_size, seed
         self._labels = None if sampler_column is None else read_labels(self.reader, source, sampler_column)
+        self._count: int | None = None
         self._stream = Stream(BatchMaker(source, self.reader, views, requests, seed), workers, pin)
         self.length = len(self.reader)
         if not self.length:
@@ -292,7 +293,11 @@ class Loader:
 
     @property
     def batches_per_epoch(self) -> int:
-        return self.sampler.count(self.length, self.batch_size)
+        if self._count is None:
+            # Where the order follows a column, only drawing it tells how many batches there are.
+            drawn = self._labels is not None
+            self._count = sum(1 for _ in self._draw(0)) if drawn else self.sampler.count(self.length, self.batch_size)
+        return self._count
 
     @property
     def waited(self) -> float:
@@ -304,11 +309,8 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from the one at `start`: exactly those of a pass that was never interrupted."""
-        drawn: Iterator[Any] = self.sampler.batches(
-            self.length, self.batch_size, seed=self.seed, epoch=epoch, labels=self._labels
-        )
         tasks: list[Task] = []
-        for index, batch in enumerate(drawn):
+        for index, batch in enumerate(self._draw(epoch)):
             if index < start:
                 continue
             columns: Mapping[str, Any] = {}
@@ -316,6 +318,9 @@ class Loader:
                 batch, columns = batch
             tasks.append(Task(epoch, index, batch, columns))
         return self._stream.run(tasks)
+
+    def _draw(self, epoch: int) -> Iterator[Any]:
+        return self.sampler.batches(self.length, self.batch_size, seed=self.seed, epoch=epoch, labels=self._labels)
 
     def close(self) -> None:
         """End the worker processes; iterating again starts new ones."""

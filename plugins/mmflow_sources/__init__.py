@@ -11,6 +11,7 @@ def mmflow_components() -> dict[str, str]:
         "source/table": "mmflow_sources.table:Table",
         "source/folder": "mmflow_sources.groups:FolderSource",
         "source/webdataset": "mmflow_sources.groups:WebDataset",
+        "source/arrays": "mmflow_sources.arrays:Arrays",
         "source/digits": "mmflow_sources.digits:Digits",
         "source/filter": "mmflow_sources.selections:Filter",
         "source/subset": "mmflow_sources.selections:Subset",
@@ -20,4 +21,8 @@ def mmflow_components() -> dict[str, str]:
         "source/mix": "mmflow_sources.combinations:Mix",
         "sampler/shuffle": "mmflow_sources.samplers:Shuffle",
         "sampler/sequential": "mmflow_sources.samplers:Sequential",
+        "sampler/balanced": "mmflow_sources.label_samplers:Balanced",
+        "sampler/group_batches": "mmflow_sources.label_samplers:GroupBatches",
+        "sampler/episodes": "mmflow_sources.label_samplers:Episodes",
+        "sampler/repeated": "mmflow_sources.label_samplers:Repeated",
     }

@@ -1,0 +1,198 @@
+"""The source `arrays`: one array a field, in .npz, .npy or .safetensors files; the first axis is the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from mmflow.plugin import ComponentError, Source, TensorType, outside_identity
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Modality = Literal["image", "text", "label", "number", "vector", "series", "tokens", "audio"]
+LABEL_NAMES = frozenset({"label", "labels", "class", "target", "targets", "y"})
+
+
+class ArrayColumn(BaseModel):
+    """What a field is made of. A bare string in a spec is `array`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    array: str | None = Field(None, description="name in the file; that of the field by default")
+    modality: Modality | None = Field(None, description="told by shape and type where unset")
+    names: tuple[str, ...] = Field((), description="class names in the order of their numbers")
+
+
+def _column(raw: Any) -> Any:
+    return {"array": raw} if isinstance(raw, str) else raw
+
+
+class Arrays(Source, name="arrays"):
+    """Arrays of numbers or text, all as long as there are samples: a .npz or .safetensors file, or one .npy file.
+
+    `columns` maps fields to arrays; without it every array is a field. uint8 arrays [N, H, W(, C)] are pictures, whole
+    numbers [N] named like labels are classes, other numbers [N] are numbers, [N, D] vectors, [N, T, D] series,
+    and text is text. An array `id` gives the ids, else the numbers of the rows do. NaN is an absent number, and an
+    error in a vector. Files are held in memory, .npy files on a local disk are mapped.
+    """
+
+    example: ClassVar[str] = "data: {train: {use: arrays, url: train.npz, columns: {image: x, label: y}}}"
+
+    url: str = outside_identity(min_length=1)
+    columns: dict[str, Annotated[ArrayColumn, BeforeValidator(_column)]] | None = None
+
+    def fields(self) -> Mapping[str, TensorType]:
+        return self.open().types
+
+    def open(self) -> ArraysReader:
+        return ArraysReader(self)
+
+    def fingerprint(self) -> Any:
+        from mmflow_sources.files import Folder, split_url
+
+        parent, name = split_url(self.url)
+        return Folder(parent).fingerprint([name])
+
+
+class ArraysReader:
+    """Holds the arrays, read when first needed in a process."""
+
+    def __init__(self, source: Arrays) -> None:
+        self.source = source
+        self._arrays: dict[str, np.ndarray] | None = None
+        declared = source.columns
+        arrays = self.arrays
+        if declared is None:
+            declared = {name: ArrayColumn.model_validate({}) for name in arrays if name != "id"}
+        self.names: dict[str, str] = {}
+        self.types: dict[str, TensorType] = {"id": TensorType("id")}
+        for field, column in declared.items():
+            name = column.array or field
+            if name not in arrays:
+                raise ComponentError(
+                    f"{source.url} has no array {name!r}", found=name, expected=f"one of: {', '.join(arrays)}"
+                )
+            self.names[field] = name
+            self.types[field] = _type(field, arrays[name], column)
+        lengths = {name: len(arrays[name]) for name in self.names.values()}
+        if len(set(lengths.values())) != 1:
+            found = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+            raise ComponentError(f"the arrays of {source.url} have different lengths ({found})", found=found)
+        self.length = next(iter(lengths.values()))
+        self._ids = [str(id) for id in arrays["id"].tolist()] if "id" in arrays else None
+        if self._ids is not None and len(set(self._ids)) < len(self._ids):
+            twice = next(id for id in self._ids if self._ids.count(id) > 1)
+            raise ComponentError(f"{source.url} has the id {twice!r} twice", found=twice)
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        if self._arrays is None:
+            self._arrays = _read(self.source.url)
+        return self._arrays
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        return {**self.__dict__, "_arrays": None}
+
+    @property
+    def in_process(self) -> bool:
+        from mmflow_sources.files import Folder, split_url
+
+        return Folder(split_url(self.source.url)[0]).in_process
+
+    def __len__(self) -> int:
+        return self.length
+
+    def id(self, index: int) -> str:
+        return str(index) if self._ids is None else self._ids[index]
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.read(index)
+
+    def read(self, index: int, fields: Collection[str] | None = None) -> Mapping[str, Any]:
+        wanted = self.names if fields is None else {name: self.names[name] for name in fields if name in self.names}
+        sample: dict[str, Any] = {"id": self.id(index)}
+        for field, name in wanted.items():
+            sample[field] = self._value(field, self.arrays[name][index])
+        return sample
+
+    def static(self) -> Mapping[str, Any]:
+        return {}
+
+    def _value(self, field: str, raw: Any) -> Any:
+        import numpy as np
+
+        type_ = self.types[field]
+        if type_.modality == "text":
+            return str(raw)
+        if type_.modality == "label":
+            if not 0 <= int(raw) < len(type_.names):
+                raise ValueError(f"{field} {int(raw)} is none of the {len(type_.names)} classes")
+            return int(raw)
+        if type_.modality == "number":
+            return None if np.isnan(raw) else float(raw)
+        value = np.array(raw)
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ValueError(f"{field} holds NaN or infinite values")
+        if type_.modality == "image":
+            value = value[..., None] if value.ndim == 2 else value
+            return np.repeat(value, 3, axis=2) if value.shape[2] == 1 else value
+        return value
+
+
+def _read(url: str) -> dict[str, np.ndarray]:
+    import io
+
+    import numpy as np
+
+    from mmflow_sources.files import Folder, protocols, split_url
+
+    parent, name = split_url(url)
+    folder = Folder(parent)
+    try:
+        if name.endswith(".npy") and "file" in protocols(folder.fs):
+            return {name.removesuffix(".npy"): np.load(folder.path(name), mmap_mode="r", allow_pickle=False)}
+        data = folder.read(name)
+        if name.endswith(".safetensors"):
+            from safetensors.numpy import load
+
+            return load(data)
+        found = np.load(io.BytesIO(data), allow_pickle=False)
+        return {name.removesuffix(".npy"): found} if name.endswith(".npy") else {key: found[key] for key in found.files}
+    except FileNotFoundError:
+        expected = "a .npz, .npy or .safetensors file"
+        raise ComponentError(f"no file {name!r} in {parent}", found=url, expected=expected) from None
+    except Exception as error:
+        hint = "arrays of Python objects are not read" if "allow_pickle" in str(error) else ""
+        raise ComponentError(f"{url} holds no arrays: {error}", found=url, hint=hint) from error
+
+
+def _type(field: str, array: np.ndarray, column: ArrayColumn) -> TensorType:
+    kind = array.dtype.kind
+    shape: tuple[int, ...] = tuple(array.shape)
+    modality = column.modality
+    if modality is None:
+        if kind in "US":
+            modality = "text"
+        elif array.dtype.name == "uint8" and len(shape) in (3, 4):
+            modality = "image"
+        elif len(shape) == 1:
+            modality = "label" if kind in "iub" and (column.names or field.lower() in LABEL_NAMES) else "number"
+        else:
+            modality = "vector" if len(shape) == 2 else "series"
+    if not shape or (modality in ("label", "number", "text") and len(shape) != 1):
+        raise ComponentError(f"array {field!r} of shape {list(shape)} is no {modality}", found=str(list(shape)))
+    if modality == "image":
+        if array.dtype.name != "uint8" or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
+            raise ComponentError(
+                f"array {field!r} is no pictures: {array.dtype} {list(shape)}", expected="uint8 [N, H, W], [N, H, W, 3]"
+            )
+        return TensorType("image", size=(*shape[1:3], 3), dtype="uint8")
+    if modality == "label":
+        names = column.names or tuple(str(number) for number in range(int(array.max(initial=0)) + 1))
+        return TensorType("label", dtype="int64", names=names)
+    if modality in ("text", "number"):
+        return TensorType(modality)
+    return TensorType(modality, size=tuple(shape[1:]))

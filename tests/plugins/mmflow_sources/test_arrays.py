@@ -1,0 +1,94 @@
+"""Arrays in files as samples."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from mmflow_sources.arrays import Arrays
+from mmflow_sources.samplers import Shuffle
+from safetensors.numpy import save_file
+
+from mmflow.data import ColumnRequest, Loader, SampleError, scan
+from mmflow.plugin import ComponentError
+from mmflow.spec.target import Target
+
+
+def arrays() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {
+        "x": generator.integers(0, 256, (12, 6, 5), dtype=np.uint8), "y": np.arange(12) % 3,
+        "v": generator.normal(size=(12, 4)).astype(np.float32), "s": generator.normal(size=(12, 7, 2)),
+        "n": np.where(np.arange(12) == 2, np.nan, np.arange(12) / 2),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors", "memory"])
+def test_fields_are_told_by_shape_and_type(tmp_path: Path, kind: str) -> None:
+    url = str(tmp_path / f"a.{kind}")
+    if kind == "npz":
+        np.savez(url, **arrays(), t=np.array([f"text {n}" for n in range(12)]))  # type: ignore[arg-type]
+    elif kind == "safetensors":
+        save_file(arrays(), url)
+    else:
+        url = f"memory://{tmp_path.name}/a.npz"
+        out = io.BytesIO()
+        np.savez(out, **arrays())  # type: ignore[arg-type]
+        with fsspec.open(url, "wb") as file:
+            file.write(out.getvalue())  # type: ignore[union-attr]
+    source = Arrays(url=url)
+    fields = source.fields()
+    expected = {"id": "id", "x": "image", "y": "label", "v": "vector", "s": "series", "n": "number"}
+    assert {name: t.modality for name, t in fields.items() if name != "t"} == expected
+    assert fields["x"].size == (6, 5, 3)
+    assert fields["y"].names == ("0", "1", "2")
+    requests = [ColumnRequest(name, Target("fields", name)) for name in fields]
+    (batch,) = scan(source, {}, requests, batch_size=12, workers=0)
+    assert np.allclose(batch.columns["x"].values[:, 1].numpy() * 255, arrays()["x"], atol=1e-3)
+    assert np.allclose(batch.columns["s"].values.numpy(), arrays()["s"])
+    assert batch.columns["n"].present is not None
+    assert batch.columns["n"].present.tolist() == [n != 2 for n in range(12)]
+    if kind == "npz":
+        assert batch.columns["t"].values[3] == "text 3"
+
+
+def test_chosen_columns_ids_and_workers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays(), id=np.array([f"s{n}" for n in range(12)]))  # type: ignore[arg-type]
+    source = Arrays.model_validate(
+        {"url": str(tmp_path / "a.npz"), "columns": {"image": "x", "label": {"array": "y", "names": ["a", "b", "c"]}}}
+    )
+    assert source.fields()["label"].names == ("a", "b", "c")
+    requests = [ColumnRequest("label", Target("fields", "label"))]
+    with Loader(source, {}, requests, sampler=Shuffle(), batch_size=12, seed=0, workers=1) as loader:
+        (batch,) = loader.epoch(0)
+    labels = dict(zip(batch.ids, batch.columns["label"].values.tolist(), strict=True))
+    assert labels == {f"s{n}": n % 3 for n in range(12)}
+
+
+def test_a_mapped_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", arrays()["v"])
+    source = Arrays(url=str(tmp_path / "v.npy"))
+    assert np.array_equal(source.open()[5]["v"], arrays()["v"][5])
+
+
+def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros(3), y=np.zeros(4))
+    with pytest.raises(ComponentError, match="different lengths"):
+        Arrays(url=str(tmp_path / "a.npz")).fields()
+    with pytest.raises(ComponentError, match="no array 'z'"):
+        Arrays.model_validate({"url": str(tmp_path / "a.npz"), "columns": {"z": "z"}}).fields()
+    with pytest.raises(ComponentError, match="no file"):
+        Arrays(url=str(tmp_path / "b.npz")).fields()
+    np.savez(tmp_path / "o.npz", x=np.array([{}, {}], dtype=object))
+    with pytest.raises(ComponentError) as caught:
+        Arrays(url=str(tmp_path / "o.npz")).fields()
+    assert "objects" in caught.value.hint
+    np.savez(tmp_path / "i.npz", x=np.zeros(2), id=np.array(["a", "a"]))
+    with pytest.raises(ComponentError, match="'a' twice"):
+        Arrays(url=str(tmp_path / "i.npz")).fields()
+    np.savez(tmp_path / "n.npz", v=np.array([[0.0, np.nan]]))
+    with pytest.raises(SampleError, match="NaN"):
+        list(scan(Arrays(url=str(tmp_path / "n.npz")), {}, [ColumnRequest("v", Target("fields", "v"))], batch_size=1))
