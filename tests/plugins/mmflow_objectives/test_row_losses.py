@@ -49,6 +49,14 @@ def test_caption_nll_sends_no_gradient_to_padding_and_last_places() -> None:
     assert touched.tolist() == [[True] * 3 + [False] * 3, [True] + [False] * 5]
 
 
+def test_caption_nll_counts_what_both_sides_have() -> None:
+    """A decoder may read fewer ids than the targets hold: places without logits count nowhere."""
+    logits, ids = made([4, 4], 6, 5)
+    mask = torch.tensor([[True, True, False, False], [True] * 4])
+    _, weights = CaptionNLL(of="next.logits", targets="text.ids").compute(Tokens(logits.values, mask), ids)  # type: ignore[arg-type]
+    assert weights.tolist() == [2, 3]
+
+
 def test_caption_nll_of_an_empty_text_weighs_nothing_and_is_finite() -> None:
     logits, ids = made([1, 3], 6, 1)
     x = logits.values.clone().requires_grad_()
