@@ -68,7 +68,7 @@ def cloud(rows: int, dim: int, seed: int) -> Encoding:
     return Encoding({"pooled": torch.randn(rows, dim, generator=generator)})
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_the_map_is_that_of_principal_components(seed):
     from sklearn.decomposition import PCA
 
