@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_validator
 
-from mmflow.data.random import numpy_generator
-from mmflow.plugin import Field, Source, TensorType
+from mmflow.plugin import Field, TensorType
+from mmflow_worlds.world import World
 
 if TYPE_CHECKING:
-    from mmflow_worlds.scenes import Scene
+    from mmflow_worlds.scenes import Scene, Thing
 
 Shape = Literal["circle", "square", "triangle", "diamond", "cross", "ring"]
 Color = Literal["red", "green", "blue", "yellow", "purple", "orange", "white", "cyan"]
 
 
-class Shapes(Source, name="shapes"):
+class Shapes(World, name="shapes"):
     """Coloured shapes on a plain background, one to four a picture, with every factor of variation as a field.
 
     The first thing of a picture is its main one: larger than the others. Fields: `image` (uint8 [pixels, pixels, 3]),
@@ -29,15 +29,12 @@ class Shapes(Source, name="shapes"):
 
     example: ClassVar[str] = "data: {train: {use: shapes, split: train, size: 4000}}"
 
-    split: str = Field("train", min_length=1, description="any name; splits share no sample")
-    size: int = Field(1000, ge=1, le=10**9, description="samples")
     pixels: int = Field(48, ge=16, le=1024, description="side of a picture")
     objects: tuple[int, int] = Field((1, 4), description="fewest and most things in a picture")
     shapes: tuple[Shape, ...] = Field(("circle", "square", "triangle", "diamond", "cross", "ring"), min_length=1)
     colors: tuple[Color, ...] = Field(
         ("red", "green", "blue", "yellow", "purple", "orange", "white", "cyan"), min_length=1
     )
-    seed: int = 0
 
     @field_validator("objects", mode="before")
     @classmethod
@@ -85,61 +82,29 @@ class Shapes(Source, name="shapes"):
             "things": TensorType("label", dtype="int64", names=self.classes(), **each),
         }
 
-    def open(self) -> ShapesReader:
-        return ShapesReader(self)
-
-
-class ShapesReader:
-    """Draws samples; ids are `shapes-SEED-SPLIT-NUMBER`."""
-
-    def __init__(self, source: Shapes) -> None:
-        self.source = source
-        self._classes = {name: number for number, name in enumerate(source.classes())}
-        self._names = {name: type_.names for name, type_ in source.fields().items()}
-
-    def __len__(self) -> int:
-        return self.source.size
-
-    def id(self, index: int) -> str:
-        return f"shapes-{self.source.seed}-{self.source.split}-{index}"
-
-    def index(self, id: str) -> int:
-        index = int(id.rpartition("-")[2])
-        if id != self.id(index) or index >= len(self):
-            raise KeyError(id)
-        return index
-
-    def scene(self, index: int) -> Scene:
-        """What sample `index` shows."""
+    def scene(self, generator: Any) -> Scene:
+        """What a sample shows."""
         from mmflow_worlds.scenes import draw_scene
 
-        source = self.source
-        generator = numpy_generator(source.seed, "shapes", source.split, index)
-        return draw_scene(generator, source.shapes, source.colors, source.objects)
+        return draw_scene(generator, self.shapes, self.colors, self.objects)
 
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self.read(index)
-
-    def read(self, index: int, fields: Collection[str] | None = None) -> Mapping[str, Any]:
-        """Sample `index`; pictures, boxes and masks are drawn only where they are wanted."""
+    def draw(self, generator: Any, wanted: Collection[str]) -> dict[str, Any]:
         import numpy as np
 
         from mmflow_worlds import scenes
 
-        scene, side = self.scene(index), self.source.pixels
+        scene, side = self.scene(generator), self.pixels
         main = scene.things[0]
         sample: dict[str, Any] = {
-            "id": self.id(index),
-            "label": self._class(main.color, main.shape),
-            "shape": self._names["shape"].index(main.shape),
-            "color": self._names["color"].index(main.color),
-            "scale": self._names["scale"].index(main.size),
-            "place": self._names["place"].index(main.place),
-            "background": self._names["background"].index(scene.background),
+            "label": self._class(main),
+            "shape": self.shapes.index(main.shape),  # type: ignore[arg-type]
+            "color": self.colors.index(main.color),  # type: ignore[arg-type]
+            "scale": tuple(scenes.SIZES).index(main.size),
+            "place": scenes.PLACES.index(main.place),
+            "background": tuple(scenes.BACKGROUNDS).index(scene.background),
             "count": len(scene.things),
-            "things": [self._class(thing.color, thing.shape) for thing in scene.things],
+            "things": [self._class(thing) for thing in scene.things],
         }
-        wanted = self._names if fields is None else fields
         if "image" in wanted:
             sample["image"] = scenes.render(scene, side)
         if "caption" in wanted:
@@ -150,8 +115,5 @@ class ShapesReader:
             sample["masks"] = [scenes.mask(thing, side) for thing in scene.things]
         return sample
 
-    def static(self) -> Mapping[str, Any]:
-        return {}
-
-    def _class(self, color: str, shape: str) -> int:
-        return self._classes[f"{color} {shape}"]
+    def _class(self, thing: Thing) -> int:
+        return self.colors.index(thing.color) * len(self.shapes) + self.shapes.index(thing.shape)  # type: ignore[arg-type]

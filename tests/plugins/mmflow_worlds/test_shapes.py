@@ -128,9 +128,8 @@ def test_boxes_and_masks_bound_what_is_drawn(samples: list[Any]) -> None:
 
 
 def test_captions_say_what_is_there_and_where(samples: list[Any]) -> None:
-    reader = SOURCE.open()
     for index, sample in enumerate(samples):
-        caption, scene = sample["caption"], reader.scene(index)
+        caption, scene = sample["caption"], SOURCE.scene(SOURCE.generator(index))
         for thing in scene.things:
             assert f"{thing.size} {thing.color} {thing.shape}" in caption
         main = scene.things[0]
