@@ -8,7 +8,7 @@ node it reads; batch nodes run at the end of the latest wave they read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -281,7 +281,9 @@ def _outputs(
         return ((ids, "value"),)
     key = column_key(scope, owner, path, target)
     encoder = structure_of(scope, owner)[0] if owner.startswith("encoders.") else ""
-    graph.leaves[key] = (target, encoder, int(path.partition(".")[2] or 0) if encoder else 0)
+    # The column is the whole field or view; which copy is read is the reader's business.
+    whole = replace(target, index=None, detach=False)
+    graph.leaves[key] = (whole, encoder, int(path.partition(".")[2] or 0) if encoder else 0)
     return ((key, "value"),)
 
 
@@ -293,7 +295,7 @@ def _ids_column(graph: Graph, scope: Any, owner: str, target: Any) -> str | None
     for encoder in below:
         node = graph.nodes.get(encoder)
         for source in [source for read in node.reads for source, _ in read.outputs] if node is not None else []:
-            if source in graph.leaves and graph.leaves[source][0] == target:
+            if source in graph.leaves and graph.leaves[source][0] == replace(target, index=None, detach=False):
                 return source
             if source not in below:
                 below.append(source)
