@@ -59,7 +59,7 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
         for side in ("field", "field_found"):
             example[side] = _raw_field(context.scope, example.get(side))
     content = {
-        "metrics": [asdict(metric) for metric in measured.metrics],
+        "metrics": [_plain_metric(metric) for metric in measured.metrics],
         "examples": measured.examples,
         "figures": measured.figures,
         "rows": len(bound.measured_rows),
@@ -68,7 +68,7 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
         "skipped": {id: reason for part in bound.all_rows for id, reason in part.skipped.items()},
         "seconds": round(time.perf_counter() - started, 3),
     }
-    (context.output / "metrics.json").write_text(json.dumps(content, ensure_ascii=False, indent=1))
+    (context.output / "metrics.json").write_text(json.dumps(content, ensure_ascii=False, indent=1, default=_as_list))
     drawn = embedding_map([str(name) for name in evaluator.of], rows.of, rows.ids, bound.map_labels())
     if drawn is not None:
         (context.output / "map.json").write_text(json.dumps(drawn, ensure_ascii=False))
@@ -250,7 +250,21 @@ def _raw_field(scope: Any, name: str | None) -> str | None:
     return reached[0] if reached else name
 
 
+def _plain_metric(metric: Metric) -> dict[str, Any]:
+    numbers = {n: None if (v := getattr(metric, n)) is None else float(v) for n in ("value", "chance", "spread")}
+    return {**asdict(metric), **numbers}
+
+
+def _as_list(value: Any) -> Any:
+    """Tensors and arrays in examples and figures, as JSON can hold them."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"an evaluator's figures and examples hold plain data, not {type(value).__name__}")
+
+
 def _check(measured: Measured, stage: str) -> None:
+    if not isinstance(measured, Measured):
+        raise ComponentError(f"stage {stage}: `evaluate` returned {type(measured).__name__}", expected="Measured")
     names: set[str] = set()
     for metric in measured.metrics:
         numbers = [metric.value, metric.chance, metric.spread]

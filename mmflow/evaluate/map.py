@@ -29,7 +29,7 @@ def embedding_map(
         vectors = encoding.outputs.get("pooled")
         if not isinstance(vectors, Tensor):
             continue
-        present = encoding.present
+        present = None if encoding.present is None else encoding.present.cpu()
         while vectors.ndim > 2:
             # Of a group, the first member stands for the row.
             vectors = vectors[:, 0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,7 +54,10 @@ class Look(Evaluator, name="look_of_tests"):
     ) -> Measured:  # fmt: skip
         SEEN.update(first=first, others=others, labels=labels, fields=fields, test=test, score=score)
         SEEN.update(factor=factor, ids=ids, data=data)
-        return Measured([Metric("value", float("nan") if self.value is None else self.value)])
+        if self.value == -1:
+            return None  # type: ignore[return-value]
+        value = float("nan") if self.value is None else np.float32(self.value)
+        return Measured([Metric("value", value)], figures={"counts": {"kind": "bars", "values": np.arange(3)}})  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +165,19 @@ def test_a_metric_that_is_not_finite_is_refused(write):
     assert outcome.exit_code == 1
     assert "metric 'value' is nan" in " ".join(outcome.outcome.notes)
     assert not store.has(outcome.plan["look"].key)
+
+
+def test_what_an_evaluator_returns_is_stored_as_plain_data(write):
+    path = write(TABLE + "eval:\n  look: {use: look_of_tests, data: rows, of: [text], value: 0.5}\n")
+    outcome, store = run(path)
+    content = json.loads((stored(outcome, store, "look") / "metrics.json").read_text())
+    assert content["metrics"][0]["value"] == 0.5
+    assert content["figures"]["counts"]["values"] == [0, 1, 2]
+    # The figure has no labels: it costs only itself.
+    assert outcome.report is not None
+    assert "This figure cannot be drawn: KeyError" in Path(outcome.report).read_text()
+    outcome, _ = run(path, "eval.look.value=-1")
+    assert "`evaluate` returned NoneType" in " ".join(outcome.outcome.notes)
 
 
 DIGITS = """

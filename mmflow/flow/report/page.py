@@ -49,7 +49,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "number": number, "seconds": seconds, "title": title, "times_chance": times_chance,
-        "figure": figures.figure, "gauge": _gauge, "moment": _moment,
+        "figure": _figure, "gauge": _gauge, "moment": _moment,
     }  # fmt: skip
     return environment.get_template("page.html.j2")
 
@@ -71,6 +71,15 @@ def _headlines(measured: list[StageReport]) -> list[dict[str, Any]]:
     order = {stage.name: place for place, stage in enumerate(measured)}
     chosen = sorted(chosen[:HEADLINES], key=lambda pair: order[pair[0].name])
     return [{"stage": stage, "metric": metric} for stage, metric in chosen]
+
+
+def _figure(data: Mapping[str, Any]) -> Markup:
+    """A figure of an evaluator; one that lacks what its kind needs costs only itself."""
+    try:
+        return figures.figure(data)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        said = Markup('<p class="note">This figure cannot be drawn: {}: {}</p>')
+        return said.format(type(error).__name__, error)
 
 
 def _gauge(metric: Mapping[str, Any]) -> Markup:
