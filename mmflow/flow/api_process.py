@@ -68,24 +68,28 @@ def _take(lease) -> bool:
 def provide_database(folder: Path) -> None:
     """Put an empty migrated database into `folder`, unless one is there, from the template of this Prefect version.
 
-    A file that is no such database is set aside.
+    A file that is no such database is set aside. Where there is no template, the settings of this process must name
+    `prefect.db` in `folder`: Prefect holds on to the first database that it has seen, so that none but this one may be
+    migrated here.
     """
-    database, template = folder / "prefect.db", folder.parent / "template.db"
+    database, template, unfinished = folder / "prefect.db", folder.parent / "template.db", folder / "migrating"
+    if unfinished.exists():
+        database.unlink(missing_ok=True)
     if _usable(database):
         return
-    if not _usable(template):
-        fresh = folder / "fresh.db"
-        fresh.unlink(missing_ok=True)
-        _migrate(fresh)
-        compact = folder / "template.db"
-        compact.unlink(missing_ok=True)
-        with contextlib.closing(sqlite3.connect(fresh)) as connection:
-            connection.execute("VACUUM INTO ?", (str(compact),))
-        fresh.unlink()
-        os.replace(compact, template)
-    copy = folder / "copy.db"
-    shutil.copyfile(template, copy)
-    os.replace(copy, database)
+    if _usable(template):
+        copy = folder / "copy.db"
+        shutil.copyfile(template, copy)
+        os.replace(copy, database)
+        return
+    unfinished.touch()
+    _migrate()
+    compact = folder / "template.db"
+    compact.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("VACUUM INTO ?", (str(compact),))
+    os.replace(compact, template)
+    unfinished.unlink()
 
 
 def _usable(database: Path) -> bool:
@@ -100,18 +104,15 @@ def _usable(database: Path) -> bool:
     return True
 
 
-def _migrate(database: Path) -> None:
+def _migrate() -> None:
     from prefect.server.database import provide_database_interface
-    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
 
     async def create() -> None:
         interface = provide_database_interface()
         await interface.create_db()
-        engine = await interface.engine()
-        await engine.dispose()
+        await (await interface.engine()).dispose()
 
-    with temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}"}):
-        asyncio.run(create())
+    asyncio.run(create())
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def start_run(tmp_path, mmflow_cache) -> Iterator[Callable[..., ChildRun]]:
         engine: str, api_url: str | None = None, environment: dict[str, str] | None = None, **options
     ) -> ChildRun:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        clean |= {"MMFLOW_CACHE": str(mmflow_cache), "PREFECT_HOME": str(mmflow_cache / "home")}
+        clean |= {"MMFLOW_CACHE": str(cache), "PREFECT_HOME": str(mmflow_cache / "home")}
         clean |= {"PREFECT_API_URL": api_url} if api_url else {}
         clean |= {"OMP_NUM_THREADS": "1"}
         children.append(ChildRun(tmp_path / "store", engine, clean, **options))
@@ -120,7 +120,7 @@ class PrefectServer:
         environment = clean | {
             "PREFECT_HOME": str(home),
             "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.database}",
-            "PREFECT_API_DATABASE_MIGRATE_ON_START": "false",
+            "PREFECT_API_DATABASE_MIGRATE_ON_START": "false" if self.database.exists() else "true",
             "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
             "PREFECT_SERVER_API_PORT": str(port),
             "PREFECT_UI_API_URL": self.url,
@@ -167,7 +167,8 @@ def start_prefect_server(tmp_path_factory, mmflow_cache) -> Iterator[Callable[[]
 
         home = mmflow_cache / "prefect" / prefect.__version__ / f"server-{len(servers)}"
         home.mkdir(parents=True)
-        provide_database(home)
+        if (home.parent / "template.db").exists():
+            provide_database(home)
         servers.append(PrefectServer(home))
         return servers[-1]
 

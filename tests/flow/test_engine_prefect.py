@@ -96,6 +96,18 @@ def test_a_run_its_tasks_and_its_artifacts_then_the_same_again(
     assert task_states()[3:] == [(name, "COMPLETED", "Cached") for name in names]
 
 
+def test_the_first_run_on_a_machine_after_one_that_was_killed_in_the_migration(start_run, tmp_path):
+    cache = tmp_path / "cache"
+    home = EmbeddedApi(str(tmp_path / "store"), cache=cache).folder
+    home.mkdir(parents=True)
+    (home / "prefect.db").write_bytes(b"half a database")
+    (home / "migrating").touch()
+    outcome = start_run("prefect", cache=cache).end()
+    assert (outcome["returncode"], outcome["notes"], outcome["stderr"]) == (0, [], "")
+    assert (home.parent / "template.db").exists()
+    assert not (home / "migrating").exists()
+
+
 def test_two_runs_of_a_store_share_one_api(start_run, api, wait_for, flow_states):
     long = start_run("prefect", steps=2000, pause=0.01)
     long.until(event="begin", name="train")
