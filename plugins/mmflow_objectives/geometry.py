@@ -70,7 +70,7 @@ class Triplet(Loss, name="triplet"):
 
     With three inputs the third holds each row's negative (Schroff et al., 2015). With two, the negatives are the other
     rows of the batch, in both directions, and a row's value is the sum of the two hinges against its hardest
-    negative, or, with `mine: all`, of the means over all negatives (VSE++; Faghri et al., 2018).
+    negative, or, with `negatives: all`, of the means over all negatives (VSE++; Faghri et al., 2018).
     """
 
     example: ClassVar[str] = "{use: triplet, of: [image, text], margin: 0.2}"
@@ -78,7 +78,7 @@ class Triplet(Loss, name="triplet"):
     of: Refs[Encoded] = Field(min_length=2, max_length=3)  # pyright: ignore[reportIncompatibleVariableOverride]
     score: Score = default("cosine", description="how two rows are compared")
     margin: Annotated[Value, Bounds(ge=0)] = default(0.2, description="by how much a match must score higher")
-    mine: Literal["hardest", "all"] = Field("hardest", description="which negatives of the batch count")
+    negatives: Literal["hardest", "all"] = Field("hardest", description="which negatives of the batch count")
 
     def scope(self) -> Scope:
         return "row" if len(self.of) == 3 else "batch"
@@ -96,4 +96,4 @@ class Triplet(Loss, name="triplet"):
 
         own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         hinges = (margin - scores.diagonal()[:, None] + scores).relu().masked_fill(own, 0)
-        return hinges.amax(1) if self.mine == "hardest" else hinges.sum(1) / max(1, len(scores) - 1)
+        return hinges.amax(1) if self.negatives == "hardest" else hinges.sum(1) / max(1, len(scores) - 1)

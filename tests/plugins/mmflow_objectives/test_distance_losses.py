@@ -66,9 +66,9 @@ def test_triplet_of_three_is_a_row_loss_with_a_hinge() -> None:
     torch.testing.assert_close(found, (0.3 - cosine(a, p) + cosine(a, n)).clamp_min(0))
 
 
-@pytest.mark.parametrize("mine", ["hardest", "all"])
-def test_triplet_of_two_meets_the_rest_of_the_batch_in_both_directions(mine: str) -> None:
-    loss = Triplet(of=("a", "b"), mine=mine)  # type: ignore[arg-type]
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+def test_triplet_of_two_meets_the_rest_of_the_batch_in_both_directions(negatives: str) -> None:
+    loss = Triplet(of=("a", "b"), negatives=negatives)  # type: ignore[arg-type]
     assert loss.scope() == "batch"
     a, b = drawn(4, 3, seed=7), drawn(4, 3, seed=8)
     found = loss.compute(Encoding({"pooled": a}), Encoding({"pooled": b}), score=loss.score, margin=0.2)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def test_triplet_of_two_meets_the_rest_of_the_batch_in_both_directions(mine: str
             [max(0.0, float(0.2 - s[i, i] + s[i, j])) for j in range(4) if j != i],
             [max(0.0, float(0.2 - s[i, i] + s[j, i])) for j in range(4) if j != i],
         ]
-        expected = sum(max(side) if mine == "hardest" else sum(side) / 3 for side in sides)
+        expected = sum(max(side) if negatives == "hardest" else sum(side) / 3 for side in sides)
         assert found[i].item() == pytest.approx(expected)
 
 
