@@ -19,13 +19,17 @@ VECTORS = ("vector", "tokens", "grid", "logits")
 
 
 class Linear(Encoder, name="linear"):
-    """A linear map of the last axis: x W^T + b. Takes vectors [N, D], tokens or a grid; also as `head` or `tokens`."""
+    """A linear map of the last axis: activation(x W^T + b). Takes vectors [N, D], tokens or a grid.
+
+    Also as the `head` of an encoder, or for each token as its `tokens`.
+    """
 
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (VECTORS,)
     example: ClassVar[str] = "{use: vit, of: image, head: {use: linear, dim: 128}}"
 
     dim: int = Field(ge=1, description="width of the result")
     bias: bool = Field(True, description="whether a constant is added")
+    activation: Literal["none", "relu", "gelu", "tanh", "silu", "elu"] = Field("none", description="of the result")
     l2norm: bool = Field(False, description="scale the result to length one")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
@@ -34,7 +38,9 @@ class Linear(Encoder, name="linear"):
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.projection import LinearProjection
 
-        return LinearProjection(_width(self.use, inputs[0]), self.dim, bias=self.bias, l2norm=self.l2norm)
+        return LinearProjection(
+            _width(self.use, inputs[0]), self.dim, bias=self.bias, activation=self.activation, l2norm=self.l2norm
+        )
 
 
 class Mlp(Encoder, name="mlp"):
@@ -48,7 +54,7 @@ class Mlp(Encoder, name="mlp"):
     example: ClassVar[str] = "{use: mlp, of: image, dims: [2048, 128], norm: batch}"
 
     dims: tuple[PositiveInt, ...] = Field(min_length=1, description="widths of the layers after the input")
-    activation: Literal["relu", "gelu", "tanh", "silu"] = Field("gelu", description="between layers")
+    activation: Literal["relu", "gelu", "tanh", "silu", "elu"] = Field("gelu", description="between layers")
     norm: Literal["none", "layer", "batch"] = Field("none", description="between layers, before the activation")
     dropout: float = Field(0.0, ge=0, lt=1, description="between layers, after the activation")
     bias: bool = Field(True, description="whether a constant is added")

@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 from mmflow.plugin.values import Tokens
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "none": nn.Identity,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+}
 
 
 class Projection(nn.Module):
@@ -34,14 +41,15 @@ class Projection(nn.Module):
 
 
 class LinearProjection(Projection):
-    def __init__(self, width: int, dim: int, *, bias: bool, l2norm: bool) -> None:
+    def __init__(self, width: int, dim: int, *, bias: bool, activation: str, l2norm: bool) -> None:
         super().__init__()
         self.l2norm = l2norm
         self.linear = nn.Linear(width, dim, bias=bias)
+        self.activation = ACTIVATIONS[activation]()
         _initialise(self.linear)
 
     def project(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return self.linear(x)
+        return self.activation(self.linear(x))
 
 
 class MultilayerProjection(Projection):

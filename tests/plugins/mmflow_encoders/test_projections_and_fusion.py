@@ -31,6 +31,14 @@ def test_mlp_is_its_layers() -> None:
     torch.testing.assert_close(module(x), last(first(x).tanh()))  # type: ignore[operator]
 
 
+def test_linear_may_end_in_an_activation() -> None:
+    torch.manual_seed(0)
+    build = Linear(of=("z",), dim=5, activation="elu").build  # type: ignore[arg-type]
+    module = build(TensorType("vector", size=(4,)), state={}).double()
+    x = drawn(6, 4, seed=11)
+    torch.testing.assert_close(module(x), nn.functional.elu(module.linear(x)))  # type: ignore[operator]
+
+
 def test_l2norm_gives_unit_rows() -> None:
     x = drawn(3, 4, seed=1)
     lengths = [
