@@ -94,9 +94,11 @@ class Component(BaseModel):
     @classmethod
     def accept(cls, raw: Any) -> Any:
         """What a field of this kind accepts, as a validated component or a `Shared` path."""
+        one = with_article(cls.kind)
         if isinstance(raw, Component):
             if raw.kind != cls.kind:
-                raise _refused(f"a {raw.kind} stands where a {cls.kind} belongs", found=f"{raw.kind} {raw.use!r}")
+                found = f"{raw.kind} {raw.use!r}"
+                raise _refused(f"{with_article(raw.kind)} stands where {one} belongs", found=found)
             return raw
         if isinstance(raw, Shared):
             return raw
@@ -108,17 +110,15 @@ class Component(BaseModel):
             return cls.component(raw).model_validate({})
         if isinstance(raw, Mapping):
             if "use" not in raw:
-                raise _refused(
-                    f"a {cls.kind} needs `use`", found=f"a mapping without `use` ({', '.join(map(str, raw))})",
-                    expected=f"{{use: NAME, ...}} with the name of a {cls.kind}",
-                )  # fmt: skip
+                found = f"a mapping without `use` ({', '.join(map(str, raw))})"
+                expected = f"{{use: NAME, ...}} with the name of {one}"
+                raise _refused(f"{one} needs `use`", found=found, expected=expected)
             name = raw["use"]
             if not isinstance(name, str):
-                raise _refused("`use` is not a name", found=repr(name), expected=f"the name of a {cls.kind}")
+                raise _refused("`use` is not a name", found=repr(name), expected=f"the name of {one}")
             return cls.component(name).model_validate({k: v for k, v in raw.items() if k != "use"})
-        raise _refused(
-            f"not a {cls.kind}", found=f"{raw!r}", expected=f"the name of a {cls.kind}, {{use: NAME, ...}} or a path"
-        )
+        expected = f"the name of {one}, {{use: NAME, ...}} or a path"
+        raise _refused(f"not {one}", found=f"{raw!r}", expected=expected)
 
     @classmethod
     def component(cls, name: str) -> type[Component]:
@@ -158,6 +158,11 @@ class Component(BaseModel):
         from importlib.util import find_spec
 
         return tuple(m for m in cls.requires if find_spec(m) is None)
+
+
+def with_article(kind: str) -> str:
+    """A kind with its article, for messages."""
+    return f"{'an' if kind[:1] in 'aeio' else 'a'} {kind}"
 
 
 def outside_identity(default: Any = ..., **kwargs: Any) -> Any:

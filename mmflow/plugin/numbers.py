@@ -73,7 +73,8 @@ class Learned(Value, name="learned"):
     def _inside(self) -> Learned:
         low, high = self.min, self.max
         if (low is not None and self.init < low) or (high is not None and self.init > high):
-            raise ValueError(f"init {self.init:g} lies outside its bounds [{low}, {high}]")
+            least, most = ("" if bound is None else f"{bound:g}" for bound in (low, high))
+            raise ValueError(f"init {self.init:g} lies outside its bounds, {least or 'any'} to {most or 'any'}")
         if self.exp and (self.init <= 0 or (low is not None and low < 0)):
             raise ValueError("exp: true needs a positive init and bounds that are not negative")
         return self

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from mmflow.plugin.component import ON_REQUEST, Component, ComponentError
+from mmflow.plugin.component import ON_REQUEST, Component, ComponentError, with_article
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -104,9 +104,9 @@ class Registry:
         given_kind, slash, rest = use.partition("/")
         if slash:
             if given_kind != kind:
-                raise ComponentError(
-                    f"{use!r} is a {given_kind}, not a {kind}", found=use, expected=f"the name of a {kind}"
-                )
+                one = with_article(kind)
+                message = f"{use!r} is {with_article(given_kind)}, not {one}"
+                raise ComponentError(message, found=use, expected=f"the name of {one}")
         else:
             rest = use
         name, _, distribution = rest.partition("@")
@@ -155,7 +155,7 @@ class Registry:
         elsewhere = [k for k, n in self._names if n == name and k != kind]
         hint = f"did you mean {close[0]!r}?" if close else ""
         if elsewhere and not close:
-            hint = f"{name!r} is a {elsewhere[0]}"
+            hint = f"{name!r} is {with_article(elsewhere[0])}"
         if self.broken:
             hint = f"{hint} (broken plugins: {', '.join(b.distribution or b.entry_point for b in self.broken)})".strip()
         where = f" in {distribution}" if distribution else ""

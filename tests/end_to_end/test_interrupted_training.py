@@ -1,0 +1,95 @@
+"""A training run with loader workers is ended by SIGTERM and goes on later as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+SPEC = """
+mmflow: 1
+name: interrupted
+data:
+  train: {use: shapes, size: 256, pixels: 16}
+vars:
+  tower: &tower {width: 32, depth: 1, heads: 2, head: {use: linear, dim: 16}}
+encoders:
+  image: {<<: *tower, use: vit, of: image, size: 16, patch: 8, dropout: 0.1}
+  text: {<<: *tower, use: text_transformer, of: caption, length: 16}
+losses:
+  align: {use: infonce, of: [image, text]}
+train: {data: train, epochs: EPOCHS, batch_size: 32, log_every: 1, workers: 2, optimizer: {use: adamw, lr: 1e-3}}
+"""
+
+
+class Run:
+    """`mmflow run` in a process of its own, its lines collected as they come."""
+
+    def __init__(self, spec: Path, store: Path, *options: str) -> None:
+        code = "from mmflow.cli import main; main()"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, "run", str(spec), "--store", str(store), "--device", "cpu", *options],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    def wait_for(self, text: str, seconds: float = 180) -> None:
+        deadline = time.monotonic() + seconds
+        while not any(text in line for line in self.lines):
+            assert self.process.poll() is None, "\n".join(self.lines)
+            assert time.monotonic() < deadline, "\n".join(self.lines)
+            time.sleep(0.05)
+
+    def end(self, seconds: float = 240) -> int:
+        code = self.process.wait(seconds)
+        self.reader.join(10)
+        return code
+
+
+def model(store: Path) -> dict[str, torch.Tensor]:
+    (found,) = store.rglob("model.safetensors")
+    return load_file(found)
+
+
+@pytest.mark.parametrize("engine", ["prefect", "local"])
+def test_sigterm_writes_a_checkpoint_and_the_next_run_goes_on(tmp_path: Path, engine: str) -> None:
+    options = ("--local",) if engine == "local" else ()
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(SPEC.replace("EPOCHS", "40"))
+    first = Run(spec, tmp_path / "store", *options)
+    first.wait_for("train: 3/320" if engine == "local" else "/320")
+    first.process.send_signal(signal.SIGTERM)
+    assert first.end() == 143, "\n".join(first.lines)
+    assert any("goes on from there" in line for line in first.lines), first.lines
+    (checkpoint,) = (tmp_path / "store").rglob("trainer.json")
+    reached = json.loads(checkpoint.read_text())["step"]
+    assert 0 < reached < 320
+
+    second = Run(spec, tmp_path / "store", *options)
+    assert second.end() == 0, "\n".join(second.lines)
+    (history,) = (tmp_path / "store").rglob("history.jsonl")
+    steps = [json.loads(line)["step"] for line in history.read_text().splitlines()]
+    assert steps == list(range(1, 321))
+
+    if engine == "local":
+        whole = Run(spec, tmp_path / "whole", "--local", "--workers", "0", "--set", "train.workers=0")
+        assert whole.end() == 0, "\n".join(whole.lines)
+        one, two = model(tmp_path / "store"), model(tmp_path / "whole")
+        assert all(torch.equal(one[name], two[name]) for name in one)
