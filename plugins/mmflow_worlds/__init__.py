@@ -7,4 +7,9 @@ from mmflow.plugin.hooks import hookimpl
 
 @hookimpl
 def mmflow_components() -> dict[str, str]:
-    return {"source/shapes": "mmflow_worlds.shapes:Shapes"}
+    return {
+        "source/shapes": "mmflow_worlds.shapes:Shapes",
+        "source/motions": "mmflow_worlds.motions:Motions",
+        "source/sounds": "mmflow_worlds.signals:Sounds",
+        "source/series": "mmflow_worlds.signals:Series",
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ BACKGROUNDS = {"black": (15, 15, 15), "grey": (110, 110, 110), "brown": (90, 60,
 SIZES = {"small": 0.09, "medium": 0.14, "large": 0.2}
 """Radius of the circumscribed circle as a share of the picture's side."""
 PLACES = ("top left", "top right", "bottom left", "bottom right")
-COUNTS = ("one", "two", "three", "four")
+CHANGES = ("attribute", "object", "order")
+"""What a hard caption or a minimal pair has wrong."""
 JITTER = 10
 """Largest change of a colour channel from its name's value."""
 
@@ -103,6 +104,32 @@ def caption(scene: Scene) -> str:
         text = f"{text} {_pick(('in the', 'at the'), wording)} {main.place}"
     text = f"{_pick(('', '', 'a picture of ', 'there is ', 'we see '), opening)}{text}"
     return f"{text} on {with_article(scene.background)} background" if suffix < 0.25 else text
+
+
+def altered(scene: Scene, change: str, shapes: Sequence[str], colors: Sequence[str]) -> Scene:
+    """The scene with one thing changed, so that its caption is wrong for the first one and nearly the same.
+
+    `attribute`: the first two things change colours, `object`: shapes, `order`: places. Where they are alike or there
+    is only one, the main thing gets the next colour or shape of the list, or the opposite place.
+    """
+    main, *others = scene.things
+    if change == "order":
+        place = others[0].place if others else PLACES[3 - PLACES.index(main.place)]
+        changed = [_moved(main, place)]
+        if others:
+            changed.append(_moved(others[0], main.place))
+    elif change == "attribute":
+        if others and others[0].color != main.color:
+            other = others[0]
+            changed = [replace(main, color=other.color, rgb=other.rgb), replace(other, color=main.color, rgb=main.rgb)]
+        else:
+            color = _next(main.color, colors)
+            changed = [replace(main, color=color, rgb=COLORS[color])]
+    elif others and others[0].shape != main.shape:
+        changed = [replace(main, shape=others[0].shape), replace(others[0], shape=main.shape)]
+    else:
+        changed = [replace(main, shape=_next(main.shape, shapes))]
+    return replace(scene, things=(*changed, *scene.things[len(changed) :]))
 
 
 def relation(one: Thing, other: Thing, wording: float) -> str:
@@ -207,6 +234,14 @@ EXTENTS = {
 
 def _pick(options: Sequence[str], draw: float) -> str:
     return options[int(draw * len(options))]
+
+
+def _next(name: str, names: Sequence[str]) -> str:
+    return names[(names.index(name) + 1) % len(names)]
+
+
+def _moved(thing: Thing, place: str) -> Thing:
+    return replace(thing, place=place, x=0.25 + 0.5 * ("right" in place), y=0.25 + 0.5 * ("bottom" in place))
 
 
 def _jittered(rgb: tuple[int, int, int], take: Callable[[], float]) -> tuple[int, int, int]:

@@ -24,17 +24,17 @@ class Shapes(World, name="shapes"):
     `caption` (all things, as in "a large red circle above a small blue square"), `label` (colour and shape of the
     main thing, named as in "red circle"), its factors `shape`, `color`, `scale` (small, medium, large) and `place`,
     further `background` and `count`, and for each thing `boxes` (left, top, right, bottom in pixels), `masks` and
-    `things` (its class, as in `label`). A sample depends on (seed, split, its number) alone.
+    `things` (its class, as in `label`). `hard_captions` are three captions that are wrong in one way each (colours,
+    shapes or places exchanged); `pair_image` and `pair_caption` are a second sample that differs from the first in one
+    of these ways alone, which `pair_change` names.
     """
 
     example: ClassVar[str] = "data: {train: {use: shapes, split: train, size: 4000}}"
 
     pixels: int = Field(48, ge=16, le=1024, description="side of a picture")
     objects: tuple[int, int] = Field((1, 4), description="fewest and most things in a picture")
-    shapes: tuple[Shape, ...] = Field(("circle", "square", "triangle", "diamond", "cross", "ring"), min_length=1)
-    colors: tuple[Color, ...] = Field(
-        ("red", "green", "blue", "yellow", "purple", "orange", "white", "cyan"), min_length=1
-    )
+    shapes: tuple[Shape, ...] = ("circle", "square", "triangle", "diamond", "cross", "ring")
+    colors: tuple[Color, ...] = ("red", "green", "blue", "yellow", "purple", "orange", "white", "cyan")
 
     @field_validator("objects", mode="before")
     @classmethod
@@ -51,6 +51,8 @@ class Shapes(World, name="shapes"):
     @field_validator("shapes", "colors")
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(names) < 2:
+            raise ValueError("at least two are needed")
         if len(set(names)) < len(names):
             raise ValueError("a name stands there twice")
         return names
@@ -80,6 +82,10 @@ class Shapes(World, name="shapes"):
             "boxes": TensorType("boxes", size=(4,), **each),
             "masks": TensorType("mask", size=(side, side), dtype="bool", **each),
             "things": TensorType("label", dtype="int64", names=self.classes(), **each),
+            "hard_captions": TensorType("text", ("sample", "candidate"), groups=(3,)),
+            "pair_image": TensorType("image", size=(side, side, 3), dtype="uint8"),
+            "pair_caption": TensorType("text"),
+            "pair_change": label("attribute", "object", "order"),
         }
 
     def scene(self, generator: Any) -> Scene:
@@ -113,7 +119,21 @@ class Shapes(World, name="shapes"):
             sample["boxes"] = [np.array(scenes.box(thing, side), dtype=np.float32) for thing in scene.things]
         if "masks" in wanted:
             sample["masks"] = [scenes.mask(thing, side) for thing in scene.things]
+        if "hard_captions" in wanted:
+            sample["hard_captions"] = [scenes.caption(self.altered(scene, change)) for change in scenes.CHANGES]
+        if {"pair_image", "pair_caption", "pair_change"} & set(wanted):
+            number = int(scene.style[3] * len(scenes.CHANGES))
+            pair = self.altered(scene, scenes.CHANGES[number])
+            sample |= {"pair_caption": scenes.caption(pair), "pair_change": number}
+            if "pair_image" in wanted:
+                sample["pair_image"] = scenes.render(pair, side)
         return sample
+
+    def altered(self, scene: Scene, change: str) -> Scene:
+        """The scene with its colours, shapes or places exchanged (`attribute`, `object`, `order`)."""
+        from mmflow_worlds.scenes import altered
+
+        return altered(scene, change, self.shapes, self.colors)
 
     def _class(self, thing: Thing) -> int:
         return self.colors.index(thing.color) * len(self.shapes) + self.shapes.index(thing.shape)  # type: ignore[arg-type]

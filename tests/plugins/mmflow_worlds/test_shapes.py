@@ -207,3 +207,35 @@ def test_a_smaller_world_has_fewer_classes() -> None:
     source = Shapes.model_validate({"objects": 1, "colors": ["red", "blue"], "shapes": ["circle", "square", "ring"]})
     assert source.classes() == ("red circle", "red square", "red ring", "blue circle", "blue square", "blue ring")
     assert {source.open()[index]["label"] for index in range(100)} == set(range(6))
+
+
+def test_hard_captions_are_wrong_in_one_way_each(samples: list[Any]) -> None:
+    for sample in samples:
+        words = sample["caption"].replace(",", "").split()
+        attribute, thing, order = (caption.replace(",", "").split() for caption in sample["hard_captions"])
+        assert sample["caption"] not in sample["hard_captions"]
+        assert len(set(sample["hard_captions"])) == 3
+        for changed, vocabulary in ((attribute, scenes.COLORS), (thing, scenes.SHAPES)):
+            assert len(changed) == len(words)
+            different = [(old, new) for old, new in zip(words, changed, strict=True) if old != new]
+            assert 1 <= len(different) <= 2 + 2
+            for old, new in different:
+                assert {old, new} <= {*vocabulary, "a", "an"}
+        nouns = {*scenes.COLORS, *scenes.SHAPES, *scenes.SIZES}
+        assert [word for word in order if word in nouns] == [word for word in words if word in nouns]
+
+
+def test_a_minimal_pair_differs_in_what_it_says(samples: list[Any]) -> None:
+    for index, sample in enumerate(samples):
+        scene = SOURCE.scene(SOURCE.generator(index))
+        change = scenes.CHANGES[sample["pair_change"]]
+        pair = SOURCE.altered(scene, change)
+        assert sample["pair_caption"] == scenes.caption(pair) in sample["hard_captions"]
+        assert np.array_equal(sample["pair_image"], scenes.render(pair, PIXELS))
+        assert not np.array_equal(sample["pair_image"], sample["image"])
+        factor = {"attribute": "color", "object": "shape", "order": "place"}[change]
+        for one, other in zip(scene.things, pair.things, strict=True):
+            for name in {"color", "shape", "place", "size"} - {factor}:
+                assert getattr(one, name) == getattr(other, name)
+        assert getattr(scene.things[0], factor) != getattr(pair.things[0], factor)
+    assert {sample["pair_change"] for sample in samples} == {0, 1, 2}
