@@ -36,7 +36,9 @@ class LinearProbe(Evaluator, name="linear_probe"):
     labels: Ref[Labels]
     test: Ref[Data] | None = default(None, description="data to be tested on; without it a part of `data`")
     held_out: PositiveFloat = default(0.25, lt=1, description="share of `data` to be tested on without `test`")
-    c: tuple[PositiveFloat, ...] = default((0.01, 0.1, 1.0, 10.0), min_length=1, description="penalties to choose from")
+    c: tuple[PositiveFloat, ...] = default(
+        (0.01, 0.1, 1.0, 10.0, 100.0), min_length=1, description="penalties to choose from"
+    )
     iterations: PositiveInt = default(500, description="at most, of the solver")
 
     @model_validator(mode="after")
