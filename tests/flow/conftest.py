@@ -91,9 +91,7 @@ def start_run(tmp_path, mmflow_cache) -> Iterator[Callable[..., ChildRun]]:
     """Starts a run in a child process, with the store `tmp_path / "store"`."""
     children: list[ChildRun] = []
 
-    def start(
-        engine: str, api_url: str | None = None, environment: dict[str, str] | None = None, **options
-    ) -> ChildRun:
+    def start(engine: str, api_url: str | None = None, cache: Path = mmflow_cache, **options) -> ChildRun:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         clean |= {"MMFLOW_CACHE": str(cache), "PREFECT_HOME": str(mmflow_cache / "home")}
         clean |= {"PREFECT_API_URL": api_url} if api_url else {}
