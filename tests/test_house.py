@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
+
+from mmflow.spec import load_spec, load_text
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "prefect", "numpy", "pandas", "sklearn", "matplotlib", "torchvision", "PIL", "pyarrow")
@@ -85,13 +87,19 @@ def test_no_python_is_one_message(tmp_path: Path):
 
 
 def test_links_in_the_documents_lead_somewhere():
-    import re
-
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "specs").rglob("*.yaml")), ids=lambda p: p.stem)
-def test_specs_are_yaml(path: Path):
-    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+def test_specs_that_ship_are_valid(path: Path):
+    assert load_spec(str(path)).stages
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/language.md"])
+def test_specs_in_the_documents_are_valid(page: str):
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert load_text(block, file=page).stages
