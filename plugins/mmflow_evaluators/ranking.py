@@ -99,9 +99,8 @@ def hit_probability(
 
 def _log_falling(n: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:
     """log n! / (n - k)!"""
-    from scipy.special import gammaln
-
-    return gammaln(n + 1.0) - gammaln(n - k + 1.0)
+    log_factorial = [torch.lgamma(torch.from_numpy(x + 1.0)) for x in (n, n - k)]
+    return (log_factorial[0] - log_factorial[1]).numpy()
 
 
 def wilson(rate: float, count: int) -> float:
