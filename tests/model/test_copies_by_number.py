@@ -29,7 +29,9 @@ def test_each_copy_is_read_by_its_number():
     names = ["first", "second", "both"]
     model = Model.create(scope, [f"encoders.{name}" for name in names], seed=0, states={})
     assert scope.source is not None
-    loader = Loader(scope.source, scope.views, model.requests(), sampler=scope.declaration.sampler, batch_size=4, seed=0)
+    loader = Loader(
+        scope.source, scope.views, model.requests(), sampler=scope.declaration.sampler, batch_size=4, seed=0
+    )
     batch = next(iter(loader.epoch(0)))
     found = {name: encoding.pooled for name, encoding in model.encode(names, batch).items()}
     assert found["both"].shape == (4, 2, 16)
