@@ -265,6 +265,8 @@ class _Upcoming:
 class Loader:
     """Training batches of a source: the same for any number of workers, from any cursor.
 
+    A source with static fields alone (one big graph) has one batch an epoch, without rows: a pass over the whole.
+
     `requests` name the columns; `sampler_column` is the field that the sampler balances or groups by.
     `waited` is the time in seconds that the caller waited for batches, `skipped` the samples left out (id: reason).
     """
@@ -288,11 +290,14 @@ class Loader:
         self._count: int | None = None
         self._stream = Stream(BatchMaker(source, self.reader, views, requests, seed), workers, pin)
         self.length = len(self.reader)
-        if not self.length:
+        self._static = not self.length and bool(self.reader.static())
+        if not self.length and not self._static:
             raise SampleError(f"{describe(source)} has no samples")
 
     @property
     def batches_per_epoch(self) -> int:
+        if self._static:
+            return 1
         if self._count is None:
             # Where the order follows a column, only drawing it tells how many batches there are.
             drawn = self._labels is not None
@@ -309,6 +314,8 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from the one at `start`: exactly those of a pass that was never interrupted."""
+        if self._static:
+            return iter([] if start else [Batch({}, [], 0, epoch)])
         tasks: list[Task] = []
         for index, batch in enumerate(self._draw(epoch)):
             if index < start:

@@ -12,4 +12,7 @@ def mmflow_components() -> dict[str, str]:
         "source/motions": "mmflow_worlds.motions:Motions",
         "source/sounds": "mmflow_worlds.signals:Sounds",
         "source/series": "mmflow_worlds.signals:Series",
+        "source/graphs": "mmflow_worlds.graphs:Graphs",
+        "source/sentences": "mmflow_worlds.sentences:Sentences",
+        "source/noisy": "mmflow_worlds.noisy:Noisy",
     }

@@ -1,0 +1,100 @@
+"""The world of one big graph: authors, papers and venues with planted groups. All its fields are static."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import model_validator
+
+from mmflow.data.random import numpy_generator
+from mmflow.plugin import Field, Source, TensorType
+
+
+class Graphs(Source, name="graphs"):
+    """A graph of authors, papers and venues in which authors of one field write together and publish alike.
+
+    There is no sample axis: rows are authors (axis `node`). Fields: `node.id`, `node.x` (features [features]: the mean
+    of the field and noise), `node.label` (the field of study), `node.coauthors` (meta-path author, paper, author: how
+    many papers each two wrote together, [authors]) and `node.venues` (author, paper, venue, paper, author: in how many
+    ways each two meet at a venue, [authors]). Counts are symmetric, their diagonal is zero.
+    """
+
+    example: ClassVar[str] = "data: {graph: {use: graphs, authors: 300, groups: 4}}"
+
+    authors: int = Field(300, ge=4, le=5000)
+    papers: int = Field(900, ge=1, le=50_000)
+    venues: int = Field(20, ge=2, le=1000)
+    groups: int = Field(4, ge=2, le=20, description="fields of study")
+    features: int = Field(16, ge=2)
+    noise: float = Field(1.0, ge=0, description="standard deviation of features around the mean of their field")
+    mixing: float = Field(0.15, ge=0, le=1, description="share of authors and venues of a paper from anywhere")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _enough(self) -> Graphs:
+        if self.venues < self.groups or self.authors < 2 * self.groups:
+            raise ValueError("each group needs a venue and two authors")
+        return self
+
+    def fields(self) -> Mapping[str, TensorType]:
+        names = tuple(f"field {number}" for number in range(self.groups))
+        node = TensorType("vector", ("node",), (self.authors,))
+        return {
+            "node.id": TensorType("id", ("node",)),
+            "node.x": node.with_(size=(self.features,)),
+            "node.label": TensorType("label", ("node",), dtype="int64", names=names),
+            "node.coauthors": node,
+            "node.venues": node,
+        }
+
+    def open(self) -> GraphReader:
+        return GraphReader(self)
+
+
+class GraphReader:
+    """Has no samples; the graph is drawn once."""
+
+    def __init__(self, world: Graphs) -> None:
+        self.world = world
+
+    def __len__(self) -> int:
+        return 0
+
+    def id(self, index: int) -> str:
+        raise IndexError("a graph has nodes, no samples")
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        raise IndexError("a graph has nodes, no samples")
+
+    def static(self) -> Mapping[str, Any]:
+        import numpy as np
+
+        world = self.world
+        generator = numpy_generator(world.seed, "graphs")
+        label = generator.permutation(np.arange(world.authors) % world.groups)
+        venue_group = np.arange(world.venues) % world.groups
+        means = generator.normal(size=(world.groups, world.features))
+        x = means[label] + world.noise * generator.normal(size=(world.authors, world.features))
+        wrote = np.zeros((world.authors, world.papers), dtype=np.float32)
+        shown = np.zeros((world.papers, world.venues), dtype=np.float32)
+        for paper in range(world.papers):
+            group = int(generator.integers(world.groups))
+            own = np.flatnonzero(label == group)
+            for _ in range(int(generator.integers(2, 4))):
+                anywhere = generator.random() < world.mixing
+                wrote[generator.integers(world.authors) if anywhere else generator.choice(own), paper] = 1
+            fitting = np.flatnonzero(venue_group == group)
+            anywhere = generator.random() < world.mixing
+            shown[paper, generator.integers(world.venues) if anywhere else generator.choice(fitting)] = 1
+        coauthors, at = wrote @ wrote.T, wrote @ shown
+        venues = at @ at.T
+        np.fill_diagonal(coauthors, 0)
+        np.fill_diagonal(venues, 0)
+        return {
+            "node.id": [f"author-{number}" for number in range(world.authors)],
+            "node.x": x.astype(np.float32),
+            "node.label": [int(number) for number in label],
+            "node.coauthors": coauthors,
+            "node.venues": venues,
+        }
