@@ -94,6 +94,13 @@ class Model:
     ) -> Model:  # fmt: skip
         """The model that a train stage stored, as far as `roots` need it; what it never had is drawn anew."""
         states = stored_states(directory)
+        for node in build_graph(scope, roots).nodes.values():
+            base, component = structure_of(scope, node.owner) if node.role == "encoder" else ("", None)
+            if component is not None and component.learns() and base not in states:
+                raise ComponentError(
+                    f"the model has no {base}: no loss of its training reads that encoder, so it learnt no vocabulary",
+                    hint="train it with a loss, or measure it with `model: init`",
+                )
         model = cls.create(scope, roots, seed=seed, states=states, upstream=upstream)
         model.restore(directory)
         return model.to(device)

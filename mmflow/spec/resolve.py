@@ -21,7 +21,7 @@ from mmflow.spec.entry import Entry
 from mmflow.spec.problems import Path, Problem, did_you_mean, dotted, with_article
 from mmflow.spec.target import Target
 from mmflow.spec.types import Types
-from mmflow.spec.wanted import LEADS_TO, Output, fits, references
+from mmflow.spec.wanted import LEADS_TO, Output, fits, references, takes_raw
 
 NODES = ("views", "encoders", "memories", "losses", "parts")
 SECTIONS = ("fields", *NODES, "stages", "data", "sampler")
@@ -96,7 +96,7 @@ class Resolver:
             if entry is not None and entry.component is not None:
                 for path, text, wanted, kind in references(entry.component):
                     try:
-                        found[dotted(path)] = self.resolve(text, wanted, kind, owner)
+                        found[dotted(path)] = self.resolve(text, wanted, kind, owner, takes_raw(entry.component, path))
                     except _Bad as bad:
                         self.report(entry, path, entry.problem(bad.message, as_written(entry, path), **bad.parts))
             self._targets[owner] = found
@@ -104,7 +104,9 @@ class Resolver:
 
     # ---- lookup
 
-    def resolve(self, text: str, wanted: tuple[type[RefType], ...], kind: str, owner: str) -> Target:
+    def resolve(
+        self, text: str, wanted: tuple[type[RefType], ...], kind: str, owner: str, raw: bool = False
+    ) -> Target:
         parts = text.split(".")
         if owner == "stage" and Encoded in wanted:
             wanted = (*wanted, Output)
@@ -113,7 +115,7 @@ class Resolver:
         allowed = tuple(dict.fromkeys(section for t in wanted for section in LEADS_TO.get(t, ())))
         if parts[0] in SECTIONS and len(parts) > 1:
             return self._explicit(text, parts, wanted, allowed)
-        found = self._candidates(parts, allowed, owner)
+        found = self._candidates(parts, allowed, owner, raw)
         if len(found) > 1:
             names = [f"{section}.{text}" for section in found]
             raise _Bad(
@@ -125,10 +127,11 @@ class Resolver:
             raise self._unknown(text, parts, wanted, allowed, owner)
         return self._finish(found[0], text, parts, wanted)
 
-    def _candidates(self, parts: list[str], allowed: Sequence[str], owner: str) -> list[str]:
+    def _candidates(self, parts: list[str], allowed: Sequence[str], owner: str, raw: bool) -> list[str]:
         name = parts[0]
         found: list[str] = []
-        for section in ("encoders", "views", "fields"):
+        # What reads pictures or texts means the field, where an encoder of the same name gives vectors.
+        for section in ("views", "fields", "encoders") if raw else ("encoders", "views", "fields"):
             if section in allowed and self._has(section, parts) and owner != f"{section}.{name}":
                 found.append(section)
                 break

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.references import (
     Bank,
     Column,
@@ -74,6 +75,14 @@ def references(made: Any, path: Path = ()) -> Iterator[tuple[Path, str, tuple[ty
         kinds = [model.kind for model in models_in(info.annotation) if issubclass(model, Component)]
         kind = kinds[0] if kinds else ""
         yield from _leaves(getattr(made, name), (*path, info.alias or name), wanted.get(name, ()), kind)
+
+
+def takes_raw(made: Any, path: Path) -> bool:
+    """Whether a reference is an input of an encoder that accepts nothing but raw data (pictures, texts, sound)."""
+    if not isinstance(made, Encoder) or not made.accepts or not path or path[0] != "of":
+        return False
+    place = path[1] if len(path) > 1 and isinstance(path[1], int) else 0
+    return set(made.accepts[min(place, len(made.accepts) - 1)]) <= _RAW
 
 
 def _leaves(

@@ -179,3 +179,20 @@ def test_any_change_of_a_sound_spec_gives_a_spec_or_problems(data: st.DataObject
         assert all(len(line) < 1000 and "Error:" not in line for line in str(found).splitlines())
     else:
         assert load_text(found.to_yaml(), "again.yaml") == found
+
+
+def test_an_input_that_takes_only_pictures_means_the_field_of_that_name() -> None:
+    from mmflow.spec import load_text
+
+    spec = load_text(
+        "mmflow: 1\nname: n\ndata: {train: {use: shapes, size: 8}}\nencoders:\n"
+        "  patches: {use: vit, of: image}\n"
+        "  image: {use: attention_pool, of: patches.tokens, head: {use: linear, dim: 8}}\n"
+        "  text: {use: text_transformer, of: caption, head: {use: linear, dim: 8}}\n"
+        "  again: {use: linear, of: image, dim: 4}\n"
+        "losses: {align: {use: infonce, of: [image, text]}}\n"
+        "train: {data: train, steps: 1}\n"
+    )
+    scope = spec.scope("train")
+    assert scope.targets("encoders.patches")["of.0"].owner == "fields.image"
+    assert scope.targets("encoders.again")["of.0"].owner == "encoders.image"
