@@ -235,7 +235,8 @@ class Stream:
         self.close()
         return RuntimeError(
             f"a loader worker of {describe(self.maker.source)} died ({codes}). The usual causes are too little memory "
-            "(fewer workers, smaller batches) or a library that crashed; with `workers: 0` it happens in this process."
+            "(fewer workers, smaller batches; SIGBUS: too little shared memory, /dev/shm) or a library that crashed; "
+            "with `workers: 0` it happens in this process."
         )
 
     def _note(self, batch: Batch) -> None:

@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 from mmflow.data.random import numpy_generator
 from mmflow.plugin import Field, Sampler
 
+RUN = 8
+"""Blocks whose samples are mixed."""
+
 
 class Plain(Sampler):
     """Base of the samplers that draw every sample once an epoch."""
@@ -29,12 +32,29 @@ class Plain(Sampler):
 
 
 class Shuffle(Plain, name="shuffle"):
-    """Every sample once an epoch, in an order drawn anew for each."""
+    """Every sample once an epoch, in an order drawn anew for each.
+
+    With `block`, samples that lie together stay near each other: the order of blocks of so many samples is drawn, and
+    then that of the samples within each run of eight blocks. So a Parquet file (a block as large as its row groups) or
+    shards over a network are read piece by piece.
+    """
 
     example: ClassVar[str] = "sampler: {use: shuffle, drop_last: false}"
 
+    block: int | None = Field(None, ge=1, description="samples that are read together")
+
     def order(self, length: int, *, seed: int, epoch: int) -> Sequence[int]:
-        return numpy_generator(seed, "order", epoch).permutation(length).tolist()
+        generator = numpy_generator(seed, "order", epoch)
+        if self.block is None:
+            return generator.permutation(length).tolist()
+        import numpy as np
+
+        starts = generator.permutation(np.arange(0, length, self.block)).tolist()
+        drawn: list[int] = []
+        for first in range(0, len(starts), RUN):
+            run = [np.arange(start, min(start + self.block, length)) for start in starts[first : first + RUN]]
+            drawn.extend(generator.permutation(np.concatenate(run)).tolist())
+        return drawn
 
 
 class Sequential(Plain, name="sequential"):

@@ -63,3 +63,14 @@ def test_orders() -> None:
         for epoch in range(3)
     }
     assert len(orders) == 9
+
+
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(0, 3))
+def test_blocks_stay_together_and_all_come_once(length: int, block: int, epoch: int) -> None:
+    order = list(Shuffle(block=block).order(length, seed=0, epoch=epoch))
+    assert sorted(order) == list(range(length))
+    for start in range(0, length, 8 * block):
+        # The cut last block shifts what follows it: a window meets at most two runs of eight blocks.
+        assert len({index // block for index in order[start : start + 8 * block]}) <= 16
+    if length > 2 * 8 * block:
+        assert order != list(range(length))
