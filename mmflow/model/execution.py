@@ -16,7 +16,7 @@ from mmflow.plugin.component import Component, Shared
 from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
 from mmflow.plugin.references import Encoded
-from mmflow.plugin.values import Encoding, Tokens
+from mmflow.plugin.values import Encoding, Tokens, in_all
 
 Fetch = Callable[[Output], Encoding | None]
 """Gives one output as an `Encoding` that holds just it, or None where a memory is not ready."""
@@ -51,7 +51,7 @@ class Execution:
             role = self.graph.nodes[owner].role if owner in self.graph.nodes else ""
             label = {"head": "pooled", "tokens": "tokens"}.get(role, name)
             merged[label] = found.outputs[name]
-            axes, present = found.axes, _both(present, found.present)
+            axes, present = found.axes, in_all(present, found.present)
         encoding = Encoding(merged, axes, present)
         if read.target.index is not None:
             encoding = _pick(encoding, read.target.index, read.path)
@@ -79,10 +79,7 @@ class Execution:
         assert isinstance(structure, Encoder)
         own_axes = structure.axes
         axes, folded, groups = _fold(encodings, own_axes)
-        present: Tensor | None = None
-        for encoding in encodings:
-            if encoding is not None and encoding.axes[0] == axes[0]:
-                present = _both(present, encoding.present)
+        present = structure.presence([e for e in encodings if e is not None and e.axes[0] == axes[0]])
         arguments, named = self._encoder_arguments(node, folded)
         if asked := (*self.graph.taps.get(node.owner, ()), *taps):
             named["taps"] = asked
@@ -239,16 +236,6 @@ def batch_inputs(reads: Mapping[str, Encoding | None]) -> tuple[dict[str, Encodi
 
 def _takes_bank(read: Read) -> bool:
     return any(t.__name__ in ("Bank",) for t in read.types) or Encoded in read.types
-
-
-def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    if a is None or b is None:
-        return a if b is None else b
-    while a.ndim < b.ndim:
-        a = a.unsqueeze(-1)
-    while b.ndim < a.ndim:
-        b = b.unsqueeze(-1)
-    return a & b
 
 
 def _pick(encoding: Encoding, index: int, path: str) -> Encoding:

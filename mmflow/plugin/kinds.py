@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mmflow.plugin.component import Component, default, outside_identity
 from mmflow.plugin.numbers import Value
 from mmflow.plugin.references import Bank, Data, Encoded, Labels, Model, Pooled, RawField, Ref, RefMap, Refs, Weight
-from mmflow.plugin.values import Encoding, Measured, TensorType
+from mmflow.plugin.values import Encoding, Measured, TensorType, in_all
 
 if TYPE_CHECKING:
     import torch
@@ -172,6 +172,13 @@ class Encoder(Component, kind="encoder"):
         axes = inputs[0].axes if inputs else ("sample",)
         groups = inputs[0].groups if inputs else ()
         return {"pooled": TensorType("vector", axes, (None,), groups=groups)}
+
+    def presence(self, inputs: Sequence[Encoding]) -> Tensor | None:
+        """Where the result is there: bool [N, *groups], None for everywhere. By default, where all inputs are."""
+        present: Tensor | None = None
+        for encoding in inputs:
+            present = in_all(present, encoding.present)
+        return present
 
     def taps(self) -> tuple[str, ...]:
         """Further outputs, produced when asked: `forward(..., taps=("layers.6",))` returns them in its dict."""

@@ -99,6 +99,17 @@ def _picked(values: list[Any], index: Any) -> list[Any]:
     return [values[int(i)] for i in places]
 
 
+def in_all(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Presence in both of two: bool [N, *groups]; one with fewer group axes holds for every member of a group."""
+    if a is None or b is None:
+        return a if b is None else b
+    while a.ndim < b.ndim:
+        a = a.unsqueeze(-1)
+    while b.ndim < a.ndim:
+        b = b.unsqueeze(-1)
+    return a & b
+
+
 @dataclass(frozen=True)
 class Metric:
     """A measured number: `chance` is what guessing gives, `better` is `higher` or `lower`, empty for neither."""

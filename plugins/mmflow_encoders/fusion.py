@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -149,6 +149,21 @@ class Stack(Encoder, name="stack"):
         import torch
 
         return torch.cat([x.unsqueeze(1) if x.ndim == 2 else x for x in inputs], dim=1)
+
+    def presence(self, inputs: Sequence[Encoding]) -> Tensor | None:
+        import torch
+
+        if all(encoding.present is None for encoding in inputs):
+            return None
+        members: list[Tensor] = []
+        for encoding in inputs:
+            vectors = next(iter(encoding.outputs.values()))
+            places = 1 if len(encoding.axes) == 1 else vectors.shape[1]
+            here = encoding.present
+            if here is None:
+                here = torch.ones(len(vectors), places, dtype=torch.bool, device=vectors.device)
+            members.append(here.reshape(len(vectors), places))
+        return torch.cat(members, dim=1)
 
 
 class Scores(Encoder, name="scores"):

@@ -153,3 +153,17 @@ def test_a_file_of_weights_that_does_not_fit_is_refused(spec: Make, build: Build
         build(loaded)
     with pytest.raises(ComponentError, match="cannot read the weights"):
         build(spec(f"x: {{use: affine, of: a, init: {tmp_path}/none.safetensors}}", "l: {use: gap, of: [x, x.detach]}"))
+
+
+def test_stacked_groups_keep_the_presence_of_each_member(spec: Make, build: Build) -> None:
+    model, batch = build(
+        spec(
+            "x: {use: affine, of: a}, y: {use: affine, of: some}, s: {use: stack, of: [x, y, x], axis: copy}",
+            "l: {use: gap, of: [s.0, s.1]}",
+        )
+    )
+    encoding = model.encode(["s"], batch)["s"]
+    assert encoding.axes == ("sample", "copy")
+    assert encoding.present is not None
+    assert encoding.present.tolist() == [[True, i % 3 != 1, True] for i in range(12)]
+    assert Step(model, micro_batch_size=5).run(batch, Clock(0, 1)).rows["l"] == 8
