@@ -104,9 +104,7 @@ class Resolver:
 
     # ---- lookup
 
-    def resolve(
-        self, text: str, wanted: tuple[type[RefType], ...], kind: str, owner: str, raw: bool = False
-    ) -> Target:
+    def resolve(self, text: str, wanted: tuple[type[RefType], ...], kind: str, owner: str, raw: bool = False) -> Target:
         parts = text.split(".")
         if owner == "stage" and Encoded in wanted:
             wanted = (*wanted, Output)
