@@ -1,0 +1,1 @@
+"""Measurements of `mmflow.kernels` against other libraries: `python -m benchmarks.kernels --help`."""
