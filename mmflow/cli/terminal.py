@@ -66,7 +66,8 @@ class Lines(Notes):
     def stage(self, name: str, state: str, detail: str = "") -> None:
         now = time.monotonic()
         if state == "running":
-            self._began[name] = self._told[name] = now
+            self._began[name] = now
+            self._told.pop(name, None)
             self._paces[name] = Pace()
         took = f" after {duration(now - self._began[name])}" if state != "running" and name in self._began else ""
         typer.echo(f"{name}: {state}{took}{f' ({detail})' if detail else ''}", err=True)

@@ -63,9 +63,10 @@ def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[
     watcher.stage("train", "done")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "train: running"
-    assert lines[1].startswith("train: 40/40, ")
-    assert lines[1].endswith("left, loss 0.025")
-    assert lines[2].startswith("train: done after ")
+    assert lines[1] == "train: 1/40, loss 1"
+    assert lines[2].startswith("train: 40/40, ")
+    assert lines[2].endswith("left, loss 0.025")
+    assert lines[3].startswith("train: done after ")
 
 
 def test_quiet_tells_notes_only(capsys: pytest.CaptureFixture[str]):
