@@ -11,6 +11,7 @@ def mmflow_components() -> dict[str, str]:
         "source/table": "mmflow_sources.table:Table",
         "source/folder": "mmflow_sources.groups:FolderSource",
         "source/webdataset": "mmflow_sources.groups:WebDataset",
+        "source/hf_dataset": "mmflow_sources.hub:HfDataset",
         "source/arrays": "mmflow_sources.arrays:Arrays",
         "source/digits": "mmflow_sources.digits:Digits",
         "source/filter": "mmflow_sources.selections:Filter",

@@ -40,7 +40,7 @@ class Column:
         cells = iter(cells)
         head = list(islice(cells, LOOKED_AT))
         seen = [cell for cell in head if not _empty(cell)]
-        self.modality: str = declared.modality or _told(self.name, seen)
+        self.modality: str = declared.modality or ("label" if names else _told(self.name, seen))
         self.several = self.modality in ("text", "image", "audio") and bool(seen) and isinstance(seen[0], (list, tuple))
         self.axis, self.rate = declared.axis, declared.rate
         self.in_files = self.modality in ("image", "audio")
@@ -75,7 +75,8 @@ class Column:
         if self.modality == "text":
             return [str(member) for member in cell] if self.several else str(cell)
         if self.modality == "label":
-            return self._number_of(cell)
+            # -1 is how unlabelled samples of a test split are marked where classes are stored as numbers.
+            return None if _class_name(cell) == "-1" and "-1" not in self.numbers else self._number_of(cell)
         if self.modality == "labels":
             return [self._number_of(member) for member in _listed(cell)]
         if self.modality == "number":
@@ -84,6 +85,9 @@ class Column:
 
     def _number_of(self, cell: Any) -> int:
         name = _class_name(cell)
+        if name not in self.numbers and not isinstance(cell, (str, bool)) and 0 <= cell < len(self.names):
+            # Files of the datasets library store classes as numbers and their names beside.
+            return int(cell)
         if name not in self.numbers:
             shown = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
             raise ValueError(f"{name!r} is none of the classes ({shown})")
