@@ -1,0 +1,265 @@
+"""Transforms of what runs in time: sounds [T], series [T, C] and clips [T, H, W, C], and masks over pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import field_validator, model_validator
+
+from mmflow.plugin import Field, TensorType, Transform
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SPAN = TensorType("vector", size=(2,))
+
+
+class TimeTransform(Transform):
+    """Base of the transforms along time: write `change`. All fields of a joint view follow one draw."""
+
+    def draw(self, length: int, generator: Any) -> Any:
+        return None
+
+    def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def facts(self, drawn: Any, length: int) -> Mapping[str, Any]:
+        return {}
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        import numpy as np
+
+        parts = value if isinstance(value, Mapping) else {"": value}
+        lengths = {len(part) for part in parts.values() if isinstance(part, np.ndarray) and part.ndim}
+        if len(lengths) != 1:
+            found = ", ".join(type(part).__name__ for part in parts.values())
+            raise ValueError(f"{self.use} needs arrays of one length in time, got {found} of {sorted(lengths)}")
+        (length,) = lengths
+        drawn = self.draw(length, generator)
+        changed = {
+            name: self.change(part, drawn) if isinstance(part, np.ndarray) else part for name, part in parts.items()
+        }
+        result = changed if isinstance(value, Mapping) else changed[""]
+        return (result, self.facts(drawn, length)) if self.adds else result
+
+
+def timed(field: TensorType, length: int) -> TensorType:
+    """The declared type with another length in time: a group axis of frames, or the first content size."""
+    if "frame" in field.axes[1:]:
+        place = field.axes.index("frame") - 1
+        groups = (*field.groups[:place], length, *field.groups[place + 1 :])
+        return field.with_(groups=groups)
+    return field.with_(size=(length, *field.size[1:]))
+
+
+class CropTime(TimeTransform, name="crop_time"):
+    """`length` steps in a row from a random place, the middle ones in evaluation; zeros follow what is shorter.
+
+    Adds `span`: where the part begins and ends, as shares of the whole.
+    """
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"span": SPAN}
+    example: ClassVar[str] = "views: {part: {of: audio, apply: [{use: crop_time, length: 8000}]}}"
+
+    length: int = Field(ge=1)
+
+    def draw(self, length: int, generator: Any) -> int:
+        free = max(0, length - self.length)
+        return free // 2 if generator is None else int(generator.integers(free + 1))
+
+    def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
+        import numpy as np
+
+        part = values[drawn : drawn + self.length]
+        missing = self.length - len(part)
+        return np.pad(part, [(0, missing)] + [(0, 0)] * (values.ndim - 1)) if missing else part
+
+    def facts(self, drawn: Any, length: int) -> Mapping[str, Any]:
+        import numpy as np
+
+        end = min(drawn + self.length, length)
+        return {"span": np.array([drawn / length, end / length], dtype=np.float32)}
+
+    def result(self, field: TensorType) -> TensorType:
+        return timed(field, self.length)
+
+
+class SampleFrames(TimeTransform, name="sample_frames"):
+    """`count` frames of a clip: one at random from each of as many equal parts (Wang et al., TSN, 2016), or in a row.
+
+    `how: segments` takes the middle of each part in evaluation; `how: dense` takes frames `stride` apart from a random
+    place (the middle in evaluation). Shorter clips repeat frames.
+    """
+
+    example: ClassVar[str] = "views: {clip: {of: video, apply: [{use: sample_frames, count: 8}]}}"
+
+    count: int = Field(ge=1, le=1024)
+    how: Literal["segments", "dense"] = "segments"
+    stride: int = Field(1, ge=1)
+
+    def draw(self, length: int, generator: Any) -> Any:
+        import numpy as np
+
+        if self.how == "segments":
+            within = np.full(self.count, 0.5) if generator is None else generator.random(self.count)
+            places = (np.arange(self.count) + within) * length / self.count
+            return np.minimum(places.astype(int), length - 1)
+        free = max(0, length - (self.count - 1) * self.stride - 1)
+        start = free // 2 if generator is None else int(generator.integers(free + 1))
+        return np.minimum(start + np.arange(self.count) * self.stride, length - 1)
+
+    def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
+        return values[drawn]
+
+    def result(self, field: TensorType) -> TensorType:
+        return timed(field, self.count)
+
+
+class AddNoise(TimeTransform, name="add_noise"):
+    """White noise of standard deviation `std` added; none in evaluation."""
+
+    std: float = Field(0.01, ge=0)
+
+    def draw(self, length: int, generator: Any) -> Any:
+        # The noise itself depends on each field's shape: a seed stands for it.
+        return None if generator is None else int(generator.integers(2**63))
+
+    def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
+        import numpy as np
+
+        if drawn is None:
+            return values
+        noise = np.random.Generator(np.random.PCG64(drawn)).standard_normal(values.shape, dtype=np.float32)
+        return values + np.float32(self.std) * noise
+
+
+class Gain(TimeTransform, name="gain"):
+    """Scaled by a factor drawn between `low` and `high` decibels; unchanged in evaluation."""
+
+    low: float = -6.0
+    high: float = 6.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Gain:
+        if self.low > self.high:
+            raise ValueError("`low` lies above `high`")
+        return self
+
+    def draw(self, length: int, generator: Any) -> float:
+        return 0.0 if generator is None else float(generator.uniform(self.low, self.high))
+
+    def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
+        import numpy as np
+
+        return values if drawn == 0 else values * np.float32(10 ** (drawn / 20))
+
+
+class MaskTime(TimeTransform, name="mask_time"):
+    """`count` spans set to zero, each at most a share `longest` of the whole; none in evaluation."""
+
+    count: int = Field(2, ge=1)
+    longest: float = Field(0.1, gt=0, le=1)
+
+    def draw(self, length: int, generator: Any) -> Any:
+        if generator is None:
+            return []
+        spans = generator.random((self.count, 2)).tolist()
+        sizes = [max(1, round(size * self.longest * length)) for size, _ in spans]
+        return [(int(at * (length - n + 1)), n) for (_, at), n in zip(spans, sizes, strict=True)]
+
+    def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
+        values = values.copy()
+        for start, size in drawn:
+            values[start : start + size] = 0
+        return values
+
+
+class LogMel(Transform, name="log_mel"):
+    """A sound [T] as log mel spectrogram, float32 [1 + (T - window) // hop, mels]: ln(energy + 1e-6).
+
+    Hann windows, power spectrum, triangular filters evenly spaced on the mel scale 2595 log10(1 + f / 700) between 0
+    and half the rate. Sounds shorter than a window are padded with zeros.
+    """
+
+    example: ClassVar[str] = "views: {mel: {of: audio, apply: [{use: log_mel, rate: 8000}]}}"
+
+    rate: int = Field(16_000, ge=1, description="samples a second of the sound")
+    mels: int = Field(64, ge=4, le=512)
+    window: int = Field(400, ge=16, description="samples")
+    hop: int = Field(160, ge=1, description="samples")
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        import numpy as np
+
+        if not isinstance(value, np.ndarray) or value.ndim != 1:
+            raise ValueError(f"log_mel needs a sound [T], got {getattr(value, 'shape', type(value).__name__)}")
+        sound = np.pad(value, (0, max(0, self.window - len(value)))).astype(np.float32)
+        frames = np.lib.stride_tricks.sliding_window_view(sound, self.window)[:: self.hop]
+        power = np.abs(np.fft.rfft(frames * np.hanning(self.window + 1)[:-1], axis=1)) ** 2
+        return np.log(power @ self.filters().T + 1e-6).astype(np.float32)
+
+    def filters(self) -> np.ndarray:
+        """Weights of each frequency in each mel band, [mels, window // 2 + 1]."""
+        import numpy as np
+
+        top = 2595 * math.log10(1 + self.rate / 2 / 700)
+        edges = 700 * (10 ** (np.linspace(0, top, self.mels + 2) / 2595) - 1)
+        frequencies = np.arange(self.window // 2 + 1) * self.rate / self.window
+        rising = (frequencies - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+        falling = (edges[2:, None] - frequencies) / (edges[2:] - edges[1:-1])[:, None]
+        return np.maximum(0, np.minimum(rising, falling))
+
+    def result(self, field: TensorType) -> TensorType:
+        length = field.size[0] if field.size else None
+        frames = None if length is None else 1 + (max(length, self.window) - self.window) // self.hop
+        return field.with_(modality="series", size=(frames, self.mels))
+
+
+class PatchMask(Transform, name="patch_mask"):
+    """Leaves the picture or clip as it is and adds `mask`: bool [H / patch, W / patch], True where a patch is hidden.
+
+    Exactly a share `ratio` of the patches, drawn at random one by one (He et al., MAE, 2022) or, with `block`, as
+    squares of so many patches until the share is reached. A clip has one mask for all frames (a tube). In evaluation
+    nothing is hidden.
+    """
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"mask": TensorType("mask", size=(None, None), dtype="bool")}
+    example: ClassVar[str] = "views: {image: {of: image, apply: [{use: patch_mask, patch: 8, ratio: 0.75}]}}"
+
+    patch: int = Field(8, ge=1)
+    ratio: float = Field(0.75, ge=0, le=1)
+    block: int = Field(1, ge=1, description="side of a hidden square, in patches")
+
+    @field_validator("block")
+    @classmethod
+    def _small(cls, block: int) -> int:
+        if block > 32:
+            raise ValueError("at most 32 patches")
+        return block
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        import numpy as np
+
+        first = next(iter(value.values())) if isinstance(value, Mapping) else value
+        if not isinstance(first, np.ndarray) or first.ndim not in (3, 4):
+            raise ValueError("patch_mask needs a picture or a clip")
+        height, width = first.shape[-3], first.shape[-2]
+        if height % self.patch or width % self.patch:
+            raise ValueError(f"a picture of {height} x {width} pixels cannot be cut into patches of {self.patch}")
+        mask = np.zeros((height // self.patch, width // self.patch), dtype=bool)
+        if generator is None:
+            return value, {"mask": mask}
+        wanted = round(self.ratio * mask.size)
+        if self.block == 1:
+            mask.reshape(-1)[generator.permutation(mask.size)[:wanted]] = True
+            return value, {"mask": mask}
+        for at in generator.permutation(mask.size).tolist():
+            if mask.sum() >= wanted:
+                break
+            row, column = divmod(at, mask.shape[1])
+            mask[row : row + self.block, column : column + self.block] = True
+        hidden = np.flatnonzero(mask)
+        mask.reshape(-1)[hidden[generator.permutation(len(hidden))[wanted:]]] = False
+        return value, {"mask": mask}
