@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.plugin import ComponentError, TensorType
-from mmflow_sources.decoding import looks_like_picture, looks_like_sound
+from mmflow_sources.decoding import looks_like_picture, looks_like_sound, looks_like_video
 
-Modality = Literal["image", "audio", "text", "label", "labels", "number", "vector", "series"]
+Modality = Literal["image", "audio", "video", "text", "label", "labels", "number", "vector", "series"]
 LABEL_NAMES = frozenset({"label", "class", "category", "target", "y", "class_name", "species"})
 LOOKED_AT = 1000
 """Cells that are looked at to tell what a column is."""
@@ -29,6 +29,7 @@ class TableColumn(BaseModel):
     names: tuple[str, ...] = Field((), description="class names in the order of their numbers; collected where unset")
     required: bool = Field(False, description="a row without it is a bad sample; otherwise it is absent there")
     rate: int = Field(16_000, ge=1, description="samples a second that sound is brought to")
+    frames: int = Field(16, ge=1, le=4096, description="frames of a video, evenly spaced; fewer where it is shorter")
     axis: str = Field("item", description="group axis of a column with several values a row, such as captions")
 
 
@@ -42,8 +43,8 @@ class Column:
         seen = [cell for cell in head if not _empty(cell)]
         self.modality: str = declared.modality or ("label" if names else _told(self.name, seen))
         self.several = self.modality in ("text", "image", "audio") and bool(seen) and isinstance(seen[0], (list, tuple))
-        self.axis, self.rate = declared.axis, declared.rate
-        self.in_files = self.modality in ("image", "audio")
+        self.axis, self.rate, self.frames = declared.axis, declared.rate, declared.frames
+        self.in_files = self.modality in ("image", "audio", "video")
         self.names = declared.names or names
         self.size: tuple[int | None, ...] = ()
         if self.modality in ("label", "labels") and not self.names:
@@ -59,6 +60,8 @@ class Column:
         groups = (None,) if self.several else ()
         if self.modality == "image":
             return TensorType("image", axes, (None, None, 3), dtype="uint8", groups=groups)
+        if self.modality == "video":
+            return TensorType("video", ("sample", "frame"), (None, None, 3), dtype="uint8", groups=(None,))
         if self.modality == "audio":
             return TensorType("audio", axes, (None,), groups=groups)
         if self.modality in ("label", "labels"):
@@ -126,6 +129,8 @@ def _told(name: str, seen: Sequence[Any]) -> Modality:
         return "image"
     if isinstance(first, str) and all(isinstance(cell, str) and looks_like_sound(cell) for cell in seen):
         return "audio"
+    if isinstance(first, str) and all(isinstance(cell, str) and looks_like_video(cell) for cell in seen):
+        return "video"
     if name.lower() in LABEL_NAMES or isinstance(first, bool):
         return "label"
     return "number" if all(_is_number(cell) for cell in seen) and seen else "text"

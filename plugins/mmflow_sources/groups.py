@@ -15,13 +15,13 @@ from pydantic import Field, field_validator
 
 from mmflow.plugin import ComponentError, outside_identity
 from mmflow_sources.columns import LOOKED_AT
-from mmflow_sources.decoding import looks_like_picture, looks_like_sound
+from mmflow_sources.decoding import looks_like_picture, looks_like_sound, looks_like_video
 from mmflow_sources.files import Folder, patiently, split_url
 from mmflow_sources.tabular import RowReader, Tabular
 
 
 class GroupRows:
-    """Rows whose cells are files of one name: `image`, `audio`, `caption` (.txt), `label`, and the keys of its .json.
+    """Rows whose cells are files of one name: `image`, `audio`, `video`, `caption` (.txt), `label`, the keys of a .json.
 
     `groups` lists (id, {extension: where the file is}); `label` comes from a .cls file, or from `labels`.
     """
@@ -30,7 +30,7 @@ class GroupRows:
         self.groups, self.labels = groups, labels
         self.broken: dict[int, str] = {}
         kinds = {kind_of(extension): None for _, files in groups for extension in files}
-        names = [name for name in ("image", "audio", "caption", "label") if name in kinds]
+        names = [name for name in ("image", "audio", "video", "caption", "label") if name in kinds]
         if labels is not None and "label" not in names:
             names.append("label")
         keys: dict[str, None] = {}
@@ -72,7 +72,7 @@ class GroupRows:
             return id
         for extension, where in files.items():
             if kind_of(extension) == column:
-                if column in ("image", "audio"):
+                if column in ("image", "audio", "video"):
                     return self.file(where, f"{id}.{extension}")
                 return self.content(where).decode("utf-8").strip()
         if column == "label" and self.labels is not None:
@@ -100,6 +100,8 @@ def kind_of(extension: str) -> str:
         return "image"
     if looks_like_sound(name):
         return "audio"
+    if looks_like_video(name):
+        return "video"
     return {"txt": "caption", "caption": "caption", "text": "caption", "cls": "label"}.get(extension.lower(), extension)
 
 
@@ -121,11 +123,11 @@ class FolderRows(GroupRows):
 
 
 class FolderSource(Tabular, name="folder"):
-    """Pictures and sounds in a folder, on any filesystem of fsspec; files that share a name are one sample.
+    """Pictures, sounds and videos in a folder, on any filesystem of fsspec; files that share a name are one sample.
 
-    Fields: `image`, `audio`, `caption` from a .txt file beside it, the keys of a .json file beside it, and `label`, the
-    first folder of the path, where all files are in folders. Ids are paths without extension. `columns` chooses and
-    renames, as in `table`, whose policy for bad samples it has.
+    Fields: `image`, `audio`, `video`, `caption` from a .txt file beside it, the keys of a .json file beside it, and
+    `label`, the first folder of the path, where all files are in folders. Ids are paths without extension. `columns`
+    chooses and renames, as in `table`, whose policy for bad samples it has.
     """
 
     example: ClassVar[str] = "data: {train: {use: folder, url: flowers/train}}"
@@ -183,7 +185,7 @@ class FolderSource(Tabular, name="folder"):
 
 
 def _is_data(extension: str) -> bool:
-    return kind_of(extension) in ("image", "audio", "caption")
+    return kind_of(extension) in ("image", "audio", "video", "caption")
 
 
 # --- tar shards ---------------------------------------------------------------------------------------
@@ -239,8 +241,8 @@ class WebDataset(Tabular, name="webdataset"):
 
     `url` is one or several URLs, with ranges `{000..012}`, choices `{a,b}` and `*`. Members are read at their offsets,
     so that an epoch is shuffled over all shards and resumes at any batch; opening reads the headers of every shard
-    once. Shards must not be compressed. Fields: `image`, `audio`, `caption` (.txt), `label` (.cls) and the keys of a
-    .json. `columns` chooses and renames, as in `table`, whose policy for bad samples it has.
+    once. Shards must not be compressed. Fields: `image`, `audio`, `video`, `caption` (.txt), `label` (.cls) and the
+    keys of a .json. `columns` chooses and renames, as in `table`, whose policy for bad samples it has.
     """
 
     example: ClassVar[str] = 'data: {train: {use: webdataset, url: "shards/train-{000..099}.tar"}}'

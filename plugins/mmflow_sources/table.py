@@ -14,8 +14,8 @@ class Table(Tabular, name="table"):
     """A CSV, JSONL or Parquet file on any filesystem of fsspec (a path, `memory://`, `zip://`, `https://`, ...).
 
     `columns` maps fields to columns, `{image: path, caption: text}`, or in full `{label: {column: species, modality:
-    label, names: [cat, dog]}}`; without it every column is a field. What a field is (image, audio, text, label, labels,
-    number, vector, series) is told by its values where it is not said: names of picture files are pictures, a column
+    label, names: [cat, dog]}}`; without it every column is a field. What a field is (image, audio, video, text, label,
+    labels, number, vector, series) is told by its values where it is not said: names of picture files are pictures, a column
     named `label` or `class` holds classes. Paths are relative to `root`, which is the table's folder; they may not
     leave it. Empty cells are absent. CSV and JSONL are held in memory as text, Parquet is read by row group.
 

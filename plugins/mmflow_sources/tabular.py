@@ -177,7 +177,7 @@ class RowReader:
         return self._decode(column, cell)
 
     def _decode(self, column: Column, cell: Any) -> Any:
-        from mmflow_sources.decoding import decode_picture, decode_sound
+        from mmflow_sources.decoding import decode_picture, decode_sound, decode_video
 
         data, name = cell, ""
         if isinstance(cell, Mapping):
@@ -196,6 +196,8 @@ class RowReader:
         try:
             if column.modality == "audio":
                 return decode_sound(data, rate=column.rate)
+            if column.modality == "video":
+                return decode_video(data, frames=column.frames, max_pixels=self.source.max_pixels)
             return decode_picture(data, max_pixels=self.source.max_pixels)
         except ValueError as error:
             raise ValueError(f"{name}: {error}" if name else str(error)) from error.__cause__
