@@ -21,7 +21,7 @@ from mmflow_sources.tabular import RowReader, Tabular
 
 
 class GroupRows:
-    """Rows whose cells are files of one name: `image`, `audio`, `video`, `caption` (.txt), `label`, the keys of a .json.
+    """Rows whose cells are files of one name: `image`, `audio`, `video`, `caption` (.txt), `label`, keys of a .json.
 
     `groups` lists (id, {extension: where the file is}); `label` comes from a .cls file, or from `labels`.
     """

@@ -15,9 +15,9 @@ class Table(Tabular, name="table"):
 
     `columns` maps fields to columns, `{image: path, caption: text}`, or in full `{label: {column: species, modality:
     label, names: [cat, dog]}}`; without it every column is a field. What a field is (image, audio, video, text, label,
-    labels, number, vector, series) is told by its values where it is not said: names of picture files are pictures, a column
-    named `label` or `class` holds classes. Paths are relative to `root`, which is the table's folder; they may not
-    leave it. Empty cells are absent. CSV and JSONL are held in memory as text, Parquet is read by row group.
+    labels, number, vector, series) is told by its values where it is not said: names of picture files are pictures, a
+    column named `label` or `class` holds classes. Paths are relative to `root`, which is the table's folder; they may
+    not leave it. Empty cells are absent. CSV and JSONL are held in memory as text, Parquet is read by row group.
 
     `bad` says what happens to a sample that cannot be read (a missing or broken file, a wrong cell, an id that was
     there before): `error` stops, `skip` leaves it out and counts it, `quarantine` also lists it in a file.
