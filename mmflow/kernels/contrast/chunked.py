@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.autograd.function import once_differentiable
 
 from ..products import add_times, times_transposed
@@ -16,6 +17,7 @@ class Teacher:
     the share of the one-hot target in the mixture.
     """
 
+    @_disable_dynamo
     def __init__(
         self,
         a: Tensor,
@@ -90,6 +92,7 @@ class Teacher:
         return torch.cat(bars)
 
 
+@_disable_dynamo
 def softmax_sums(
     x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want, teacher: Teacher | None = None
 ) -> tuple[Sums | None, Sums | None]:
@@ -213,7 +216,7 @@ def sweep(
         for r in spans(n, TILE):
             scores = buffers.get("scores", r.stop - r.start, c.stop - c.start)
             scores = times_transposed(x[r].to(dtype), yc, out=scores)
-            positive, excluded = (None, None) if pairs.plain else pairs.block(r, c, device)
+            positive, excluded = _marks(pairs, r, c, scores)
             weight = pairs.weight(r, c)
             for k, side in sides:
                 at = c if k else r
@@ -301,7 +304,7 @@ def _tile_gradient(
     buffers: Buffers,
 ) -> Tensor:
     """The gradient with respect to a tile of scores (times their unit), positives subtracted before any rounding."""
-    positive, excluded = (None, None) if pairs.plain else pairs.block(r, c, scores.device)
+    positive, excluded = _marks(pairs, r, c, scores)
     weight = pairs.weight(r, c)
     if shift is None:
         g = torch.zeros_like(scores)
@@ -328,6 +331,14 @@ def _tile_gradient(
         if pairs.plain and teacher is None:
             side.add_diagonal(g, at, *pairs.diagonal_of(r, c))
     return g
+
+
+def _marks(pairs: Pairs, r: slice, c: slice, scores: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Positives as numbers, which multiply many times faster than booleans on a CPU, and the excluded."""
+    if pairs.plain:
+        return None, None
+    positive, excluded = pairs.block(r, c, scores.device)
+    return None if positive is None else positive.to(scores.dtype), excluded
 
 
 def _outer_sum(parts: list[tuple[Slope, Tensor, slice]], buffers: Buffers, shape: torch.Size) -> Tensor:

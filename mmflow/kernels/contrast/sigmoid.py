@@ -8,6 +8,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -17,6 +18,7 @@ from .pairs import Pairs
 from .tiles import TILE, diagonal, spans, unit_for
 
 
+@_disable_dynamo
 def sigmoid_rows(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs, summed: bool
 ) -> Tensor:

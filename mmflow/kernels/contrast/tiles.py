@@ -86,7 +86,7 @@ class Stream:
         self.allowed, self.positives = vector(), vector()
 
     def count(self, at: slice, scores: Tensor, positive: Tensor | None, excluded: Tensor | None) -> None:
-        """Adds what needs the scores themselves; call before they are overwritten."""
+        """Adds what needs the scores themselves; call before they are overwritten. `positive` is boolean or 0 and 1."""
         self.allowed[at] += scores.shape[self.dim]
         if excluded is not None:
             self.allowed[at] -= excluded.sum(self.dim)
@@ -96,11 +96,11 @@ class Stream:
         if positive is not None:
             self.positives[at] += positive.sum(self.dim)
             if self.target is not None:
-                self.target[at] += scores.masked_fill(~positive, 0).sum(self.dim)
+                self.target[at] += _only(scores, positive).sum(self.dim)
             if self.want.inside and self.shift is None:
                 assert self.inside_sum is not None
                 assert self.inside_peak is not None
-                self._run(self.inside_sum, self.inside_peak, at, scores.masked_fill(~positive, -torch.inf), None)
+                self._run(self.inside_sum, self.inside_peak, at, scores.masked_fill(positive == 0, -torch.inf), None)
 
     def count_diagonal(self, at: slice, scores: Tensor, first: tuple[int, int], length: int) -> None:
         """Adds the `length` positives that lie on a diagonal of the tile from `first`."""
@@ -174,6 +174,11 @@ class Stream:
         return total.log() + torch.where(total > 0, peak, 0.0)
 
 
+def _only(scores: Tensor, positive: Tensor) -> Tensor:
+    # a score of any function may be infinite where it is no positive; a product would make that a NaN
+    return scores.masked_fill(~positive, 0) if positive.dtype == torch.bool else scores * positive
+
+
 def diagonal(tile: Tensor, first: tuple[int, int], length: int) -> Tensor:
     """The view of `length` elements of a tile along its diagonal from row and column `first`."""
     row, column = first
@@ -219,7 +224,7 @@ class Slope:
             if soft is not None:
                 g.addcmul_(soft, self.of(self.g_target, at).expand_as(soft))
             elif positive is not None:
-                g.add_(self.of(self.g_target, at) * positive)
+                g.addcmul_(positive.to(g.dtype), self.of(self.g_target, at).expand_as(g))
         if self.g_total is not None:
             part = self.of(self.g_total, at)
             g.add_(part if excluded is None else part * ~excluded)
@@ -244,7 +249,7 @@ class Slope:
         if self.inside is not None and self.g_inside is not None and positive is not None:
             base = self.of(self.inside, at)
             p = torch.exp(scores - torch.where(base == -torch.inf, torch.inf, base))
-            g = g + p.masked_fill(~positive, 0) * self.of(self.g_inside, at)
+            g = g + p.masked_fill(positive == 0, 0) * self.of(self.g_inside, at)
         return g
 
 

@@ -86,6 +86,18 @@ def test_blocks_recompute_under_the_autocast_of_the_forward():
         torch.testing.assert_close(a, b, rtol=2e-2, atol=1e-2)
 
 
+def test_losses_work_inside_a_compiled_function():
+    x, y, t = rows(20, 6, 0), rows(20, 6, 1), torch.tensor(0.1, requires_grad=True)
+
+    def loss(x, y, t):
+        blocks = contrast_blocks(lambda a, b: a["z"] @ b["z"].T, {"z": 2 * x}, {"z": y}, temperature=t)
+        return info_nce(2 * x, y, temperature=t) + sigmoid_contrast(x, 2 * y, temperature=t) + blocks
+
+    expected = torch.autograd.grad(loss(x, y, t), [x, y, t])
+    found = torch.autograd.grad(torch.compile(loss, backend="eager")(x, y, t), [x, y, t])
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize("loss", [info_nce, sigmoid_contrast])
 def test_the_same_bits_twice(loss):
     x, y, t = rows(1100, 24, 0), rows(1100, 24, 1), torch.tensor(0.03, requires_grad=True)
