@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import torch
@@ -87,6 +88,15 @@ def test_a_run_repeated_from_nothing_gives_the_same_bits(run: Run, tmp_path: Pat
     second = run(force=("train",))
     assert (store.fetch(key) / "model" / "model.safetensors").read_bytes() == weights
     assert second.metrics == metrics
+
+
+def test_a_store_that_is_not_local_holds_whole_runs():
+    options = RunOptions(store=f"memory://{uuid4()}", engine="local", device="cpu")
+    first = run_spec(load_text(SPEC), options)
+    assert ran(first) == set(STAGES)
+    second = run_spec(load_text(SPEC), options)
+    assert ran(second) == set()
+    assert second.metrics == first.metrics
 
 
 def test_a_damaged_result_is_made_again(run: Run, tmp_path: Path):
