@@ -71,10 +71,8 @@ def top_k(
     if labels is not None and len(labels) != len(gallery):
         raise ValueError(f"top_k: labels has {len(labels)} entries, the gallery {len(gallery)}")
     dtype = torch.promote_types(torch.promote_types(queries.dtype, gallery.dtype), torch.float32)
-    form = choose("top_k", queries, gallery, backend=backend)
-    if form == "triton":
-        from .fused import top_k as run
-    elif form == "chunked":
+    form = choose("top_k", queries, gallery, backend=backend, without_triton="it has no triton form")
+    if form == "chunked":
         from .chunked import top_k as run
     else:
         from .reference import top_k as run

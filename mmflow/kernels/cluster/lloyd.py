@@ -1,0 +1,61 @@
+"""Seeding and Lloyd's iteration."""
+
+import torch
+from torch import Tensor
+
+from . import nearest_center
+from .chunked import sums_by_cluster
+
+
+def lloyd(
+    x: Tensor,
+    k: int,
+    iterations: int,
+    tolerance: float,
+    spherical: bool,
+    seeds: Tensor | None,
+    generator: torch.Generator,
+    backend: str | None,
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    centers = plus_plus(x, k, generator) if seeds is None else seeds.to(x)
+    if spherical:
+        centers = torch.nn.functional.normalize(centers, dim=1)
+    enough = tolerance * float(x.var(0, correction=0).mean())
+    done = 0
+    labels, distance = nearest_center(x, centers, backend=backend)
+    for done in range(1, iterations + 1):  # noqa: B007
+        sums, counts = sums_by_cluster(x, labels, k)
+        new = sums / counts.clamp_min(1)[:, None]
+        empty = (counts == 0).nonzero().squeeze(1)
+        if len(empty):
+            new[empty] = x[distance.sort(descending=True, stable=True).indices[: len(empty)]]
+        if spherical:
+            new = torch.nn.functional.normalize(new, dim=1)
+        moved = float((new - centers).square().sum())
+        before, centers = labels, new
+        labels, distance = nearest_center(x, centers, backend=backend)
+        if moved <= enough or torch.equal(before, labels):
+            break
+    return centers, labels, distance.sum(), done
+
+
+def plus_plus(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """k rows, each drawn with probability proportional to its squared distance from those drawn before.
+
+    Of 2 + ln k draws per centre the one that lowers the sum of distances most is taken (greedy k-means++).
+    """
+    trials = 2 + int(torch.tensor(float(k)).log())
+    chosen = [int(torch.randint(len(x), (), generator=generator))]
+    nearest = (x - x[chosen[0]]).square().sum(1)
+    norms = (x * x).sum(1)
+    while len(chosen) < k:
+        steps = nearest.double().cumsum(0)
+        points = torch.rand(trials, generator=generator, dtype=torch.float64).to(x.device) * steps[-1]
+        drawn = torch.searchsorted(steps, points, right=True).clamp_max(len(x) - 1)
+        distance = (norms[:, None] + norms[drawn] - 2 * (x @ x[drawn].T)).clamp_min_(0.0)
+        candidates = torch.minimum(nearest[:, None], distance)
+        best = int(candidates.sum(0).argmin())
+        chosen.append(int(drawn[best]))
+        nearest = candidates[:, best]
+        nearest[chosen[-1]] = 0.0
+    return x[chosen]

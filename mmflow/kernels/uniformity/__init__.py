@@ -1,0 +1,45 @@
+"""Uniformity: how evenly vectors cover their space."""
+
+import torch
+from torch import Tensor
+
+from ..dispatch import choose
+
+
+def uniformity(x: Tensor, t: float = 2.0, *, present: Tensor | None = None, backend: str | None = None) -> Tensor:
+    """Log of the mean Gaussian potential over pairs of different rows (Wang and Isola, 2020).
+
+        log mean_{i != j} exp(-t |x_i - x_j|^2)
+
+    Args:
+        x: [N, D], usually normalised. float32, bfloat16, float16 or float64.
+        t: > 0.
+        present: bool [N]; absent rows are left out.
+
+    Returns:
+        [], float32 (float64 for float64 inputs); 0 without gradient where fewer than two rows are present. Gradient
+        for x.
+
+    Cost: half of the pairs' products once (N^2 D FLOP) and the gradient in the same pass (2 N^2 D), the potential being
+    known up to a factor until the end. Memory: one tile of 4 MB and the gradient.
+    """
+    if x.dim() != 2 or not x.numel():
+        raise ValueError(f"uniformity: x is [N, D] and not empty, got {list(x.shape)}")
+    if not t > 0:
+        raise ValueError(f"uniformity: t is {t}; it is > 0")
+    if present is not None:
+        if present.dtype != torch.bool or present.shape != (len(x),):
+            raise ValueError(f"uniformity: present is bool [{len(x)}], got {present.dtype} {list(present.shape)}")
+        x = x[present]
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if len(x) < 2:
+        return x.sum() * 0.0
+    form = choose("uniformity", x, backend=backend, without_triton="it has no triton form")
+    with torch.autocast(x.device.type, enabled=False):
+        if form == "reference":
+            from .reference import uniformity as reference
+
+            return reference(x, t)
+        from .chunked import uniformity as chunked
+
+        return chunked(x, t)

@@ -1,0 +1,95 @@
+"""k-means: exact assignments, seeds that find separated clusters, and clusters that lost their rows."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mmflow.kernels.cluster.chunked as chunked
+from mmflow.kernels.cluster import kmeans, nearest_center
+
+
+def normal(n, d, seed, dtype=torch.float32):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def blobs(k, per, d, seed, spread=0.05):
+    centers = 3 * normal(k, d, seed)
+    return (centers[:, None] + spread * normal(k * per, d, seed + 1).view(k, per, d)).flatten(0, 1), centers
+
+
+@settings(max_examples=20, deadline=None)
+@given(n=st.sampled_from([1, 5, 300]), k=st.sampled_from([1, 2, 33]), d=st.sampled_from([1, 6]), double=st.booleans())
+def test_nearest_centres_are_those_of_the_definition(n, k, d, double):
+    g = torch.Generator().manual_seed(n + k)
+    dtype = torch.float64 if double else torch.float32
+    # Whole numbers: every distance is exact, and ties are many.
+    x, centers = (torch.randint(-3, 4, (s, d), generator=g).to(dtype) for s in (n, k))
+    expected = nearest_center(x, centers, backend="reference")
+    before, chunked._TILE_BYTES = chunked._TILE_BYTES, 400
+    try:
+        found = nearest_center(x, centers, backend="chunked")
+    finally:
+        chunked._TILE_BYTES = before
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
+def test_separated_clusters_are_found():
+    x, centers = blobs(12, 30, 5, 1)
+    found = kmeans(x, 12, restarts=3)
+    truth = torch.arange(12).repeat_interleave(30)
+    for j in range(12):
+        assert len(found.labels[truth == j].unique()) == 1
+    assert len(found.labels.unique()) == 12
+    assert nearest_center(centers, found.centers)[1].max() < 0.05
+    assert found.inertia.item() == pytest.approx(float((x - found.centers[found.labels]).square().sum()), rel=1e-5)
+
+
+def test_centres_are_means_and_labels_are_nearest():
+    x = normal(200, 4, 1, torch.float64)
+    found = kmeans(x, 7, tolerance=0.0, iterations=500)
+    for j in range(7):
+        torch.testing.assert_close(found.centers[j], x[found.labels == j].mean(0))
+    assert torch.equal(nearest_center(x, found.centers)[0], found.labels)
+
+
+def test_more_restarts_are_never_worse_and_equal_calls_agree():
+    x = normal(150, 3, 1)
+    one = kmeans(x, 10, restarts=1)
+    many = kmeans(x, 10, restarts=8)
+    assert many.inertia <= one.inertia
+    again = kmeans(x, 10, restarts=8)
+    assert torch.equal(many.centers, again.centers)
+    other = kmeans(x, 10, generator=torch.Generator().manual_seed(9))
+    assert not torch.equal(other.centers, one.centers)
+
+
+def test_a_centre_without_rows_moves_to_the_farthest_row():
+    x = torch.tensor([[0.0], [1.0], [10.0]])
+    found = kmeans(x, 2, seeds=torch.tensor([[0.5], [1e6]]))
+    assert sorted(found.centers.flatten().tolist()) == [0.5, 10.0]
+    assert found.labels.tolist()[0] == found.labels.tolist()[1] != found.labels.tolist()[2]
+
+
+def test_equal_rows_and_k_of_all_rows():
+    assert kmeans(torch.ones(5, 3), 3).inertia.item() == 0
+    x = normal(6, 2, 1)
+    assert kmeans(x, 6).inertia.item() == pytest.approx(0, abs=1e-10)
+
+
+def test_spherical_centres_are_unit_vectors():
+    x = normal(100, 6, 1) * torch.linspace(0.1, 10, 100)[:, None]
+    found = kmeans(x, 5, spherical=True)
+    torch.testing.assert_close(found.centers.norm(dim=1), torch.ones(5))
+    cosine = torch.nn.functional.normalize(x, dim=1) @ found.centers.T
+    assert torch.equal(cosine.argmax(1), found.labels)
+
+
+def test_wrong_input_is_explained():
+    with pytest.raises(ValueError, match="between 1 and the 3"):
+        kmeans(torch.ones(3, 2), 4)
+    with pytest.raises(ValueError, match="not empty"):
+        kmeans(torch.ones(0, 2), 1)
+    with pytest.raises(ValueError, match=r"seeds are \[2, 2\]"):
+        kmeans(torch.ones(3, 2), 2, seeds=torch.ones(2, 3))

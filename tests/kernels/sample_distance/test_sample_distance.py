@@ -1,0 +1,95 @@
+"""Match probabilities of sampled embeddings against their definition in float64."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mmflow.kernels.sample_distance.chunked as chunked
+import mmflow.kernels.tiles as tiles
+from mmflow.kernels.sample_distance import match_log_probability, sample_contrast
+
+
+def samples(n, j, d, seed):
+    return torch.randn(n, j, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) / d**0.5
+
+
+def run(function, leaves, dtype, backend):
+    leaves = [v.detach().to(dtype).requires_grad_() for v in leaves]
+    result = function(*leaves, backend=backend)
+    outputs = result if isinstance(result, tuple) else (result,)
+    weight = torch.Generator().manual_seed(7)
+    sum((o.double() * torch.randn(o.shape, generator=weight, dtype=torch.float64)).sum() for o in outputs).backward()
+    return [o.detach() for o in outputs], [v.grad for v in leaves]
+
+
+def compare(function, leaves, dtype=torch.float32, tolerance=1e-5):
+    leaves = [v.to(dtype).double() for v in leaves]
+    expected, expected_gradients = run(function, leaves, torch.float64, "reference")
+    found, gradients = run(function, leaves, dtype, "chunked")
+    for f, e in zip([*found, *gradients], [*expected, *expected_gradients], strict=True):
+        assert float((f.double() - e).norm()) < tolerance * float(e.norm()) + 1e-12
+
+
+def parameters(a, b):
+    return [torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    n=st.sampled_from([1, 4, 9]), m=st.sampled_from([1, 7]), j=st.sampled_from([1, 3, 7]), k=st.sampled_from([1, 7]),
+    d=st.sampled_from([1, 5, 33]), a=st.sampled_from([1.0, 15.0]), kept=st.sampled_from([0, 1 << 30]),
+)  # fmt: skip
+def test_values_and_gradients_are_those_of_the_definition(n, m, j, k, d, a, kept):
+    before = tiles.KEPT_BYTES, chunked.TILE_BYTES
+    tiles.KEPT_BYTES, chunked.TILE_BYTES = kept, 2000
+    try:
+        leaves = [samples(n, j, d, 1), samples(m, k, d, 2), *parameters(a, 0.7 * a)]
+        # Distances come from products: on a line, where samples nearly meet, their rounding shows.
+        tolerance = (1e-4 if d == 1 else 1e-5) * max(1.0, a / 3)
+        compare(match_log_probability, leaves, tolerance=tolerance)
+        leaves[1] = samples(n, k, d, 2)
+        compare(sample_contrast, leaves, tolerance=tolerance)
+    finally:
+        tiles.KEPT_BYTES, chunked.TILE_BYTES = before
+
+
+def test_gradcheck():
+    leaves = [t.requires_grad_() for t in (samples(3, 2, 4, 1), samples(3, 3, 4, 2), *parameters(2.0, 1.0))]
+    assert torch.autograd.gradcheck(lambda *t: match_log_probability(*t, backend="chunked"), leaves)
+    assert torch.autograd.gradcheck(lambda *t: sample_contrast(*t, backend="chunked"), leaves)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_known_values(backend):
+    one = sample_contrast(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), 1.0, 1.0, backend=backend)
+    assert one.item() == pytest.approx(0.693147, abs=2e-6)
+    x = torch.tensor([[[1.0, 0], [0, 1]], [[-1, 0], [0, -1]]])
+    y = torch.tensor([[[1.0, 0], [1, 0]], [[-1, 0], [0, -1]]])
+    assert sample_contrast(x, y, 1.0, 1.0, backend=backend).item() == pytest.approx(1.523018, abs=1e-5)
+    match, _ = match_log_probability(x, y, 1.0, 1.0, backend=backend)
+    assert match.diagonal().exp().tolist() == pytest.approx([0.5923, 0.5923], abs=1e-4)
+
+
+def test_match_and_its_complement_sum_to_one_and_far_samples_stay_finite():
+    match, no_match = match_log_probability(samples(4, 3, 5, 1), samples(6, 2, 5, 2), 5.0, 5.0)
+    torch.testing.assert_close(match.exp() + no_match.exp(), torch.ones_like(match))
+    x = (1000 * samples(3, 2, 5, 1)).float().requires_grad_()
+    loss = sample_contrast(x, samples(3, 2, 5, 2).float(), 15.0, 15.0)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(x.grad).all()
+
+
+def test_same_bits_twice_and_bfloat16():
+    leaves = [samples(5, 7, 9, 1), samples(5, 7, 9, 2), *parameters(5.0, 5.0)]
+    (first, g1), (second, g2) = (run(match_log_probability, leaves, torch.float32, "chunked") for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip([*first, *g1], [*second, *g2], strict=True))
+    compare(match_log_probability, leaves, torch.bfloat16, 2e-2)
+
+
+def test_wrong_input_is_explained():
+    with pytest.raises(ValueError, match="not empty"):
+        match_log_probability(torch.ones(0, 2, 3), torch.ones(1, 2, 3), 1.0, 1.0)
+    with pytest.raises(ValueError, match="item i of x"):
+        sample_contrast(torch.ones(3, 2, 3), torch.ones(1, 2, 3), 1.0, 1.0)
