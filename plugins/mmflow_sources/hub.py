@@ -25,19 +25,27 @@ class HubRows:
         self.names: tuple[str, ...] = tuple(dataset.column_names)
         self.schema = dataset.features.arrow_schema
         self.broken: dict[int, str] = {}
+        self._views: dict[tuple[str, ...], Any] = {}
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        return {**self.__dict__, "_views": {}}
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def row(self, index: int, columns: Collection[str]) -> Mapping[str, Any]:
-        return self.dataset.select_columns(list(columns))[index]
+        return self._narrow(tuple(columns))[index]
 
     def column(self, name: str) -> Iterable[Any]:
-        narrow = self.dataset.select_columns([name])
-        return (row[name] for row in narrow)
+        return (row[name] for row in self._narrow((name,)))
 
     def where(self, index: int) -> str:
         return f"row {index}"
+
+    def _narrow(self, columns: tuple[str, ...]) -> Any:
+        if columns not in self._views:
+            self._views[columns] = self.dataset.select_columns(list(columns))
+        return self._views[columns]
 
 
 class HfDataset(Tabular, name="hf_dataset"):

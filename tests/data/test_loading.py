@@ -60,6 +60,13 @@ def test_each_epoch_has_its_order_and_its_views(uninterrupted: list[str]) -> Non
     assert lines(0) == uninterrupted
 
 
+def test_each_epoch_draws_each_sample_anew() -> None:
+    with reader_process.loader(0, size=6) as loader:
+        seen = [dict(zip(b.ids, b.columns["two"].values, strict=True)) for e in (0, 1) for b in loader.epoch(e)]
+    assert seen[0].keys() == seen[1].keys()
+    assert not any(torch.equal(seen[0][id], seen[1][id]) for id in seen[0])
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(uninterrupted: list[str], workers: int) -> None:
     assert lines(workers) == uninterrupted
