@@ -1,4 +1,4 @@
-"""One thread a process: results do not depend on it, and two spinning threads on a busy core take many times as long."""
+"""One thread a process: results do not depend on it, and spinning threads on a busy core take many times as long."""
 
 import os
 
