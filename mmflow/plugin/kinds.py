@@ -29,7 +29,11 @@ Scope = Literal["row", "batch"]
 
 
 class Reader(Protocol):
-    """An opened source: random access to samples. Picklable, so that loader workers can open their own."""
+    """An opened source: random access to samples. Picklable, so that loader workers can have their own.
+
+    Optional: `read(index, fields)` reads only what is wanted, `index(id)` finds a sample by its id, and a true
+    `in_process` says that the samples live in this process, so that no worker could read them.
+    """
 
     def __len__(self) -> int: ...
 

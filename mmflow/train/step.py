@@ -9,13 +9,11 @@ micro-batch nothing is run twice. The scheme generalises gradient caching (Gao e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmflow.data import Batch
 from mmflow.model.execution import Fetch, batch_inputs
@@ -24,23 +22,7 @@ from mmflow.model.model import Model
 from mmflow.plugin.kinds import Loss, Memory
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.values import Encoding, Tokens
-
-
-@dataclass
-class Kept:
-    """An output for the whole batch: the leaf that readers use, and the graph that it was cut from."""
-
-    encoding: Encoding
-    leaf: Tensor | None
-    origin: Tensor | None = None
-    """The tensor with its graph, for outputs of batch nodes."""
-
-    def add_gradient(self, rows: slice, gradient: Tensor | None) -> None:
-        if gradient is None or self.leaf is None:
-            return
-        if self.leaf.grad is None:
-            self.leaf.grad = torch.zeros_like(self.leaf)
-        self.leaf.grad[rows] += gradient
+from mmflow.train.cuts import Kept, cut, join, running_statistics
 
 
 @dataclass
@@ -142,7 +124,7 @@ class _Run:
             return
         pieces: dict[Output, list[Encoding]] = {}
         for ordinal, rows in enumerate(self.slices):
-            with torch.set_grad_enabled(self.single), _statistics(self.model.root, move=self.single):
+            with torch.set_grad_enabled(self.single), running_statistics(self.model.root, move=self.single):
                 outputs, sums = self._row_nodes(nodes, rows, ordinal, leaves=None)
             if self.single:
                 self.saved[wave] = (outputs, sums)
@@ -158,7 +140,7 @@ class _Run:
                     piece.rows if before is None else before.rows + piece.rows,
                 )
         for output, parts in pieces.items():
-            self.kept[output] = _cut(_join(parts), output[1])
+            self.kept[output] = cut(join(parts), output[1])
 
     def _row_nodes(
         self, nodes: list[Node], rows: slice, ordinal: int, leaves: dict[Output, Tensor] | None
@@ -246,7 +228,7 @@ class _Run:
                     output = (node.owner, name)
                     self.batch_values[output] = Encoding({name: value}, encoding.axes, encoding.present)
                     if output in self.graph.kept:
-                        self.kept[output] = _cut(self.batch_values[output], name, keep_graph=True)
+                        self.kept[output] = cut(self.batch_values[output], name, keep_graph=True)
         self.batch_losses[wave] = losses
 
     def _whole(self, wave: int, *, after: bool = False) -> Fetch:
@@ -337,7 +319,7 @@ class _Run:
             if self.single:
                 values, sums = self.saved.pop(wave)
             else:
-                with torch.enable_grad(), _statistics(self.model.root, move=True):
+                with torch.enable_grad(), running_statistics(self.model.root, move=True):
                     values, sums = self._row_nodes(nodes, rows, ordinal, leaves)
             roots: list[Tensor] = []
             gradients: list[Tensor | None] = []
@@ -425,61 +407,3 @@ def _required(component: Any, path: str) -> bool:
 def _row_weights(encoding: Encoding, index: Tensor | None) -> Tensor:
     weights = next(iter(encoding.outputs.values()))
     return (weights if index is None else weights[index]).detach()
-
-
-def _join(parts: list[Encoding]) -> Encoding:
-    """Micro-batches of one output, as one; token sequences are padded to the longest."""
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    present = None if first.present is None else torch.cat([p.present for p in parts if p.present is not None])
-    outputs: dict[str, Any] = {}
-    for name, value in first.outputs.items():
-        pieces = [p.outputs[name] for p in parts]
-        if isinstance(value, Tokens):
-            length = max(p.values.shape[1] for p in pieces)
-            outputs[name] = Tokens(
-                torch.cat([_padded(p.values, length) for p in pieces]),
-                torch.cat([_padded(p.mask, length) for p in pieces]),
-            )
-        else:
-            outputs[name] = torch.cat(pieces)
-    return Encoding(outputs, first.axes, present)
-
-
-def _padded(tensor: Tensor, length: int) -> Tensor:
-    if tensor.shape[1] == length:
-        return tensor
-    shape = (tensor.shape[0], length - tensor.shape[1], *tensor.shape[2:])
-    return torch.cat([tensor, tensor.new_zeros(shape)], dim=1)
-
-
-def _cut(encoding: Encoding, name: str, *, keep_graph: bool = False) -> Kept:
-    """Detach an output from its graph as a leaf that collects gradient."""
-    value = encoding.outputs[name]
-    tensor = value.values if isinstance(value, Tokens) else value
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-        return Kept(encoding.map(torch.Tensor.detach), None)
-    # Half-precision outputs of the encoders meet in full precision: losses are not autocast.
-    leaf = (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).detach().requires_grad_()
-    again = Tokens(leaf, value.mask) if isinstance(value, Tokens) else leaf
-    kept = Kept(Encoding({name: again}, encoding.axes, encoding.present), leaf)
-    if keep_graph and tensor.requires_grad:
-        kept.origin = tensor
-    return kept
-
-
-@contextmanager
-def _statistics(root: nn.Module, *, move: bool) -> Iterator[None]:
-    """Let running statistics of normalisation layers move, or not: only the pass that carries gradient may."""
-    if move:
-        yield
-        return
-    layers = [m for m in root.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True
