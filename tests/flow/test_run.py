@@ -36,16 +36,6 @@ STAGES = ("train", "retrieval", "zero_shot")
 Run = Callable[..., RunOutcome]
 
 
-@pytest.fixture(autouse=True)
-def _stable_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The source of an editable install is part of every key: hold it still while a test compares keys."""
-    from functools import cache
-
-    from mmflow.plugin import registry as module
-
-    monkeypatch.setattr(module, "_source_hash", cache(module._source_hash))
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     def run(*overrides: str, force: tuple[str, ...] = ()) -> RunOutcome:
