@@ -32,6 +32,8 @@ encoders:
   next: {use: caption_decoder, of: [text.layers.1, image.layers.1], depth: 1, heads: 2}
   normed: {use: mlp, of: image, dims: [12, 8], norm: batch}
   crops: {use: same, weights: image, of: two}
+  joined: {use: concat, of: [image, normed]}
+  after: {use: linear, of: joined, dim: 8}
   slow: {use: ema, weights: image, momentum: 0.9}
 memories:
   queue: {use: queue, size: 40, of: text}
@@ -42,6 +44,7 @@ losses:
   caption: {use: caption_nll, of: next.logits, targets: text.ids, weight: 0.7}
   head: {use: infonce, of: [normed, text], temperature: 0.3}
   both: {use: infonce, of: [crops.0, crops.1], temperature: 0.5}
+  second: {use: infonce, of: [after, text], temperature: 0.3}
   slow: {use: infonce, of: [text, slow], directions: [forward], temperature: 0.5}
 train: {data: train, steps: 2, batch_size: 24}
 """
@@ -84,6 +87,13 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(plain: Spec, micro_
         scale = max(1.0, float(gradient.abs().max()))
         assert float((gradient - parts[name]).abs().max()) <= 1e-9 * scale, name
     assert again.numbers() == pytest.approx(result.numbers(), rel=1e-9)
+
+
+def test_row_nodes_that_read_a_batch_node_run_in_a_second_wave(plain: Spec) -> None:
+    nodes = prepared(plain)[0].graph.nodes
+    assert (nodes["encoders.normed"].wave, nodes["encoders.normed"].scope) == (0, "batch")
+    assert (nodes["encoders.after"].wave, nodes["encoders.after"].scope) == (1, "row")
+    assert nodes["losses.second"].wave == 1
 
 
 def test_the_step_agrees_with_autograd_over_the_uncut_graph(plain: Spec) -> None:
