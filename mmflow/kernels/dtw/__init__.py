@@ -116,9 +116,7 @@ def _run(form: Backend):
 
 
 def _obstacle(gamma: float, width: int) -> str:
-    if gamma == 0:
-        return "gamma = 0 has no triton form"
-    return "" if width <= 1024 else "the second sequence has more than 1024 frames"
+    return "it has no triton form"
 
 
 def _lengths(cost: Tensor, gamma: float, x_lengths: Tensor | None, y_lengths: Tensor | None) -> tuple[Tensor, Tensor]:

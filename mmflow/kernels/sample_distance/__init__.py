@@ -20,6 +20,9 @@ def match_log_probability(
     Returns:
         log p, log (1 - p), each [N, M], float32 (float64 for float64 inputs). Gradients for x, y, scale and shift.
 
+    Distances are formed from inner products: where two samples are nearer than about a thousandth of the spread of all
+    samples, float32 shows the rounding of the squared norms.
+
     Cost: 2 N J M K D FLOP forward, twice to three times that backward. Memory: tiles; distances of samples
     (N J M K) are not stored beyond 16 MB.
     """

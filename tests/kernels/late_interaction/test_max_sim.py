@@ -31,6 +31,7 @@ def masks(n, p, seed, empty=()):
 
 
 def relative(a, b):
+    a, b = a.detach(), b.detach()
     return float((a.double() - b.double()).norm() / b.double().norm().clamp_min(1e-12))
 
 
@@ -61,8 +62,8 @@ def compare(function, leaves, backend, dtype=torch.float32, tolerance=1e-5, **op
 @pytest.mark.parametrize("backend", FORMS)
 @settings(max_examples=12, deadline=None)
 @given(
-    n=st.integers(1, 5),
-    m=st.integers(1, 6),
+    n=st.integers(1, 3),
+    m=st.integers(1, 4),
     p=st.sampled_from([1, 3, 17, 40]),
     t=st.sampled_from([1, 5, 33]),
     d=st.sampled_from([1, 7, 40]),
@@ -80,18 +81,18 @@ def test_values_and_gradients_are_those_of_the_definition(backend, n, m, p, t, d
 @pytest.mark.parametrize("backend", FORMS)
 @pytest.mark.parametrize("masked", [False, True])
 def test_contrast_is_that_of_the_definition(backend, masked):
-    leaves = {"x": tokens(9, 20, 24, 1), "y": tokens(9, 13, 24, 2), "temperature": torch.tensor(0.05, device=DEVICE)}
-    options = {"x_mask": masks(9, 20, 5, [8]), "y_mask": masks(9, 13, 6, [0])} if masked else {}
+    leaves = {"x": tokens(5, 20, 24, 1), "y": tokens(5, 13, 24, 2), "temperature": torch.tensor(0.05, device=DEVICE)}
+    options = {"x_mask": masks(5, 20, 5, [4]), "y_mask": masks(5, 13, 6, [0])} if masked else {}
     compare(max_sim_contrast, leaves, backend, label_smoothing=0.1, **options)
     compare(max_sim_contrast, leaves, backend, reduction="none", **options)
 
 
 @pytest.mark.parametrize("backend", FORMS)
 def test_half_precision_tokens_give_float32_scores(backend):
-    leaves = {"x": tokens(4, 33, 40, 1), "y": tokens(5, 17, 40, 2)}
+    leaves = {"x": tokens(3, 18, 20, 1), "y": tokens(2, 17, 20, 2)}
     compare(max_sim, leaves, backend, dtype=torch.bfloat16, tolerance=2e-2)
     compare(max_sim, leaves, backend, dtype=torch.float16, tolerance=2e-3)
-    x, y = tokens(4, 33, 40, 1, torch.bfloat16), tokens(5, 17, 40, 2, torch.float32)
+    x, y = tokens(1, 3, 4, 1, torch.bfloat16), tokens(2, 3, 4, 2, torch.float32)
     assert max_sim(x, y, backend=backend)[0].dtype == torch.float32
 
 
@@ -150,8 +151,7 @@ def test_a_subset_of_orthonormal_tokens_scores_its_share(backend):
 def test_padding_and_order_of_tokens_change_nothing(backend):
     x, y = tokens(4, 20, 16, 1, torch.float32), tokens(4, 12, 16, 2, torch.float32)
     expected = max_sim_contrast(x, y, backend=backend)
-    padded = torch.cat([x, 9 * tokens(4, 5, 16, 3, torch.float32)], 1)[:, torch.randperm(25)]
-    order = torch.randperm(25)
+    order = torch.randperm(25, generator=torch.Generator().manual_seed(4))
     padded = torch.cat([x, 9 * tokens(4, 5, 16, 3, torch.float32)], 1)[:, order]
     mask = (order < 20).expand(4, 25).to(DEVICE)
     assert max_sim_contrast(padded, y, x_mask=mask, backend=backend).item() == pytest.approx(expected.item(), rel=1e-5)
@@ -194,7 +194,7 @@ def test_equal_tokens_send_the_gradient_to_the_first(backend):
 
 @pytest.mark.parametrize("backend", FORMS)
 def test_same_bits_twice(backend):
-    leaves = {"x": tokens(9, 40, 24, 1), "y": tokens(9, 33, 24, 2)}
+    leaves = {"x": tokens(3, 20, 24, 1), "y": tokens(4, 17, 24, 2)}
     first, first_gradients = run(max_sim, leaves, torch.float32, backend)
     second, second_gradients = run(max_sim, leaves, torch.float32, backend)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
