@@ -123,3 +123,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_name(
     spec = load(SPEC, "losses.align.weight=1e39", "train.clip=null")
     with pytest.raises(ComponentError, match=r"the norm of the gradient is not finite after step 1"):
         context(spec, tmp_path).run()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+def test_precisions_agree(
+    load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path, precision: str
+) -> None:
+    overrides = ["train.steps=1", "train.epochs=null", "encoders.image.dropout=0.0"]
+    plain = history(context(load(SPEC, *overrides), tmp_path / "plain").run())[0]
+    other = history(context(load(SPEC, *overrides, f"train.precision={precision}"), tmp_path / "other").run())[0]
+    for name in ("loss", "loss/align", "loss/slow", "grad_norm"):
+        assert other[name] == pytest.approx(plain[name], rel=0.03 if precision == "bfloat16" else 1e-4), name
