@@ -259,10 +259,29 @@ def test_scores_beyond_the_range_of_one_shift():
     truth = with_gradients(info_nce(x64, y64, temperature=0.5, backend="reference"), [x64, y64])
     # scores reach 1800, whose rounding is 1e-4
     assert distance(found, truth) < 2e-4
-    opposite = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    apart = info_nce(opposite, -opposite - 1e-3, temperature=0.01)
-    expected = info_nce(opposite.double(), (-opposite - 1e-3).double(), temperature=0.01, backend="reference")
-    torch.testing.assert_close(apart.double(), expected, rtol=1e-5, atol=0)
+
+
+def test_rows_far_below_the_shift_are_summed_again():
+    x = F.normalize(unit(40, 8, seed=0).detach() * 0.05 + 1, dim=1).float()
+    y = -F.normalize(unit(40, 8, seed=1).detach() * 0.05 + 1, dim=1).float()
+    # every score is near -100, and exp(-100 - shift) is 0
+    inputs32 = [x.requires_grad_(), y.requires_grad_()]
+    inputs64 = [v.detach().double().requires_grad_() for v in inputs32]
+    found = with_gradients(info_nce(*inputs32, temperature=0.01), inputs32)
+    truth = with_gradients(info_nce(*inputs64, temperature=0.01, backend="reference"), inputs64)
+    # the rounding of scores near 100 stays while the gradient, a difference of nearly equal rows, is small
+    assert distance(found, truth) < 2e-4
+
+
+@pytest.mark.parametrize("scale", [8.5, 9.5])
+def test_sigmoid_products_do_not_overflow(scale):
+    # (1 + exp(8.5))^8 is the largest product that is formed; beyond it each pair has its own logarithm
+    x = torch.zeros(64, 4)
+    x[:, 0] = 1
+    loss = sigmoid_contrast(x, x, temperature=1 / scale, x_ids=torch.arange(64), exclude="self")
+    torch.testing.assert_close(
+        loss.double(), 63 * F.softplus(torch.tensor(scale, dtype=torch.float64)), rtol=1e-6, atol=0
+    )
 
 
 def test_medium_precision_is_within_half_precision_of_the_definition():
