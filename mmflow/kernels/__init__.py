@@ -3,6 +3,19 @@
 Depends on torch, and on triton where there is one. `dispatch` says which form of an operation runs and how to force it.
 """
 
+from .cluster import Clusters, kmeans, nearest_center
 from .contrast import contrast_blocks, info_nce, sigmoid_contrast, soft_contrast, sup_con
+from .dtw import alignment, pair_soft_dtw, soft_dtw
+from .gram import gram_contrast, gram_volume
+from .late_interaction import max_sim, max_sim_contrast
+from .sample_distance import match_log_probability, sample_contrast
+from .search import Hits, knn_vote, top_k
+from .sinkhorn import Potentials, assignment, sinkhorn
+from .uniformity import uniformity
 
-__all__ = ["contrast_blocks", "info_nce", "sigmoid_contrast", "soft_contrast", "sup_con"]
+__all__ = [
+    "Clusters", "Hits", "Potentials", "alignment", "assignment", "contrast_blocks", "gram_contrast", "gram_volume",
+    "info_nce", "kmeans", "knn_vote", "match_log_probability", "max_sim", "max_sim_contrast", "nearest_center",
+    "pair_soft_dtw", "sample_contrast", "sigmoid_contrast", "sinkhorn", "soft_contrast", "soft_dtw", "sup_con", "top_k",
+    "uniformity",
+]  # fmt: skip

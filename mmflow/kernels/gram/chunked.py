@@ -66,13 +66,14 @@ class Volumes(PairScores):
         self.d_squared[c] += (d_det * volume * volume).sum(0) / squared.clamp_min(tiny)
         d_rest = d_det.mul_(squared)
         directions = self._directions(c)
-        d_projections = self.slope(tile.state, d_rest).flatten(1)
+        d_projections = self.projection_slopes(r, c, tile, d_rest).flatten(1)
         x = self.x[r]
         self.dx[r] += torch.addmm(x * (2 * d_rest.sum(1, keepdim=True)), d_projections, directions)
         self.d_basis[:, c] += (d_projections.T @ x).view(self.others, -1, x.shape[1])
 
-    def slope(self, projections: Tensor, d_rest: Tensor) -> Tensor:
-        return projections * (d_rest * -2).unsqueeze(1)
+    def projection_slopes(self, r: slice, c: slice, tile: Tile, d_rest: Tensor) -> Tensor:
+        """Gradients [n, R, m] of the projections, whose squares were subtracted."""
+        return tile.state * (d_rest * -2).unsqueeze(1)
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         return self.dx, self.d_basis.transpose(0, 1), self.d_squared
