@@ -28,7 +28,8 @@ def cross_entropy(
     for more in extra:
         lse = torch.logaddexp(lse, _finite(more.lse))
         allowed = allowed + more.allowed
-    valid = lse > _NOTHING / 2
+    # Written so that NaN counts as a value: a loss that left it out would hide it.
+    valid = ~(lse <= _NOTHING / 2)
     if not soft:
         valid = valid & (sums.positives > 0)
     if inside:
