@@ -28,14 +28,20 @@ A public function begins like this::
     return run(...)
 """
 
+import functools
 import importlib.util
 import os
-from typing import Literal, cast, get_args
+import sys
+from collections.abc import Callable
+from typing import Literal, ParamSpec, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor
 
 Backend = Literal["reference", "chunked", "triton"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 VARIABLE = "MMFLOW_KERNELS"
 
@@ -84,6 +90,21 @@ def triton_obstacle(*tensors: Tensor | None) -> str:
 def interpreted() -> bool:
     """Whether Triton kernels are interpreted (on the CPU, for tests)."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def opaque(function: Callable[P, R]) -> Callable[P, R]:
+    """Keeps torch.compile from tracing into `function`, without importing the compiler where nobody uses it."""
+    hidden: list[Callable[P, R]] = []
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        if not hidden:
+            hidden.append(cast(Callable[P, R], torch.compiler.disable(function)))
+        return hidden[0](*args, **kwargs)
+
+    return call
 
 
 def _word(word: str, where: str) -> Backend:

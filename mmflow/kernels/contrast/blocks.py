@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from ..dispatch import opaque
 from .chunked import slope_of
 from .losses import Extra, cross_entropy, reduce
 from .options import Directions, Exclude, Reduction, check_reduction, column_scale, directions_of, pair_rules, presence
@@ -170,7 +170,7 @@ def _on_diagonal(pairs: Pairs, n: int) -> Pairs:
     )  # fmt: skip
 
 
-@_disable_dynamo
+@opaque
 def _apply(function, score, a: Rows, b: Rows, params, scale: Tensor, pairs: Pairs, want, block: int, bias):
     call = _Call(score, tuple(a), tuple(b), pairs, want, block)
     return function.apply(call, scale, bias, *a.values(), *b.values(), *params)

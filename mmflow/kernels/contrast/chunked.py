@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch.autograd.function import once_differentiable
 
+from ..dispatch import opaque
 from ..products import add_times, times_transposed
 from .pairs import Pairs
 from .tiles import TILE, Slope, Stream, Sums, Want, shift_for, spans, unit_for
@@ -17,7 +17,7 @@ class Teacher:
     the share of the one-hot target in the mixture.
     """
 
-    @_disable_dynamo
+    @opaque
     def __init__(
         self,
         a: Tensor,
@@ -92,7 +92,7 @@ class Teacher:
         return torch.cat(bars)
 
 
-@_disable_dynamo
+@opaque
 def softmax_sums(
     x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want, teacher: Teacher | None = None
 ) -> tuple[Sums | None, Sums | None]:

@@ -13,9 +13,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch.autograd.function import once_differentiable
 
+from ..dispatch import opaque
 from .fused_tiles import (
     LOG2E,
     Rules,
@@ -208,7 +208,7 @@ def _gradient_kernel(
     tl.store(out, value.to(g.dtype.element_ty), mask=in_row[:, None] & in_column[None, :])
 
 
-@_disable_dynamo
+@opaque
 def softmax_sums(
     x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want, teacher: None = None
 ) -> tuple[Sums | None, Sums | None]:

@@ -10,9 +10,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch.autograd.function import once_differentiable
 
+from ..dispatch import opaque
 from .fused_tiles import Rules, accumulate, common, pair_tile, precision_of, score_tile, sizes_for, super_tiles
 from .pairs import Pairs
 
@@ -65,7 +65,7 @@ def _sigmoid_kernel(
         tl.store(out, value.to(g.dtype.element_ty), mask=in_row[:, None] & in_column[None, :])
 
 
-@_disable_dynamo
+@opaque
 def sigmoid_rows(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs, summed: bool
 ) -> Tensor:

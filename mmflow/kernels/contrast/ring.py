@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch.autograd.function import once_differentiable
 
+from ..dispatch import opaque
 from .chunked import compute_dtype, gradients, largest_norm, slope_of, sweep
 from .pairs import Pairs
 from .sigmoid import sigmoid_sweep
@@ -92,7 +92,7 @@ class _Block:
         return tensors[0], own, rules
 
 
-@_disable_dynamo
+@opaque
 def softmax_sums(
     x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want, group: Group
 ) -> tuple[Sums | None, Sums | None]:
@@ -191,7 +191,7 @@ def _round(
     return rows, columns
 
 
-@_disable_dynamo
+@opaque
 def sigmoid_rows(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs, summed: bool, group: Group
 ) -> Tensor:
@@ -307,6 +307,6 @@ class _GlobalSum(torch.autograd.Function):
         return grad, None
 
 
-@_disable_dynamo
+@opaque
 def global_sum(value: Tensor, group: Group) -> Tensor:
     return _GlobalSum.apply(value, group)

@@ -8,17 +8,17 @@ import math
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from ..dispatch import opaque
 from ..products import add_times, times_transposed
 from .chunked import Buffers, compute_dtype, largest_score
 from .pairs import Pairs
 from .tiles import TILE, diagonal, spans, unit_for
 
 
-@_disable_dynamo
+@opaque
 def sigmoid_rows(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs, summed: bool
 ) -> Tensor:

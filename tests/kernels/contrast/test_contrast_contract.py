@@ -206,6 +206,25 @@ def test_bad_input_is_refused_with_the_reason(call, message):
         call(torch.randn(4, 3))
 
 
+def test_kernels_need_neither_triton_nor_the_rest_of_mmflow():
+    program = textwrap.dedent("""
+        import sys
+
+        class Absent:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in ("triton", "pydantic", "prefect", "yaml", "pluggy", "sklearn"):
+                    raise ModuleNotFoundError(name)
+
+        sys.meta_path.insert(0, Absent())
+        import torch
+        from mmflow.kernels import info_nce
+        x = torch.randn(4, 3, requires_grad=True)
+        info_nce(x, x, temperature=1.0).backward()
+        assert "torch._dynamo" not in sys.modules
+    """)
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_memory_grows_with_the_batch_and_not_with_its_square():
     program = textwrap.dedent("""
         import resource, sys, torch
