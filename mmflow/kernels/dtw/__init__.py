@@ -36,7 +36,7 @@ def soft_dtw(
     """
     lengths = _lengths(cost, gamma, x_lengths, y_lengths)
     flat = cost.reshape(-1, *cost.shape[-2:])
-    form = choose("soft_dtw", cost, backend=backend, without_triton=_obstacle(gamma, cost.shape[-1]))
+    form = choose("soft_dtw", cost, backend=backend, without_triton=_obstacle(gamma))
     with torch.autocast(cost.device.type, enabled=False):
         return _run(form).soft_dtw(flat, float(gamma), *lengths).view(cost.shape[:-2])
 
@@ -96,7 +96,7 @@ def pair_soft_dtw(
     columns = _checked("y_lengths", y_lengths, len(y), y.shape[1], x.device)
     if gamma < 0:
         raise ValueError(f"pair_soft_dtw: gamma is {gamma}; it is >= 0")
-    form = choose("pair_soft_dtw", x, y, backend=backend, without_triton=_obstacle(gamma, y.shape[1]))
+    form = choose("pair_soft_dtw", x, y, backend=backend, without_triton=_obstacle(gamma))
     with torch.autocast(x.device.type, enabled=False):
         return _run(form).pair_soft_dtw(x, y, float(gamma), rows, columns, metric)
 
@@ -115,8 +115,8 @@ def _run(form: Backend):
     return reference
 
 
-def _obstacle(gamma: float, width: int) -> str:
-    return "it has no triton form"
+def _obstacle(gamma: float) -> str:
+    return "gamma = 0 has no triton form" if gamma == 0 else ""
 
 
 def _lengths(cost: Tensor, gamma: float, x_lengths: Tensor | None, y_lengths: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ with the batch contiguous, so that a step is two `logaddexp` and an addition on 
 Everything runs in float64: a path's cost over gamma is large, and its rounding is what a cell's likelihood would show.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,19 +21,24 @@ from ..tiles import PairScores, Tile, score_matrices
 
 _SWEEP_BYTES = 16 << 20
 
+Sweep = Callable[..., Tensor]
+"""From gains [T, U, B] and hard=bool to the logs of path sums up to each cell, [T, U, B]."""
+
 
 def soft_dtw(cost: Tensor, gamma: float, x_lengths: Tensor, y_lengths: Tensor) -> Tensor:
-    return _SoftDtw.apply(cost, gamma, x_lengths, y_lengths)
+    return SoftDtw.apply(cost, gamma, x_lengths, y_lengths, sweep)
 
 
 def pair_soft_dtw(x: Tensor, y: Tensor, gamma: float, x_lengths: Tensor, y_lengths: Tensor, metric: str) -> Tensor:
-    return score_matrices(partial(Alignments, align, gamma, x_lengths, y_lengths, metric), x, y)[0]
+    return score_matrices(partial(Alignments, partial(align, sweep=sweep), gamma, x_lengths, y_lengths, metric), x, y)[
+        0
+    ]
 
 
-class _SoftDtw(torch.autograd.Function):
+class SoftDtw(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cost: Tensor, gamma: float, x_lengths: Tensor, y_lengths: Tensor) -> Tensor:
-        values, likely = align(cost, gamma, x_lengths, y_lengths, ctx.needs_input_grad[0])
+    def forward(ctx: Any, cost: Tensor, gamma: float, x_lengths: Tensor, y_lengths: Tensor, sweep: Sweep) -> Tensor:
+        values, likely = align(cost, gamma, x_lengths, y_lengths, ctx.needs_input_grad[0], sweep)
         ctx.save_for_backward(likely)
         ctx.dtype = cost.dtype
         return values
@@ -41,11 +47,11 @@ class _SoftDtw(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (likely,) = ctx.saved_tensors
-        return (likely * d[0][:, None, None]).to(ctx.dtype), None, None, None
+        return (likely * d[0][:, None, None]).to(ctx.dtype), None, None, None, None
 
 
 def align(
-    cost: Tensor, gamma: float, x_lengths: Tensor, y_lengths: Tensor, needs_alignment: bool
+    cost: Tensor, gamma: float, x_lengths: Tensor, y_lengths: Tensor, needs_alignment: bool, sweep: Sweep
 ) -> tuple[Tensor, Tensor | None]:
     """Values [B] of costs [B, T, U], and the alignments [B, T, U] where they are asked."""
     batch, rows, columns = cost.shape
@@ -166,6 +172,7 @@ class Alignments(PairScores):
     def pull(self, r: slice, c: slice, tile: Tile, d_by_row: Tensor, d_by_column: Tensor | None) -> None:
         likely = self._align(r, c, True)[1] if tile.state is None else tile.state
         x, y = self.x[r], self.y[c]
+        assert likely is not None
         d_cost = (likely * d_by_row[:, :, None, None]).transpose(1, 2)
         flat = d_cost.reshape(x.shape[0] * x.shape[1], -1)
         factor = -1 if self.metric == "dot" else -2

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..products import add_times, times_transposed
 from ..tiles import TILE_BYTES, PairScores, Tile, contrast, score_matrices
 
 
@@ -47,7 +48,7 @@ class Volumes(PairScores):
         return self.basis[:, c].flatten(0, 1)
 
     def tile(self, r: slice, c: slice) -> Tile:
-        projections = (self.x[r] @ self._directions(c).T).view(r.stop - r.start, self.others, -1)
+        projections = times_transposed(self.x[r], self._directions(c)).view(r.stop - r.start, self.others, -1)
         volume = self._volume(projections, r, c)
         return Tile(volume, volume, projections, projections.nbytes)
 
@@ -68,8 +69,9 @@ class Volumes(PairScores):
         directions = self._directions(c)
         d_projections = self.projection_slopes(r, c, tile, d_rest).flatten(1)
         x = self.x[r]
-        self.dx[r] += torch.addmm(x * (2 * d_rest.sum(1, keepdim=True)), d_projections, directions)
-        self.d_basis[:, c] += (d_projections.T @ x).view(self.others, -1, x.shape[1])
+        self.dx[r] += x * (2 * d_rest.sum(1, keepdim=True))
+        add_times(self.dx[r], d_projections, directions)
+        self.d_basis[:, c] += times_transposed(d_projections.T, x.T).view(self.others, -1, x.shape[1])
 
     def projection_slopes(self, r: slice, c: slice, tile: Tile, d_rest: Tensor) -> Tensor:
         """Gradients [n, R, m] of the projections, whose squares were subtracted."""

@@ -80,8 +80,7 @@ def _volumes(
     inside = i_in[:, None] & j_in
     at = i[:, None] * m + j
     rest = tl.load(norms + i, mask=i_in, other=0.0)[:, None] + tl.zeros((BN, BM), tl.float32)
-    if BACKWARD:
-        slope = tl.load(d_rest + at, mask=inside, other=0.0)
+    slope = tl.load(d_rest + at, mask=inside, other=0.0) if BACKWARD else rest
     for other in range(OTHERS):
         p = tl.zeros((BN, BM), tl.float32)
         start = j * width + (tl.program_id(0).to(tl.int64) * 0 + other) * other_stride

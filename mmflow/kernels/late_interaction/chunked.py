@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..products import times_transposed
 from ..tiles import TILE_BYTES, PairScores, Tile, contrast, score_matrices
 
 # Far below any similarity, and finite, so that a masked token costs no NaN.
@@ -112,10 +113,9 @@ class _TokenTiles(PairScores):
         """[m, T, P, n]."""
         self._rows_at(r)
         shape = (c.stop - c.start, self.y_tokens, self.x_tokens, r.stop - r.start)
-        tile = self.buffer[: math.prod(shape)]
         y_features = self.y_features[c].flatten(0, 1)
-        torch.mm(y_features, self.x_features.T, out=tile.view(len(y_features), -1))
-        return tile.view(shape)
+        tile = self.buffer[: math.prod(shape)].view(len(y_features), -1)
+        return times_transposed(y_features, self.x_features, tile).view(shape)
 
     def scores(self, r: slice, c: slice, over_y: Tensor, over_x: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted sums over tokens of the maxima [m, P, n] and [m, T, n]."""

@@ -7,6 +7,7 @@ one writer per output and one order of additions, hence the same bits every time
 
 # Triton gives `range` and scalars of kernels types of its own
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false
 
 from typing import Any
 
@@ -29,7 +30,7 @@ def max_sim(
     y_weight: Tensor,
     x_valid: Tensor | None,
     y_valid: Tensor | None,
-    inner: None,
+    inner: float | None,
 ) -> tuple[Tensor, Tensor]:
     over_y, over_x = score_matrices(_pairs, x, y, x_weight, y_weight, x_valid, y_valid)
     return over_y, over_x
@@ -42,7 +43,7 @@ def max_sim_contrast(
     y_weight: Tensor,
     x_valid: Tensor | None,
     y_valid: Tensor | None,
-    inner: None,
+    inner: float | None,
     temperature: Tensor,
     label_smoothing: float,
 ) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..products import times_transposed
+
 _TILE_BYTES = 16 << 20
 _QUERIES = 256
 
@@ -32,7 +34,7 @@ def top_k(
         for b in range(0, g, height):
             part = gallery[b : b + height].to(dtype)
             # Gallery by queries: groups of neighbouring entries are then maxima over an outer axis.
-            scores = torch.mm(part, block.T, out=buffer[: len(part) * len(block)].view(len(part), len(block)))
+            scores = times_transposed(part, block, buffer[: len(part) * len(block)].view(len(part), len(block)))
             _strike_out(scores, b, excluded, rows, query_ids, gallery_ids)
             found, at = best_of_tile(scores, k)
             at += b

@@ -27,7 +27,10 @@ def compare(function, leaves, dtype=torch.float32, tolerance=1e-5):
     leaves = [v.to(dtype).double() for v in leaves]
     expected, expected_gradients = run(function, leaves, torch.float64, "reference")
     found, gradients = run(function, leaves, dtype, "chunked")
-    for f, e in zip([*found, *gradients], [*expected, *expected_gradients], strict=True):
+    for f, e in zip(found, expected, strict=True):
+        # A log-mean near 0 carries the rounding of the logs that it is the difference of.
+        torch.testing.assert_close(f.double(), e, rtol=tolerance, atol=max(2e-6, tolerance / 10))
+    for f, e in zip(gradients, expected_gradients, strict=True):
         assert float((f.double() - e).norm()) < tolerance * float(e.norm()) + 1e-12
 
 

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mmflow.kernels.uniformity.chunked as chunked
-from mmflow.kernels.uniformity import uniformity
+from mmflow.kernels.uniformity import chunked, uniformity
 
 
 def rows(n, d, seed, dtype=torch.float64):
