@@ -36,7 +36,7 @@ def main() -> None:
         help="cpu: seconds of the processor, fair on a machine that others use when --threads is 1",
     )  # fmt: skip
     parser.add_argument("--check", action="store_true", help="measure the error against mmflow in float64 too")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder for kernels.json and .png")
+    parser.add_argument("--out", type=Path, default=Path("runs/kernels"), help="folder for kernels.json and .png")
     arguments = parser.parse_args()
     for name in arguments.operations:
         if name not in OPERATIONS:
