@@ -4,6 +4,9 @@ A contender is a function of the inputs that returns a zero-argument step, forwa
 step returns what it computed, by name, for the comparison with the first contender run in float64.
 """
 
+# Most peers come with the extra `bench`; those that are absent are named as skipped.
+# pyright: reportMissingImports=false
+
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
