@@ -164,7 +164,7 @@ def _distance(a: Tensor, b: Tensor) -> float:
     a, b = a.double(), b.double()
     if not bool(torch.isfinite(a).all()):
         return float("inf")
-    return float((a - b).norm() / b.norm().clamp_min(1e-2 if b.dim() else 1e-3))
+    return float((a - b).norm() / b.norm().clamp_min(1e-2 if b.dim() else 0.1))
 
 
 def clip_two_matrices(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
