@@ -89,7 +89,7 @@ def table(name: str, size: int, results: list[Result]) -> str:
 
 def plot(measured: dict[str, dict[int, list[Result]]], path: Path) -> None:
     try:
-        import matplotlib.pyplot as plt
+        import matplotlib.pyplot as plt  # pyright: ignore[reportMissingImports]
     except ImportError:
         print("no plot: matplotlib is not installed")
         return
