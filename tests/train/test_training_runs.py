@@ -134,3 +134,22 @@ def test_precisions_agree(
     other = history(context(load(SPEC, *overrides, f"train.precision={precision}"), tmp_path / "other").run())[0]
     for name in ("loss", "loss/align", "loss/slow", "grad_norm"):
         assert other[name] == pytest.approx(plain[name], rel=0.03 if precision == "bfloat16" else 1e-4), name
+
+
+def test_frozen_takes_the_weights_of_another_stage(
+    load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path
+) -> None:
+    text = SPEC.replace(
+        "train:\n  data: train\n  epochs: 3", "stages:\n fit:\n  use: train\n  data: train\n  epochs: 1"
+    )
+    text += (
+        " again:\n  use: train\n  data: train\n  start: init\n  steps: 2\n  batch_size: 16\n"
+        "  encoders: {teacher: {use: frozen, weights: fit.image}}\n"
+        "  losses: {align: null, slow: null, distil: {use: mse, of: [image, teacher]}}\n"
+    )
+    spec = load(text)
+    fit = weights(context(spec, tmp_path, "fit").run())
+    again = weights(context(spec, tmp_path, "again").run())
+    for name in ("blocks.0.mlp.0.weight", "head.linear.weight"):
+        assert torch.equal(again[f"encoders.teacher.{name}"], fit[f"encoders.image.{name}"])
+        assert not torch.equal(again[f"encoders.image.{name}"], fit[f"encoders.image.{name}"])
