@@ -24,18 +24,21 @@ def match_log_probability(
     samples, float32 shows the rounding of the squared norms.
 
     Cost: 2 N J M K D FLOP forward, twice to three times that backward. Memory: tiles; distances of samples
-    (N J M K) are not stored beyond 16 MB.
+    (N J M K) are not stored beyond 16 MB; the Triton form stores none forward and up to 64 MB backward, and takes at
+    most 64 samples an item.
     """
     tensors = _inputs("match_log_probability", x, y, scale, shift)
-    form = choose("match_log_probability", x, y, backend=backend, without_triton="it has no triton form")
+    form = choose("match_log_probability", x, y, backend=backend, without_triton=_without_triton(x, y))
     with torch.autocast(x.device.type, enabled=False):
         if form == "reference":
             from .reference import match_log_probability as reference
 
             return reference(*tensors)
-        from .chunked import match_log_probability as chunked
-
-        return chunked(*tensors)
+        if form == "triton":
+            from .fused import match_log_probability as run
+        else:
+            from .chunked import match_log_probability as run
+        return run(*tensors)
 
 
 def sample_contrast(
@@ -57,15 +60,22 @@ def sample_contrast(
     if len(x) != len(y):
         raise ValueError(f"sample_contrast: {len(x)} and {len(y)} items; item i of x matches item i of y")
     tensors = _inputs("sample_contrast", x, y, scale, shift)
-    form = choose("sample_contrast", x, y, backend=backend, without_triton="it has no triton form")
+    form = choose("sample_contrast", x, y, backend=backend, without_triton=_without_triton(x, y))
     with torch.autocast(x.device.type, enabled=False):
         if form == "reference":
             from .reference import sample_contrast as reference
 
             return reference(*tensors)
-        from .chunked import sample_contrast as chunked
+        if form == "triton":
+            from .fused import sample_contrast as run
+        else:
+            from .chunked import sample_contrast as run
+        return run(*tensors)
 
-        return chunked(*tensors)
+
+def _without_triton(x: Tensor, y: Tensor) -> str:
+    most = max(x.shape[1], y.shape[1])
+    return f"an item has {most} samples; it takes at most 64" if most > 64 else ""
 
 
 def _inputs(name: str, x: Tensor, y: Tensor, scale: float | Tensor, shift: float | Tensor) -> tuple[Tensor, ...]:

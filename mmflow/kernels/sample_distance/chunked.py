@@ -1,6 +1,7 @@
 """Match probabilities by tiles of items: one product of all their samples, reduced at once."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,15 +18,20 @@ def match_log_probability(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor) ->
 
 
 def sample_contrast(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return _SampleContrast.apply(x, y, scale, shift)
+    return SampleContrast.apply(SamplePairs, x, y, scale, shift)
 
 
-class _SampleContrast(torch.autograd.Function):
-    """The loss is a plain sum over pairs, so that each tile's gradient is known as soon as its value is."""
+class SampleContrast(torch.autograd.Function):
+    """The loss is a plain sum over pairs, so that each tile's gradient is known as soon as its value is.
+
+    `make` describes the pairs.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        pairs = SamplePairs(x, y, scale, shift)
+    def forward(
+        ctx: Any, make: Callable[..., PairScores], x: Tensor, y: Tensor, scale: Tensor, shift: Tensor
+    ) -> Tensor:
+        pairs = make(x, y, scale, shift)
         total = torch.zeros_like(scale)
         for r, c in pairs.tiles():
             tile = pairs.tile(r, c)
@@ -41,7 +47,7 @@ class _SampleContrast(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return tuple(g * d[0] for g in ctx.saved_tensors)
+        return None, *(g * d[0] for g in ctx.saved_tensors)
 
 
 class SamplePairs(PairScores):

@@ -21,7 +21,9 @@ def uniformity(x: Tensor, t: float = 2.0, *, present: Tensor | None = None, back
         for x.
 
     Cost: half of the pairs' products once (N^2 D FLOP) and the gradient in the same pass (2 N^2 D), the potential being
-    known up to a factor until the end. Memory: one tile of 4 MB and the gradient.
+    known up to a factor until the end. Memory: one tile of 4 MB and the gradient. The Triton form has all pairs'
+    products in the forward and once more, with the gradient, in the backward, which holds a strip of pairs of 64 MB (at
+    least 128 rows).
     """
     if x.dim() != 2 or not x.numel():
         raise ValueError(f"uniformity: x is [N, D] and not empty, got {list(x.shape)}")
@@ -34,12 +36,14 @@ def uniformity(x: Tensor, t: float = 2.0, *, present: Tensor | None = None, back
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     if len(x) < 2:
         return x.sum() * 0.0
-    form = choose("uniformity", x, backend=backend, without_triton="it has no triton form")
+    form = choose("uniformity", x, backend=backend)
     with torch.autocast(x.device.type, enabled=False):
         if form == "reference":
             from .reference import uniformity as reference
 
             return reference(x, t)
-        from .chunked import uniformity as chunked
-
-        return chunked(x, t)
+        if form == "triton":
+            from .fused import uniformity as run
+        else:
+            from .chunked import uniformity as run
+        return run(x, t)
