@@ -54,15 +54,10 @@ class Uniformity(Loss, name="uniformity"):
         import torch
         from torch.nn.functional import normalize
 
-        values = []
-        for x in inputs:
-            x = normalize(x, dim=-1) if self.normalize else x
-            pairs = len(x) * (len(x) - 1) // 2
-            if pairs:
-                values.append((torch.pdist(x).square() * -self.t).logsumexp(0) - torch.tensor(float(pairs)).log())
-            else:
-                values.append(x.sum() * 0)
-        return torch.stack(values).mean()
+        from mmflow.kernels.uniformity import uniformity
+
+        vectors = [normalize(x, dim=-1) if self.normalize else x for x in inputs]
+        return torch.stack([uniformity(x, self.t) for x in vectors]).mean()
 
 
 class Triplet(Loss, name="triplet"):
