@@ -48,7 +48,9 @@ def top_k(
         Hits(values, indices, labels). No gradient.
 
     Cost: 2 Q G D FLOP and one read of each score: a tile of scores is reduced to the maxima of groups, and only the k
-    best groups, which hold the k best scores, are looked at again. Memory: one tile (16 MB) and the k best.
+    best groups, which hold the k best scores, are looked at again. Memory: one tile (16 MB) and the k best. On a GPU
+    scores stay in registers (k up to 128, and up to 64 exclusions a query; beyond that, tiles); the memory is that of
+    the k best of several stretches of the gallery, which are merged.
     """
     if queries.dim() != 2 or gallery.dim() != 2 or queries.shape[1] != gallery.shape[1]:
         raise ValueError(
@@ -71,8 +73,10 @@ def top_k(
     if labels is not None and len(labels) != len(gallery):
         raise ValueError(f"top_k: labels has {len(labels)} entries, the gallery {len(gallery)}")
     dtype = torch.promote_types(torch.promote_types(queries.dtype, gallery.dtype), torch.float32)
-    form = choose("top_k", queries, gallery, backend=backend, without_triton="it has no triton form")
-    if form == "chunked":
+    form = choose("top_k", queries, gallery, backend=backend, without_triton=_obstacle(len(gallery), k, exclude))
+    if form == "triton":
+        from .fused import top_k as run
+    elif form == "chunked":
         from .chunked import top_k as run
     else:
         from .reference import top_k as run
@@ -132,3 +136,12 @@ def knn_vote(
     for rank in range(share.shape[1]):
         votes[rows, own[:, rank]] += share[:, rank]
     return votes / votes.sum(1, keepdim=True).clamp_min(torch.finfo(votes.dtype).tiny)
+
+
+def _obstacle(entries: int, k: int, exclude: Tensor | None) -> str:
+    """Why the Triton form does not take these arguments, or an empty string."""
+    if k > 128:
+        return f"k is {k}, and it keeps at most 128 entries of a query"
+    if exclude is not None and exclude.shape[1] > 64:
+        return f"{exclude.shape[1]} entries are excluded per query, and it takes at most 64"
+    return f"the gallery has {entries} entries, and positions are 32 bits" if entries > 2_000_000_000 else ""

@@ -1,5 +1,7 @@
 """k-means: exact assignments, seeds that find separated clusters, and clusters that lost their rows."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,6 +9,11 @@ from hypothesis import strategies as st
 
 import mmflow.kernels.cluster.chunked as chunked
 from mmflow.kernels.cluster import kmeans, nearest_center
+
+FORMS = ["chunked"]
+if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():
+    FORMS.append("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def normal(n, d, seed, dtype=torch.float32):
@@ -18,21 +25,48 @@ def blobs(k, per, d, seed, spread=0.05):
     return (centers[:, None] + spread * normal(k * per, d, seed + 1).view(k, per, d)).flatten(0, 1), centers
 
 
+@pytest.mark.parametrize("backend", FORMS)
 @settings(max_examples=20, deadline=None)
-@given(n=st.sampled_from([1, 5, 300]), k=st.sampled_from([1, 2, 33]), d=st.sampled_from([1, 6]), double=st.booleans())
-def test_nearest_centres_are_those_of_the_definition(n, k, d, double):
+@given(
+    n=st.sampled_from([1, 5, 100]),
+    k=st.sampled_from([1, 2, 70]),
+    d=st.sampled_from([1, 6, 37]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
+)
+def test_nearest_centres_are_those_of_the_definition(backend, n, k, d, dtype):
+    if backend == "triton" and dtype == torch.float64:
+        return
     g = torch.Generator().manual_seed(n + k)
-    dtype = torch.float64 if double else torch.float32
     # Whole numbers: every distance is exact, and ties are many.
-    x, centers = (torch.randint(-3, 4, (s, d), generator=g).to(dtype) for s in (n, k))
+    x, centers = (torch.randint(-3, 4, (s, d), generator=g).to(DEVICE, dtype) for s in (n, k))
     expected = nearest_center(x, centers, backend="reference")
     before, chunked._TILE_BYTES = chunked._TILE_BYTES, 400
     try:
-        found = nearest_center(x, centers, backend="chunked")
+        found = nearest_center(x, centers, backend=backend)
     finally:
         chunked._TILE_BYTES = before
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("backend", FORMS)
+def test_transposed_inputs_and_the_same_bits_twice(backend):
+    x, centers = (normal(21, s, s).to(DEVICE).T for s in (90, 40))
+    found, again = (nearest_center(x[::2], centers[1:], backend=backend) for _ in range(2))
+    expected = nearest_center(x[::2].double(), centers[1:].double(), backend="reference")
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1].double(), expected[1], rtol=1e-5, atol=1e-6)
+    assert torch.equal(found[0], again[0])
+    assert torch.equal(found[1], again[1])
+
+
+@pytest.mark.parametrize("backend", FORMS)
+def test_the_iteration_agrees_with_the_definition(backend):
+    x = blobs(5, 9, 3, 1)[0].to(DEVICE)
+    expected = kmeans(x.double(), 5, backend="reference")
+    found = kmeans(x, 5, backend=backend)
+    assert torch.equal(found.labels, expected.labels)
+    torch.testing.assert_close(found.centers.double(), expected.centers, rtol=1e-5, atol=1e-5)
 
 
 def test_separated_clusters_are_found():

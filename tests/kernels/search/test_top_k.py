@@ -1,13 +1,17 @@
 """Exact search and votes against the definition."""
 
+import os
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmflow.kernels.search import knn_vote, top_k
 
 FORMS = ["chunked"]
+if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():
+    FORMS.append("triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -17,16 +21,37 @@ def whole_numbers(n, d, seed, high=4):
     return torch.randint(-high, high + 1, (n, d), generator=g).float().to(DEVICE)
 
 
-@pytest.mark.parametrize("backend", FORMS)
+RULES = st.sampled_from(["none", "exclude", "several", "ids"])
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     q=st.sampled_from([1, 2, 7, 300]),
     g=st.sampled_from([1, 5, 64, 257, 1500]),
     d=st.sampled_from([1, 3, 20]),
     share=st.floats(0, 1),
-    rule=st.sampled_from(["none", "exclude", "several", "ids"]),
+    rule=RULES,
 )
-def test_hits_are_those_of_a_stable_sort(backend, q, g, d, share, rule):
+def test_hits_are_those_of_a_stable_sort(q, g, d, share, rule):
+    check_hits("chunked", q, g, d, share, rule)
+
+
+@pytest.mark.skipif("triton" not in FORMS, reason="no GPU, and Triton's interpreter is off")
+@settings(max_examples=12, deadline=None)
+@given(
+    q=st.sampled_from([1, 7, 19]),
+    g=st.sampled_from([1, 5, 64, 450]),
+    d=st.sampled_from([1, 3, 37]),
+    share=st.floats(0, 1),
+    rule=RULES,
+)
+@example(q=19, g=450, d=3, share=0.4, rule="several")
+@example(q=19, g=450, d=3, share=1.0, rule="ids")
+def test_the_kernel_hits_what_a_stable_sort_does(q, g, d, share, rule):
+    check_hits("triton", q, g, d, share, rule)
+
+
+def check_hits(backend, q, g, d, share, rule):
     k = max(1, min(g, int(share * min(g, 40))))
     queries, gallery = whole_numbers(q, d, 1), whole_numbers(g, d, 2)
     generator = torch.Generator().manual_seed(3)
@@ -62,12 +87,55 @@ def test_galleries_beyond_one_tile():
 @pytest.mark.parametrize("backend", ["reference", *FORMS])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_dtypes_and_labels(backend, dtype):
+    if backend == "triton" and dtype == torch.float64:
+        pytest.skip("float64 streams")
     queries, gallery = whole_numbers(5, 8, 1).to(dtype), whole_numbers(90, 8, 2).to(dtype)
     labels = torch.arange(180, device=DEVICE).view(90, 2)
     hits = top_k(queries, gallery, 4, labels=labels, backend=backend)
     assert hits.values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert hits.labels is not None
     assert torch.equal(hits.labels, labels[hits.indices])
+    assert torch.equal(hits.indices, top_k(queries.double(), gallery.double(), 4, backend="reference").indices)
+
+
+@pytest.mark.parametrize("backend", FORMS)
+def test_transposed_inputs_and_the_same_bits_twice(backend):
+    g = torch.Generator().manual_seed(1)
+    queries, gallery = (torch.randn(45, n, generator=g).to(DEVICE).T[::2] for n in (6, 500))
+    found, again = (top_k(queries, gallery, 9, backend=backend) for _ in range(2))
+    expected = top_k(queries.double(), gallery.double(), 9, backend="reference")
+    assert torch.equal(found.indices, expected.indices)
+    torch.testing.assert_close(found.values.double(), expected.values, rtol=1e-5, atol=1e-5)
+    assert torch.equal(found.values, again.values)
+    assert torch.equal(found.indices, again.indices)
+
+
+def test_what_the_kernel_does_not_take_streams(monkeypatch):
+    x = whole_numbers(200, 3, 1)
+    many = torch.zeros(200, 65, dtype=torch.int64, device=DEVICE)
+    with pytest.raises(ValueError, match="at most 128"):
+        top_k(x, x, 129, backend="triton")
+    with pytest.raises(ValueError, match="at most 64"):
+        top_k(x, x, 1, exclude=many, backend="triton")
+    monkeypatch.setenv("MMFLOW_KERNELS", "triton")
+    assert torch.equal(top_k(x, x, 129).indices, top_k(x, x, 129, backend="reference").indices)
+
+
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("entry", [0, 63, 64, 127, 128, 199])
+def test_one_excluded_entry_wherever_it_lies(backend, entry):
+    gallery = torch.ones(200, 1, device=DEVICE)
+    gallery[entry] = 2
+    hits = top_k(gallery[:1] * 0 + 1, gallery, 2, exclude=torch.tensor([entry], device=DEVICE), backend=backend)
+    assert hits.indices.tolist() == [[1, 2] if entry == 0 else [0, 1]]
+
+
+@pytest.mark.parametrize("backend", FORMS)
+def test_a_late_hit_takes_the_place_of_the_last_of_equals(backend):
+    gallery = torch.ones(600, 1, device=DEVICE)
+    gallery[100] = gallery[170] = 2
+    hits = top_k(torch.ones(1, 1, device=DEVICE), gallery, 5, backend=backend)
+    assert hits.indices.tolist() == [[100, 170, 0, 1, 2]]
 
 
 def test_fewer_entries_than_k_are_marked():
