@@ -7,6 +7,7 @@ step returns what it computed, by name, for the comparison with the first conten
 # Most peers come with the extra `bench`; those that are absent are named as skipped.
 # pyright: reportMissingImports=false
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -320,6 +321,63 @@ def gram_determinants(a: Tensor, b: Tensor, c: Tensor, e: Tensor) -> Tensor:
     return _clip_of(-volume / 0.07, -volume / 0.07)
 
 
+# uniformity of one batch
+
+
+def uniformity(x: Tensor) -> Tensor:
+    from mmflow.kernels.uniformity import uniformity
+
+    return uniformity(x)
+
+
+def uniformity_pairs(x: Tensor) -> Tensor:
+    return torch.pdist(x).square().mul(-2.0).exp().mean().log()
+
+
+def uniformity_one_matrix(x: Tensor) -> Tensor:
+    norms = x.square().sum(1)
+    e = -2.0 * (norms[:, None] + norms - 2 * (x @ x.T)).clamp_min(0.0)
+    own = torch.eye(len(x), dtype=torch.bool, device=x.device)
+    return torch.logsumexp(e.masked_fill(own, -torch.inf).flatten(), 0) - math.log(len(x) * (len(x) - 1))
+
+
+# the soft contrastive loss over seven samples an item
+
+
+def sample_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
+    x, y = rows(n * 7, d, 0, dtype, device).detach(), rows(n * 7, d, 1, dtype, device).detach()
+    return {
+        "x": x.view(n, 7, d).requires_grad_(),
+        "y": y.view(n, 7, d).requires_grad_(),
+        "scale": scalar(5.0, device),
+        "shift": scalar(5.0, device),
+    }
+
+
+def sample_distance(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    from mmflow.kernels.sample_distance import sample_contrast
+
+    return sample_contrast(x, y, scale, shift)
+
+
+def sample_differences(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """All differences of samples written out, [N, M, J, K, D]."""
+    distance = ((x[:, None, :, None] - y[None, :, None]).square().sum(-1) + 1e-6).sqrt()
+    return _soft_contrast(2 * (shift - scale * distance).flatten(2))
+
+
+def sample_products(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """All distances from one product, [N, M, J, K]."""
+    squared = x.square().sum(2)[:, None, :, None] + y.square().sum(2)[:, None] - 2 * torch.einsum("njd,mkd->nmjk", x, y)
+    return _soft_contrast(2 * (shift - scale * (squared.clamp_min(0.0) + 1e-6).sqrt()).flatten(2))
+
+
+def _soft_contrast(score: Tensor) -> Tensor:
+    count = math.log(score.shape[2])
+    match, no_match = torch.logsumexp(F.logsigmoid(score), 2) - count, torch.logsumexp(F.logsigmoid(-score), 2) - count
+    return -(match.diagonal().sum() + no_match.sum() - no_match.diagonal().sum())
+
+
 # search: 1024 queries, `size` vectors
 
 
@@ -347,6 +405,7 @@ def search_faiss(inputs: Inputs) -> Step:
 
 
 _XY, _SIGMOID = ("x", "y", "scale"), ("x", "y", "scale", "bias")
+_SAMPLES = ("x", "y", "scale", "shift")
 OPERATIONS = {
     "info_nce": Operation(
         (1024, 4096, 8192, 16384),
@@ -409,6 +468,27 @@ OPERATIONS = {
             "batched determinants": trained(gram_determinants, "a", "b", "c", "e"),
         },
         dim=256,
+    ),
+    "uniformity": Operation(
+        (1024, 4096),
+        pair_inputs,
+        {
+            "mmflow": trained(uniformity, "x"),
+            "PyTorch, pdist": trained(uniformity_pairs, "x"),
+            "PyTorch, one matrix": trained(uniformity_one_matrix, "x"),
+        },
+        dim=256,
+    ),
+    "sample_distance": Operation(
+        (64, 256),
+        sample_inputs,
+        {
+            "mmflow": trained(sample_distance, *_SAMPLES),
+            "PyTorch, all distances": trained(sample_products, *_SAMPLES),
+            "PyTorch, all differences": trained(sample_differences, *_SAMPLES),
+        },
+        dim=256,
+        largest={"PyTorch, all differences": 64},
     ),
     "top_k": Operation(
         (100_000,),

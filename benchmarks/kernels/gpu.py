@@ -122,6 +122,22 @@ def relative_cases(device: str) -> Iterator[Case]:
             return uniformity(x, backend=backend)
 
         yield "uniformity 500 x 64", spread, [unit(500, 64, seed=0, device=device)], 1e-5
+        yield "uniformity 1001 x 100", spread, [unit(1001, 100, seed=1, device=device)], 1e-5
+    except ImportError as reason:
+        print(f"left out: {reason}")
+    try:
+        from mmflow.kernels.sample_distance import match_log_probability, sample_contrast
+
+        def match(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor, backend: str) -> Tensor:
+            return torch.cat([v.flatten() for v in match_log_probability(x, y, scale, shift, backend=backend)])
+
+        for n, m, j, k, d in ((3, 5, 1, 9, 20), (33, 40, 7, 7, 64)):
+            x, y = unit(n, j, d, seed=0, device=device), unit(m, k, d, seed=1, device=device)
+            title = f"match_log_probability {n} x {m} x ({j}, {k}) x {d}"
+            yield title, match, [x, y, _scalar(5.0, device), _scalar(4.0, device)], 1e-4
+        x, y = unit(40, 7, 64, seed=0, device=device), unit(40, 7, 64, seed=1, device=device)
+        leaves = [x, y, _scalar(5.0, device), _scalar(4.0, device)]
+        yield "sample_contrast 40 x (7, 7) x 64", sample_contrast, leaves, 1e-4
     except ImportError as reason:
         print(f"left out: {reason}")
 
