@@ -101,8 +101,27 @@ def relative_cases(device: str) -> Iterator[Case]:
         def search(q: Tensor, g: Tensor, backend: str) -> Tensor:
             return top_k(q, g, 10, backend=backend)[0]
 
-        queries, gallery = unit(100, 64, seed=0, device=device), unit(5000, 64, seed=1, device=device)
-        yield "top_k 100 of 5000", search, [queries.detach(), gallery.detach()], 1e-5
+        def leave_one_out(q: Tensor, g: Tensor, backend: str) -> Tensor:
+            entries = torch.arange(len(q), device=q.device)
+            return top_k(q, g, 100, exclude=entries, query_ids=entries % 9, gallery_ids=entries % 9, backend=backend)[0]
+
+        for dtype in LIMITS:
+            for n, m, d in ((100, 5000, 64), (1, 1000, 100), (777, 70001, 257)):
+                queries, gallery = (unit(r, d, seed=r, dtype=dtype, device=device).detach() for r in (n, m))
+                yield f"top_k {n} of {m} x {d} {str(dtype)[6:]}", search, [queries, gallery], 1e-5
+        rows = unit(3001, 64, seed=0, device=device).detach()
+        yield "top_k, a hundred of the others, by ids", leave_one_out, [rows, rows], 1e-5
+    except ImportError as reason:
+        print(f"left out: {reason}")
+    try:
+        from mmflow.kernels.cluster import nearest_center
+
+        def nearest(x: Tensor, centers: Tensor, backend: str) -> Tensor:
+            return nearest_center(x, centers, backend=backend)[1]
+
+        for n, k, d in ((1, 1, 8), (5000, 333, 100), (4096, 1000, 512)):
+            rows, centers = unit(n, d, seed=0, device=device).detach(), unit(k, d, seed=1, device=device).detach()
+            yield f"nearest_center {n} of {k} x {d}", nearest, [rows, centers], 1e-5
     except ImportError as reason:
         print(f"left out: {reason}")
     try:
