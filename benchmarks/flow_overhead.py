@@ -21,15 +21,16 @@ from pathlib import Path
 
 def run_once(folder: Path, engine: str, stages: int, *, cached: bool = False) -> float:
     """Seconds of `run_jobs` over `stages` empty stages, in a new store unless `cached`."""
-    from mmflow.flow.engine import StageJob, StageReporter, run_jobs
+    from mmflow.flow.engine import StageJob, run_jobs
     from mmflow.flow.store import RunStore, key_of
+    from mmflow.plugin.kinds import Reporter
 
     store = RunStore(folder / "store" if cached else tempfile.mkdtemp(dir=folder))
 
     def job(name: str) -> StageJob:
         key = key_of({"name": name})
 
-        def run(reporter: StageReporter) -> None:
+        def run(reporter: Reporter) -> None:
             reporter.progress(1, 1)
             with store.scratch() as result:
                 (result / "empty").touch()

@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmflow.flow.stopping import StageStopped, Stopper, Terminated
 from mmflow.flow.store import RunStore, new_run_id
+from mmflow.plugin.kinds import Reporter
 
 if TYPE_CHECKING:
     from mmflow.flow.server import EmbeddedApi
@@ -23,30 +24,6 @@ StageState = Literal["done", "cached", "failed", "skipped", "stopped"]
 """`done` ran now, `cached` was stored before, `skipped` was not begun, `stopped` was begun and asked to stop."""
 
 _EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "cancelled": 1}
-
-
-class StageReporter(Protocol):
-    """What a stage tells the world while it works; no call raises, blocks for long or changes a result."""
-
-    def progress(self, done: int, total: int, **metrics: float) -> None:
-        """`done` of `total` units of work (steps, batches), with current values to show beside."""
-        ...
-
-    def table(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A small table, such as metrics; rows have equal keys."""
-        ...
-
-    def markdown(self, key: str, text: str) -> None:
-        """A text in Markdown."""
-        ...
-
-    def link(self, key: str, url: str, text: str | None = None) -> None:
-        """A path or URL worth opening, such as the report."""
-        ...
-
-    def should_stop(self) -> bool:
-        """Whether to stop; asked between steps. A stage that is to stop saves its checkpoint, raises `StageStopped`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +36,7 @@ class StageJob:
     """Content key under which `run` publishes its result."""
     after: tuple[str, ...]
     """Names of the earlier stages that it reads."""
-    run: Callable[[StageReporter], None]
+    run: Callable[[Reporter], None]
     describe: Mapping[str, str] = field(default_factory=dict)
     """What to show of its declaration."""
 
@@ -117,7 +94,7 @@ def run_jobs(
     run_id: str | None = None,
     force: bool | Collection[str] = False,
     watchers: Iterable[Watcher] = (),
-    finish: Callable[[Outcome, StageReporter], None] | None = None,
+    finish: Callable[[Outcome, Reporter], None] | None = None,
     api: "EmbeddedApi | None" = None,
 ) -> Outcome:
     """Run `jobs` in order and return how it went; raises only for a list of jobs that makes no sense.
@@ -156,7 +133,7 @@ class Execution:
         run_id: str,
         force: bool | Collection[str],
         watchers: Iterable[Watcher],
-        finish: Callable[[Outcome, StageReporter], None] | None,
+        finish: Callable[[Outcome, Reporter], None] | None,
     ):
         self.jobs = tuple(jobs)
         self.store = store
@@ -305,7 +282,7 @@ class Execution:
 
 
 class _Reporter:
-    """The `StageReporter` of one stage."""
+    """The `Reporter` of one stage."""
 
     def __init__(self, execution: Execution, name: str):
         self._execution = execution

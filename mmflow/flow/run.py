@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmflow.flow.engine import Outcome, StageJob, StageReporter, Watcher, run_jobs
+from mmflow.flow.engine import Outcome, StageJob, Watcher, run_jobs
 from mmflow.flow.observers import Observers
 from mmflow.flow.plan import Plan, PlannedStage, build_plan
 from mmflow.flow.store import NotStored, RunStore, StoreError, new_run_id
 from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import Reporter
 
 if TYPE_CHECKING:
     from mmflow.spec import Spec
@@ -100,7 +101,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
     observers = Observers(notify)
 
     def job(stage: PlannedStage) -> StageJob:
-        def run(reporter: StageReporter) -> None:
+        def run(reporter: Reporter) -> None:
             from mmflow.flow.context import run_stage
 
             observers.stage_started(stage.name, stage.key)
@@ -122,7 +123,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
     store.run(run_id).write(_SPEC, spec.to_yaml())
     result = RunOutcome(Outcome(run_id), plan)
 
-    def finish(outcome: Outcome, reporter: StageReporter) -> None:
+    def finish(outcome: Outcome, reporter: Reporter) -> None:
         from mmflow.flow.report import collect, render, summary_lines, summary_markdown
 
         record = store.run(run_id)

@@ -35,7 +35,7 @@ class Execution:
     def __init__(self, graph: Graph, modules: Modules, scope: Any, seed: int) -> None:
         self.graph, self.modules, self.scope, self.seed = graph, modules, scope, seed
         self.clock = Clock(0, 1)
-        self._signatures: dict[str, tuple[str, ...]] = {}
+        self._signatures: dict[str, Mapping[str, inspect.Parameter]] = {}
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -125,12 +125,15 @@ class Execution:
         return positional, named
 
     def _takes(self, node: Node) -> tuple[str, ...]:
-        if node.owner not in self._signatures:
-            module = self.modules.at(node.module)
-            function = module.forward if module is not None else getattr(node.structure, "apply", None)
-            names = tuple(inspect.signature(function).parameters) if function is not None else ()
-            self._signatures[node.owner] = names
-        return self._signatures[node.owner]
+        module = self.modules.at(node.module)
+        function = module.forward if module is not None else getattr(node.structure, "apply", None)
+        return tuple(self._parameters(node.owner, function)) if function is not None else ()
+
+    def _parameters(self, owner: str, function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+        """The parameters of what runs `owner`, looked up once: reading a signature is slow beside a small step."""
+        if owner not in self._signatures:
+            self._signatures[owner] = inspect.signature(function).parameters
+        return self._signatures[owner]
 
     # --- losses and other components -------------------------------------------------------------------
 
@@ -141,13 +144,12 @@ class Execution:
         """Call a component's method (or its module) with arguments named like its fields."""
         module = self.modules.at(owner)
         function = module.forward if module is not None else getattr(component, component.method)
-        names = [n for n in inspect.signature(function).parameters if n != "self"]
+        parameters = self._parameters(owner, function)
         values = self._fields(reads)
         of = [values.pop(path) for path in list(values) if path == "of" or path.startswith("of.")]
         positional: list[Any] = []
         named: dict[str, Any] = {}
-        parameters = inspect.signature(function).parameters
-        for name in names:
+        for name in parameters:
             if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
                 positional += of
                 of = []

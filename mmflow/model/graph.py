@@ -17,6 +17,7 @@ from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Score
 from mmflow.plugin.references import Encoded, RefType, reference_fields
 from mmflow.plugin.values import TensorType
+from mmflow.spec.target import Target
 
 Role = Literal["encoder", "head", "tokens", "loss", "memory"]
 Output = tuple[str, str]
@@ -175,7 +176,7 @@ def _add_encoder(graph: Graph, scope: Any, owner: str, component: Encoder) -> No
     )
     for role, projection, output in projections:
         if projection is not None:
-            target = _Face("encoders", owner.partition(".")[2])
+            target = Target("encoders", owner.partition(".")[2])
             read = Read("of.0", target, (), ((owner, output),))
             _add(
                 graph,
@@ -188,19 +189,6 @@ def _add_encoder(graph: Graph, scope: Any, owner: str, component: Encoder) -> No
                 structure=projection,
                 trains=trains,
             )
-
-
-@dataclass(frozen=True)
-class _Face:
-    """The target of a projection: the encoder's own output before it."""
-
-    section: str
-    name: str
-    index: int | None = None
-    output: str | None = None
-    detach: bool = False
-    after: bool = False
-    stage: str | None = None
 
 
 def _averaged(scope: Any, owner: str) -> bool:

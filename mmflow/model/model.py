@@ -22,6 +22,7 @@ from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Encoder, Memory
 from mmflow.plugin.references import Encoded
 from mmflow.plugin.values import Encoding
+from mmflow.spec.target import Target
 
 LEARN_LIMIT = 200_000
 """Samples at most that `Encoder.learn` reads."""
@@ -198,7 +199,7 @@ class Model:
             merged: dict[str, Any] = {}
             for output in outputs:
                 # One by one: the output before a head and the one behind it are both `pooled` of their nodes.
-                read = Read(name, _Plain(), (Encoded,), (face(self.graph, owner, output),))
+                read = Read(name, Target("encoders", name), (Encoded,), (face(self.graph, owner, output),))
                 found = self.execution.fetch(read, fetch)
                 assert found is not None
                 (merged[output],) = found.outputs.values()
@@ -224,12 +225,6 @@ class Model:
 
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for _, parameter in self.modules.named_parameters()]
-
-
-class _Plain:
-    """A target that takes an encoder's outputs as they are."""
-
-    section, index, output, detach, after = "encoders", None, None, False, False
 
 
 def stored_states(directory: Path) -> dict[str, dict[str, Any]]:

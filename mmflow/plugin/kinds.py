@@ -308,16 +308,26 @@ class Optimizer(Component, kind="optimizer"):
 
 
 class Reporter(Protocol):
-    """How a stage tells of its work."""
+    """What a stage tells the world while it works; no call raises, blocks for long or changes a result."""
 
-    def progress(self, done: int, total: int, **metrics: float) -> None: ...
+    def progress(self, done: int, total: int, **metrics: float) -> None:
+        """`done` of `total` units of work (steps, batches), with current values to show beside."""
+        ...
 
-    def table(self, key: str, rows: list[dict[str, Any]]) -> None: ...
+    def table(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A small table, such as metrics; rows have equal keys."""
+        ...
 
-    def markdown(self, key: str, text: str) -> None: ...
+    def markdown(self, key: str, text: str) -> None:
+        """A text in Markdown."""
+        ...
+
+    def link(self, key: str, url: str, text: str | None = None) -> None:
+        """A path or URL worth opening, such as the report."""
+        ...
 
     def should_stop(self) -> bool:
-        """True once the run was asked to stop: save what is worth keeping and raise `StageStopped`."""
+        """Whether to stop; asked between steps. A stage that is to stop saves its checkpoint, raises `StageStopped`."""
         ...
 
 

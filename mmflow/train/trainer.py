@@ -112,7 +112,7 @@ class Trainer:
             self._resume(checkpoint)
         begun = saved = time.monotonic()
         seconds_before = self.seconds
-        window = _Window(self.step)
+        window = _Window()
         for batch in self._batches():
             if self.context.report.should_stop():
                 self.seconds = seconds_before + time.monotonic() - begun
@@ -126,7 +126,7 @@ class Trainer:
             window.samples += batch.size
             if self.step % self.declaration.log_every == 0 or self.step == self.steps:
                 self._log(clock, result, norm, rate, window)
-                window = _Window(self.step)
+                window = _Window()
             if time.monotonic() - saved > self.declaration.checkpoint_every and self.step < self.steps:
                 self._save()
                 saved = time.monotonic()
@@ -240,8 +240,8 @@ class Trainer:
 class _Window:
     """Samples since the last logged step, for the throughput."""
 
-    def __init__(self, step: int) -> None:
-        self.step, self.samples, self.begun = step, 0, time.monotonic()
+    def __init__(self) -> None:
+        self.samples, self.begun = 0, time.monotonic()
 
 
 def _split_state(state: dict[Any, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:

@@ -10,9 +10,10 @@ import sys
 import time
 from collections.abc import Iterable
 
-from mmflow.flow.engine import StageJob, StageReporter, StageStopped, Watcher, run_jobs
+from mmflow.flow.engine import StageJob, StageStopped, Watcher, run_jobs
 from mmflow.flow.server import start_early
 from mmflow.flow.store import RunStore, key_of
+from mmflow.plugin.kinds import Reporter
 
 store = RunStore(sys.argv[1])
 options = {"steps": 3, "pause": 0.01, "asks": True, "workers": 0, "salt": "", "stages": 3} | json.loads(sys.argv[3])
@@ -60,7 +61,7 @@ def steps() -> Iterable[int]:
 def job(name: str, *after: str) -> StageJob:
     key = key_of({"name": name, "salt": options["salt"]})
 
-    def run(reporter: StageReporter) -> None:
+    def run(reporter: Reporter) -> None:
         saved = store.load_partial(key, "checkpoint")
         begin = int((saved / "step").read_text()) if saved else 0
         say("begin", name=name, step=begin)
@@ -84,7 +85,7 @@ def job(name: str, *after: str) -> StageJob:
     return StageJob(name, key, after, run, {"use": name})
 
 
-def finish(outcome, reporter: StageReporter) -> None:
+def finish(outcome, reporter: Reporter) -> None:
     reporter.markdown("summary", "# All is *well*")
     reporter.link("report", "file:///tmp/report.html", "the report")
 

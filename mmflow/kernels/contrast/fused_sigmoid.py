@@ -10,9 +10,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ..dispatch import opaque
+from . import sigmoid as streamed
 from .fused_tiles import Rules, accumulate, common, pair_tile, precision_of, score_tile, sizes_for, super_tiles
 from .pairs import Pairs
 
@@ -65,45 +64,11 @@ def _sigmoid_kernel(
         tl.store(out, value.to(g.dtype.element_ty), mask=in_row[:, None] & in_column[None, :])
 
 
-@opaque
 def sigmoid_rows(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs, summed: bool
 ) -> Tensor:
     """As `sigmoid.sigmoid_rows`, without pair weights."""
-    if summed and not weights.requires_grad:
-        return _Summed.apply(x, y, scale, bias, weights, pairs)
-    rows = _Rows.apply(x, y, scale, bias, pairs) * weights
-    return rows.sum() if summed else rows
-
-
-class _Summed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs):
-        needs = ctx.needs_input_grad[:4]
-        values, *gradients = _sweep(x.detach(), y.detach(), scale.detach(), bias.detach(), weights, pairs, needs, True)
-        ctx.save_for_backward(*gradients)
-        assert values is not None
-        return (values * weights).sum()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return *(None if g is None else g * grad.to(g.dtype) for g in ctx.saved_tensors), None, None
-
-
-class _Rows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, pairs: Pairs):
-        x, y, scale, bias = x.detach(), y.detach(), scale.detach(), bias.detach()
-        ctx.pairs = pairs
-        ctx.save_for_backward(x, y, scale, bias)
-        return _sweep(x, y, scale, bias, None, pairs, (False,) * 4, True)[0]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, y, scale, bias = ctx.saved_tensors
-        return *_sweep(x, y, scale, bias, grad, ctx.pairs, ctx.needs_input_grad[:4], False)[1:], None
+    return streamed.sigmoid_rows(x, y, scale, bias, weights, pairs, summed, _sweep)
 
 
 def _sweep(

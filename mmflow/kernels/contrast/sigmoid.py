@@ -5,6 +5,7 @@ gradient too; only the loss per row needs a second pass once its gradient is kno
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,29 +18,38 @@ from .chunked import Buffers, compute_dtype, largest_score
 from .pairs import Pairs
 from .tiles import TILE, diagonal, spans, unit_for
 
+Sweep = Callable[..., tuple[Tensor | None, ...]]
+
 
 @opaque
 def sigmoid_rows(
-    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs, summed: bool
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    weights: Tensor,
+    pairs: Pairs,
+    summed: bool,
+    sweep: Sweep | None = None,
 ) -> Tensor:
     """weights_i * sum_j w_ij softplus(-z_ij (<x_i, y_j> * scale_j + bias)), per row or summed over rows.
 
     Args:
         x: [N, D]. y: [M, D]. scale: [] or [M]. bias: []. weights: [N].
+        sweep: another form of `sigmoid_sweep`.
     """
+    sweep = sweep or sigmoid_sweep
     if summed and not weights.requires_grad:
-        return _Summed.apply(x, y, scale, bias, weights, pairs)
-    rows = _Rows.apply(x, y, scale, bias, pairs) * weights
+        return _Summed.apply(x, y, scale, bias, weights, pairs, sweep)
+    rows = _Rows.apply(x, y, scale, bias, pairs, sweep) * weights
     return rows.sum() if summed else rows
 
 
 class _Summed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs):
+    def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs, sweep: Sweep):
         needs = ctx.needs_input_grad[:4]
-        values, *gradients = sigmoid_sweep(
-            x.detach(), y.detach(), scale.detach(), bias.detach(), weights, pairs, needs, True
-        )
+        values, *gradients = sweep(x.detach(), y.detach(), scale.detach(), bias.detach(), weights, pairs, needs, True)
         ctx.save_for_backward(*gradients)
         assert values is not None
         return (values * weights).sum()
@@ -47,22 +57,22 @@ class _Summed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return *(None if g is None else g * grad.to(g.dtype) for g in ctx.saved_tensors), None, None
+        return *(None if g is None else g * grad.to(g.dtype) for g in ctx.saved_tensors), None, None, None
 
 
 class _Rows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, pairs: Pairs):
+    def forward(ctx, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, pairs: Pairs, sweep: Sweep):
         x, y, scale, bias = x.detach(), y.detach(), scale.detach(), bias.detach()
-        ctx.pairs = pairs
+        ctx.pairs, ctx.sweep = pairs, sweep
         ctx.save_for_backward(x, y, scale, bias)
-        return sigmoid_sweep(x, y, scale, bias, None, pairs, (False,) * 4, True)[0]
+        return sweep(x, y, scale, bias, None, pairs, (False,) * 4, True)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, y, scale, bias = ctx.saved_tensors
-        return *sigmoid_sweep(x, y, scale, bias, grad, ctx.pairs, ctx.needs_input_grad[:4], False)[1:], None
+        return *ctx.sweep(x, y, scale, bias, grad, ctx.pairs, ctx.needs_input_grad[:4], False)[1:], None, None
 
 
 def sigmoid_sweep(
