@@ -88,10 +88,11 @@ class Column:
 
     def _number_of(self, cell: Any) -> int:
         name = _class_name(cell)
-        if name not in self.numbers and not isinstance(cell, (str, bool)) and 0 <= cell < len(self.names):
-            # Files of the datasets library store classes as numbers and their names beside.
-            return int(cell)
         if name not in self.numbers:
+            # Tables often store classes as numbers; where names are numbers themselves, a text can only be a name.
+            is_name = isinstance(cell, bool) or (isinstance(cell, str) and any(map(str.isdecimal, self.names)))
+            if not is_name and name.isdecimal() and int(name) < len(self.names):
+                return int(name)
             shown = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
             raise ValueError(f"{name!r} is none of the classes ({shown})")
         return self.numbers[name]

@@ -111,9 +111,15 @@ def kind_of(extension: str) -> str:
 class FolderRows(GroupRows):
     """Files below a folder; a cell of a picture is its path."""
 
-    def __init__(self, folder: Folder, groups: Any, labels: Any) -> None:
-        self.folder = folder
+    def __init__(self, folder: Folder, groups: Any, labels: Any, parts: Sequence[Mapping[str, str]] = ()) -> None:
+        self.folder, self.parts = folder, parts
         super().__init__(groups, labels)
+        self.names = tuple(dict.fromkeys((*self.names, *(name for part in parts for name in part))))
+
+    def _cell(self, index: int, column: str) -> Any:
+        if self.parts and column in self.parts[index]:
+            return self.parts[index][column]
+        return super()._cell(index, column)
 
     def content(self, where: Any) -> bytes:
         return self.folder.read(where)
@@ -126,14 +132,23 @@ class FolderSource(Tabular, name="folder"):
     """Pictures, sounds and videos in a folder, on any filesystem of fsspec; files that share a name are one sample.
 
     Fields: `image`, `audio`, `video`, `caption` from a .txt file beside it, the keys of a .json file beside it, and
-    `label`, the first folder of the path, where all files are in folders. Ids are paths without extension. `columns`
-    chooses and renames, as in `table`, whose policy for bad samples it has.
+    `label`, the first folder of the path, where all files are in folders. With `pattern`, as in
+    `"{speaker}/{label}_{take}"`, parts of the path are fields. Ids are paths without extension. `columns` chooses and
+    renames, as in `table`, whose policy for bad samples it has.
     """
 
     example: ClassVar[str] = "data: {train: {use: folder, url: flowers/train}}"
 
     url: str = outside_identity(min_length=1)
     classes: tuple[str, ...] = Field((), description="folders that are classes, in the order of their numbers")
+    pattern: str | None = Field(None, description="names parts of the path without extension: {NAME}_{OTHER}")
+
+    @field_validator("pattern")
+    @classmethod
+    def _named_parts(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            path_pattern(pattern)
+        return pattern
 
     def marks(self) -> tuple[str, ...]:
         folder = Folder(self.url)
@@ -155,7 +170,9 @@ class FolderSource(Tabular, name="folder"):
             labels = [stem.partition("/")[0] for stem, _ in groups]
         if not groups:
             raise ComponentError(f"{self.url} holds no pictures, sounds or texts", found=self.url)
-        rows = FolderRows(folder, groups, labels)
+        parts, unlike = self._parts([stem for stem, _ in groups])
+        rows = FolderRows(folder, groups, labels, parts)
+        rows.broken.update(unlike)
         source = self
         if self.classes and labels is not None:
             column = {"column": "label", "modality": "label", "names": self.classes}
@@ -168,6 +185,18 @@ class FolderSource(Tabular, name="folder"):
         assert isinstance(reader.rows, FolderRows)
         names = sorted(name for _, files in reader.rows.groups for name in files.values())
         return {"files": len(names), "content": reader.root.fingerprint(names)}
+
+    def _parts(self, stems: Sequence[str]) -> tuple[list[Mapping[str, str]], dict[int, str]]:
+        """What `pattern` finds in each path, and what to say of the paths that are unlike it."""
+        if self.pattern is None:
+            return [], {}
+        found = [path_pattern(self.pattern).fullmatch(stem) for stem in stems]
+        if not any(found):
+            raise ComponentError(
+                f"no path in {self.url} is like the pattern {self.pattern!r}", found=stems[0], expected=self.pattern
+            )
+        unlike = {n: f"its path is not like {self.pattern!r}" for n, match in enumerate(found) if match is None}
+        return [match.groupdict() if match else {} for match in found], unlike
 
     def _listing(self, folder: Folder) -> dict[str, tuple[Any, Any]]:
         root = folder.root.rstrip("/") + "/"
@@ -182,6 +211,19 @@ class FolderSource(Tabular, name="folder"):
             path.lstrip("/").removeprefix(bare): (info.get("size"), info.get("mtime") or info.get("ETag"))
             for path, info in sorted(found.items())
         }
+
+
+def path_pattern(pattern: str) -> re.Pattern[str]:
+    """`{label}/{speaker}_{take}` as an expression whose named parts hold no slash; raises `ValueError`."""
+    pieces = re.split(r"\{(\w+)\}", pattern)
+    names = pieces[1::2]
+    if not names or any("{" in piece or "}" in piece for piece in pieces[::2]):
+        raise ValueError(f"{pattern!r} names no parts: write {{NAME}} where a part of the path stands")
+    wrong = next((name for name in names if not name.isidentifier() or name == "id" or names.count(name) > 1), None)
+    if wrong is not None:
+        raise ValueError(f"{pattern!r}: {wrong!r} is no name of a field, or stands there twice")
+    parts = (re.escape(piece) if place % 2 == 0 else f"(?P<{piece}>[^/]+?)" for place, piece in enumerate(pieces))
+    return re.compile("".join(parts))
 
 
 def _is_data(extension: str) -> bool:

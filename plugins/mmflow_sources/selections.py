@@ -237,6 +237,8 @@ class Join(Source, name="join"):
     """The samples of `of` with the fields of `other` where the key is equal; what is not found is absent.
 
     `on` names the field that both have (the ids by default). `how: inner` leaves out samples that are not found.
+    Where `other` has a key more than once, `several: random` takes one of its samples, drawn by `seed` and the id: a
+    recording of a word, say, gets one of the pictures of its class, always the same.
     """
 
     example: ClassVar[str] = "{use: join, of: {use: table, url: a.csv}, other: {use: table, url: b.csv}, on: photo}"
@@ -245,6 +247,8 @@ class Join(Source, name="join"):
     other: Source
     on: str = "id"
     how: Literal["left", "inner"] = "left"
+    several: Literal["error", "random"] = Field("error", description="where `other` has a key more than once")
+    seed: int = Field(0, description="draws among several")
 
     def fields(self) -> Mapping[str, TensorType]:
         for source in (self.of, self.other):
@@ -275,16 +279,22 @@ class JoinReader:
         types = source.fields()
         self.mine, self.theirs = set(source.of.fields()), set(source.other.fields()) - {"id", source.on}
         self.on, self._names = source.on, types[source.on].names
-        found: dict[Any, int] = {}
+        found: dict[Any, list[int]] = {}
         others_names = source.other.fields()[source.on].names
         for index in range(len(self.other)):
             key = self._key(self.other, index, others_names)
-            if key in found:
-                raise ComponentError(f"{describe(source.other)} has {source.on} {key!r} twice", found=str(key))
+            if key in found and source.several == "error":
+                raise ComponentError(
+                    f"{describe(source.other)} has {source.on} {key!r} twice", found=str(key),
+                    hint="`several: random` takes one of them for each sample",
+                )  # fmt: skip
             if key is not None:
-                found[key] = index
-        keys = [self._key(self.inner, index, self._names) for index in range(len(self.inner))]
-        matches = [found.get(key) for key in keys]
+                found.setdefault(key, []).append(index)
+        matches = []
+        for index in range(len(self.inner)):
+            among = found.get(self._key(self.inner, index, self._names), [])
+            drawn = address(source.seed, "join", self.inner.id(index)) if len(among) > 1 else 0
+            matches.append(among[drawn % len(among)] if among else None)
         keep = [n for n, match in enumerate(matches) if match is not None or source.how == "left"]
         if not keep:
             raise ComponentError("join leaves no sample: no key is in both sources", found=source.on)
