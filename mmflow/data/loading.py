@@ -31,7 +31,7 @@ from mmflow.data.samples import (
     read_sample,
     safe_id,
 )
-from mmflow.data.views import ViewedSample, column_type, fields_of
+from mmflow.data.views import Row, RowError, ViewedRows, column_type, fields_of, needs_batch
 from mmflow.plugin.kinds import Reader, Sampler, Source, View
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class BatchMaker(Dataset[Any]):
         self.types = {r.key: column_type(r.target, declared, views) for r in self.requests}
         wanted = {field for r in self.requests for field in fields_of(r.target, views)}
         self.fields = tuple(sorted(wanted))
+        self.together = any(needs_batch(r.target, views) for r in self.requests)
         self._templates: dict[str, Any] = {}
 
     def __getitem__(self, task: Task) -> Batch | Failed:
@@ -84,56 +85,72 @@ class BatchMaker(Dataset[Any]):
 
     def make(self, task: Task) -> Batch:
         turns: dict[str, int] = {}
-        rows: list[dict[str, Any]] = []
-        ids: list[str] = []
+        rows: list[Row] = []
+        values: list[dict[str, Any]] = []
         kept: list[int] = []
         skipped: dict[str, tuple[str, str | None]] = {}
         for place, index in enumerate(task.samples):
             id = safe_id(self.reader, index)
             turn = turns[id] = turns.get(id, -1) + 1
             try:
-                rows.append(self.row(index, id, task.epoch, turn))
+                row = self.read(index, id, turn)
             except SkippedSample as skip:
                 skipped[id] = (skip.reason, skip.quarantine)
                 continue
-            ids.append(id)
             kept.append(place)
+            if not self.together:
+                # Each row is finished before the next is read, so that raw samples do not add up.
+                values += self.view([row], task.epoch)
+                row = Row({}, id)
+            rows.append(row)
+        if self.together:
+            values = self.view(rows, task.epoch, task.index)
+        ids = [row.id for row in rows]
         columns: dict[str, ColumnBatch] = {}
         for request in self.requests:
-            values = [row[request.key] for row in rows]
+            column = [row[request.key] for row in values]
             type_ = self.types[request.key]
-            template = self._template(request) if values and all(value is None for value in values) else None
+            template = self._template(request) if column and all(value is None for value in column) else None
             try:
-                columns[request.key] = collate(values, type_, template)
+                columns[request.key] = collate(column, type_, template)
             except ValueError as error:
                 raise SampleError(
                     f"{describe(self.source)}, column {request.key!r} of the batch with samples "
                     f"{ids[0]!r} to {ids[-1]!r}: {error}"
                 ) from error
         for request in self.sampled:
-            values = torch.as_tensor(task.columns[request.target.name])[kept]
-            columns[request.key] = ColumnBatch(values)
+            columns[request.key] = ColumnBatch(torch.as_tensor(task.columns[request.target.name])[kept])
         return Batch(columns, ids, len(ids), task.epoch or 0, task.index, skipped)
 
-    def row(
-        self, index: int, id: str, epoch: int | None, turn: int = 0, only: ColumnRequest | None = None
-    ) -> dict[str, Any]:
-        """The values of one sample, by key, preprocessed and ready to be joined."""
+    def read(self, index: int, id: str, turn: int = 0) -> Row:
+        """A sample with the fields that are wanted of it."""
         try:
-            sample = {"id": id, **read_sample(self.reader, index, self.fields)}
+            return Row({"id": id, **read_sample(self.reader, index, self.fields)}, id, turn)
         except Exception as error:
             raise failure(error, source=self.source, id=id) from error
-        viewed = ViewedSample(sample, self.views, id=id, seed=self.seed, epoch=epoch, turn=turn)
-        row: dict[str, Any] = {}
+
+    def view(
+        self, rows: Sequence[Row], epoch: int | None, batch: int = 0, only: ColumnRequest | None = None
+    ) -> list[dict[str, Any]]:
+        """The values of each row by key, preprocessed and ready to be joined."""
+        viewed = ViewedRows(rows, self.views, seed=self.seed, epoch=epoch, batch=batch)
+        found: list[dict[str, Any]] = [{} for _ in rows]
         for request in self.requests if only is None else [only]:
             depth = len(self.types[request.key].axes) - 1
+            at: int | None = None
             try:
-                row[request.key] = map_members(viewed.get(request.target), depth, request.preprocess)
+                for at, value in enumerate(viewed.get(request.target)):
+                    found[at][request.key] = map_members(value, depth, request.preprocess)
             except Exception as error:
+                cause = error
+                if isinstance(error, RowError):
+                    cause, at = error.__cause__ or error, error.row
                 section = request.target.section.removesuffix("s")
                 doing = f"{section} {request.target.name!r} for column {request.key!r}"
-                raise failure(error, source=self.source, id=id, doing=doing) from error
-        return row
+                if at is None and len(rows) > 1:
+                    doing += f", a batch of {len(rows)} rows that begins with it"
+                raise failure(cause, source=self.source, id=rows[at or 0].id, doing=doing) from error
+        return found
 
     def _template(self, request: ColumnRequest) -> Any:
         """A member of a column as it would be, from the first sample that has it (deterministic form)."""
@@ -141,7 +158,8 @@ class BatchMaker(Dataset[Any]):
             self._templates[request.key] = None
             for index in range(len(self.reader)):
                 try:
-                    member = self.row(index, safe_id(self.reader, index), None, only=request)[request.key]
+                    row = self.read(index, safe_id(self.reader, index))
+                    member = self.view([row], None, only=request)[0][request.key]
                 except SampleError:
                     continue
                 for _ in range(len(self.types[request.key].axes) - 1):

@@ -1,12 +1,12 @@
-"""Views: fields of a sample drawn together through transforms, each draw at its own address."""
+"""Views: fields of samples drawn together through transforms, each draw at its own address."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmflow.data.random import numpy_generator
-from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Transform, View
 from mmflow.plugin.values import TensorType
 from mmflow.spec.target import Target
@@ -25,19 +25,15 @@ def input_of(name: str, view: str, views: Mapping[str, View]) -> Target:
     return Target("views", parts[0], index=index, output=output)
 
 
+def inputs_of(name: str, views: Mapping[str, View]) -> list[Target]:
+    """Where the `of` of a view leads, in order."""
+    return [input_of(of, name, views) for of in views[name].of]
+
+
 def copies_of(name: str, views: Mapping[str, View]) -> int:
-    """Copies of a view; a view of a view with copies has as many, and may have none of its own."""
-    view = views[name]
-    inner = 1
-    for of in view.of:
-        target = input_of(of, name, views)
-        if target.section == "views" and target.index is None:
-            inner = max(inner, copies_of(target.name, views))
-    if inner > 1 and view.copies > 1:
-        raise ComponentError(
-            f"view {name!r} makes {view.copies} copies of a view that has {inner}", hint="name one, as in `of: two.0`"
-        )
-    return max(inner, view.copies)
+    """How many copies a view has, its own or those of a view that it reads."""
+    whole = [t.name for t in inputs_of(name, views) if t.section == "views" and t.index is None]
+    return views[name].copies_of(*(copies_of(inner, views) for inner in whole))
 
 
 def fields_of(target: Target, views: Mapping[str, View]) -> Collection[str]:
@@ -45,9 +41,17 @@ def fields_of(target: Target, views: Mapping[str, View]) -> Collection[str]:
     if target.section != "views":
         return (target.name,) if target.section == "fields" else ()
     found: dict[str, None] = {}
-    for of in views[target.name].of:
-        found.update(dict.fromkeys(fields_of(input_of(of, target.name, views), views)))
+    for inner in inputs_of(target.name, views):
+        found.update(dict.fromkeys(fields_of(inner, views)))
     return tuple(found)
+
+
+def needs_batch(target: Target, views: Mapping[str, View]) -> bool:
+    """Whether a transform that mixes the rows of a batch stands behind a target."""
+    if target.section != "views":
+        return False
+    mixed = any(transform.per_batch for transform in views[target.name].apply)
+    return mixed or any(needs_batch(inner, views) for inner in inputs_of(target.name, views))
 
 
 def column_type(target: Target, fields: Mapping[str, TensorType], views: Mapping[str, View]) -> TensorType:
@@ -55,108 +59,145 @@ def column_type(target: Target, fields: Mapping[str, TensorType], views: Mapping
     if target.section == "fields":
         if target.name not in fields:
             raise KeyError(f"no field {target.name!r}; there are {', '.join(sorted(fields))}")
-        type_ = fields[target.name]
-        return type_ if target.index is None else type_.with_(axes=_less(type_.axes), groups=type_.groups[1:])
-    view = views[target.name]
-    inputs = {of: column_type(_one(input_of(of, target.name, views), views), fields, views) for of in view.of}
-    added: dict[str, TensorType] = {}
-    for transform in view.apply:
-        inputs = {of: transform.result(type_) for of, type_ in inputs.items()}
-        added.update(transform.adds)
-    outputs = {**{short_name(of): type_ for of, type_ in inputs.items()}, **added}
-    if target.output is None:
-        type_ = next(iter(inputs.values()))
-    elif target.output in outputs:
-        type_ = outputs[target.output]
+        found = fields[target.name]
     else:
-        raise KeyError(f"view {target.name!r} has no output {target.output!r}; it has {', '.join(outputs)}")
-    copies = copies_of(target.name, views)
-    if target.index is not None:
-        if target.index >= copies:
-            raise KeyError(f"view {target.name!r} has {copies} copies: there is no copy {target.index}")
-        return type_
-    if copies == 1:
-        return type_
-    return type_.with_(axes=(type_.axes[0], "copy", *type_.axes[1:]), groups=(copies, *type_.groups))
+        inputs = [column_type(inner, fields, views) for inner in inputs_of(target.name, views)]
+        outputs = views[target.name].outputs(*inputs)
+        output = target.output or next(iter(outputs))
+        if output not in outputs:
+            raise KeyError(f"view {target.name!r} has no output {output!r}; it has {', '.join(outputs)}")
+        found = outputs[output]
+    if target.index is None:
+        return found
+    size = found.groups[0] if found.groups else None
+    if size is not None and target.index >= size:
+        raise KeyError(f"{target.section[:-1]} {target.name!r} has {size} copies: there is no copy {target.index}")
+    return found.member()
 
 
-def short_name(of: str) -> str:
-    """The output name under which a view of several fields gives one of them."""
-    return of.rpartition(".")[2]
+@dataclass(frozen=True)
+class Row:
+    """A sample as its source gives it; `turn` counts how often its batch had it before (repeated augmentation)."""
+
+    sample: Mapping[str, Any]
+    id: str
+    turn: int = 0
 
 
-class ViewedSample:
-    """One sample with its views, each computed when it is asked for, and once.
+class RowError(Exception):
+    """A transform that failed on one row (its number) or on a whole batch (None); the cause is chained."""
+
+    def __init__(self, row: int | None) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+class ViewedRows:
+    """Rows with their views, each computed when it is asked for, and once.
 
     A view of one field hands its transforms the value; a view of several hands them a mapping of those that are
-    there, and they draw once for all. `epoch` None is the deterministic form (the generator is None).
+    there, and they draw once for all. A transform that works on the batch gets the rows in which all fields are; it
+    needs all rows of the global batch here, and draws at the batch's number. `epoch` None is the deterministic form
+    (the generator is None).
     """
 
     def __init__(
-        self, sample: Mapping[str, Any], views: Mapping[str, View], *, id: str, seed: int, epoch: int | None, turn: int
+        self, rows: Sequence[Row], views: Mapping[str, View], *, seed: int, epoch: int | None, batch: int = 0
     ) -> None:
-        self.sample, self.views, self.id = sample, views, id
-        self.seed, self.epoch, self.turn = seed, epoch, turn
-        self._drawn: dict[tuple[str, int], dict[str | None, Any]] = {}
+        self.rows, self.views = rows, views
+        self.seed, self.epoch, self.batch = seed, epoch, batch
+        self._drawn: dict[tuple[str, int], list[dict[str | None, Any]]] = {}
 
-    def get(self, target: Target) -> Any:
-        """The value of a field or view; a list over `copy` where the view has copies and none was picked."""
+    def get(self, target: Target) -> list[Any]:
+        """The value of a field or view for each row; a list over `copy` where the view has copies, none picked."""
         if target.section == "fields":
-            value = self.sample[target.name]
-            return value if target.index is None or value is None else value[target.index]
+            values = [row.sample[target.name] for row in self.rows]
+            return values if target.index is None else [None if v is None else v[target.index] for v in values]
         copies = copies_of(target.name, self.views)
         if target.index is not None or copies == 1:
-            return self._draw(target.name, target.index or 0)[target.output]
-        return [self._draw(target.name, copy)[target.output] for copy in range(copies)]
+            return [drawn[target.output] for drawn in self._draw(target.name, target.index or 0)]
+        each = [self._draw(target.name, copy) for copy in range(copies)]
+        return [[drawn[target.output] for drawn in row] for row in zip(*each, strict=True)]
 
-    def _draw(self, name: str, copy: int) -> dict[str | None, Any]:
-        if (name, copy) in self._drawn:
-            return self._drawn[name, copy]
-        view = self.views[name]
-        values: dict[str, Any] = {of: self.get(self._input(of, name, copy)) for of in view.of}
-        facts: dict[str, Any] = {}
-        present: dict[str, Any] = {of: value for of, value in values.items() if value is not None}
-        if present:
+    def _draw(self, name: str, copy: int) -> list[dict[str | None, Any]]:
+        if (name, copy) not in self._drawn:
+            view = self.views[name]
+            columns = [self.get(self._of_copy(inner, copy)) for inner in inputs_of(name, self.views)]
+            present = [_taken(view, row) for row in zip(*columns, strict=True)]
+            facts = [{fact: None for transform in view.apply for fact in transform.adds} for _ in self.rows]
             for place, transform in enumerate(view.apply):
-                present, added = self._apply(transform, present, len(view.of) == 1, (name, copy, place))
-                facts.update(added)
-        else:
-            facts = {fact: None for transform in view.apply for fact in transform.adds}
-        drawn: dict[str | None, Any] = {short_name(of): present.get(of) for of in view.of}
-        drawn.update(facts)
-        drawn[None] = present.get(view.of[0])
-        self._drawn[name, copy] = drawn
-        return drawn
+                change = self._mix if transform.per_batch else self._change
+                change(transform, view, present, facts, (name, copy, place))
+            drawn: list[dict[str | None, Any]] = []
+            for row, said in zip(present, facts, strict=True):
+                given = {short: row.get(of) for short, of in zip(view.names, view.of, strict=True)}
+                drawn.append({None: row.get(view.of[0]), **given, **said})
+            self._drawn[name, copy] = drawn
+        return self._drawn[name, copy]
 
-    def _input(self, of: str, view: str, copy: int) -> Target:
-        target = input_of(of, view, self.views)
+    def _of_copy(self, target: Target, copy: int) -> Target:
+        """A copy of a view stands on the same copy of a view that it reads whole."""
         if target.section == "views" and target.index is None and copies_of(target.name, self.views) > 1:
             return Target("views", target.name, index=copy, output=target.output)
         return target
 
-    def _apply(
-        self, transform: Transform, present: dict[str, Any], single: bool, at: tuple[str, int, int]
-    ) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        view, copy, place = at
-        generator = None
-        if self.epoch is not None:
-            # A sample that a batch holds several times (repeated augmentation) draws anew each time.
-            many = copy + self.turn * copies_of(view, self.views)
-            generator = numpy_generator(self.seed, "view", self.epoch, self.id, view, many, place)
-        (of,) = present if single else ("",)
-        result = transform.apply(present[of] if single else present, generator)
-        facts: Mapping[str, Any] = {}
-        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
-            result, facts = result
-        return ({of: result} if single else dict(result)), facts
+    def _change(
+        self, transform: Transform, view: View, present: list[dict[str, Any]], facts: list[dict[str, Any]],
+        at: tuple[str, int, int],
+    ) -> None:  # fmt: skip
+        """One transform on each row by itself: new values into `present`, what it says into `facts`."""
+        name, copy, place = at
+        for row, before in enumerate(present):
+            if not before:
+                continue
+            many = copy + self.rows[row].turn * copies_of(name, self.views)
+            generator = self._generator("view", self.rows[row].id, name, many, place)
+            try:
+                value, said = _split(transform.apply(_given(view, before), generator))
+            except Exception as error:
+                raise RowError(row) from error
+            present[row] = _taken(view, _listed(view, value))
+            facts[row].update(said)
+
+    def _mix(
+        self, transform: Transform, view: View, present: list[dict[str, Any]], facts: list[dict[str, Any]],
+        at: tuple[str, int, int],
+    ) -> None:  # fmt: skip
+        """One transform on all rows together: those in which every field of the view is."""
+        given = [_given(view, row) if len(row) == len(view.of) else None for row in present]
+        try:
+            values, said = _split(transform.apply(given, self._generator("batch", self.batch, *at)))
+            for column in (values, *said.values()):
+                if len(column) != len(given):
+                    raise ValueError(f"{transform.use} gave {len(column)} values for a batch of {len(given)} rows")
+        except Exception as error:
+            raise RowError(None) from error
+        for row, before in enumerate(given):
+            if before is not None:
+                present[row] = _taken(view, _listed(view, values[row]))
+                facts[row].update({fact: column[row] for fact, column in said.items()})
+
+    def _generator(self, what: str, whose: int | str, *at: int | str) -> Any:
+        return None if self.epoch is None else numpy_generator(self.seed, what, self.epoch, whose, *at)
 
 
-def _less(axes: tuple[str, ...]) -> tuple[str, ...]:
-    return (axes[0], *axes[2:])
+def _given(view: View, row: dict[str, Any]) -> Any:
+    """What a transform gets of a row: the value, or those of several fields by name."""
+    return row[view.of[0]] if len(view.of) == 1 else row
 
 
-def _one(target: Target, views: Mapping[str, View]) -> Target:
-    """A copy of a view stands for each: inside a view, the axis `copy` is not there."""
-    if target.section == "views" and target.index is None and copies_of(target.name, views) > 1:
-        return Target("views", target.name, index=0, output=target.output)
-    return target
+def _listed(view: View, value: Any) -> Sequence[Any]:
+    """What a transform gives back, in the order of `of`."""
+    return [value] if len(view.of) == 1 else [value.get(of) for of in view.of]
+
+
+def _taken(view: View, values: Sequence[Any]) -> dict[str, Any]:
+    """The values that are there, by name."""
+    return {str(of): value for of, value in zip(view.of, values, strict=True) if value is not None}
+
+
+def _split(result: Any) -> tuple[Any, Mapping[str, Any]]:
+    """What a transform returns: the value, and what it says it did."""
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
+        return result
+    return result, {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mmflow.plugin.component import Component, default, outside_identity
+from mmflow.plugin.component import Component, ComponentError, default, outside_identity
 from mmflow.plugin.numbers import Value
 from mmflow.plugin.references import Bank, Data, Encoded, Labels, Model, Pooled, RawField, Ref, RefMap, Refs, Weight
 from mmflow.plugin.values import Encoding, Measured, TensorType, in_all
@@ -66,20 +66,29 @@ class Source(Component, kind="source"):
 
 
 class Transform(Component, kind="transform"):
-    """One step of a view: maps raw values of one sample, drawing from `generator` (a numpy Generator).
+    """One step of a view: maps raw values, drawing from `generator` (a numpy Generator).
 
-    `apply(value, generator)` returns the new value, or `(value, {"name": fact})` to add fields that say
-    what it did. `generator` is None in evaluation: the deterministic form (a centre crop, no flip).
+    `apply(value, generator)` takes one sample's value (a mapping by name in a view of several fields) and returns the
+    new one, or `(value, {"name": fact})` to add fields that say what it did. With `per_batch`, it takes a list with
+    one value a row of the global batch, None where something of the row is absent, and returns such a list, or
+    `(values, {"name": [fact a row]})`.
+    `generator` is None in evaluation: the deterministic form (a centre crop, no flip, nothing mixed).
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {}
+    per_batch: ClassVar[bool] = False
+    """True where a row's result depends on the other rows of the batch (mixup)."""
 
     def apply(self, value: Any, generator: Any) -> Any:
         raise NotImplementedError
 
     def result(self, field: TensorType) -> TensorType:
-        """The declared type after the transform."""
+        """The declared type of a field after the transform. Raises `ValueError` where it cannot be transformed."""
         return field
+
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        """The declared types of what `adds` names, for fields of these types before the transform."""
+        return self.adds
 
 
 class View(BaseModel):
@@ -87,9 +96,49 @@ class View(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    of: Refs[RawField]
+    of: Refs[RawField] = Field(min_length=1)
     apply: tuple[Transform, ...] = ()
     copies: int = Field(1, ge=1, le=64)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Under what name each field of `of` is given: the last word of its reference."""
+        return tuple(next((w for w in reversed(of.split(".")) if not w.isdecimal()), of) for of in self.of)
+
+    def copies_of(self, *inner: int) -> int:
+        """How many copies there are where the fields of `of` have so many (1 for none)."""
+        several = sorted({count for count in inner if count > 1})
+        if len(several) > 1 or (several and self.copies > 1):
+            counts = " and one that has ".join(map(str, several))
+            message = f"a view that has {counts}"
+            message = f"the view makes {self.copies} copies of {message}" if self.copies > 1 else f"it reads {message}"
+            raise ComponentError(message, hint="name one copy, as in `of: two.0`")
+        return max(self.copies, *several, 1)
+
+    def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        """Names and declared types of what the view gives, for inputs of these types in the order of `of`.
+
+        First come the fields, the main one at the head, then what transforms add. Transforms see one copy at a time;
+        where the view or an input has copies, all that the view gives has the axis `copy`. Raises `ComponentError`
+        for copies of copies and for names given twice, `ValueError` where a transform cannot take a field.
+        """
+        copies = self.copies_of(*(i.groups[0] or 1 for i in inputs if i.axes[1:2] == ("copy",)))
+        types = [i.member() if i.axes[1:2] == ("copy",) else i for i in inputs]
+        added: dict[str, TensorType] = {}
+        for transform in self.apply:
+            added.update(transform.added(*types))
+            types = [transform.result(type_) for type_ in types]
+        if twice := [name for i, name in enumerate(self.names) if name in (*self.names[:i], *added)]:
+            raise ComponentError(
+                f"the view gives `{twice[0]}` twice", hint="leave one out, or make another view of one of the fields"
+            )
+        found = {**dict(zip(self.names, types, strict=True)), **added}
+        if copies == 1:
+            return found
+        return {
+            name: t.with_(axes=(t.axes[0], "copy", *t.axes[1:]), groups=(copies, *t.groups))
+            for name, t in found.items()
+        }
 
 
 class Sampler(Component, kind="sampler"):

@@ -38,6 +38,10 @@ class TensorType:
     def with_(self, **changes: Any) -> TensorType:
         return replace(self, **changes)
 
+    def member(self) -> TensorType:
+        """The type of one member of the first group axis."""
+        return replace(self, axes=(self.axes[0], *self.axes[2:]), groups=self.groups[1:])
+
 
 class Tokens(NamedTuple):
     """A padded sequence a row: `values` [N, L, ...] (ids int64 [N, L] or vectors [N, L, D]), `mask` bool [N, L]."""

@@ -50,7 +50,7 @@ class Types:
         else:
             return None
         if found is not None and target.index is not None and len(found.axes) > 1:
-            found = found.with_(axes=(found.axes[0], *found.axes[2:]), groups=found.groups[1:])
+            found = found.member()
         return found
 
     def _there(self, target: Target) -> Types | None:
@@ -82,22 +82,19 @@ class Types:
 
     def _view_outputs(self, owner: str, view: View) -> Mapping[str, TensorType] | None:
         targets = self.resolver.targets(owner)
-        found: dict[str, TensorType] = {}
-        for index, name in enumerate(view.of):
-            target = targets.get(f"of.{index}")
-            declared = self.type_of(target) if target is not None else None
-            if declared is None:
-                return None
-            for transform in view.apply:
-                declared = transform.result(declared)
-            found[str(name).rpartition(".")[2]] = declared
-        for transform in view.apply:
-            found.update(type(transform).adds)
-        if view.copies > 1:
-            for name, declared in found.items():
-                axes = (declared.axes[0], "copy", *declared.axes[1:])
-                found[name] = declared.with_(axes=axes, groups=(view.copies, *declared.groups))
-        return found
+        found = [targets.get(f"of.{index}") for index in range(len(view.of))]
+        inputs = [self.type_of(target) for target in found if target is not None]
+        known = [declared for declared in inputs if declared is not None]
+        if len(known) < len(view.of):
+            return None
+        try:
+            return view.outputs(*known)
+        except Exception as error:  # a declaration of a plugin may raise anything
+            entry = self.resolver.entry(owner)
+            assert entry is not None
+            hint = getattr(error, "hint", "") or None
+            self.resolver.report(entry, (), entry.problem(f"the view does not fit its inputs: {error}", hint=hint))
+            return None
 
     def structure(self, owner: str) -> tuple[str, Encoder] | None:
         """The encoder whose `build` stands behind an application of weights; itself otherwise."""
