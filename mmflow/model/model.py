@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, read_field, static_columns
+from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, column_type, read_field, scan, static_columns
 from mmflow.data.random import address
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Output, Read, build_graph, entry, face, inputs_of, structure_of
@@ -60,7 +61,7 @@ class Model:
     def learn_states(
         scope: Any, roots: Sequence[str], source: Any, *, limit: int = LEARN_LIMIT
     ) -> dict[str, dict[str, Any]]:
-        """Run `Encoder.learn` of every encoder that needs it over the raw values of `source`."""
+        """Run `Encoder.learn` of every encoder that needs it over its inputs: fields, or views in evaluation's form."""
         states: dict[str, dict[str, Any]] = {}
         graph = build_graph(scope, roots)
         for owner in (n.owner for n in graph.nodes.values() if n.role == "encoder"):
@@ -73,8 +74,7 @@ class Model:
                 target = inputs[place][1]
                 if target.section not in ("fields", "views"):
                     raise ComponentError(f"{base} must learn from a field of the data, not from {target.name}")
-                name = target.name if target.section == "fields" else scope.targets(f"views.{target.name}")["of.0"].name
-                state.update(component.learn(place, read_field(source, name, limit=limit)))
+                state.update(component.learn(place, _values(source, scope.views, target, limit)))
             states[base] = state
         return states
 
@@ -225,6 +225,39 @@ class Model:
 
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for _, parameter in self.modules.named_parameters()]
+
+
+def _values(source: Any, views: Mapping[str, Any], target: Target, limit: int) -> Iterator[Any]:
+    """What is present of a field or of a view's deterministic form in the first `limit` samples, group members apart.
+
+    The copies of a view are alike in that form, and come once.
+    """
+    type_ = column_type(target, source.fields(), views)
+    if "copy" in type_.axes:
+        target = replace(target, index=0)
+        type_ = column_type(target, source.fields(), views)
+    depth = len(type_.axes) - 1
+    if target.section == "fields":
+        for value in read_field(source, target.name, limit=limit):
+            yield from _members(value if target.index is None else value[target.index], depth)
+        return
+    count = 0
+    for batch in scan(source, views, [ColumnRequest("value", target)], batch_size=64):
+        for value in batch.columns["value"].values[: limit - count]:
+            yield from _members(value, depth)
+        count += batch.size
+        if count >= limit:
+            return
+
+
+def _members(value: Any, depth: int) -> Iterator[Any]:
+    if value is None:
+        return
+    if depth == 0:
+        yield value
+        return
+    for member in value:
+        yield from _members(member, depth - 1)
 
 
 def stored_states(directory: Path) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ def mmflow_components() -> dict[str, str]:
         "encoder/vit": "mmflow_encoders.images:Vit",
         "encoder/resnet": "mmflow_encoders.images:Resnet",
         "encoder/convnet4": "mmflow_encoders.images:Convnet4",
+        "encoder/convnet1d": "mmflow_encoders.series:Convnet1d",
         "encoder/text_transformer": "mmflow_encoders.text:TextTransformer",
         "encoder/caption_decoder": "mmflow_encoders.text:CaptionDecoder",
         "encoder/linear": "mmflow_encoders.heads:Linear",

@@ -31,5 +31,6 @@ def mmflow_components() -> dict[str, str]:
         "transform/replace_words": "mmflow_views.words:ReplaceWords",
         "transform/template": "mmflow_views.words:Template",
         "transform/lower": "mmflow_views.words:Lower",
+        "transform/class_name": "mmflow_views.words:ClassName",
         "transform/choose": "mmflow_views.words:Choose",
     }

@@ -122,6 +122,30 @@ class Lower(TextTransform, name="lower"):
         return text.lower()
 
 
+class ClassName(Transform, name="class_name"):
+    """A label as text: the name of its class, `names` in the order of the labels' numbers."""
+
+    example: ClassVar[str] = "views: {word: {of: label, apply: [{use: class_name, names: [cat, dog]}]}}"
+
+    names: tuple[str, ...] = Field(min_length=1)
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        if isinstance(value, dict):
+            raise ValueError("class_name takes one field: give it a view of its own")
+        if isinstance(value, list):
+            return [None if member is None else self.apply(member, generator) for member in value]
+        if not 0 <= int(value) < len(self.names):
+            raise ValueError(f"label {int(value)} has no name among {len(self.names)}")
+        return self.names[int(value)]
+
+    def result(self, field: TensorType) -> TensorType:
+        if field.modality != "label":
+            raise ValueError(f"class_name needs a label, got {field.modality}")
+        if field.names and len(field.names) != len(self.names):
+            raise ValueError(f"{len(self.names)} names for {len(field.names)} classes")
+        return TensorType("text", field.axes, groups=field.groups)
+
+
 class Choose(Transform, name="choose"):
     """One member of the first group axis at random (one of several captions), the first one in evaluation."""
 

@@ -14,6 +14,7 @@ from mmflow.plugin import Encoder, Encoding, TensorType, Tokens
 from mmflow.plugin.registry import registry
 
 IMAGE, TEXT = TensorType("image", size=(40, 50, 3)), TensorType("text")
+SERIES = TensorType("series", size=(21, 6))
 VECTOR = TensorType("vector", size=(8,))
 WORDS = TensorType("tokens", size=(None, 8), vocabulary=20)
 PATCHES = TensorType("tokens", size=(6, 12))
@@ -27,6 +28,8 @@ CASES: list[tuple[str, dict[str, Any], tuple[TensorType, ...]]] = [
     ("resnet", {"size": 9, "depth": 50, "stem": "small", "norm": "group"}, (IMAGE,)),
     ("convnet4", {"size": 28, "channels": 1, "width": 8}, (IMAGE,)),
     ("convnet4", {"size": 40, "width": 8, "pool": "mean", "norm": "group"}, (IMAGE,)),
+    ("convnet1d", {"width": 8, "depth": 3}, (SERIES,)),
+    ("convnet1d", {"width": 8, "depth": 2, "pool": "max", "normalize": False}, (SERIES.with_(size=(None,)),)),
     *(
         ("text_transformer", {"width": 8, "depth": 2, "pool": pool, "causal": causal, "tokenizer": "byte"}, (TEXT,))
         for pool in ("mean", "last", "eos", "cls")

@@ -1,0 +1,25 @@
+"""Labels as the names of their classes."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmflow.plugin import TensorType, Transform
+
+NAMER = Transform.accept({"use": "class_name", "names": ["cat", "dog"]})
+
+
+def test_a_label_becomes_the_name_of_its_class() -> None:
+    assert NAMER.apply(1, None) == "dog"
+    assert NAMER.apply([0, None, 1], None) == ["cat", None, "dog"]
+    typed = NAMER.result(TensorType("label", ("sample", "object"), dtype="int64", names=("0", "1"), groups=(3,)))
+    assert typed == TensorType("text", ("sample", "object"), groups=(3,))
+
+
+def test_what_has_no_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="label 2 has no name among 2"):
+        NAMER.apply(2, None)
+    with pytest.raises(ValueError, match="2 names for 3 classes"):
+        NAMER.result(TensorType("label", names=("a", "b", "c")))
+    with pytest.raises(ValueError, match="got text"):
+        NAMER.result(TensorType("text"))
