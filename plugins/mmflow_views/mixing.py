@@ -1,0 +1,224 @@
+"""Views of pairs: each row of the batch is mixed with another one, and says with which and how much.
+
+They work on the global batch, so that micro-batches, ranks and workers change nothing. In a view of several fields
+(`of: [image, label]`) all of a row have one partner and one share. In evaluation nothing is mixed: every row is its own
+partner, with the share 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from mmflow.plugin import Field, TensorType, Transform
+from mmflow_views.geometry import BOX
+from mmflow_views.pictures import is_picture
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SHARE = TensorType("number")
+PARTNER = TensorType("index", dtype="int64")
+
+
+class PairTransform(Transform):
+    """Base of the transforms that mix pairs: write `pair`.
+
+    Adds `lambda`, the share of the result that is the row's own, and `partner`, the other's row in the global batch.
+    """
+
+    per_batch: ClassVar[bool] = True
+    adds: ClassVar[Mapping[str, TensorType]] = {"lambda": SHARE, "partner": PARTNER}
+
+    alpha: float = Field(1.0, gt=0, description="shares are drawn from Beta(alpha, alpha)")
+    p: float = Field(1.0, ge=0, le=1, description="probability of mixing at all, for each draw")
+    each: Literal["batch", "row"] = Field("batch", description="one draw for the batch, or one for each row")
+    classes: int | None = Field(None, ge=1, description="how many, where labels are mixed: they become distributions")
+
+    def pair(
+        self, own: Mapping[str, Any], other: Mapping[str, Any], share: float, place: tuple[float, float]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The fields of a row mixed with another's, and what was done where it differs from what was asked.
+
+        `share` is that of `own`, 1 where it stays as it is (`other` is `own` then); `place` are two draws from [0, 1).
+        """
+        raise NotImplementedError
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        here = [row for row, found in enumerate(value) if found is not None]
+        partners, draws = self._drawn(here, generator)
+        out = list(value)
+        facts: dict[str, list[Any]] = {name: [None] * len(value) for name in self.adds}
+        for row, partner, (share, *place) in zip(here, partners, draws, strict=True):
+            if share == 1:
+                partner = row
+            own, other = (v if isinstance(v, Mapping) else {"": v} for v in (value[row], value[partner]))
+            mixed, said = self.pair(own, other, share, (place[0], place[1]))
+            out[row] = mixed if isinstance(value[row], Mapping) else mixed[""]
+            for name, fact in {"lambda": share, "partner": partner, **said}.items():
+                facts[name][row] = fact
+        return out, facts
+
+    def _drawn(self, here: list[int], generator: Any) -> tuple[list[int], list[list[float]]]:
+        """The partner of each row, its share and its place."""
+        if generator is None or not here:
+            return here, [[1.0, 0.0, 0.0]] * len(here)
+        import numpy as np
+
+        partners = np.array(here)[generator.permutation(len(here))].tolist()
+        count = len(here) if self.each == "row" else 1
+        shares = generator.beta(self.alpha, self.alpha, count)
+        shares[generator.random(count) >= self.p] = 1
+        draws = np.concatenate([shares[:, None], generator.random((count, 2))], axis=1).tolist()
+        return partners, draws if self.each == "row" else draws * len(here)
+
+    def result(self, field: TensorType) -> TensorType:
+        if field.modality != "label":
+            return field
+        if len(field.axes) > 1:
+            raise ValueError(f"{self.use} mixes one label a row, not those along the axis {field.axes[1]}")
+        if self.classes is None:
+            known = f": write `classes: {len(field.names)}`" if field.names else ""
+            raise ValueError(f"{self.use} must know how many classes there are to mix labels{known}")
+        if field.names and len(field.names) != self.classes:
+            raise ValueError(f"{self.use} has {self.classes} classes, the label has {len(field.names)}")
+        return field.with_(modality="labels", size=(self.classes,), dtype="float32")
+
+    def label(self, own: Any, other: Any, share: float) -> np.ndarray:
+        """The distribution [classes] of two labels."""
+        import numpy as np
+
+        if not isinstance(own, (int, np.integer)):
+            raise ValueError(f"{self.use} mixes no {type(own).__name__}")
+        mixed = np.zeros(self.classes or 0, dtype=np.float32)
+        for label, part in ((int(own), share), (int(other), 1 - share)):
+            if not 0 <= label < len(mixed):
+                raise ValueError(f"label {label} among {self.classes} classes")
+            mixed[label] += np.float32(part)
+        return mixed
+
+
+class Mixup(PairTransform, name="mixup"):
+    """Convex combinations of pairs, `lambda * own + (1 - lambda) * other` (Zhang et al., 2018).
+
+    Mixes pictures (as float32 in [0, 1]), clips, sounds, series, vectors and numbers of one shape; a label becomes the
+    distribution over `classes` that is mixed alike. `views.mixed.label` then serves as the labels of a cross-entropy.
+    """
+
+    example: ClassVar[str] = "views: {mixed: {of: [image, label], apply: [{use: mixup, alpha: 0.2, classes: 10}]}}"
+
+    def pair(
+        self, own: Mapping[str, Any], other: Mapping[str, Any], share: float, place: tuple[float, float]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        return {name: self._mixed(value, other[name], share) for name, value in own.items()}, {}
+
+    def _mixed(self, own: Any, other: Any, share: float) -> Any:
+        import numpy as np
+
+        if isinstance(own, (int, np.integer)) and not isinstance(own, bool) and self.classes is not None:
+            return self.label(own, other, share)
+        if isinstance(own, (int, float, np.number)) and not isinstance(own, bool):
+            return float(share * own + (1 - share) * other)
+        if not isinstance(own, np.ndarray) or own.dtype.kind not in "fu":
+            what = f"{own.dtype} {list(own.shape)}" if isinstance(own, np.ndarray) else type(own).__name__
+            raise ValueError(f"mixup mixes pictures, arrays of floats, numbers and labels, not {what}")
+        _same_shape(self.use, own, other)
+        first, second = (v.astype(np.float32) / 255 if v.dtype == np.uint8 else v for v in (own, other))
+        if share == 1:
+            return first
+        return (np.float32(share) * first + np.float32(1 - share) * second).astype(first.dtype)
+
+    def result(self, field: TensorType) -> TensorType:
+        if field.modality in ("text", "id", "boxes", "graph"):
+            raise ValueError(f"mixup cannot mix {field.modality}")
+        if field.modality in ("image", "video"):
+            return field.with_(dtype="float32")
+        return super().result(field)
+
+
+class Cutmix(PairTransform, name="cutmix"):
+    """A rectangle of another picture pasted in (Yun et al., 2019); in a clip, the same one in all frames.
+
+    The rectangle has the share `1 - lambda` of the area and a random centre; what an edge cuts off it counts as own, so
+    that `lambda` is the share of the pixels that are the row's. Masks follow, labels are mixed by `lambda`. Adds `box`:
+    the rectangle as (left, top, right, bottom), shares of the sides.
+    """
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"lambda": SHARE, "partner": PARTNER, "box": BOX}
+    example: ClassVar[str] = "views: {mixed: {of: [image, label], apply: [{use: cutmix, classes: 10}]}}"
+
+    def pair(
+        self, own: Mapping[str, Any], other: Mapping[str, Any], share: float, place: tuple[float, float]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        import numpy as np
+
+        height, width = self._size(own)
+        side = math.sqrt(1 - share)
+        tall, wide = int(height * side), int(width * side)
+        middle_x, middle_y = int(place[0] * width), int(place[1] * height)
+        left, right = (min(max(middle_x + way * wide // 2, 0), width) for way in (-1, 1))
+        top, bottom = (min(max(middle_y + way * tall // 2, 0), height) for way in (-1, 1))
+        share = 1 - (right - left) * (bottom - top) / (width * height)
+        values: dict[str, Any] = {}
+        for name, value in own.items():
+            if isinstance(value, np.ndarray):
+                _same_shape(self.use, value, other[name])
+                area = (..., slice(top, bottom), slice(left, right), *[slice(None)] * (value.ndim > 2))
+                values[name] = value.copy()
+                values[name][area] = other[name][area]
+            else:
+                values[name] = self.label(value, other[name], share)
+        box = np.array([left / width, top / height, right / width, bottom / height], dtype=np.float32)
+        return values, {"lambda": share, "box": box}
+
+    def _size(self, parts: Mapping[str, Any]) -> tuple[int, int]:
+        for value in parts.values():
+            if is_picture(value) or getattr(value, "ndim", 0) == 4:
+                return value.shape[-3], value.shape[-2]
+        raise ValueError("cutmix needs a picture or a clip among its fields")
+
+    def result(self, field: TensorType) -> TensorType:
+        if field.modality not in ("image", "video", "mask", "label"):
+            raise ValueError(f"cutmix takes pictures, clips, masks and labels, not {field.modality}")
+        return super().result(field)
+
+
+class SpliceWords(PairTransform, name="splice_words"):
+    """The first words of a text followed by the last words of another one.
+
+    Each gives its share of words, rounded down for the other; `lambda` is the share of the words that are the row's.
+    Labels are mixed by it.
+    """
+
+    example: ClassVar[str] = "views: {both: {of: caption, apply: [{use: splice_words, each: row}]}}"
+
+    def pair(
+        self, own: Mapping[str, Any], other: Mapping[str, Any], share: float, place: tuple[float, float]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        texts = [name for name, value in own.items() if isinstance(value, str)]
+        if len(texts) != 1:
+            raise ValueError(f"splice_words needs one text among its fields, got {len(texts)}")
+        words, others = own[texts[0]].split(), other[texts[0]].split()
+        if share == 1:
+            spliced, kept = own[texts[0]], 1.0
+        else:
+            tail = int((1 - share) * len(others))
+            head = len(words) - int((1 - share) * len(words))
+            spliced = " ".join(words[:head] + others[len(others) - tail :])
+            kept = head / (head + tail) if head + tail else 1.0
+        labels = {n: self.label(v, other[n], kept) for n, v in own.items() if n != texts[0]}
+        return {texts[0]: spliced, **labels}, {"lambda": kept}
+
+    def result(self, field: TensorType) -> TensorType:
+        if field.modality not in ("text", "label"):
+            raise ValueError(f"splice_words takes a text and labels, not {field.modality}")
+        return super().result(field)
+
+
+def _same_shape(use: str, own: np.ndarray, other: np.ndarray) -> None:
+    if own.shape != other.shape:
+        raise ValueError(
+            f"{use} needs one shape in a batch, got {list(own.shape)} and {list(other.shape)}; put `resize`, "
+            "`random_resized_crop` or `crop_time` before it"
+        )

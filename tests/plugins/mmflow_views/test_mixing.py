@@ -1,0 +1,209 @@
+"""Views of pairs: the stated mixture of the stated rows, whoever reads the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmflow_sources.samplers import Shuffle
+from mmflow_views.mixing import Cutmix, Mixup, SpliceWords
+from mmflow_worlds.motions import Motions
+from mmflow_worlds.shapes import Shapes
+
+from mmflow.data import Batch, ColumnRequest, Loader, SampleError, scan
+from mmflow.plugin.kinds import Transform, View
+from mmflow.spec import SpecError, load_text
+from mmflow.spec.target import Target
+
+SOURCE = Shapes(size=24, pixels=20)
+CLASSES = len(SOURCE.fields()["label"].names)
+RAW = [ColumnRequest("image", Target("fields", "image")), ColumnRequest("label", Target("fields", "label"))]
+
+
+class Odd(Transform):
+    """Pictures of random heights."""
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        return value[: 4 + int(generator.integers(5))]
+
+
+def viewed(view: str, *outputs: str) -> list[ColumnRequest]:
+    return [
+        ColumnRequest(view, Target("views", view)),
+        *(ColumnRequest(name, Target("views", view, output=name)) for name in outputs),
+    ]
+
+
+def batches(views: Mapping[str, Any], requests: list[ColumnRequest], *, source: Any = SOURCE, workers: int = 0,
+            epoch: int = 0, start: int = 0, seed: int = 0) -> list[Batch]:  # fmt: skip
+    made = {name: View.model_validate(view) for name, view in views.items()}
+    with Loader(source, made, requests, sampler=Shuffle(), batch_size=8, seed=seed, workers=workers) as loader:
+        return list(loader.epoch(epoch, start=start))
+
+
+def mix(**fields: Any) -> dict[str, Any]:
+    return {"of": ["image", "label"], "apply": [{"use": "mixup", "classes": CLASSES, **fields}]}
+
+
+@pytest.mark.parametrize("each", ["batch", "row"])
+def test_mixup_is_the_convex_combination_that_it_says(each: str) -> None:
+    requests = [*viewed("mixed", "lambda", "partner"), *RAW]
+    requests.append(ColumnRequest("distribution", Target("views", "mixed", output="label")))
+    for batch in batches({"mixed": mix(each=each)}, requests):
+        column = {name: found.values for name, found in batch.columns.items()}
+        share, partner = column["lambda"], column["partner"]
+        assert sorted(partner.tolist()) == list(range(8)) or each == "row"
+        assert (len(set(share.tolist())) == 1) == (each == "batch")
+        own = share[:, None, None, None]
+        expected = own * column["image"] + (1 - own) * column["image"][partner]
+        torch.testing.assert_close(column["mixed"], expected, rtol=0, atol=1e-6)
+        classes = torch.nn.functional.one_hot(column["label"], CLASSES).float()
+        expected = share[:, None] * classes + (1 - share[:, None]) * classes[partner]
+        torch.testing.assert_close(column["distribution"], expected, rtol=0, atol=1e-6)
+        assert float((column["mixed"] - column["image"]).abs().max()) > 0.01
+
+
+def test_cutmix_pastes_the_box_and_counts_its_pixels() -> None:
+    views = {"mixed": {"of": ["image", "label"], "apply": [{"use": "cutmix", "classes": CLASSES, "each": "row"}]}}
+    found = batches(views, [*viewed("mixed", "lambda", "partner", "box"), *RAW])
+    areas = []
+    for batch in found:
+        column = {name: found.values for name, found in batch.columns.items()}
+        for row in range(8):
+            left, top, right, bottom = (column["box"][row] * 20).round().int().tolist()
+            expected = column["image"][row].clone()
+            expected[:, top:bottom, left:right] = column["image"][column["partner"][row]][:, top:bottom, left:right]
+            assert torch.equal(column["mixed"][row], expected)
+            area = (right - left) * (bottom - top) / 400
+            assert float(column["lambda"][row]) == pytest.approx(1 - area, abs=1e-6)
+            areas.append(area)
+    assert min(areas) < 0.2 < 0.5 < max(areas)
+
+
+def test_a_clip_is_cut_alike_in_all_frames() -> None:
+    source = Motions(size=8, frames=4)
+    clips = [source.open()[n]["video"] for n in (0, 1)]
+    values, facts = Cutmix(p=1.0).apply(clips, np.random.default_rng(3))
+    changed = [(value != clip).any(-1) for value, clip in zip(values, clips, strict=True)]
+    left, top, right, bottom = np.round(facts["box"][0] * 32).astype(int)
+    assert any(c.any() for c in changed)
+    for value, clip, partner in zip(values, clips, facts["partner"], strict=True):
+        expected = clip.copy()
+        expected[:, top:bottom, left:right] = clips[partner][:, top:bottom, left:right]
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_workers_and_cursors_change_no_mixture() -> None:
+    views = {"mixed": {**mix(each="row"), "copies": 2}, "cut": {"of": "mixed", "apply": ["flip"]}}
+    views["cut"] = {"of": "image", "apply": ["flip", "cutmix"]}
+    requests = [*viewed("mixed", "lambda", "partner"), ColumnRequest("cut", Target("views", "cut"))]
+    whole = batches(views, requests)
+    assert whole[0].columns["mixed"].axes == ("sample", "copy")
+    assert whole[0].columns["lambda"].axes == ("sample", "copy")
+    copies = whole[0].columns["lambda"].values
+    assert not torch.equal(copies[:, 0], copies[:, 1])
+    for other in (batches(views, requests, workers=2), [whole[0], *batches(views, requests, start=1)]):
+        for one, two in zip(whole, other, strict=True):
+            assert one.ids == two.ids
+            for key in one.columns:
+                assert torch.equal(one.columns[key].values, two.columns[key].values)
+    for different in (batches(views, requests, epoch=1), batches(views, requests, seed=1)):
+        assert not torch.equal(different[0].columns["lambda"].values, copies)
+    assert not torch.equal(whole[1].columns["lambda"].values, copies)
+
+
+def test_in_evaluation_nothing_is_mixed_whatever_the_batch() -> None:
+    for use in ("mixup", "cutmix"):
+        view = View.model_validate({"of": ["image", "label"], "apply": [{"use": use, "classes": CLASSES}]})
+        requests = [*viewed("mixed", "lambda", "partner", "label")[:3], *RAW]
+        for batch in scan(SOURCE, {"mixed": view}, requests, batch_size=7):
+            assert torch.equal(batch.columns["mixed"].values, batch.columns["image"].values)
+            assert batch.columns["lambda"].values.tolist() == [1.0] * batch.size
+            assert batch.columns["partner"].values.tolist() == list(range(batch.size))
+
+
+def test_absent_rows_stay_absent_and_are_nobodys_partner() -> None:
+    values = [np.full((2, 2), n, dtype=np.float32) for n in range(6)]
+    for seed in range(10):
+        rows: list[Any] = [*values[:3], None, *values[3:]]
+        mixed, facts = Mixup(each="row").apply(rows, np.random.default_rng(seed))
+        assert mixed[3] is None
+        assert facts["partner"][3] is None
+        assert 3 not in facts["partner"]
+    nobody: list[Any] = [None, None]
+    assert Mixup().apply(nobody, np.random.default_rng(0))[0] == nobody
+
+
+def test_so_many_batches_are_mixed() -> None:
+    values: list[Any] = [0.0, 1.0]
+    shares = [Mixup(p=0.3).apply(values, np.random.default_rng(n))[1]["lambda"][0] for n in range(1000)]
+    assert 240 < sum(share < 1 for share in shares) < 360
+    assert Mixup(alpha=1e-3).apply(values, np.random.default_rng(0))[1]["lambda"][0] == pytest.approx(1, abs=1e-3) or 1
+
+
+WORDS = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(WORDS, min_size=1, max_size=5), st.integers(0, 1000))
+def test_spliced_words_are_a_head_and_a_tail(texts: list[list[str]], seed: int) -> None:
+    spliced, facts = SpliceWords(each="row").apply([" ".join(words) for words in texts], np.random.default_rng(seed))
+    for row, text in enumerate(spliced):
+        words, other = text.split(), texts[facts["partner"][row]]
+        head = round(facts["lambda"][row] * len(words))
+        assert words[:head] == texts[row][:head]
+        assert words[head:] == other[len(other) - (len(words) - head) :]
+
+
+def test_what_cannot_be_mixed_is_said_with_the_cure() -> None:
+    reader = Shapes(size=2, pixels=20).open()
+    pictures = [reader[0]["image"], reader[1]["image"][:14]]
+    for transform in (Mixup(), Cutmix()):
+        seed = next(n for n in range(99) if np.random.default_rng(n).permutation(2)[0])
+        with pytest.raises(ValueError, match=r"one shape in a batch, got \[.*resize"):
+            transform.apply(pictures, np.random.default_rng(seed))
+    with pytest.raises(ValueError, match="not str"):
+        Mixup().apply(["a", "b"], np.random.default_rng(0))
+    view = View.model_validate({"of": "label", "apply": [{"use": "mixup", "classes": CLASSES}]})
+    requests = viewed("mixed")
+    bad = view.model_copy(update={"apply": (Mixup(classes=2),)})
+    with pytest.raises(ValueError, match=f"2 classes, the label has {CLASSES}"):
+        Loader(SOURCE, {"mixed": bad}, requests, sampler=Shuffle(), batch_size=4, seed=0)
+
+
+def test_a_batch_that_cannot_be_mixed_is_named() -> None:
+    views = {"mixed": View.model_validate({"of": "caption", "apply": ["mixup"]})}
+    with pytest.raises(ValueError, match="mixup cannot mix text"):
+        Loader(SOURCE, views, viewed("mixed"), sampler=Shuffle(), batch_size=4, seed=0)
+    views = {"mixed": View.model_validate({"of": "image", "apply": [{"use": "resize", "size": 9}, Odd(), "mixup"]})}
+    loader = Loader(SOURCE, views, viewed("mixed"), sampler=Shuffle(), batch_size=4, seed=0)
+    with pytest.raises(SampleError, match=r"source 'shapes'.*view 'mixed'.*mixup needs one shape in a batch"):
+        next(loader.epoch(0))
+
+
+SPEC = f"""
+mmflow: 1
+name: mixed
+data: {{train: {{use: shapes, size: 32, pixels: 16}}}}
+views: {{mixed: {{of: [image, label], apply: [{{use: mixup, classes: {CLASSES}}}]}}}}
+encoders:
+  image: {{use: vit, of: mixed, size: 16, width: 16, depth: 1, heads: 2}}
+  guess: {{use: linear, of: image, dim: {CLASSES}}}
+losses: {{name: {{use: cross_entropy, of: guess, labels: mixed.label, rows: mixed.lambda}}}}
+train: {{data: train, epochs: 1, batch_size: 16}}
+"""
+
+
+def test_a_spec_mixes_labels_and_says_so_when_it_cannot() -> None:
+    scope = load_text(SPEC).scope("train")
+    assert scope.type_of(Target("views", "mixed", output="label")).size == (CLASSES,)
+    assert scope.type_of(Target("views", "mixed", output="partner")).dtype == "int64"
+    with pytest.raises(SpecError, match=f"write `classes: {CLASSES}`"):
+        load_text(SPEC.replace(f", classes: {CLASSES}", ""))
+    with pytest.raises(SpecError, match="cutmix takes pictures, clips, masks and labels, not text"):
+        load_text(SPEC.replace("[image, label], apply: [{use: mixup", "[image, label, caption], apply: [{use: cutmix"))
