@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from mmflow.plugin import ComponentError, Source, TensorType, outside_identity
+from mmflow.plugin import ComponentError, TensorType, outside_identity
+from mmflow_sources.base import FileSource, told_apart
+from mmflow_sources.network import NetworkError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,13 +32,14 @@ def _column(raw: Any) -> Any:
     return {"array": raw} if isinstance(raw, str) else raw
 
 
-class Arrays(Source, name="arrays"):
+class Arrays(FileSource, name="arrays"):
     """Arrays of numbers or text, all as long as there are samples: a .npz or .safetensors file, or one .npy file.
 
     `columns` maps fields to arrays; without it every array is a field. uint8 arrays [N, H, W(, C)] are pictures, whole
     numbers [N] named like labels are classes, other numbers [N] are numbers, [N, D] vectors, [N, T, D] series,
-    and text is text. An array `id` gives the ids, else the numbers of the rows do. NaN is an absent number, and an
-    error in a vector. Files are held in memory, .npy files on a local disk are mapped.
+    and text is text. An array `id` gives the ids, else the numbers of the rows do. NaN is an absent number; in a vector
+    it makes a bad sample, and so do an id that was there before and a class that there is not. Files are held in
+    memory, .npy files on a local disk are mapped.
     """
 
     example: ClassVar[str] = "data: {train: {use: arrays, url: train.npz, columns: {image: x, label: y}}}"
@@ -44,17 +47,17 @@ class Arrays(Source, name="arrays"):
     url: str = outside_identity(min_length=1)
     columns: dict[str, Annotated[ArrayColumn, BeforeValidator(_column)]] | None = None
 
-    def fields(self) -> Mapping[str, TensorType]:
-        return self.open().types
+    def marks(self) -> tuple[str, ...]:
+        return (self.version_of(self.url, "a .npz, .npy or .safetensors file"),)
 
-    def open(self) -> ArraysReader:
+    def load(self) -> ArraysReader:
         return ArraysReader(self)
 
     def fingerprint(self) -> Any:
-        from mmflow_sources.files import Folder, split_url
+        from mmflow_sources.files import split_url
 
         parent, name = split_url(self.url)
-        return Folder(parent).fingerprint([name])
+        return self.folder(parent).fingerprint([name])
 
 
 class ArraysReader:
@@ -82,15 +85,21 @@ class ArraysReader:
             found = ", ".join(f"{name}: {length}" for name, length in lengths.items())
             raise ComponentError(f"the arrays of {source.url} have different lengths ({found})", found=found)
         self.length = next(iter(lengths.values()))
-        self._ids = [str(id) for id in arrays["id"].tolist()] if "id" in arrays else None
-        if self._ids is not None and len(set(self._ids)) < len(self._ids):
-            twice = next(id for id in self._ids if self._ids.count(id) > 1)
-            raise ComponentError(f"{source.url} has the id {twice!r} twice", found=twice)
+        if not self.length:
+            raise ComponentError(f"{source.url} has no samples", found=source.url)
+        self._ids: list[str] | None = None
+        self._bad_ids: dict[int, str] = {}
+        if "id" in arrays:
+            self._ids, self._bad_ids = told_apart(
+                [str(id) for id in arrays["id"].tolist()], lambda index: f"row {index}"
+            )
+        if self._bad_ids and source.bad == "error":
+            raise ComponentError(f"{source.url}, {next(iter(self._bad_ids.values()))}", found=source.url)
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
         if self._arrays is None:
-            self._arrays = _read(self.source.url)
+            self._arrays = _read(self.source)
         return self._arrays
 
     def __getstate__(self) -> Mapping[str, Any]:
@@ -98,9 +107,9 @@ class ArraysReader:
 
     @property
     def in_process(self) -> bool:
-        from mmflow_sources.files import Folder, split_url
+        from mmflow_sources.files import Folder
 
-        return Folder(split_url(self.source.url)[0]).in_process
+        return Folder(self.source.url).in_process
 
     def __len__(self) -> int:
         return self.length
@@ -114,8 +123,13 @@ class ArraysReader:
     def read(self, index: int, fields: Collection[str] | None = None) -> Mapping[str, Any]:
         wanted = self.names if fields is None else {name: self.names[name] for name in fields if name in self.names}
         sample: dict[str, Any] = {"id": self.id(index)}
+        if index in self._bad_ids:
+            raise self.source.refused(f"{self.source.url}, {self._bad_ids[index]}")
         for field, name in wanted.items():
-            sample[field] = self._value(field, self.arrays[name][index])
+            try:
+                sample[field] = self._value(field, self.arrays[name][index])
+            except ValueError as error:
+                raise self.source.refused(f"{self.source.url}, row {index}: {error}") from error
         return sample
 
     def static(self) -> Mapping[str, Any]:
@@ -142,28 +156,29 @@ class ArraysReader:
         return value
 
 
-def _read(url: str) -> dict[str, np.ndarray]:
+def _read(source: Arrays) -> dict[str, np.ndarray]:
     import io
 
     import numpy as np
 
-    from mmflow_sources.files import Folder, protocols, split_url
+    from mmflow_sources.files import split_url
 
-    parent, name = split_url(url)
-    folder = Folder(parent)
+    url = source.url
+    parent, file = split_url(url)
+    name = file.partition("?")[0] if "://" in parent else file
+    folder = source.folder(parent)
     try:
-        if name.endswith(".npy") and "file" in protocols(folder.fs):
+        if name.endswith(".npy") and folder.on_disk:
             return {name.removesuffix(".npy"): np.load(folder.path(name), mmap_mode="r", allow_pickle=False)}
-        data = folder.read(name)
+        data = folder.read(file)
         if name.endswith(".safetensors"):
             from safetensors.numpy import load
 
             return load(data)
         found = np.load(io.BytesIO(data), allow_pickle=False)
         return {name.removesuffix(".npy"): found} if name.endswith(".npy") else {key: found[key] for key in found.files}
-    except FileNotFoundError:
-        expected = "a .npz, .npy or .safetensors file"
-        raise ComponentError(f"no file {name!r} in {parent}", found=url, expected=expected) from None
+    except NetworkError:
+        raise
     except Exception as error:
         hint = "arrays of Python objects are not read" if "allow_pickle" in str(error) else ""
         raise ComponentError(f"{url} holds no arrays: {error}", found=url, hint=hint) from error

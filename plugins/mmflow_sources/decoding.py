@@ -64,8 +64,11 @@ def decode_video(data: bytes, *, frames: int, max_pixels: int) -> np.ndarray:
     return np.stack(kept)
 
 
-def decode_sound(data: bytes, *, rate: int) -> np.ndarray:
-    """A sound as float32 [samples] in [-1, 1], channels averaged, `rate` samples a second; raises `ValueError`."""
+def decode_sound(data: bytes, *, rate: int, max_seconds: float) -> np.ndarray:
+    """A sound as float32 [samples] in [-1, 1], channels averaged, `rate` samples a second.
+
+    Raises `ValueError` where it cannot be decoded, or lasts longer than `max_seconds`.
+    """
     import math
 
     import numpy as np
@@ -77,7 +80,11 @@ def decode_sound(data: bytes, *, rate: int) -> np.ndarray:
     if not data:
         raise ValueError("an empty file")
     try:
-        values, found = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            found = file.samplerate
+            if file.frames > max_seconds * found:
+                raise ValueError(f"a sound of {file.frames / found:.0f} s, more than `max_seconds` ({max_seconds:g})")
+            values = file.read(dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
         raise ValueError(f"a sound that cannot be decoded: {error}") from error
     values = values.mean(axis=1)

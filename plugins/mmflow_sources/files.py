@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote
 
 from fsspec.core import url_to_fs
 
 from mmflow.plugin import ComponentError
+from mmflow_sources.network import CACHES, Patience, RemoteFile, chain, client_options, is_remote, patiently
 
 T = TypeVar("T")
 
@@ -18,28 +19,43 @@ SMALL_FILES = 4000
 SMALL_BYTES = 256 * 2**20
 """Up to so many files and bytes a fingerprint is a hash of the content; above, of sizes and times (or etags)."""
 
-MARKS = ("ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "created")
+MARKS = (
+    "ETag", "etag", "md5Hash", "Content-MD5", "checksum", "md5", "sha256", "mtime", "LastModified", "Last-Modified",
+    "last_modified", "last_commit", "updated", "created",
+)  # fmt: skip
 """What filesystems call the mark of a file's version."""
+
+PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs",
+            "hf": "huggingface_hub", "abfs": "adlfs", "az": "adlfs", "sftp": "paramiko", "ssh": "paramiko"}  # fmt: skip
+"""What to install for a protocol whose filesystem is in no package that is here."""
 
 
 class Folder:
     """A root folder on any fsspec filesystem. Picklable; a worker opens its own connection.
 
-    Paths are relative to the root; what leads out of it is refused.
+    Paths are relative to the root; what leads out of it is refused. Over a network every read is bounded and tried
+    again, as `patience` says.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: Patience | None = None) -> None:
+        import fsspec.config
+
         self.url = url.rstrip("/") or url
+        self.patience = patience or Patience()
+        self.remote = is_remote(self.url)
+        # Carried to the workers, whose processes may have begun before it was set.
+        self._config = {protocol: dict(options) for protocol, options in fsspec.config.conf.items()}
         self._fs: Any = None
         self._root = ""
+        self._anew = False
 
     def __getstate__(self) -> Mapping[str, Any]:
-        return {"url": self.url, "_fs": None, "_root": ""}
+        return {**self.__dict__, "_fs": None, "_root": ""}
 
     @property
     def fs(self) -> Any:
         if self._fs is None:
-            self._fs, self._root = open_url(self.url)
+            self._fs, self._root = open_url(self.url, self.patience, self._config, anew=self._anew)
         return self._fs
 
     @property
@@ -49,7 +65,12 @@ class Folder:
     @property
     def in_process(self) -> bool:
         """True where the files live in this process's memory, which no worker sees."""
-        return "memory" in protocols(self.fs)
+        return "memory" in chain(self.url)
+
+    @property
+    def on_disk(self) -> bool:
+        """True where `path` gives a path of this machine."""
+        return chain(self.url)[-1] in ("", "file", "local") and "::" not in self.url
 
     def path(self, name: str) -> str:
         """The filesystem's path of `name`; raises `ValueError` where it leaves the root."""
@@ -61,16 +82,66 @@ class Folder:
             return inside
         if posixpath.isabs(inside) or inside == ".." or inside.startswith("../") or "\0" in inside:
             raise ValueError(f"{name!r} leaves {self.url} (`root:` says where paths begin)")
+        if chain(self.url)[-1] in ("http", "https") and "::" not in self.url:
+            inside = quote(inside, safe="/%?&=:+,;@~!$'()*")
         return posixpath.join(root, inside) if root else inside
 
-    def read(self, name: str) -> bytes:
-        """The content of a file; raises `FileNotFoundError`, or `OSError` once patience is over."""
-        path = self.path(name)
-        return patiently(lambda: self.fs.cat_file(path), self.fs)
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The content of a file; raises `FileNotFoundError`, or `OSError` once patience is over.
 
-    def open(self, name: str, mode: str = "rb") -> Any:
-        path = self.path(name)
-        return patiently(lambda: self.fs.open(path, mode), self.fs)
+        Raises `ValueError` where an archive or a disk holds more than `most` bytes.
+        """
+
+        def read() -> bytes:
+            path = self.path(name)
+            if most is not None and not (self.remote and "::" not in self.url):
+                size = self.fs.info(path).get("size") or 0
+                if size > most:
+                    raise ValueError(f"{name!r} holds {size} bytes, more than `max_bytes` ({most})")
+            return self.fs.cat_file(path)
+
+        return self._patiently(read, name)
+
+    def open(self, name: str, block: int = 2**20) -> Any:
+        """A file to read from any place, binary. Over a network at least `block` bytes are fetched at a time."""
+        if self.remote:
+            return RemoteFile(
+                lambda: self.fs.open(self.path(name), "rb", block_size=block),
+                self._named(name), self.patience, self._reconnect,
+            )  # fmt: skip
+        return self.fs.open(self.path(name), "rb")
+
+    def info(self, name: str) -> Mapping[str, Any]:
+        """What the filesystem says of a file (`size`, marks of its version); raises as `read` does."""
+        return self._patiently(lambda: self.fs.info(self.path(name)), name)
+
+    def version(self, name: str) -> str:
+        """Something that changes when the file does, cheaply found; raises as `read` does."""
+        return version(self.info(name))
+
+    def find(self) -> dict[str, Mapping[str, Any]]:
+        """All files below the root, sorted, with what the filesystem says of them."""
+
+        def find() -> Any:
+            self.fs.invalidate_cache()
+            return self.fs.find(self.root, detail=True)
+
+        bare = (self.root.rstrip("/") + "/").lstrip("/")
+        found = self._patiently(find, "")
+        names = {path.lstrip("/").removeprefix(bare): info for path, info in sorted(found.items())}
+        if chain(self.url)[0] in ("http", "https"):
+            # Pages of a listing name files as URLs do.
+            return {unquote(name): info for name, info in names.items() if "?" not in name}
+        return names
+
+    def glob(self, pattern: str) -> list[str]:
+        """Names in the root folder that match, sorted."""
+
+        def glob() -> Any:
+            self.fs.invalidate_cache()
+            return self.fs.glob(self.path(pattern))
+
+        return sorted(posixpath.basename(str(path)) for path in self._patiently(glob, pattern))
 
     def fingerprint(self, names: Iterable[str]) -> str:
         """A hash of the content of these files where they are few and small, else of what the listing says."""
@@ -78,12 +149,12 @@ class Folder:
         unique = sorted(set(names))
         infos = {name: self._info(name) for name in unique} if len(unique) <= SMALL_FILES else self._listing(unique)
         small = len(unique) <= SMALL_FILES and sum(int(i.get("size") or 0) for i in infos.values()) <= SMALL_BYTES
-        # Files over a network are told by what the server says of them: reading them all costs as much as using them.
-        local = bool({"file", "local", "memory"} & set(protocols(self.fs)))
         for name in unique:
             info = infos.get(name, {})
             digest.update(f"{name}\0".encode())
-            if small and local and info:
+            # Files over a network are told by what the server says of them: reading them all costs as much as using
+            # them.
+            if small and not self.remote and info:
                 digest.update(hashlib.sha256(self.read(name)).digest())
             else:
                 mark = next((info[key] for key in MARKS if info.get(key)), "")
@@ -92,73 +163,73 @@ class Folder:
 
     def _info(self, name: str) -> Mapping[str, Any]:
         try:
-            return self.fs.info(self.path(name))
-        except (OSError, ValueError):
+            return self.info(name)
+        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError):
             return {}
 
     def _listing(self, names: list[str]) -> dict[str, Mapping[str, Any]]:
         try:
-            found = self.fs.find(self.root, detail=True)
-        except (OSError, NotImplementedError):
+            found = self.find()
+        except (FileNotFoundError, NotImplementedError):
             return {}
-        by_path = {path.lstrip("/"): info for path, info in found.items()}
-        listed = {}
-        for name in names:
-            try:
-                info = by_path.get(self.path(name).lstrip("/"))
-            except ValueError:
-                continue
-            if info:
-                listed[name] = info
-        return listed
+        return {name: info for name in names if (info := found.get(posixpath.normpath(name)))}
+
+    def _patiently(self, read: Callable[[], T], name: str) -> T:
+        if not self.remote:
+            return read()
+        return patiently(read, self._named(name), self.patience, self._reconnect)
+
+    def _named(self, name: str) -> str:
+        head, mark, rest = self.url.partition("::")
+        return f"{head.rstrip('/') if name else head}/{name}{mark}{rest}".rstrip("/")
+
+    def _reconnect(self) -> None:
+        """An archive over a network keeps its connection: what failed there is opened anew."""
+        if "::" in self.url:
+            self._fs, self._anew = None, True
 
 
-def open_url(url: str) -> tuple[Any, str]:
+def version(info: Mapping[str, Any]) -> str:
+    """What changes in what a filesystem says of a file when the file does."""
+    return "\0".join(str(info[key]) for key in ("size", "ino", *MARKS) if info.get(key))
+
+
+def open_url(url: str, patience: Patience, config: Mapping[str, Any], *, anew: bool = False) -> tuple[Any, str]:
     """The filesystem and path behind a URL; raises `ComponentError` where its protocol is not installed."""
     try:
-        return url_to_fs(url)
+        options: dict[str, Any] = client_options(url, patience, config)
+        fs, path = url_to_fs(url, **options, **({"skip_instance_cache": True} if anew else {}))
     except (ImportError, ValueError) as error:
+        missing = next((PACKAGES[protocol] for protocol in chain(url) if protocol in PACKAGES), None)
         raise ComponentError(
-            f"{url}: {error}", found=url, expected="a path or a URL that fsspec opens", hint="is its package installed?"
-        ) from error
+            f"{url}: {error}", found=url, expected="a path or a URL that fsspec opens",
+            hint=f"pip install {missing}" if missing and isinstance(error, ImportError) else "is its package installed?",
+        ) from error  # fmt: skip
+    if {"s3", "s3a"} & set(_protocols(fs)):
+        # Tries are counted in one place.
+        fs.retries = 1
+    fs.invalidate_cache()
+    return fs, path
 
 
 def split_url(url: str) -> tuple[str, str]:
     """The folder's URL and the file's name: of `zip://a/b.csv::x.zip`, `zip://a::x.zip` and `b.csv`."""
-    first, chain, rest = url.partition("::")
-    head, slash, name = first.rpartition("/")
+    first, link, rest = url.partition("::")
+    if first in CACHES and link:
+        parent, name = split_url(rest)
+        return f"{first}::{parent}", name
+    # A signature, which may hold slashes, belongs to the name.
+    place, mark, query = first.partition("?") if first.startswith(("http://", "https://")) else (first, "", "")
+    head, slash, name = place.rpartition("/")
     if not slash:
-        return "." + chain + rest, first
+        return "." + link + rest, first
     if head.endswith("/"):
         head += "/"
-    return (head or "/") + chain + rest, name
+    return (head or "/") + link + rest, name + mark + query
 
 
-def protocols(fs: Any) -> tuple[str, ...]:
+def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-def patiently(read: Callable[[], T], fs: Any, tries: int = 4, first: float = 0.2) -> T:
-    """`read()`, tried again with growing pauses where a network may have failed; a missing file is final."""
-    final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-    network = not ({"file", "local", "memory", "zip", "tar"} & set(protocols(fs)))
-    for attempt in range(tries):
-        try:
-            return read()
-        except final:
-            raise
-        except (OSError, TimeoutError) as error:
-            if not network:
-                raise
-            if attempt == tries - 1:
-                raise OSError(f"{error or type(error).__name__} (tried {tries} times)") from error
-            time.sleep(first * 2**attempt)
-        except Exception as error:
-            # Clients of HTTP and S3 have exceptions of their own for a dropped connection.
-            if not network or attempt == tries - 1:
-                raise OSError(f"{type(error).__name__}: {error}") from error
-            time.sleep(first * 2**attempt)
-    raise AssertionError("unreachable")
-
-
-__all__ = ["Folder", "open_url", "patiently", "protocols", "split_url"]
+__all__ = ["Folder", "split_url", "version"]

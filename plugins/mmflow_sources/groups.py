@@ -7,7 +7,7 @@ import posixpath
 import re
 import tarfile
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -16,7 +16,8 @@ from pydantic import Field, field_validator
 from mmflow.plugin import ComponentError, outside_identity
 from mmflow_sources.columns import LOOKED_AT
 from mmflow_sources.decoding import looks_like_picture, looks_like_sound, looks_like_video
-from mmflow_sources.files import Folder, patiently, split_url
+from mmflow_sources.files import Folder, split_url, version
+from mmflow_sources.network import NetworkError
 from mmflow_sources.tabular import RowReader, Tabular
 
 
@@ -29,6 +30,7 @@ class GroupRows:
     def __init__(self, groups: Sequence[tuple[str, Mapping[str, Any]]], labels: Sequence[str] | None = None) -> None:
         self.groups, self.labels = groups, labels
         self.broken: dict[int, str] = {}
+        self._sidecars: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
         kinds = {kind_of(extension): None for _, files in groups for extension in files}
         names = [name for name in ("image", "audio", "video", "caption", "label") if name in kinds]
         if labels is not None and "label" not in names:
@@ -38,6 +40,8 @@ class GroupRows:
             for index in islice(range(len(groups)), LOOKED_AT):
                 try:
                     keys.update(dict.fromkeys(self._json(index)))
+                except NetworkError:
+                    raise
                 except (ValueError, OSError):
                     continue
         self.names = ("id", *names, *(key for key in keys if key not in names and key != "id"))
@@ -60,6 +64,8 @@ class GroupRows:
         for index in range(len(self.groups)):
             try:
                 yield self._cell(index, name)
+            except NetworkError:
+                raise
             except (ValueError, OSError):
                 yield None
 
@@ -80,17 +86,25 @@ class GroupRows:
         return self._json(index).get(column)
 
     def _json(self, index: int) -> Mapping[str, Any]:
-        files = self.groups[index][1]
-        where = files.get("json")
+        """What the .json of a sample holds; those of the last samples are kept, since each column asks anew."""
+        where = self.groups[index][1].get("json")
         if where is None:
             return {}
+        if index in self._sidecars:
+            return self._sidecars[index]
         try:
             found = json.loads(self.content(where))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"its .json is no JSON: {error}") from error
         if not isinstance(found, dict):
             raise ValueError(f"its .json holds a {type(found).__name__}, not an object")
+        self._sidecars[index] = found
+        if len(self._sidecars) > LOOKED_AT:
+            self._sidecars.popitem(last=False)
         return found
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        return {**self.__dict__, "_sidecars": OrderedDict()}
 
 
 def kind_of(extension: str) -> str:
@@ -151,12 +165,10 @@ class FolderSource(Tabular, name="folder"):
         return pattern
 
     def marks(self) -> tuple[str, ...]:
-        folder = Folder(self.url)
-        listing = self._listing(folder)
-        return tuple(f"{name}\0{size}\0{mark}" for name, (size, mark) in listing.items())
+        return tuple(f"{name}\0{mark}" for name, mark in self._listing(self.folder(self.url)).items())
 
     def load(self) -> RowReader:
-        folder = Folder(self.url)
+        folder = self.folder(self.url)
         found: dict[str, dict[str, str]] = {}
         for name in self._listing(folder):
             stem, _, extension = name.rpartition(".")
@@ -198,19 +210,19 @@ class FolderSource(Tabular, name="folder"):
         unlike = {n: f"its path is not like {self.pattern!r}" for n, match in enumerate(found) if match is None}
         return [match.groupdict() if match else {} for match in found], unlike
 
-    def _listing(self, folder: Folder) -> dict[str, tuple[Any, Any]]:
-        root = folder.root.rstrip("/") + "/"
+    def _listing(self, folder: Folder) -> dict[str, str]:
+        """Names of all files, with a mark of their version."""
+        web = self.url.startswith(("http://", "https://"))
+        hint = "its server must list folders as pages; `table` and `webdataset` need no listing" if web else ""
         try:
-            found = patiently(lambda: folder.fs.find(folder.root, detail=True), folder.fs)
+            found = folder.find()
+        except ComponentError:
+            raise
         except (OSError, ValueError) as error:
-            raise ComponentError(f"{self.url} cannot be listed: {error}", found=self.url) from error
+            raise ComponentError(f"{self.url} cannot be listed: {error}", found=self.url, hint=hint) from error
         if not found:
-            raise ComponentError(f"no folder with files at {self.url}", found=self.url, expected="a folder")
-        bare = root.lstrip("/")
-        return {
-            path.lstrip("/").removeprefix(bare): (info.get("size"), info.get("mtime") or info.get("ETag"))
-            for path, info in sorted(found.items())
-        }
+            raise ComponentError(f"no folder with files at {self.url}", found=self.url, expected="a folder", hint=hint)
+        return {name: version(info) for name, info in found.items()}
 
 
 def path_pattern(pattern: str) -> re.Pattern[str]:
@@ -237,14 +249,16 @@ class TarRows(GroupRows):
     """Members of tar shards, read at their offsets; the files of the last shards stay open."""
 
     OPEN = 8
+    BLOCK = 2**17
+    """Bytes that are fetched at a time over a network, where samples are read in any order."""
 
-    def __init__(self, shards: list[str], groups: Any) -> None:
-        self.shards = shards
+    def __init__(self, shards: list[str], groups: Any, folder: Callable[[str], Folder] = Folder) -> None:
+        self.shards, self.folder = shards, folder
         self._files: OrderedDict[int, Any] = OrderedDict()
         super().__init__(groups)
 
     def __getstate__(self) -> Mapping[str, Any]:
-        return {**self.__dict__, "_files": OrderedDict()}
+        return {**super().__getstate__(), "_files": OrderedDict()}
 
     @property
     def in_process(self) -> bool:
@@ -272,7 +286,7 @@ class TarRows(GroupRows):
             self._files.move_to_end(shard)
             return self._files[shard]
         parent, name = split_url(self.shards[shard])
-        self._files[shard] = Folder(parent).open(name)
+        self._files[shard] = self.folder(parent).open(name, self.BLOCK)
         if len(self._files) > self.OPEN:
             self._files.popitem(last=False)[1].close()
         return self._files[shard]
@@ -301,55 +315,64 @@ class WebDataset(Tabular, name="webdataset"):
         found: list[str] = []
         for pattern in self.url:
             for url in expand_braces(pattern):
-                found.extend(_globbed(url) if "*" in url or "?" in url else [url])
+                found.extend(self._globbed(url) if _is_pattern(url) else [url])
         if not found:
             raise ComponentError(f"no shard at {self.url[0]}", found=self.url[0], expected="tar files")
         return found
 
+    def _globbed(self, url: str) -> list[str]:
+        parent, name = split_url(url)
+        try:
+            found = self.folder(parent).glob(name)
+        except ComponentError:
+            raise
+        except (OSError, ValueError) as error:
+            raise ComponentError(f"{url} cannot be listed: {error}", found=url) from error
+        head, chain, rest = parent.partition("::")
+        return [f"{head}/{name}{chain}{rest}" for name in found]
+
     def marks(self) -> tuple[str, ...]:
-        marks = []
-        for url in self.shards():
-            parent, name = split_url(url)
-            folder = Folder(parent)
-            try:
-                info = patiently(lambda folder=folder, name=name: folder.fs.info(folder.path(name)), folder.fs)
-            except FileNotFoundError:
-                raise ComponentError(f"no shard {name!r} in {parent}", found=url, expected="a tar file") from None
-            except (OSError, ValueError) as error:
-                raise ComponentError(f"{url} cannot be read: {error}", found=url) from error
-            marks.append(f"{url}\0{info.get('size')}\0{info.get('mtime') or info.get('ETag')}")
-        return tuple(marks)
+        return tuple(f"{url}\0{self.version_of(url, 'a tar file')}" for url in self.shards())
 
     def load(self) -> RowReader:
         shards = self.shards()
         groups: list[tuple[str, dict[str, Any]]] = []
         broken: dict[int, str] = {}
         for number, url in enumerate(shards):
-            wrong = _read_index(url, number, groups)
-            if wrong:
-                if not groups:
-                    raise ComponentError(f"{url}: {wrong}", found=url)
-                broken[len(groups) - 1] = wrong
-        rows = TarRows(shards, groups)
+            parent, name = split_url(url)
+            broken |= _read_index(self.folder(parent), name, number, groups)
+        if len(broken) == len(groups):
+            raise ComponentError(next(iter(broken.values()), "no samples"), found=self.url[0])
+        rows = TarRows(shards, groups, self.folder)
         rows.broken.update(broken)
-        return RowReader(self, rows, Folder(split_url(shards[0])[0]), name="webdataset", id_column="id")
+        root = self.folder(split_url(shards[0])[0])
+        return RowReader(self, rows, root, name="webdataset", id_column="id")
 
     def fingerprint(self) -> Any:
         by_folder: dict[str, list[str]] = {}
         for url in self.shards():
             parent, name = split_url(url)
             by_folder.setdefault(parent, []).append(name)
-        return [Folder(parent).fingerprint(names) for parent, names in by_folder.items()]
+        return [self.folder(parent).fingerprint(names) for parent, names in by_folder.items()]
 
 
-def _read_index(url: str, number: int, groups: list[tuple[str, dict[str, Any]]]) -> str:
-    """Append the groups of a shard; returns what is wrong with its end, if anything is."""
-    parent, name = split_url(url)
-    folder = Folder(parent)
+def _read_index(folder: Folder, name: str, number: int, groups: list[tuple[str, dict[str, Any]]]) -> dict[int, str]:
+    """Append the groups of a shard; returns what is wrong, by the place of a group.
+
+    Of what follows a damaged place nothing can be known: it counts as one sample, the last or one of the shard's name.
+    """
     began = len(groups)
+    broken: dict[int, str] = {}
+
+    def damaged(reason: str) -> dict[int, str]:
+        if len(groups) == began:
+            groups.append((name, {"": (number, 0, 0)}))
+        return {**broken, len(groups) - 1: reason}
+
     try:
         with folder.open(name) as file:
-            size = folder.fs.info(folder.path(name)).get("size")
+            size = file.seek(0, 2)
+            file.seek(0)
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
                     if not member.isfile():
@@ -362,16 +385,25 @@ def _read_index(url: str, number: int, groups: list[tuple[str, dict[str, Any]]])
                     if len(groups) == began or groups[-1][0] != id:
                         groups.append((id, {}))
                     groups[-1][1][extension.lower()] = (number, member.offset_data, member.size)
-                    if size is not None and member.offset_data + member.size > size:
-                        return f"{name} ends in the middle of {member.name!r}"
+                    if member.name.startswith("/") or ".." in member.name.split("/"):
+                        broken[len(groups) - 1] = f"{member.name!r} leaves the archive"
+                    if member.offset_data + member.size > size:
+                        return damaged(f"{name} ends in the middle of {member.name!r}")
+                # Reading stops at the first block that is no header: an empty one is the end, another is damage.
+                file.seek(tar.offset)
+                if file.read(512).strip(b"\0"):
+                    return damaged(f"{name} is damaged at byte {tar.offset}: what follows cannot be read")
     except FileNotFoundError:
-        return f"no file {name!r} in {parent}"
+        return damaged(f"no file {name!r} in {folder.url}")
     except (tarfile.TarError, EOFError) as error:
-        hint = (
-            "" if not name.endswith((".gz", ".tgz", ".bz2", ".xz", ".zst")) else " (compressed shards cannot be read)"
-        )
-        return f"{name} is no readable tar file: {error}{hint}"
-    return ""
+        hint = " (compressed shards cannot be read)" if name.endswith((".gz", ".tgz", ".bz2", ".xz", ".zst")) else ""
+        return damaged(f"{name} is no readable tar file: {error}{hint}")
+    return broken
+
+
+def _is_pattern(url: str) -> bool:
+    web = url.startswith(("http://", "https://"))
+    return "*" in (url.partition("?")[0] if web else url) or ("?" in url and not web)
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -387,14 +419,3 @@ def expand_braces(pattern: str) -> list[str]:
         middle = [str(number).zfill(width) for number in range(int(low), int(high) + 1)]
     head, tail = pattern[: match.start()], pattern[match.end() :]
     return [name for part in middle for name in expand_braces(head + part + tail)]
-
-
-def _globbed(url: str) -> list[str]:
-    parent, name = split_url(url)
-    folder = Folder(parent)
-    try:
-        found = patiently(lambda: folder.fs.glob(folder.path(name)), folder.fs)
-    except (OSError, ValueError) as error:
-        raise ComponentError(f"{url} cannot be listed: {error}", found=url) from error
-    head, chain, rest = parent.partition("::")
-    return [f"{head}/{posixpath.basename(path)}{chain}{rest}" for path in sorted(map(str, found))]

@@ -40,7 +40,7 @@ class Rows(Protocol):
 
 def read_rows(folder: Folder, name: str, format: str | None) -> Rows:
     """Open a table; raises `ComponentError` where it is missing or is no table."""
-    kind = format or name.rpartition(".")[2].lower()
+    kind = format or name.partition("?")[0].rpartition(".")[2].lower()
     readers = {"csv": CsvRows, "tsv": CsvRows, "jsonl": JsonRows, "ndjson": JsonRows, "parquet": ParquetRows}
     if kind not in readers:
         raise ComponentError(

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin import ComponentError, outside_identity
+from mmflow.plugin import outside_identity
 from mmflow_sources.tabular import RowReader, Tabular
 
 
@@ -31,34 +31,25 @@ class Table(Tabular, name="table"):
     root: str | None = outside_identity(None, description="folder (URL) that paths of files begin in")
 
     def marks(self) -> tuple[str, ...]:
-        from mmflow_sources.files import Folder, patiently, split_url
-
-        parent, name = split_url(self.url)
-        folder = Folder(parent)
-        try:
-            info = patiently(lambda: folder.fs.info(folder.path(name)), folder.fs)
-        except FileNotFoundError:
-            raise ComponentError(f"no file {name!r} in {parent}", found=self.url, expected="a table") from None
-        except (OSError, ValueError) as error:
-            raise ComponentError(f"{self.url} cannot be read: {error}", found=self.url) from error
-        return tuple(str(info.get(key)) for key in ("size", "mtime", "ETag", "etag", "created", "ino"))
+        return (self.version_of(self.url, "a table"),)
 
     def load(self) -> RowReader:
-        from mmflow_sources.files import Folder, split_url
+        from mmflow_sources.files import split_url
         from mmflow_sources.rows import read_rows
 
         parent, name = split_url(self.url)
-        folder = Folder(parent)
+        folder = self.folder(parent)
         rows = read_rows(folder, name, self.format)
         id_column = self.id or ("id" if "id" in rows.names else None)
-        return RowReader(self, rows, Folder(self.root) if self.root else folder, name=name, id_column=id_column)
+        root = self.folder(self.root) if self.root else folder
+        return RowReader(self, rows, root, name=name, id_column=id_column)
 
     def fingerprint(self) -> Any:
-        from mmflow_sources.files import Folder, split_url
+        from mmflow_sources.files import split_url
 
         parent, name = split_url(self.url)
         reader = self.open()
-        content = {"table": Folder(parent).fingerprint([name])}
+        content = {"table": self.folder(parent).fingerprint([name])}
         if names := reader.files():
             content["files"] = reader.root.fingerprint(names)
         return content

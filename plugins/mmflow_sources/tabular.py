@@ -4,54 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from mmflow.plugin import ComponentError, Source, TensorType, outside_identity
+from mmflow.plugin import ComponentError, TensorType
+from mmflow_sources.base import FileSource, told_apart
 from mmflow_sources.columns import Column, TableColumn
 from mmflow_sources.files import Folder
+from mmflow_sources.network import NetworkError
 from mmflow_sources.rows import Rows
-
-Policy = Literal["error", "skip", "quarantine"]
 
 
 def _column(raw: Any) -> Any:
     return {"column": raw} if isinstance(raw, str) else raw
 
 
-class Tabular(Source):
-    """Base of `table`, `folder` and `webdataset`: write `marks` and `load`.
-
-    `bad` says what happens to a sample that cannot be read (a missing or broken file, a wrong cell, an id that was
-    there before): `error` stops, `skip` leaves it out and counts it, `quarantine` also lists it in a file.
-    """
+class Tabular(FileSource):
+    """Base of the sources whose samples are rows of cells: write `marks` and `load`."""
 
     columns: dict[str, Annotated[TableColumn, BeforeValidator(_column)]] | None = None
-    bad: Policy = "error"
-    quarantine: str | None = outside_identity(None, description="file (URL) that lists the samples left out")
     max_pixels: int = Field(64_000_000, ge=1, description="largest picture that is decoded")
-
-    @model_validator(mode="after")
-    def _place_of_quarantine(self) -> Tabular:
-        if self.bad == "quarantine" and not self.quarantine:
-            raise ValueError("bad: quarantine needs `quarantine:`, the file that lists the samples left out")
-        return self
-
-    def marks(self) -> tuple[str, ...]:
-        """What changes when the content does, cheaply found: an opened source is kept while it stays the same."""
-        raise NotImplementedError
-
-    def load(self) -> RowReader:
-        """Read the listing or the table itself; raises `ComponentError`."""
-        raise NotImplementedError
-
-    def fields(self) -> Mapping[str, TensorType]:
-        return self.open().types
-
-    def open(self) -> RowReader:
-        return _kept(type(self), self.model_dump_json(), self.marks())
+    max_seconds: float = Field(3600, gt=0, description="longest sound that is decoded")
+    max_bytes: int = Field(2**30, ge=1, description="largest file of a sample that is read")
 
 
 class RowReader:
@@ -70,7 +45,7 @@ class RowReader:
         self._places: dict[str, int] | None = None
         if source.bad == "error":
             for index in (*rows.broken, *self._bad_ids)[:1]:
-                raise ComponentError(f"{self._at(index)}: {rows.broken.get(index) or self._bad_ids[index]}")
+                raise ComponentError(self._wrong(index))
 
     @property
     def in_process(self) -> bool:
@@ -92,9 +67,10 @@ class RowReader:
 
     def read(self, index: int, fields: Collection[str] | None = None) -> Mapping[str, Any]:
         """Sample `index` with all fields, or `fields`; raises `SampleError`, or `SkippedSample` by policy."""
-        wrong = self.rows.broken.get(index) or self._bad_ids.get(index)
-        if wrong:
-            raise self._refused(f"{self._at(index)}: {wrong}")
+        from mmflow.data.samples import SampleError
+
+        if index in self.rows.broken or index in self._bad_ids:
+            raise self.source.refused(self._wrong(index))
         wanted = [column for field, column in self.columns.items() if fields is None or field in fields]
         sample: dict[str, Any] = {"id": self.id(index)}
         if not wanted:
@@ -103,8 +79,10 @@ class RowReader:
             try:
                 cell = self.rows.row(index, (column.name,))[column.name]
                 sample[column.field] = self._file(column, cell) if column.in_files else column.value(cell)
+            except NetworkError as error:
+                raise SampleError(f"{self._at(index)}, column {column.name!r}: {error}") from error
             except (ValueError, OSError) as error:
-                raise self._refused(f"{self._at(index)}, column {column.name!r}: {error}") from error
+                raise self.source.refused(f"{self._at(index)}, column {column.name!r}: {error}") from error
         return sample
 
     def static(self) -> Mapping[str, Any]:
@@ -155,19 +133,8 @@ class RowReader:
                 f"{self.name} has no column {column!r} for ids", found=column,
                 expected=f"one of: {', '.join(self.rows.names)}",
             )  # fmt: skip
-        ids: list[str] = []
-        bad: dict[int, str] = {}
-        first: dict[str, int] = {}
-        for index, cell in enumerate(self.rows.column(column)):
-            id = "" if cell is None else str(cell)
-            if not id:
-                bad[index] = f"column {column!r} holds no id"
-            elif id in first:
-                bad[index] = f"id {id!r} was there before, at {self.rows.where(first[id])}"
-            else:
-                first[id] = index
-            ids.append(id if index not in bad else f"{id}#{index}")
-        return ids, bad
+        ids = ["" if cell is None else str(cell) for cell in self.rows.column(column)]
+        return told_apart(ids, self.rows.where)
 
     def _file(self, column: Column, cell: Any) -> Any:
         if cell is None or (isinstance(cell, (str, list)) and not cell):
@@ -186,7 +153,7 @@ class RowReader:
         if isinstance(cell, str):
             name = cell
             try:
-                data = self.root.read(cell)
+                data = self.root.read(cell, self.source.max_bytes)
             except FileNotFoundError:
                 raise ValueError(f"no file {cell!r} in {self.root.url}") from None
             except IsADirectoryError:
@@ -195,26 +162,17 @@ class RowReader:
             raise ValueError(f"{str(cell)[:60]!r} is no file")
         try:
             if column.modality == "audio":
-                return decode_sound(data, rate=column.rate)
+                return decode_sound(data, rate=column.rate, max_seconds=self.source.max_seconds)
             if column.modality == "video":
                 return decode_video(data, frames=column.frames, max_pixels=self.source.max_pixels)
             return decode_picture(data, max_pixels=self.source.max_pixels)
         except ValueError as error:
             raise ValueError(f"{name}: {error}" if name else str(error)) from error.__cause__
 
+    def _wrong(self, index: int) -> str:
+        if index in self.rows.broken:
+            return f"{self._at(index)}: {self.rows.broken[index]}"
+        return f"{self.name}, {self._bad_ids[index]}"
+
     def _at(self, index: int) -> str:
         return f"{self.name}, {self.rows.where(index)}"
-
-    def _refused(self, message: str) -> Exception:
-        from mmflow.data.samples import SampleError, SkippedSample
-
-        if self.source.bad == "error":
-            return SampleError(message)
-        return SkippedSample(message, self.source.quarantine if self.source.bad == "quarantine" else None)
-
-
-@lru_cache(maxsize=8)
-def _kept(source: type[Tabular], declaration: str, marks: tuple[str, ...]) -> RowReader:
-    fields = json.loads(declaration)
-    del fields["use"]
-    return source.model_validate(fields).load()

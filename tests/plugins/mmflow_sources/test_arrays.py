@@ -87,7 +87,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         Arrays(url=str(tmp_path / "o.npz")).fields()
     assert "objects" in caught.value.hint
     np.savez(tmp_path / "i.npz", x=np.zeros(2), id=np.array(["a", "a"]))
-    with pytest.raises(ComponentError, match="'a' twice"):
+    with pytest.raises(ComponentError, match="row 1: id 'a' was there before, at row 0"):
         Arrays(url=str(tmp_path / "i.npz")).fields()
     np.savez(tmp_path / "n.npz", v=np.array([[0.0, np.nan]]))
     with pytest.raises(SampleError, match="NaN"):

@@ -202,7 +202,7 @@ def test_what_is_no_shard_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"no tar at all, by any means" * 40)
     with pytest.raises(ComponentError, match=r"a\.tar is no readable tar file"):
         WebDataset.model_validate({"url": str(tmp_path / "a.tar")}).fields()
-    with pytest.raises(ComponentError, match=r"no shard 'b\.tar'"):
+    with pytest.raises(ComponentError, match=r"no file 'b\.tar'"):
         WebDataset.model_validate({"url": str(tmp_path / "b.tar")}).fields()
     with pytest.raises(ComponentError, match="no folder"):
         FolderSource(url=str(tmp_path / "none")).fields()

@@ -1,0 +1,109 @@
+"""What all sources that read files share: patience with a network, and a policy for bad samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from mmflow.plugin import ComponentError, Source, TensorType, outside_identity
+from mmflow_sources.network import NetworkError
+
+if TYPE_CHECKING:
+    from mmflow_sources.files import Folder
+
+Policy = Literal["error", "skip", "quarantine"]
+
+
+class FileSource(Source):
+    """Base of the sources that read files: write `marks` and `load`, which gives a reader with `types`.
+
+    `bad` says what happens to a sample that cannot be read (a missing or broken file, a wrong cell, an id that was
+    there before): `error` stops, `skip` leaves it out and counts it, `quarantine` also lists it in a file. A server that
+    does not answer is no bad sample: once `retry_for` is over, it stops the run.
+    """
+
+    bad: Policy = "error"
+    quarantine: str | None = outside_identity(None, description="file (URL) that lists the samples left out")
+    timeout: float = outside_identity(
+        20.0, gt=0, description="seconds of silence after which a request over a network is given up"
+    )
+    retry_for: float = outside_identity(
+        60.0, ge=0, description="seconds that a read over a network is tried again, from its first failure on"
+    )
+
+    @model_validator(mode="after")
+    def _place_of_quarantine(self) -> FileSource:
+        if self.bad == "quarantine" and not self.quarantine:
+            raise ValueError("bad: quarantine needs `quarantine:`, the file that lists the samples left out")
+        return self
+
+    def marks(self) -> tuple[str, ...]:
+        """What changes when the content does, cheaply found: an opened source is kept while it stays the same."""
+        raise NotImplementedError
+
+    def load(self) -> Any:
+        """Read the listing, the table or the arrays; raises `ComponentError`, or `NetworkError`."""
+        raise NotImplementedError
+
+    def fields(self) -> Mapping[str, TensorType]:
+        return self.open().types
+
+    def open(self) -> Any:
+        try:
+            return _kept(type(self), self.model_dump_json(), self.marks())
+        except NetworkError as error:
+            raise ComponentError(str(error), found=self.use, expected="a server that answers") from error
+
+    def folder(self, url: str) -> Folder:
+        """A folder that is read with this source's patience."""
+        from mmflow_sources.files import Folder
+        from mmflow_sources.network import Patience
+
+        return Folder(url, Patience(self.timeout, self.retry_for))
+
+    def version_of(self, url: str, expected: str) -> str:
+        """What changes when the file at `url` does; raises `ComponentError` where it cannot be reached."""
+        from mmflow_sources.files import split_url
+
+        parent, name = split_url(url)
+        try:
+            return self.folder(parent).version(name)
+        except FileNotFoundError:
+            raise ComponentError(f"no file {name!r} in {parent}", found=url, expected=expected) from None
+        except ComponentError:
+            raise
+        except (OSError, ValueError) as error:
+            raise ComponentError(f"{url} cannot be read: {error}", found=url, expected=expected) from error
+
+    def refused(self, message: str) -> Exception:
+        """What to raise for a bad sample, by policy."""
+        from mmflow.data.samples import SampleError, SkippedSample
+
+        if self.bad == "error":
+            return SampleError(message)
+        return SkippedSample(message, self.quarantine if self.bad == "quarantine" else None)
+
+
+def told_apart(ids: Sequence[str], where: Callable[[int], str]) -> tuple[list[str], dict[int, str]]:
+    """Ids that differ, and what is wrong with those that are empty or were there before, by their place."""
+    bad: dict[int, str] = {}
+    first: dict[str, int] = {}
+    for index, id in enumerate(ids):
+        if not id:
+            bad[index] = f"{where(index)}: no id"
+        elif id in first:
+            bad[index] = f"{where(index)}: id {id!r} was there before, at {where(first[id])}"
+        else:
+            first[id] = index
+    return [f"{id}#{index}" if index in bad else id for index, id in enumerate(ids)], bad
+
+
+@lru_cache(maxsize=8)
+def _kept(source: type[FileSource], declaration: str, marks: tuple[str, ...]) -> Any:
+    fields = json.loads(declaration)
+    del fields["use"]
+    return source.model_validate(fields).load()
