@@ -23,8 +23,19 @@ BACKGROUNDS = {"black": (15, 15, 15), "grey": (110, 110, 110), "brown": (90, 60,
 SIZES = {"small": 0.09, "medium": 0.14, "large": 0.2}
 """Radius of the circumscribed circle as a share of the picture's side."""
 PLACES = ("top left", "top right", "bottom left", "bottom right")
-CHANGES = ("attribute", "object", "order")
+CENTRE = "centre"
+"""Where the main thing of a pile is, its others around it in the directions of `PLACES`."""
+DIRECTIONS = (
+    "above", "below", "left of", "right of", "above and left of", "above and right of", "below and left of",
+    "below and right of",
+)  # fmt: skip
+LAYERS = ("front", "middle", "back")
+"""From the nearest to the farthest; the main thing is in the middle."""
+ORDERS = ("in front of", "behind")
+CHANGES = ("attribute", "object", "order", "number")
 """What a hard caption or a minimal pair has wrong."""
+MOST = 4
+"""Things in a scene."""
 JITTER = 10
 """Largest change of a colour channel from its name's value."""
 
@@ -41,6 +52,8 @@ class Thing:
     y: float
     radius: float
     rgb: tuple[int, int, int]
+    layer: int = 1
+    """Place in `LAYERS`; things of one layer lie in their order in the scene, the first in front."""
 
     def words(self) -> str:
         return f"{self.size} {self.color} {self.shape}"
@@ -91,13 +104,59 @@ def draw_scene(generator: Any, shapes: Sequence[str], colors: Sequence[str], obj
     return Scene(tuple(things), background, rgb, tuple(draws[-4:]))
 
 
+def draw_pile(generator: Any, shapes: Sequence[str], colors: Sequence[str], objects: tuple[int, int]) -> Scene:
+    """A scene in which each other thing lies in front of the main one or behind it, and differs from it in colour."""
+    draws = generator.random(64).tolist()
+    take = iter(draws).__next__
+    count = objects[0] + int(take() * (objects[1] - objects[0] + 1))
+    background = _pick(tuple(BACKGROUNDS), take())
+    rgb = _jittered(BACKGROUNDS[background], take)
+    names, places = tuple(SIZES), list(PLACES)
+    largest = 1 + int(take() * 2)
+    main = None
+    things: list[Thing] = []
+    for _ in range(count):
+        size = names[largest] if main is None else names[int(take() * largest)]
+        color = _pick(colors if main is None else [color for color in colors if color != main.color], take())
+        thing = Thing(
+            shape=_pick(shapes, take()),
+            color=color,
+            size=size,
+            place=CENTRE if main is None else places.pop(int(take() * len(places))),
+            x=0.5 + 0.04 * (2 * take() - 1),
+            y=0.5 + 0.04 * (2 * take() - 1),
+            radius=SIZES[size] * (0.94 + 0.12 * take()),
+            rgb=_jittered(COLORS[color], take),
+            layer=1 if main is None else 2 * int(2 * take()),
+        )
+        main = main or thing
+        things.append(thing if thing is main else laid(thing, main))
+    return Scene(tuple(things), background, rgb, tuple(draws[-4:]))
+
+
+def laid(thing: Thing, main: Thing) -> Thing:
+    """The thing brought to the main one from its corner until a quarter of what it covers is covered by both."""
+    right, down = 2 * ("right" in thing.place) - 1, 2 * ("bottom" in thing.place) - 1
+    side = 64
+    covered = np.zeros((side, side), dtype=np.float32)
+    window, cover = coverage(main, side)
+    covered[window] = cover
+    for step in range(24):
+        away = (main.radius + thing.radius) * (0.96 - 0.04 * step) * 0.7071068
+        moved = replace(thing, x=main.x + right * away, y=main.y + down * away)
+        window, cover = coverage(moved, side)
+        if np.minimum(covered[window], cover).sum() >= 0.25 * cover.sum():
+            break
+    return moved
+
+
 def caption(scene: Scene) -> str:
     """All things in words: the main one, then each other by where the main one stands to it."""
     opening, wording, suffix, _ = scene.style
     main, *others = scene.things
     text = with_article(main.words())
     if others:
-        parts = [f"{relation(main, other, wording)} {with_article(other.words())}" for other in others]
+        parts = [f"{said(relation(main, other), wording)} {with_article(other.words())}" for other in others]
         joined = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
         text = f"{text} {joined}"
     else:
@@ -109,11 +168,23 @@ def caption(scene: Scene) -> str:
 def altered(scene: Scene, change: str, shapes: Sequence[str], colors: Sequence[str]) -> Scene:
     """The scene with one thing changed, so that its caption is wrong for the first one and nearly the same.
 
-    `attribute`: the first two things change colours, `object`: shapes, `order`: places. Where they are alike or there
-    is only one, the main thing gets the next colour or shape of the list, or the opposite place.
+    `attribute`: the first two things change colours, `object`: shapes, `order`: places, or who is in front in a pile.
+    Where they are alike or there is only one, the main thing gets the next colour or shape of the list, or the opposite
+    place. `number`: the last thing is there once more, in a free place; of four things it goes.
     """
     main, *others = scene.things
-    if change == "order":
+    piled = main.place == CENTRE
+    if change == "number":
+        if len(scene.things) == MOST:
+            return replace(scene, things=scene.things[:-1])
+        last = scene.things[-1]
+        taken = {thing.place for thing in scene.things}
+        place = next(place for place in PLACES if place not in taken)
+        more = laid(replace(last, place=place), main) if piled else _moved(last, place)
+        return replace(scene, things=(*scene.things, more))
+    if change == "order" and piled:
+        changed = [main, replace(others[0], layer=2 - others[0].layer)]
+    elif change == "order":
         place = others[0].place if others else PLACES[3 - PLACES.index(main.place)]
         changed = [_moved(main, place)]
         if others:
@@ -129,18 +200,26 @@ def altered(scene: Scene, change: str, shapes: Sequence[str], colors: Sequence[s
         changed = [replace(main, shape=others[0].shape), replace(others[0], shape=main.shape)]
     else:
         changed = [replace(main, shape=_next(main.shape, shapes))]
-    return replace(scene, things=(*changed, *scene.things[len(changed) :]))
+    changed += scene.things[len(changed) :]
+    if piled and change == "object":
+        changed[1:] = [laid(other, changed[0]) for other in changed[1:]]
+    return replace(scene, things=tuple(changed))
 
 
-def relation(one: Thing, other: Thing, wording: float) -> str:
-    """Where `one` stands to `other`, in words; `wording` in [0, 1) chooses between synonyms."""
-    vertical = _order(one.place, other.place, "top")
-    horizontal = _order(one.place, other.place, "left")
-    up = {-1: _pick(("above", "over"), wording), 1: _pick(("below", "under"), wording), 0: ""}[vertical]
-    side = {-1: "left of", 1: "right of", 0: ""}[horizontal]
-    if up and side:
-        return f"{up} and {side}"
-    return up or (f"to the {side}" if wording < 0.5 else side)
+def relation(one: Thing, other: Thing) -> str:
+    """Where `one` stands to `other`: one of `ORDERS` where they lie in different layers, else of `DIRECTIONS`."""
+    if one.layer != other.layer:
+        return ORDERS[one.layer > other.layer]
+    vertical = {-1: "above", 1: "below", 0: ""}[_order(one.place, other.place, "top")]
+    horizontal = {-1: "left of", 1: "right of", 0: ""}[_order(one.place, other.place, "left")]
+    return f"{vertical} and {horizontal}" if vertical and horizontal else vertical or horizontal
+
+
+def said(relation: str, wording: float) -> str:
+    """A relation in words; `wording` in [0, 1) chooses between synonyms."""
+    if relation in ("left of", "right of"):
+        return f"to the {relation}" if wording < 0.5 else relation
+    return relation if wording < 0.5 else relation.replace("above", "over").replace("below", "under")
 
 
 def with_article(words: str) -> str:
@@ -151,11 +230,35 @@ def render(scene: Scene, pixels: int) -> np.ndarray:
     """The picture, uint8 [pixels, pixels, 3], edges antialiased over one pixel."""
     picture = np.empty((pixels, pixels, 3), dtype=np.float32)
     picture[:] = scene.rgb
-    for thing in scene.things:
+    for thing in reversed(nearest_first(scene)):
         window, cover = coverage(thing, pixels)
         part = picture[window]
         part += cover[..., None] * (np.asarray(thing.rgb, dtype=np.float32) - part)
     return (picture + 0.5).astype(np.uint8)
+
+
+def nearest_first(scene: Scene) -> list[Thing]:
+    """The things in the order in which they hide each other."""
+    return sorted(scene.things, key=lambda thing: thing.layer)
+
+
+def visible(scene: Scene, pixels: int) -> list[np.ndarray]:
+    """Which pixels show each thing: those that it covers by at least half, and no nearer one does, bool [pixels] * 2."""
+    hidden = np.zeros((pixels, pixels), dtype=bool)
+    seen: dict[int, np.ndarray] = {}
+    for thing in nearest_first(scene):
+        covered = mask(thing, pixels)
+        seen[id(thing)] = covered & ~hidden
+        hidden |= covered
+    return [seen[id(thing)] for thing in scene.things]
+
+
+def depth(scene: Scene, pixels: int) -> np.ndarray:
+    """The layer that each pixel shows, int64 [pixels, pixels]; the background is one farther than the last of them."""
+    out = np.full((pixels, pixels), len(LAYERS), dtype=np.int64)
+    for thing, shown in zip(scene.things, visible(scene, pixels), strict=True):
+        out[shown] = thing.layer
+    return out
 
 
 def coverage(thing: Thing, pixels: int) -> tuple[tuple[slice, slice], np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from mmflow.plugin import Field, TensorType
 from mmflow_worlds.world import World
@@ -23,10 +23,18 @@ class Shapes(World, name="shapes"):
     The first thing of a picture is its main one: larger than the others. Fields: `image` (uint8 [pixels, pixels, 3]),
     `caption` (all things, as in "a large red circle above a small blue square"), `label` (colour and shape of the
     main thing, named as in "red circle"), its factors `shape`, `color`, `scale` (small, medium, large) and `place`,
-    further `background` and `count`, and for each thing `boxes` (left, top, right, bottom in pixels), `masks` and
-    `things` (its class, as in `label`). `hard_captions` are three captions that are wrong in one way each (colours,
-    shapes or places exchanged); `pair_image` and `pair_caption` are a second sample that differs from the first in one
-    of these ways alone, which `pair_change` names.
+    further `background` and `count`. For each thing (axis `object`): `things` (its class, as in `label`), `scales`,
+    `places`, `relations` (where the main thing stands to it; absent for itself), `boxes` (left, top, right, bottom in
+    pixels) and `masks` (the pixels that show it).
+
+    With `overlap` the main thing is at the centre and the others lie in front of it or behind it, in another colour
+    each: relations are these two, and there are `depths` (the layer of each thing: front, middle, back) and `depth`
+    (int64 [pixels, pixels]: the layer that a pixel shows, 3 for the background).
+
+    `hard_captions` (axis `candidate`) are four captions that are wrong in one way each: colours (attribute), shapes
+    (object) or places (order; in front and behind where things overlap) are exchanged, or there is one thing more, or
+    fewer where there are four (number). `pair_image` and `pair_caption` are a second sample that differs from the
+    first in one of these ways alone, which `pair_change` names.
     """
 
     example: ClassVar[str] = "data: {train: {use: shapes, split: train, size: 4000}}"
@@ -35,6 +43,13 @@ class Shapes(World, name="shapes"):
     objects: tuple[int, int] = Field((1, 4), description="fewest and most things in a picture")
     shapes: tuple[Shape, ...] = ("circle", "square", "triangle", "diamond", "cross", "ring")
     colors: tuple[Color, ...] = ("red", "green", "blue", "yellow", "purple", "orange", "white", "cyan")
+    overlap: bool = Field(False, description="things lie in front of each other; needs at least two a picture")
+
+    @model_validator(mode="after")
+    def _two_to_overlap(self) -> Shapes:
+        if self.overlap and self.objects[0] < 2:
+            raise ValueError("with `overlap` a picture needs at least two things: objects: [2, 4]")
+        return self
 
     @field_validator("objects", mode="before")
     @classmethod
@@ -62,12 +77,20 @@ class Shapes(World, name="shapes"):
         return tuple(f"{color} {shape}" for color in self.colors for shape in self.shapes)
 
     def fields(self) -> Mapping[str, TensorType]:
+        from mmflow_worlds import scenes
+
         side, most = self.pixels, self.objects[1]
         each: dict[str, Any] = {"axes": ("sample", "object"), "groups": (most,)}
+        places = (*scenes.PLACES, scenes.CENTRE) if self.overlap else scenes.PLACES
+        sizes = tuple(scenes.SIZES)
 
-        def label(*names: str) -> TensorType:
-            return TensorType("label", dtype="int64", names=names)
+        def label(*names: str, **more: Any) -> TensorType:
+            return TensorType("label", dtype="int64", names=names, **more)
 
+        layered = {
+            "depth": TensorType("mask", size=(side, side), dtype="int64"),
+            "depths": label(*scenes.LAYERS, **each),
+        }
         return {
             "id": TensorType("id"),
             "image": TensorType("image", size=(side, side, 3), dtype="uint8"),
@@ -75,24 +98,28 @@ class Shapes(World, name="shapes"):
             "label": label(*self.classes()),
             "shape": label(*self.shapes),
             "color": label(*self.colors),
-            "scale": label("small", "medium", "large"),
-            "place": label("top left", "top right", "bottom left", "bottom right"),
-            "background": label("black", "grey", "brown", "navy"),
-            "count": TensorType("label", dtype="int64", names=("none", "one", "two", "three", "four")),
+            "scale": label(*sizes),
+            "place": label(*places),
+            "background": label(*scenes.BACKGROUNDS),
+            "count": label("none", "one", "two", "three", "four"),
             "boxes": TensorType("boxes", size=(4,), **each),
             "masks": TensorType("mask", size=(side, side), dtype="bool", **each),
-            "things": TensorType("label", dtype="int64", names=self.classes(), **each),
-            "hard_captions": TensorType("text", ("sample", "candidate"), groups=(3,)),
+            "things": label(*self.classes(), **each),
+            "scales": label(*sizes, **each),
+            "places": label(*places, **each),
+            "relations": label(*(scenes.ORDERS if self.overlap else scenes.DIRECTIONS), **each),
+            **(layered if self.overlap else {}),
+            "hard_captions": TensorType("text", ("sample", "candidate"), groups=(len(scenes.CHANGES),)),
             "pair_image": TensorType("image", size=(side, side, 3), dtype="uint8"),
             "pair_caption": TensorType("text"),
-            "pair_change": label("attribute", "object", "order"),
+            "pair_change": label(*scenes.CHANGES),
         }
 
     def scene(self, generator: Any) -> Scene:
         """What a sample shows."""
-        from mmflow_worlds.scenes import draw_scene
+        from mmflow_worlds.scenes import draw_pile, draw_scene
 
-        return draw_scene(generator, self.shapes, self.colors, self.objects)
+        return (draw_pile if self.overlap else draw_scene)(generator, self.shapes, self.colors, self.objects)
 
     def draw(self, generator: Any, wanted: Collection[str]) -> dict[str, Any]:
         import numpy as np
@@ -100,17 +127,25 @@ class Shapes(World, name="shapes"):
         from mmflow_worlds import scenes
 
         scene, side = self.scene(generator), self.pixels
-        main = scene.things[0]
+        main, *others = scene.things
+        sizes, places = tuple(scenes.SIZES), (*scenes.PLACES, scenes.CENTRE)
+        relations = scenes.ORDERS if self.overlap else scenes.DIRECTIONS
         sample: dict[str, Any] = {
             "label": self._class(main),
             "shape": self.shapes.index(main.shape),  # type: ignore[arg-type]
             "color": self.colors.index(main.color),  # type: ignore[arg-type]
-            "scale": tuple(scenes.SIZES).index(main.size),
-            "place": scenes.PLACES.index(main.place),
             "background": tuple(scenes.BACKGROUNDS).index(scene.background),
             "count": len(scene.things),
             "things": [self._class(thing) for thing in scene.things],
+            "scales": [sizes.index(thing.size) for thing in scene.things],
+            "places": [places.index(thing.place) for thing in scene.things],
+            "relations": [None, *(relations.index(scenes.relation(main, other)) for other in others)],
         }
+        sample |= {"scale": sample["scales"][0], "place": sample["places"][0]}
+        if self.overlap:
+            sample["depths"] = [thing.layer for thing in scene.things]
+        if self.overlap and "depth" in wanted:
+            sample["depth"] = scenes.depth(scene, side)
         if "image" in wanted:
             sample["image"] = scenes.render(scene, side)
         if "caption" in wanted:
@@ -118,7 +153,7 @@ class Shapes(World, name="shapes"):
         if "boxes" in wanted:
             sample["boxes"] = [np.array(scenes.box(thing, side), dtype=np.float32) for thing in scene.things]
         if "masks" in wanted:
-            sample["masks"] = [scenes.mask(thing, side) for thing in scene.things]
+            sample["masks"] = scenes.visible(scene, side)
         if "hard_captions" in wanted:
             sample["hard_captions"] = [scenes.caption(self.altered(scene, change)) for change in scenes.CHANGES]
         if {"pair_image", "pair_caption", "pair_change"} & set(wanted):
@@ -130,7 +165,7 @@ class Shapes(World, name="shapes"):
         return sample
 
     def altered(self, scene: Scene, change: str) -> Scene:
-        """The scene with its colours, shapes or places exchanged (`attribute`, `object`, `order`)."""
+        """The scene with one change of `scenes.CHANGES`."""
         from mmflow_worlds.scenes import altered
 
         return altered(scene, change, self.shapes, self.colors)
