@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from mmflow.plugin import ComponentError, Source, TensorType, outside_identity
 from mmflow_sources.network import NetworkError
@@ -22,8 +22,8 @@ class FileSource(Source):
     """Base of the sources that read files: write `marks` and `load`, which gives a reader with `types`.
 
     `bad` says what happens to a sample that cannot be read (a missing or broken file, a wrong cell, an id that was
-    there before): `error` stops, `skip` leaves it out and counts it, `quarantine` also lists it in a file. A server that
-    does not answer is no bad sample: once `retry_for` is over, it stops the run.
+    there before): `error` stops, `skip` leaves it out and counts it, `quarantine` also lists it in a file. A server
+    that does not answer is no bad sample: once `retry_for` is over, it stops the run.
     """
 
     bad: Policy = "error"

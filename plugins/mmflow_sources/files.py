@@ -200,11 +200,12 @@ def open_url(url: str, patience: Patience, config: Mapping[str, Any], *, anew: b
         options: dict[str, Any] = client_options(url, patience, config)
         fs, path = url_to_fs(url, **options, **({"skip_instance_cache": True} if anew else {}))
     except (ImportError, ValueError) as error:
-        missing = next((PACKAGES[protocol] for protocol in chain(url) if protocol in PACKAGES), None)
+        hint = "is its package installed?"
+        if isinstance(error, ImportError):
+            hint = next((f"pip install {PACKAGES[name]}" for name in chain(url) if name in PACKAGES), hint)
         raise ComponentError(
-            f"{url}: {error}", found=url, expected="a path or a URL that fsspec opens",
-            hint=f"pip install {missing}" if missing and isinstance(error, ImportError) else "is its package installed?",
-        ) from error  # fmt: skip
+            f"{url}: {error}", found=url, expected="a path or a URL that fsspec opens", hint=hint
+        ) from error
     if {"s3", "s3a"} & set(_protocols(fs)):
         # Tries are counted in one place.
         fs.retries = 1

@@ -58,8 +58,10 @@ def is_remote(url: str) -> bool:
 
 
 def client_options(url: str, patience: Patience, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Options by protocol for `fsspec.core.url_to_fs`: the user's own (`config`, as in `fsspec.config.conf`), and limits
-    on how long a server may be silent. Raises what fsspec raises for protocols that it lacks."""
+    """Options by protocol for `fsspec.core.url_to_fs`: the user's own, and limits on how long a server may be silent.
+
+    `config` is like `fsspec.config.conf`. Raises what fsspec raises for protocols that it lacks.
+    """
     from fsspec.config import apply_config
     from fsspec.registry import get_filesystem_class
 
@@ -168,9 +170,10 @@ class RemoteFile(io.RawIOBase):
         self._open_file, self._reopen = open_file, reopen
         self._file: Any = None
         self._at = 0
-        self.size: int = patiently(lambda: _size(self._opened()), url, patience, self._drop)
-        if self.size is None:
+        size = patiently(lambda: _size(self._opened()), url, patience, self._drop)
+        if size is None:
             raise ValueError(f"{url}: its server does not tell how large it is; simplecache::{url} reads a copy")
+        self.size = size
 
     def readable(self) -> bool:
         return True
