@@ -141,6 +141,7 @@ def laid(thing: Thing, main: Thing) -> Thing:
     covered = np.zeros((side, side), dtype=np.float32)
     window, cover = coverage(main, side)
     covered[window] = cover
+    moved = thing
     for step in range(24):
         away = (main.radius + thing.radius) * (0.96 - 0.04 * step) * 0.7071068
         moved = replace(thing, x=main.x + right * away, y=main.y + down * away)
@@ -243,7 +244,7 @@ def nearest_first(scene: Scene) -> list[Thing]:
 
 
 def visible(scene: Scene, pixels: int) -> list[np.ndarray]:
-    """Which pixels show each thing: those that it covers by at least half, and no nearer one does, bool [pixels] * 2."""
+    """Which pixels show each thing: those that it covers by at least half, and no nearer one does, bool [H, W]."""
     hidden = np.zeros((pixels, pixels), dtype=bool)
     seen: dict[int, np.ndarray] = {}
     for thing in nearest_first(scene):

@@ -157,7 +157,7 @@ def test_depth_maps_and_visible_masks_say_what_each_pixel_shows() -> None:
         assert (sample["depth"][~drawn] == len(scenes.LAYERS)).all()
         # Mixed colours at an edge may come near the background's.
         away = np.abs(image - background_of(image)).max(-1)
-        assert (away[sample["depth"] < 3] > 20).mean() > 0.98
+        assert (away[sample["depth"] < 3] > 20).mean() > 0.95
         for mask, layer, thing, box in zip(
             sample["masks"], sample["depths"], sample["things"], sample["boxes"], strict=True
         ):
