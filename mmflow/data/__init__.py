@@ -16,9 +16,12 @@ if TYPE_CHECKING:
         ColumnRequest,
         SampleError,
         SkippedSample,
+        count_of,
+        describe,
         read_field,
         sample_fields,
         static_columns,
+        stored_column,
     )
     from mmflow.data.views import column_type
 
@@ -26,7 +29,17 @@ _HOMES = {
     "batches": ("Batch", "ColumnBatch", "collate"),
     "loading": ("Loader", "scan"),
     "random": ("address", "numpy_generator"),
-    "samples": ("ColumnRequest", "SampleError", "SkippedSample", "read_field", "sample_fields", "static_columns"),
+    "samples": (
+        "ColumnRequest",
+        "SampleError",
+        "SkippedSample",
+        "count_of",
+        "describe",
+        "read_field",
+        "sample_fields",
+        "static_columns",
+        "stored_column",
+    ),
     "views": ("column_type",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -41,11 +54,14 @@ __all__ = [
     "address",
     "collate",
     "column_type",
+    "count_of",
+    "describe",
     "numpy_generator",
     "read_field",
     "sample_fields",
     "scan",
     "static_columns",
+    "stored_column",
 ]
 
 

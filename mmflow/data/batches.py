@@ -55,11 +55,14 @@ class Batch:
     epoch: int = 0
     index: int = 0
     skipped: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    places: list[int] = field(default_factory=list)
+    """The place of each row in the global batch as it was drawn: of all ranks, with those that were left out."""
 
     def rows(self, start: int, stop: int) -> Batch:
         """Rows `start` to `stop`, as views of this batch's tensors (a micro-batch)."""
         columns = {key: column.rows(start, stop) for key, column in self.columns.items()}
-        return replace(self, columns=columns, ids=self.ids[start:stop], size=len(self.ids[start:stop]))
+        ids, places = self.ids[start:stop], self.places[start:stop]
+        return replace(self, columns=columns, ids=ids, size=len(ids), places=places)
 
     def to(self, device: str | torch.device) -> Batch:
         """The batch on `device`; copies from pinned memory do not wait."""

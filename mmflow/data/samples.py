@@ -5,9 +5,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmflow.plugin.kinds import Reader, Source
+from mmflow.plugin.kinds import Reader, Sampler, ShardReader, Source
 from mmflow.spec.target import Target
 
 if TYPE_CHECKING:
@@ -51,8 +54,8 @@ def read_sample(reader: Reader, index: int, fields: Collection[str] | None = Non
     return reader[index] if read is None else read(index, fields)
 
 
-def failure(error: BaseException, *, source: Source, id: str, doing: str = "") -> SampleError:
-    """One message for what went wrong with one sample: its id, its source, what was done, and where it happened."""
+def failure(error: BaseException, *, source: Source, id: str = "", doing: str = "") -> SampleError:
+    """One message for what went wrong: the sample's id, its source, what was done, and where it happened."""
     if isinstance(error, SkippedSample):
         return error
     text = str(error) if isinstance(error, SampleError) else f"{type(error).__name__}: {error}"
@@ -62,13 +65,22 @@ def failure(error: BaseException, *, source: Source, id: str, doing: str = "") -
         if frames and not isinstance(error, SampleError)
         else ""
     )
-    return SampleError(f"sample {id!r} of {describe(source)}{', ' + doing if doing else ''}: {text}{at}")
+    whose = f"sample {id!r} of " if id else ""
+    return SampleError(f"{whose}{describe(source)}{', ' + doing if doing else ''}: {text}{at}")
 
 
 def describe(source: Source) -> str:
     """A source in a message: its name in the registry and, where it has one, its place."""
     place = next((str(v) for f in ("url", "path", "root") if (v := getattr(source, f, None))), "")
     return f"source {source.use!r}" + (f" ({place})" if place else "")
+
+
+def random_access_needed(sampler: Sampler, source: Source) -> tuple[str, str] | None:
+    """Why a sampler cannot order the samples of a source that is read front to back, and the mend."""
+    if source.streaming() is None or sampler.streamed() is not None:
+        return None
+    message = f"the sampler {sampler.use} needs random access to samples, which {describe(source)} has not"
+    return message, "use `shuffle` or `sequential`, or read the source without `stream`"
 
 
 def safe_id(reader: Reader, index: int) -> str:
@@ -79,31 +91,67 @@ def safe_id(reader: Reader, index: int) -> str:
         return f"#{index}"
 
 
+def samples_of(
+    reader: Reader | ShardReader, fields: Collection[str]
+) -> Iterator[tuple[str, Callable[[], Mapping[str, Any]]]]:
+    """Every sample in order, as its id and a function that reads `fields` of it."""
+    if isinstance(reader, ShardReader):
+        for number in range(len(reader.shards())):
+            for id, raw in reader.shard(number, fields):
+                yield id, partial(reader.decode, id, raw, fields)
+        return
+    for index in range(len(reader)):
+        yield safe_id(reader, index), partial(read_sample, reader, index, fields)
+
+
+def count_of(source: Source) -> int | None:
+    """How many samples a source has; None where only a whole pass would tell."""
+    streaming = source.streaming()
+    return len(source.open()) if streaming is None else streaming.samples
+
+
 def read_field(source: Source, field: str, limit: int | None = None) -> Iterator[Any]:
     """Raw values of one field in the source's order (absent ones are left out); raises `SampleError`."""
-    reader = source.open()
-    for index in range(len(reader) if limit is None else min(limit, len(reader))):
+    for id, read in islice(samples_of(source.open(), (field,)), limit):
         try:
-            value = read_sample(reader, index, (field,))[field]
+            value = read()[field]
         except SkippedSample:
             continue
         except Exception as error:
-            raise failure(error, source=source, id=safe_id(reader, index), doing=f"field {field!r}") from error
+            raise failure(error, source=source, id=id, doing=f"field {field!r}") from error
         if value is not None:
             yield value
 
 
-def read_labels(reader: Reader, source: Source, field: str) -> list[Any]:
+def read_column(reader: Reader, source: Source, field: str) -> list[Any]:
     """The whole column `field`, one value a sample, None where it is absent or the sample is left out."""
-    labels: list[Any] = []
-    for index in range(len(reader)):
+    values: list[Any] = []
+    for id, read in samples_of(reader, (field,)):
         try:
-            labels.append(read_sample(reader, index, (field,))[field])
+            values.append(read()[field])
         except SkippedSample:
-            labels.append(None)
+            values.append(None)
+        except KeyError:
+            raise SampleError(f"{describe(source)} has no field {field!r}, which the sampler reads") from None
         except Exception as error:
-            raise failure(error, source=source, id=safe_id(reader, index), doing=f"field {field!r}") from error
-    return labels
+            raise failure(error, source=source, id=id, doing=f"field {field!r}") from error
+    return values
+
+
+def stored_column(directory: Path, stage: str, name: str | None) -> dict[str, Any]:
+    """Values by id of the column `name` that the stage `stage` has stored in `directory`; vectors as numpy arrays."""
+    import numpy as np
+    import pyarrow.parquet as parquet
+
+    folder = directory / "columns"
+    path = folder / f"{(name or 'value').replace('.', '_')}.parquet"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.parquet"))) or "none"
+        raise SampleError(f"the stage {stage} has stored no column {name!r}; it has {there}")
+    table = parquet.read_table(path)
+    values = table.column("value").to_pylist()
+    found = [np.asarray(v, dtype=np.float32) if isinstance(v, list) else v for v in values]
+    return dict(zip(table.column("id").to_pylist(), found, strict=True))
 
 
 def sample_fields(
@@ -112,19 +160,18 @@ def sample_fields(
     """Raw samples by id (all fields, or `fields`), in the order of `ids`; ids that are not there raise `KeyError`."""
     reader = source.open()
     find = getattr(reader, "index", None)
-    if find is None:
-        wanted = set(ids)
-        places: dict[str, int] = {}
-        for index in range(len(reader)):
-            if len(places) == len(wanted):
+    if find is not None:
+        return {id: read_sample(reader, find(id), fields) for id in ids}
+    wanted, found = set(ids), {}
+    for id, read in samples_of(reader, tuple(source.fields()) if fields is None else fields):
+        if id in wanted and id not in found:
+            found[id] = read()
+            if len(found) == len(wanted):
                 break
-            if (id := reader.id(index)) in wanted:
-                places[id] = index
-        missing = [id for id in ids if id not in places]
-        if missing:
-            raise KeyError(f"{describe(source)} has no sample {missing[0]!r}")
-        find = places.__getitem__
-    return {id: read_sample(reader, find(id), fields) for id in ids}
+    missing = [id for id in ids if id not in found]
+    if missing:
+        raise KeyError(f"{describe(source)} has no sample {missing[0]!r}")
+    return {id: found[id] for id in ids}
 
 
 def static_columns(source: Source, requests: Sequence[ColumnRequest]) -> dict[str, ColumnBatch]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmflow.data import ColumnRequest, scan
+from mmflow.data import ColumnRequest, count_of, scan
 from mmflow.evaluate.parts import Part, check_finite, common_rows, join, joined, values_of
 from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
@@ -175,7 +175,7 @@ class Embedder:
         by_outputs: dict[tuple[str, ...], list[Target]] = {}
         for encoder, outputs in wanted.items():
             by_outputs.setdefault(tuple(outputs), []).append(encoder)
-        total = len(source.open())
+        total = count_of(source)
         ids: list[str] = []
         skipped: dict[str, str] = {}
         columns: dict[str, list[Any]] = {name: [] for name in fields}
@@ -185,7 +185,7 @@ class Embedder:
         )
         for batch in batches:
             if context.report.should_stop():
-                raise StageStopped(f"stopped while embedding row {len(ids)} of {total}")
+                raise StageStopped(f"stopped while embedding row {len(ids)} of {total or 'an unknown number'}")
             skipped |= {id: reason for id, (reason, _) in batch.skipped.items()}
             if not batch.ids:
                 continue
@@ -200,7 +200,8 @@ class Embedder:
                         one = encoded[encoder.name]
                         one = replace(one, outputs={name: one.outputs[name]}).map(lambda t: t.detach().cpu())
                         pieces.setdefault((encoder, name), []).append(one)
-            context.report.progress(len(ids) + len(skipped), total)
+            done = len(ids) + len(skipped)
+            context.report.progress(done, total or done)
         if not ids:
             raise ComponentError(f"the data {data or context.scope.data_name!r} has no rows to evaluate")
         parts: dict[Any, Part] = {name: Part(ids, joined(values), skipped) for name, values in columns.items()}

@@ -7,9 +7,11 @@ tensors, sub-components built, moving numbers as numbers or tensors); the others
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,6 +52,45 @@ class Reader(Protocol):
         ...
 
 
+class Streaming(BaseModel):
+    """How a source without random access is read: shards are dealt to lanes, batches come from the lanes in turn.
+
+    Fewer lanes than shards; as many worker processes as lanes can be kept busy. More `open` shards and a larger
+    `buffer` mix better and take more memory: lanes times buffer raw samples, lanes times open files.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lanes: int = Field(8, ge=1, le=256)
+    open: int = Field(2, ge=1, le=64, description="shards that a lane reads side by side")
+    buffer: int = Field(256, ge=1, description="raw samples that a lane draws from")
+    samples: int | None = Field(None, ge=1, description="in an epoch, where known: `epochs` and schedules need it")
+
+
+@runtime_checkable
+class ShardReader(Protocol):
+    """An opened source without random access: its shards are read from front to back. Picklable.
+
+    Optional: a true `in_process`, as for `Reader`.
+    """
+
+    def shards(self) -> Sequence[str]:
+        """Names of the shards, in order."""
+        ...
+
+    def shard(self, number: int, fields: Collection[str]) -> Iterator[tuple[str, Any]]:
+        """Ids and raw samples of a shard, in order; `decode` will ask for no other fields of them than `fields`."""
+        ...
+
+    def decode(self, id: str, raw: Any, fields: Collection[str]) -> Mapping[str, Any]:
+        """The fields of a raw sample, as a `Reader` gives them; raises `SkippedSample` as the policy says."""
+        ...
+
+    def static(self) -> Mapping[str, Any]:
+        """Fields without the sample axis."""
+        ...
+
+
 class Source(Component, kind="source"):
     """Where samples come from. Torch-free; `fields` and `fingerprint` may read headers and listings."""
 
@@ -57,8 +98,13 @@ class Source(Component, kind="source"):
         """Declared fields. Raises `ComponentError` where files are missing or malformed."""
         raise NotImplementedError
 
-    def open(self) -> Reader:
+    def open(self) -> Any:
+        """A `Reader`; a `ShardReader` where `streaming` says how to read it."""
         raise NotImplementedError
+
+    def streaming(self) -> Streaming | None:
+        """How samples are read in order, where there is no random access to them."""
+        return None
 
     def fingerprint(self) -> Any:
         """What stands for the content in a key (sizes, etags, hashes), beside the fields; procedural: None."""
@@ -141,25 +187,63 @@ class View(BaseModel):
         }
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What the order of one epoch is a function of.
+
+    `columns` holds a value for each sample (None where it is absent), under the name of the sampler's field that
+    refers to it.
+    """
+
+    length: int
+    batch_size: int
+    seed: int
+    epoch: int
+    columns: Mapping[str, Sequence[Any]] = dataclass_field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Whether a source without random access is mixed, and whether each lane leaves out its last, smaller batch."""
+
+    shuffle: bool
+    drop_last: bool
+
+
 class Sampler(Component, kind="sampler"):
-    """Order of a training pass. `order` yields global batches of indices, a pure function of its arguments."""
+    """Order of a training pass: global batches of indices, a pure function of the draw.
 
-    def batches(self, length: int, batch_size: int, *, seed: int, epoch: int, labels: Any) -> Iterator[Sequence[int]]:
-        """Global batches of one epoch. `labels` is the column named by the sampler's `by`, or None."""
+    Fields of type `Ref[Sampled]` name what it reads of every sample: a field of the data or a stage's column.
+    """
+
+    adds: ClassVar[Mapping[str, TensorType]] = {}
+    """Fields that the sampler adds to what it draws, `sampler.NAME` in references."""
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Modalities that each reference may lead to; what is not named here may be of any."""
+
+    def streamed(self) -> Streamed | None:
+        """How a source without random access is read; None: this sampler cannot read one."""
+        return None
+
+    def batches(self, draw: Draw) -> Iterator[Any]:
+        """The global batches of one epoch: indices, or `(indices, {"name": values})` with what `adds` names."""
         raise NotImplementedError
 
-    def count(self, length: int, batch_size: int) -> int:
-        """Batches in one epoch."""
-        raise NotImplementedError
+    def count(self, draw: Draw) -> int:
+        """Batches in that epoch; found by drawing them unless a sampler knows better."""
+        return sum(1 for _ in self.batches(draw))
 
 
 class Tokenizer(Component, kind="tokenizer"):
     """Text to ids. `learn` reads the training texts once; what it returns (JSON) is stored with the model.
 
-    Ids: 0 is padding; `begin` and `end` are given by `special`.
+    A text has as many ids as `encode` returns. Rows are padded when they are joined, and the mask alone says what is
+    padding: an id there is never read, and 0 may be an id like any other.
     """
 
     learns: ClassVar[bool] = False
+    special: ClassVar[Mapping[str, int]] = {}
+    """Ids with a meaning of their own, those that there are: `padding`, `begin`, `end`, `unknown`, `mask`."""
 
     def learn(self, texts: Iterable[str]) -> dict[str, Any]:
         return {}
@@ -424,6 +508,10 @@ class Stage(Component, kind="stage"):
 
     gives: ClassVar[Mapping[str, str]] = {}
 
+    def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
+        """Why the stage cannot read its data: the field of the stage at fault, the reason, and the mend."""
+        return iter(())
+
     def run(self, context: StageContext) -> None:
         """Write the outputs under `context.output`."""
         raise NotImplementedError
@@ -464,6 +552,7 @@ class Tracker(Component, kind="tracker"):
 __all__ = [
     "Active",
     "Bank",
+    "Draw",
     "Encoder",
     "Evaluator",
     "Freeze",
@@ -476,10 +565,13 @@ __all__ = [
     "Sampler",
     "Score",
     "Service",
+    "ShardReader",
     "Source",
     "Stage",
     "StageContext",
     "StageStopped",
+    "Streamed",
+    "Streaming",
     "Tokenizer",
     "Tracker",
     "Transform",

@@ -53,6 +53,12 @@ class RawField(RefType):
     says = "a field or a view"
 
 
+class Sampled(RefType):
+    """What a sampler reads of every sample: a field of the data as its source gives it, or a stage's column."""
+
+    says = "a field of the data or a stage's column"
+
+
 class Labels(RefType):
     """Integers, one a row (or several, for multi-label data)."""
 

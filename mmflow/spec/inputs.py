@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmflow.plugin.component import ON_REQUEST, Shared
-from mmflow.plugin.kinds import Encoder, Evaluator, Loss, Memory, Score, View
+from mmflow.plugin.kinds import Encoder, Evaluator, Loss, Memory, Sampler, Score, View
 from mmflow.spec.entry import Entry
 from mmflow.spec.problems import Path, did_you_mean
 from mmflow.spec.resolve import Resolver, as_written
@@ -28,6 +28,8 @@ def check_entry(resolver: Resolver, owner: str) -> None:
         return
     if isinstance(made, Evaluator):
         _check_count(resolver, entry, made, targets)
+    if isinstance(sampler := getattr(made, "sampler", None), Sampler):
+        _check_sampler(resolver, entry, sampler, targets)
     if isinstance(made, Encoder):
         _check_modalities(resolver, entry, owner, made)
         resolver.types.outputs_of(owner)
@@ -91,6 +93,23 @@ def _check_modalities(resolver: Resolver, entry: Entry, owner: str, made: Encode
             hint=did_you_mean(name, others, most=6),
         )
         resolver.report(entry, where, problem)
+
+
+def _check_sampler(resolver: Resolver, entry: Entry, sampler: Sampler, targets: Mapping[str, Target]) -> None:
+    for name, accepts in sampler.reads.items():
+        target = targets.get(f"sampler.{name}")
+        declared = resolver.types.type_of(target) if target is not None else None
+        if target is None or declared is None or declared.modality in ("unknown", *accepts):
+            continue
+        others = [n for n, t in (resolver.fields or {}).items() if t.modality in accepts]
+        problem = entry.problem(
+            f"the sampler {sampler.use} cannot go by `{_name_of(target)}`",
+            ("sampler", name),
+            found=declared.modality,
+            expected=" or ".join(accepts),
+            hint=did_you_mean(_name_of(target), others, most=6),
+        )
+        resolver.report(entry, ("sampler", name), problem)
 
 
 def _check_axes(resolver: Resolver, entry: Entry, made: Any, targets: Mapping[str, Target]) -> None:

@@ -133,7 +133,18 @@ class _Checker:
         entries = self.merged[name]
         self.roots[name] = ["stage", *(f"losses.{loss}" for loss in self.selected(stage, made, entries["losses"]))]
         self.check_groups(stage, made, entries)
+        source = self.source_of(data)
+        if source is not None and not any(problem.path == stage.entry.path for problem in self.problems):
+            for place, message, hint in made.refuses(source):
+                self.problems.append(stage.entry.problem(message, (place,), hint=hint))
         self.check_reached(resolver, self.roots[name])
+
+    def source_of(self, data: Target | None) -> Source | None:
+        """The source behind a stage's `data`; None where it is not known, or cannot be read."""
+        entry = self.sections.entries["data"].get(data.name) if data is not None and data.section == "data" else None
+        made = entry.component if entry is not None else None
+        known = data is not None and self.fields.get(data.name) is not None
+        return made if isinstance(made, Source) and known else None
 
     def check_reached(self, resolver: Resolver, roots: Sequence[str]) -> None:
         reached = resolver.reach(*roots)

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from mmflow.plugin.component import Component, Shared
-from mmflow.plugin.kinds import Memory, View
-from mmflow.plugin.references import Encoded, Grid, Parameters, RefType, TokenSequence
+from mmflow.plugin.kinds import Memory, Sampler, View
+from mmflow.plugin.references import Encoded, Grid, Parameters, RefType, Sampled, TokenSequence
 from mmflow.plugin.values import TensorType
 from mmflow.spec.classes import field_of
 from mmflow.spec.entry import Entry
@@ -311,16 +311,21 @@ class Resolver:
         return Target("memories", name, output=column, after=after)
 
     def sampler_fields(self) -> Mapping[str, TensorType] | None:
-        """The fields that the stage's sampler adds to what it draws; None where the sampler is unknown."""
+        """The fields that the stage's sampler adds to what it draws; None where the stage is not known."""
         made = self.stage.component if self.stage is not None else None
         sampler = getattr(made, "sampler", None)
-        return getattr(type(sampler), "adds", {}) if isinstance(sampler, Component) else None
+        return None if made is None else sampler.adds if isinstance(sampler, Sampler) else {}
 
     def _of_sampler(self, text: str, name: str) -> Target:
         fields = self.sampler_fields()
         if fields is not None and name not in fields:
-            hint = did_you_mean(name, fields, otherwise="it adds none")
-            raise _Bad(f"`{text}`: the sampler adds no field `{name}`", hint=hint)
+            sampler = getattr(self.stage.component if self.stage is not None else None, "sampler", None)
+            if not isinstance(sampler, Sampler):
+                raise _Bad(f"`{text}`: this stage has no sampler", hint="a train stage has one")
+            hint = did_you_mean(
+                name, fields, otherwise="it adds none; `episodes` adds label, support and query", most=20
+            )
+            raise _Bad(f"`{text}`: the sampler {sampler.use} adds no field `{name}`", hint=hint)
         return Target("sampler", name)
 
     def _of_stage(self, text: str, name: str, rest: list[str], wanted: tuple[type[RefType], ...]) -> Target:
@@ -328,8 +333,8 @@ class Resolver:
             gives: Mapping[str, str] | None = {"model": "Model"}
         else:
             gives = self.stages.gives[name]
-        types = {t.__name__ for t in wanted}
-        nodes = {s for t in wanted for s in LEADS_TO[t]} - {"stages", "data"}
+        types = {t.__name__ for t in wanted} | ({"Column"} if Sampled in wanted else set())
+        nodes = {s for t in wanted if "stages" not in LEADS_TO[t] for s in LEADS_TO[t]}
         if gives is None:
             return Target("stages", name, output=".".join(rest) or None)
         trained = "Model" in gives.values()
@@ -340,22 +345,23 @@ class Resolver:
                 )
             inside = self.others.get(name, self)
             return replace(inside._of_node("encoders", text.partition(".")[2], rest, wanted), stage=name)
-        if nodes:
+        output = ".".join(rest) or next((given for given in gives if given != "*"), None)
+        fitting = output is not None and gives.get(output, gives.get("*")) in types
+        if nodes and not fitting:
             if rest and not trained and (rest[0] in gives or "*" in gives):
                 raise _Bad(f"not yet: a stage's output as a field of the data (`{text}`)")
             there = did_you_mean(
                 rest[0] if rest else "", self.stages.encoders.get(name, ()), otherwise="name an encoder of it"
             )
             raise _Bad(f"`{text}` is no encoder of the stage {name}", hint=there)
-        output = ".".join(rest) or next((given for given in gives if given != "*"), None)
-        if output is None or gives.get(output, gives.get("*")) not in types:
+        if not fitting:
             expected = " or ".join(dict.fromkeys(t.says for t in wanted))
-            fitting = [f"{name}.{o}" for o, given in gives.items() if given in types]
+            others = [f"{name}.{o}" for o, given in gives.items() if given in types]
             found = f"the stage `{text}`"
             if rest and rest[0] not in gives:
                 near = did_you_mean(rest[0], gives, otherwise=None)
                 raise _Bad(f"the stage {name} gives no `{'.'.join(rest)}`", expected=expected, hint=near)
-            hint = f"write {' or '.join(fitting)}" if fitting else self._stages_that_give(types)
+            hint = f"write {' or '.join(others)}" if others else self._stages_that_give(types)
             raise _Bad("", found=found, expected=expected, hint=hint)
         return Target("stages", name, output=".".join(rest) or None)
 

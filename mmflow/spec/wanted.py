@@ -25,6 +25,7 @@ from mmflow.plugin.references import (
     RawField,
     Ref,
     RefType,
+    Sampled,
     Static,
     TokenSequence,
     Weight,
@@ -52,6 +53,7 @@ LEADS_TO: Mapping[type[RefType], tuple[str, ...]] = {
     TokenSequence: ("encoders",),
     Grid: ("encoders",),
     RawField: ("fields", "views", "sampler"),
+    Sampled: ("fields", "stages"),
     Labels: ("encoders", "fields", "views", "sampler"),
     Index: ("encoders", "sampler"),
     Weight: ("encoders", "fields", "views", "sampler"),
@@ -109,7 +111,7 @@ def fits(wanted: tuple[type[RefType], ...], target: Target, declared: TensorType
 def _fit(kind: type[RefType], target: Target, declared: TensorType | None) -> bool:
     if kind is Encoded:
         return target.output is None
-    if declared is None or kind in (RawField, Parameters, Output) or declared.modality == "unknown":
+    if declared is None or kind in (RawField, Sampled, Parameters, Output) or declared.modality == "unknown":
         return True
     modality, whole = declared.modality, declared.dtype.startswith(("int", "uint", "bool"))
     if kind is Pooled:

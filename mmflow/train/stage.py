@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmflow.plugin.component import default, outside_identity
-from mmflow.plugin.kinds import Active, Optimizer, Sampler, Stage, StageContext
+from mmflow.plugin.kinds import Active, Optimizer, Sampler, Source, Stage, StageContext
 from mmflow.plugin.numbers import Value
-from mmflow.plugin.references import Data, Labels, Model, Ref
+from mmflow.plugin.references import Data, Model, Ref
 
 
 class Group(BaseModel):
@@ -40,7 +40,6 @@ class Train(Stage, name="train"):
     batch_size: int = Field(256, ge=1)
     micro_batch_size: int | None = Field(None, ge=1)
     sampler: Sampler = default("shuffle")
-    by: Ref[Labels] | None = Field(None, description="the field that the sampler groups or balances by")
     losses: tuple[str, ...] | None = Field(None, description="names of the losses to minimise; all by default")
     optimizer: Optimizer = default("adamw")
     schedule: Value = default(1.0, description="factor on every learning rate")
@@ -58,6 +57,16 @@ class Train(Stage, name="train"):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either `epochs` or `steps`")
         return self
+
+    def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
+        from mmflow.data.samples import random_access_needed
+
+        if refused := random_access_needed(self.sampler, source):
+            yield "sampler", *refused
+        streaming = source.streaming()
+        if self.epochs is not None and streaming is not None and streaming.samples is None:
+            message = "how many batches an epoch of a streamed source has is not known before it is read"
+            yield "epochs", message, "give `steps:`, or the number of samples in the source: `stream: {samples: N}`"
 
     def run(self, context: StageContext) -> None:
         from mmflow.train.trainer import train

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from mmflow.data import Batch, Loader
+from mmflow.data import Batch, Loader, describe, stored_column
 from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
@@ -55,22 +55,18 @@ class Trainer:
         self.model = self._model()
         self.history: list[dict[str, float]] = []
         self.step = 0
+        self.epoch, self.done = 0, 0
+        """Where the data stands: the epoch, and how many of its batches are done."""
         self.seconds = 0.0
+        self.pace = Pace()
         self.waited_before = 0.0
         workers = declaration.workers if declaration.workers is not None else context.workers
-        by = None if declaration.by is None else str(declaration.by)
         self.loader = Loader(
             self.scope.source, self.scope.views, self.model.requests(), sampler=declaration.sampler,
-            batch_size=declaration.batch_size, seed=self.seed, workers=workers, sampler_column=by,
+            batch_size=declaration.batch_size, seed=self.seed, workers=workers, columns=self._stage_columns(),
             pin=self.device.type == "cuda",
         )  # fmt: skip
-        self.per_epoch = self.loader.batches_per_epoch
-        if not self.per_epoch:
-            raise ComponentError(
-                f"no batch of {declaration.batch_size} can be drawn from {self.loader.length} samples",
-                hint="use a smaller batch_size or more data",
-            )
-        self.steps: int = declaration.steps or max(1, round((declaration.epochs or 0) * self.per_epoch))
+        self.steps: int = declaration.steps or self.loader.steps(declaration.epochs or 0)
         self.optimisation = Optimisation(declaration, self.model)
         dtype = PRECISIONS[declaration.precision]
         autocast = dtype if dtype in (torch.bfloat16, torch.float16) else None
@@ -82,6 +78,15 @@ class Trainer:
     def _memories(self) -> list[str]:
         reached = self.scope.reach(*(f"losses.{name}" for name in self.scope.losses))
         return [owner.partition(".")[2] for owner in reached if owner.startswith("memories.")]
+
+    def _stage_columns(self) -> dict[str, dict[str, Any]]:
+        """Values by id of the stages' columns that the sampler refers to."""
+        targets = {path: t for path, t in self.scope.targets("stage").items() if path.startswith("sampler.")}
+        return {
+            path.partition(".")[2]: stored_column(self.context.upstream(target.name), target.name, target.output)
+            for path, target in targets.items()
+            if target.section == "stages"
+        }
 
     def _model(self) -> Model:
         upstream = self.context.upstream
@@ -113,15 +118,18 @@ class Trainer:
         begun = saved = time.monotonic()
         seconds_before = self.seconds
         window = _Window()
+        self.pace.begin(self.loader.waited)
         for batch in self._batches():
             if self.context.report.should_stop():
                 self.seconds = seconds_before + time.monotonic() - begun
                 self._save()
                 raise StageStopped(f"stopped after step {self.step} of {self.steps}; the next run goes on from there")
-            clock = self.clock(self.step)
+            clock = self.clock()
             rate = self.optimisation.begin(clock)
             result, norm = self._one(batch, clock)
             self.step += 1
+            self.done += 1
+            self.pace.step(self.loader.waited)
             self.seconds = seconds_before + time.monotonic() - begun
             window.samples += batch.size
             if self.step % self.declaration.log_every == 0 or self.step == self.steps:
@@ -145,16 +153,28 @@ class Trainer:
         self.optimisation.finish(clock)
         return result, norm
 
-    def clock(self, step: int) -> Clock:
-        return Clock(step, self.steps, step / self.per_epoch, self.steps / self.per_epoch)
+    def clock(self) -> Clock:
+        """Where the run stands. Of data whose length nobody knows, epochs are counted whole."""
+        count = self.loader.count(self.epoch)
+        epoch = self.epoch + (min(1.0, self.done / count) if count else 0.0)
+        return Clock(self.step, self.steps, epoch, self.declaration.epochs or self._epochs(count))
+
+    def _epochs(self, count: int | None) -> float:
+        """Epochs of a stage that is as long as its `steps`, by the length of the current one."""
+        return self.steps / count if count else 1.0
 
     def _batches(self) -> Iterator[Batch]:
         while self.step < self.steps:
-            epoch, index = divmod(self.step, self.per_epoch)
-            for batch in self.loader.epoch(epoch, start=index):
+            for batch in self.loader.epoch(self.epoch, start=self.done):
                 yield batch
                 if self.step >= self.steps:
                     return
+            if not self.done:
+                raise ComponentError(
+                    f"no batch of {self.declaration.batch_size} can be drawn from {describe(self.scope.source)}",
+                    hint="use a smaller batch_size or more data",
+                )
+            self.epoch, self.done = self.epoch + 1, 0
 
     def _log(self, clock: Clock, result: StepResult, norm: torch.Tensor, rate: float, window: _Window) -> None:
         numbers = result.numbers()
@@ -172,14 +192,15 @@ class Trainer:
         }  # fmt: skip
         speed = window.samples / max(1e-9, time.monotonic() - window.begun)
         line = {
-            "step": self.step, "epoch": round(self.step / self.per_epoch, 4), "lr": rate, **numbers,
+            "step": self.step, "epoch": round(self.clock().epoch, 4), "lr": rate, **numbers,
             "grad_norm": float(norm), **learned, "samples_per_second": round(speed, 1),
-            "seconds": round(self.seconds, 3),
+            "seconds": round(self.seconds, 3), **self.pace.measured(),
         }  # fmt: skip
         self.history.append(line)
         self.context.report.progress(
-            self.step, self.steps, loss=numbers["loss"], lr=rate, samples_per_second=line["samples_per_second"]
-        )
+            self.step, self.steps, loss=numbers["loss"], lr=rate, samples_per_second=line["samples_per_second"],
+            **self.pace.measured(),
+        )  # fmt: skip
 
     # --- checkpoints -----------------------------------------------------------------------------------
 
@@ -190,7 +211,8 @@ class Trainer:
             tensors, plain = _split_state(self.optimisation.optimizer.state_dict()["state"])
             save_file(tensors, folder / "optimizer.safetensors")
             state = {
-                "step": self.step, "seconds": self.seconds, "waited": self.waited, "history": self.history,
+                "step": self.step, "epoch": self.epoch, "done": self.done, "seconds": self.seconds,
+                "waited": self.waited, "pace": self.pace.state(), "history": self.history,
                 "optimizer": plain, "scaler": self.scaler.state_dict(),
                 "parameters": [name for name, _ in self.optimisation.named],
             }  # fmt: skip
@@ -210,7 +232,9 @@ class Trainer:
         optimizer.load_state_dict({**own, "state": _joined_state(tensors, state["optimizer"])})
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+        self.epoch, self.done = state["epoch"], state["done"]
         self.waited_before = state["waited"]
+        self.pace = Pace(*state["pace"])
 
     @property
     def waited(self) -> float:
@@ -224,9 +248,9 @@ class Trainer:
         (output / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.history))
         trained = sum(p.numel() for p in self.optimisation.parameters)
         summary = {
-            "steps": self.steps, "epochs": round(self.steps / self.per_epoch, 4), "samples": self.loader.length,
+            "steps": self.steps, "epochs": round(self.clock().epoch, 4), "samples": self.loader.length,
             "batch_size": self.declaration.batch_size, "seconds": round(self.seconds, 3),
-            "waited_seconds": round(self.waited, 3), "parameters": sum(p.numel() for p in self.model.parameters()),
+            "waited_seconds": round(self.waited, 3), **self.pace.measured(), "parameters": sum(p.numel() for p in self.model.parameters()),
             "trained_parameters": trained, "device": str(self.device), "precision": self.declaration.precision,
             "skipped": dict(self.loader.skipped),
         }  # fmt: skip
@@ -235,6 +259,39 @@ class Trainer:
     def close(self) -> None:
         with suppress(Exception):
             self.loader.close()
+
+
+class Pace:
+    """What share of its time a run waits for data: waiting over waiting and steps, after the first `WARM_UP` steps.
+
+    The first steps of a process start workers and fill caches; they are left out each time.
+    """
+
+    WARM_UP = 10
+
+    def __init__(self, seconds: float = 0.0, waited: float = 0.0) -> None:
+        self.seconds, self.waited = seconds, waited
+        self._steps = 0
+        self._last = (0.0, 0.0)
+
+    def begin(self, waited: float) -> None:
+        self._last = (time.monotonic(), waited)
+
+    def step(self, waited: float) -> None:
+        """A step is done; `waited` is the time in seconds spent waiting so far."""
+        now = (time.monotonic(), waited)
+        self._steps += 1
+        if self._steps > self.WARM_UP:
+            self.seconds += now[0] - self._last[0]
+            self.waited += now[1] - self._last[1]
+        self._last = now
+
+    def measured(self) -> dict[str, float]:
+        """`waiting`, a share from 0 to 1; nothing before there is anything to go by."""
+        return {"waiting": round(self.waited / self.seconds, 4)} if self.seconds else {}
+
+    def state(self) -> tuple[float, float]:
+        return self.seconds, self.waited
 
 
 class _Window:

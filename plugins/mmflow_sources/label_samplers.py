@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from mmflow.data.random import numpy_generator
-from mmflow.plugin import ComponentError, Field, Sampler, TensorType
+from mmflow.plugin import ComponentError, Draw, Field, Ref, Sampled, Sampler, TensorType
 
 
-def members(labels: Any, use: str) -> dict[Any, list[int]]:
+LABELS = ("label", "number", "text", "id")
+
+
+def members(labels: Sequence[Any], use: str) -> dict[Any, list[int]]:
     """Indices of each label, labels in sorted order; samples without one are left out."""
-    if labels is None:
-        raise ComponentError(f"the sampler {use} needs a column", hint="name it with `by:` in the train stage")
     found: dict[Any, list[int]] = {}
     for index, label in enumerate(labels):
         if label is not None:
@@ -49,19 +50,23 @@ class Balanced(Sampler, name="balanced"):
     classes; they are left out by default.
     """
 
-    example: ClassVar[str] = "train: {sampler: {use: balanced, classes: 8}, by: label, ...}"
+    example: ClassVar[str] = "sampler: {use: balanced, by: label, classes: 8}"
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"by": LABELS}
+
+    by: Ref[Sampled] = Field(description="the field (or a stage's column) that tells the classes")
     classes: int | None = Field(None, ge=1, description="classes in a batch; all where unset")
     unlabelled: float = Field(0.0, ge=0)
 
-    def batches(self, length: int, batch_size: int, *, seed: int, epoch: int, labels: Any) -> Iterator[Sequence[int]]:
+    def batches(self, draw: Draw) -> Iterator[Sequence[int]]:
+        labels, batch_size = draw.columns["by"], draw.batch_size
         groups = members(labels, self.use)
-        generator = numpy_generator(seed, "order", epoch)
+        generator = numpy_generator(draw.seed, "order", draw.epoch)
         queues = [Queue(indices, generator) for indices in groups.values()]
         free = [index for index, label in enumerate(labels) if label is None]
         rest = Queue(free, generator) if free and self.unlabelled else None
         many = min(self.classes or len(queues), len(queues))
-        for _ in range(self.count(length, batch_size)):
+        for _ in range(self.count(draw)):
             open_places = batch_size
             taken: list[int] = []
             if rest is not None:
@@ -74,8 +79,8 @@ class Balanced(Sampler, name="balanced"):
                 taken += queues[number].take(count) if count else []
             yield generator.permutation(taken).tolist()
 
-    def count(self, length: int, batch_size: int) -> int:
-        return max(1, length // batch_size)
+    def count(self, draw: Draw) -> int:
+        return max(1, draw.length // draw.batch_size)
 
 
 class GroupBatches(Sampler, name="group_batches"):
@@ -84,14 +89,18 @@ class GroupBatches(Sampler, name="group_batches"):
     Groups that are smaller than a batch are left out with `drop_last`, as are the last samples of the others.
     """
 
-    example: ClassVar[str] = "train: {sampler: {use: group_batches}, by: source, ...}"
+    example: ClassVar[str] = "sampler: {use: group_batches, by: source}"
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"by": LABELS}
+
+    by: Ref[Sampled] = Field(description="the field (or a stage's column) that tells the groups")
     drop_last: bool = True
 
-    def batches(self, length: int, batch_size: int, *, seed: int, epoch: int, labels: Any) -> Iterator[Sequence[int]]:
-        generator = numpy_generator(seed, "order", epoch)
+    def batches(self, draw: Draw) -> Iterator[Sequence[int]]:
+        batch_size = draw.batch_size
+        generator = numpy_generator(draw.seed, "order", draw.epoch)
         found: list[list[int]] = []
-        for indices in members(labels, self.use).values():
+        for indices in members(draw.columns["by"], self.use).values():
             order = generator.permutation(indices).tolist()
             cut = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
             found.extend(batch for batch in cut if len(batch) == batch_size or not self.drop_last)
@@ -99,9 +108,6 @@ class GroupBatches(Sampler, name="group_batches"):
             raise ComponentError(f"no group holds a batch of {batch_size}", hint="smaller batches, or drop_last: false")
         for place in generator.permutation(len(found)).tolist():
             yield found[place]
-
-    def count(self, length: int, batch_size: int) -> int:
-        return max(1, length // batch_size)
 
 
 class Episodes(Sampler, name="episodes"):
@@ -116,24 +122,27 @@ class Episodes(Sampler, name="episodes"):
         "support": TensorType("label", dtype="bool", names=("no", "yes")),
         "query": TensorType("label", dtype="bool", names=("no", "yes")),
     }
-    example: ClassVar[str] = "train: {sampler: {use: episodes, way: 5, shot: 1, query: 5}, by: label, ...}"
+    example: ClassVar[str] = "sampler: {use: episodes, by: label, way: 5, shot: 1, query: 5}"
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"by": LABELS}
+
+    by: Ref[Sampled] = Field(description="the field (or a stage's column) that tells the classes")
     way: int = Field(5, ge=2)
     shot: int = Field(1, ge=1)
     query: int = Field(5, ge=1)
     episodes: int = Field(100, ge=1, description="episodes in an epoch")
 
-    def batches(self, length: int, batch_size: int, *, seed: int, epoch: int, labels: Any) -> Iterator[Any]:
+    def batches(self, draw: Draw) -> Iterator[Any]:
         import numpy as np
 
         each = self.shot + self.query
-        groups = [indices for indices in members(labels, self.use).values() if len(indices) >= each]
+        groups = [indices for indices in members(draw.columns["by"], self.use).values() if len(indices) >= each]
         if len(groups) < self.way:
             raise ComponentError(
                 f"{len(groups)} classes have {each} samples, {self.way} are needed",
                 found=str(len(groups)), expected=f"at least {self.way} classes",
             )  # fmt: skip
-        generator = numpy_generator(seed, "order", epoch)
+        generator = numpy_generator(draw.seed, "order", draw.epoch)
         support = np.arange(self.way * each) % each < self.shot
         columns = {"label": np.repeat(np.arange(self.way), each), "support": support, "query": ~support}
         for _ in range(self.episodes):
@@ -141,7 +150,7 @@ class Episodes(Sampler, name="episodes"):
             drawn = [generator.choice(groups[number], each, replace=False).tolist() for number in chosen]
             yield [index for indices in drawn for index in indices], columns
 
-    def count(self, length: int, batch_size: int) -> int:
+    def count(self, draw: Draw) -> int:
         return self.episodes
 
 
@@ -155,12 +164,12 @@ class Repeated(Sampler, name="repeated"):
 
     times: int = Field(3, ge=2)
 
-    def batches(self, length: int, batch_size: int, *, seed: int, epoch: int, labels: Any) -> Iterator[Sequence[int]]:
-        order = numpy_generator(seed, "order", epoch).permutation(length).tolist()
-        different = max(1, batch_size // self.times)
-        for batch in range(self.count(length, batch_size)):
+    def batches(self, draw: Draw) -> Iterator[Sequence[int]]:
+        order = numpy_generator(draw.seed, "order", draw.epoch).permutation(draw.length).tolist()
+        different = max(1, draw.batch_size // self.times)
+        for batch in range(self.count(draw)):
             places = range(batch * different, (batch + 1) * different)
-            yield [order[place % length] for place in places for _ in range(self.times)]
+            yield [order[place % draw.length] for place in places for _ in range(self.times)]
 
-    def count(self, length: int, batch_size: int) -> int:
-        return max(1, length // batch_size)
+    def count(self, draw: Draw) -> int:
+        return max(1, draw.length // draw.batch_size)

@@ -23,7 +23,7 @@ from mmflow_views.words import ReplaceWords
 from mmflow_worlds.shapes import Shapes
 
 from mmflow.data import ColumnRequest, Loader, SampleError, scan
-from mmflow.plugin import ComponentError, Sampler, TensorType
+from mmflow.plugin import ComponentError, Draw, Sampler, TensorType
 from mmflow.plugin.kinds import View
 from mmflow.spec.target import Target
 
@@ -92,7 +92,7 @@ def test_an_epoch_from_a_cursor_is_the_rest_of_the_whole(
         Shapes(size=length, pixels=16), {}, LABEL, sampler=Shuffle(drop_last=drop), batch_size=batch_size, seed=seed
     )
     whole = [(batch.index, batch.ids) for batch in loader.epoch(epoch)]
-    assert len(whole) == loader.batches_per_epoch
+    assert len(whole) == loader.count(epoch)
     ids = [id for _, batch in whole for id in batch]
     assert len(ids) == len(set(ids))
     if not drop:
@@ -158,7 +158,7 @@ def test_a_dead_worker_is_reported(tmp_path: Path) -> None:
     with reader_process.loader(1) as loader:
         passing = loader.epoch(0)
         next(passing)
-        workers = [w.pid for w in loader._stream._loader._iterator._workers]
+        workers = [w.pid for w in loader._workers._loader._iterator._workers]
         for pid in workers:
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(RuntimeError, match=r"loader worker of source 'shapes' died.*killed by SIGKILL"):
@@ -236,11 +236,8 @@ def test_scan_reads_all_once_in_order_and_draws_nothing() -> None:
 class Twice(Sampler):
     """Every sample twice in one batch, with a column of its own."""
 
-    def batches(self, length: int, batch_size: int, *, seed: int, epoch: int, labels: Any) -> Iterator[Any]:
+    def batches(self, draw: Draw) -> Iterator[Any]:
         yield [0, 1, 0, 1], {"turn": torch.tensor([0, 0, 1, 1])}
-
-    def count(self, length: int, batch_size: int) -> int:
-        return 1
 
 
 def test_a_sample_that_comes_twice_in_a_batch_draws_anew_and_samplers_add_fields() -> None:

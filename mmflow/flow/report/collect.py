@@ -265,6 +265,8 @@ def _thumbnail(pixels: Any) -> str:
 
 
 def _data(spec: Spec, stages: Sequence[StageReport]) -> list[dict[str, Any]]:
+    from mmflow.data import count_of
+
     entries = []
     for name, source in spec.data.items():
         read = [s for s in stages if name in s.reads]
@@ -273,7 +275,7 @@ def _data(spec: Spec, stages: Sequence[StageReport]) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "use": source.use,
-                "rows": _attempt(lambda source=source: len(source.open())),
+                "rows": _attempt(lambda source=source: count_of(source)),
                 "fields": _attempt(lambda source=source: {n: _says(t) for n, t in source.fields().items()}) or {},
                 "read_by": [s.name for s in read],
                 "skipped": skipped,

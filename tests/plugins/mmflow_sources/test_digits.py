@@ -9,6 +9,8 @@ from mmflow_sources.digits import NAMES, Digits
 from mmflow_sources.samplers import Sequential, Shuffle
 from sklearn.datasets import load_digits
 
+from mmflow.plugin import Draw
+
 
 def test_splits_are_disjoint_and_together_all() -> None:
     train, test, everything = (Digits(split=split).open() for split in ("train", "test", "all"))
@@ -45,29 +47,25 @@ def test_captions_vary_by_seed_and_stay_by_sample() -> None:
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 4), st.booleans())
 def test_a_shuffled_epoch_has_every_sample_once(length: int, batch_size: int, epoch: int, drop: bool) -> None:
     sampler = Shuffle(drop_last=drop)
-    batches = list(sampler.batches(length, batch_size, seed=1, epoch=epoch, labels=None))
-    assert len(batches) == sampler.count(length, batch_size) > 0
+    batches = list(sampler.batches(Draw(length, batch_size, 1, epoch)))
+    assert len(batches) == sampler.count(Draw(length, batch_size, 1, epoch)) > 0
     drawn = [index for batch in batches for index in batch]
     assert len(set(drawn)) == len(drawn)
     assert len(drawn) == (length - length % batch_size if drop and length >= batch_size else length)
     assert all(len(batch) == batch_size for batch in batches[:-1])
-    again = list(sampler.batches(length, batch_size, seed=1, epoch=epoch, labels=None))
+    again = list(sampler.batches(Draw(length, batch_size, 1, epoch)))
     assert again == batches
 
 
 def test_orders() -> None:
-    assert list(Sequential().batches(5, 2, seed=0, epoch=3, labels=None)) == [range(2), range(2, 4)]
-    orders = {
-        tuple(next(Shuffle().batches(50, 50, seed=seed, epoch=epoch, labels=None)))
-        for seed in range(3)
-        for epoch in range(3)
-    }
+    assert list(Sequential().batches(Draw(5, 2, 0, 3))) == [range(2), range(2, 4)]
+    orders = {tuple(next(Shuffle().batches(Draw(50, 50, seed, epoch)))) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(0, 3))
 def test_blocks_stay_together_and_all_come_once(length: int, block: int, epoch: int) -> None:
-    order = list(Shuffle(block=block).order(length, seed=0, epoch=epoch))
+    order = list(Shuffle(block=block).order(Draw(length, 1, 0, epoch)))
     assert sorted(order) == list(range(length))
     for start in range(0, length, 8 * block):
         # The cut last block shifts what follows it: a window meets at most two runs of eight blocks.

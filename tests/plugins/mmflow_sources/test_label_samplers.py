@@ -13,7 +13,7 @@ from mmflow_sources.label_samplers import Balanced, Episodes, GroupBatches, Repe
 from mmflow_worlds.shapes import Shapes
 
 from mmflow.data import ColumnRequest, Loader
-from mmflow.plugin import ComponentError
+from mmflow.plugin import ComponentError, Draw, Ref
 from mmflow.spec.target import Target
 
 LABELS = st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=5, max_size=60).filter(
@@ -21,14 +21,17 @@ LABELS = st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=5, max_size=
 )
 
 
+BY: Any = Ref("color")
+
+
 def drawn(sampler: Any, labels: list[Any], batch_size: int, epoch: int = 0) -> list[Any]:
-    return list(sampler.batches(len(labels), batch_size, seed=1, epoch=epoch, labels=labels))
+    return list(sampler.batches(Draw(len(labels), batch_size, 1, epoch, {"by": labels})))
 
 
 @given(LABELS, st.integers(1, 20))
 def test_classes_are_in_balance(labels: list[int | None], batch_size: int) -> None:
-    batches = drawn(Balanced(), labels, batch_size)
-    assert len(batches) == Balanced().count(len(labels), batch_size)
+    batches = drawn(Balanced(by=BY), labels, batch_size)
+    assert len(batches) == Balanced(by=BY).count(Draw(len(labels), batch_size, 1, 0))
     classes = {label for label in labels if label is not None}
     for batch in batches:
         counts = Counter(labels[index] for index in batch)
@@ -36,25 +39,25 @@ def test_classes_are_in_balance(labels: list[int | None], batch_size: int) -> No
         assert len(batch) == batch_size
         sizes = [counts[label] for label in classes]
         assert max(sizes) - min(sizes) <= 1
-    assert drawn(Balanced(), labels, batch_size) == batches
+    assert drawn(Balanced(by=BY), labels, batch_size) == batches
 
 
 def test_members_of_a_class_come_in_turn() -> None:
     labels = [0] * 90 + [1] * 10
-    batches = drawn(Balanced(), labels, 20)
+    batches = drawn(Balanced(by=BY), labels, 20)
     common = [index for batch in batches for index in batch if labels[index] == 0]
     rare = Counter(index for batch in batches for index in batch if labels[index] == 1)
     assert len(set(common)) == len(common) == 50
     assert set(rare.values()) == {5}
-    assert drawn(Balanced(), labels, 20, epoch=1) != batches
+    assert drawn(Balanced(by=BY), labels, 20, epoch=1) != batches
 
 
 def test_some_classes_and_unlabelled_samples() -> None:
     labels = [n % 10 for n in range(200)] + [None] * 100
-    for batch in drawn(Balanced(classes=4), labels, 32):
+    for batch in drawn(Balanced(by=BY, classes=4), labels, 32):
         assert sorted(Counter(labels[index] for index in batch).values()) == [8, 8, 8, 8]
         assert len(set(batch)) == 32
-    for batch in drawn(Balanced(unlabelled=10.0), labels, 40):
+    for batch in drawn(Balanced(by=BY, unlabelled=10.0), labels, 40):
         assert sum(labels[index] is None for index in batch) == 20
 
 
@@ -63,9 +66,9 @@ def test_a_batch_comes_from_one_group(labels: list[int | None], batch_size: int,
     sizes = Counter(label for label in labels if label is not None)
     if drop and max(sizes.values()) < batch_size:
         with pytest.raises(ComponentError, match="no group"):
-            drawn(GroupBatches(drop_last=drop), labels, batch_size)
+            drawn(GroupBatches(by=BY, drop_last=drop), labels, batch_size)
         return
-    batches = drawn(GroupBatches(drop_last=drop), labels, batch_size)
+    batches = drawn(GroupBatches(by=BY, drop_last=drop), labels, batch_size)
     for batch in batches:
         assert len({labels[index] for index in batch}) == 1
         assert len(batch) == batch_size or not drop
@@ -78,9 +81,9 @@ def test_episodes_have_their_ways_shots_and_queries() -> None:
     source = Shapes(size=200, pixels=16)
     requests = [ColumnRequest(name, Target("sampler", name)) for name in ("label", "support", "query")]
     requests.append(ColumnRequest("truth", Target("fields", "color")))
-    sampler = Episodes(way=4, shot=2, query=3, episodes=7)
-    loader = Loader(source, {}, requests, sampler=sampler, batch_size=1, seed=0, sampler_column="color")
-    assert loader.batches_per_epoch == 7
+    sampler = Episodes(by=BY, way=4, shot=2, query=3, episodes=7)
+    loader = Loader(source, {}, requests, sampler=sampler, batch_size=1, seed=0)
+    assert loader.count(0) == 7
     batches = list(loader.epoch(0))
     for batch in batches:
         columns = {key: column.values.numpy() for key, column in batch.columns.items()}
@@ -93,8 +96,9 @@ def test_episodes_have_their_ways_shots_and_queries() -> None:
         assert np.array_equal(columns["query"], ~columns["support"])
     assert [b.ids for b in loader.epoch(0, start=4)] == [b.ids for b in batches[4:]]
     with pytest.raises(ComponentError, match="8 classes have 5 samples, 9 are needed"):
-        next(Loader(source, {}, requests, sampler=Episodes(way=9, shot=2, query=3), batch_size=1, seed=0,
-                    sampler_column="color").epoch(0))  # fmt: skip
+        next(
+            Loader(source, {}, requests, sampler=Episodes(by=BY, way=9, shot=2, query=3), batch_size=1, seed=0).epoch(0)
+        )
 
 
 def test_repeated_samples_stand_side_by_side() -> None:
@@ -105,13 +109,8 @@ def test_repeated_samples_stand_side_by_side() -> None:
         assert len(batch) == 12
 
 
-def test_a_missing_column_is_said() -> None:
-    with pytest.raises(ComponentError, match="needs a column"):
-        next(Balanced().batches(5, 2, seed=0, epoch=0, labels=None))
-
-
 def test_batches_per_epoch_are_counted_where_a_column_decides() -> None:
     source = Shapes(size=100, pixels=16)
     requests = [ColumnRequest("label", Target("fields", "label"))]
-    loader = Loader(source, {}, requests, sampler=GroupBatches(), batch_size=5, seed=0, sampler_column="color")
-    assert loader.batches_per_epoch == len(list(loader.epoch(0))) == len(list(loader.epoch(3))) < 20
+    loader = Loader(source, {}, requests, sampler=GroupBatches(by=BY), batch_size=5, seed=0)
+    assert loader.count(0) == len(list(loader.epoch(0))) == len(list(loader.epoch(3))) < 20

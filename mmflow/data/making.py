@@ -1,0 +1,250 @@
+"""Making batches: the samples of a task are read, viewed, preprocessed and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from mmflow.data.batches import Batch, ColumnBatch, collate, map_members
+from mmflow.data.lanes import Dealt, LaneBatches
+from mmflow.data.samples import (
+    ColumnRequest,
+    SampleError,
+    SkippedSample,
+    describe,
+    failure,
+    read_sample,
+    safe_id,
+    samples_of,
+)
+from mmflow.data.views import Row, RowError, ViewedRows, column_type, fields_of, needs_batch
+from mmflow.plugin.kinds import Reader, ShardReader, Source, View
+
+Drawn = Sequence[tuple[str, Callable[[], Mapping[str, Any]]]]
+"""The samples of a batch: their ids, and how each is read."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One batch to make of samples by index: `epoch` None asks for the deterministic form of views; `columns` come
+    from the sampler."""
+
+    epoch: int | None
+    index: int
+    samples: Sequence[int]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LaneTask:
+    """The batch number `turn` of a lane to make; `probe` only asks whether there is one."""
+
+    epoch: int | None
+    lane: int
+    turn: int
+    probe: bool = False
+
+
+@dataclass(frozen=True)
+class LaneEnd:
+    """What a task of a lane gives that has no batch left: the lane had so many."""
+
+    lane: int
+    batches: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What a worker sends instead of a batch that it could not make."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rows of a global batch one of several ranks reads: the batch is cut into micro-batches, which are dealt."""
+
+    rank: int = 0
+    ranks: int = 1
+    micro_batch_size: int | None = None
+    """None: one micro-batch a rank."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.ranks:
+            raise ValueError(f"rank {self.rank} of {self.ranks}")
+
+    def rows(self, size: int) -> list[int]:
+        """Places of the rank's rows in a batch of `size`."""
+        micro = self.micro_batch_size or max(1, -(-size // self.ranks))
+        starts = range(self.rank * micro, size, self.ranks * micro)
+        return [place for start in starts for place in range(start, min(start + micro, size))]
+
+
+class BatchMaker(Dataset[Any]):
+    """Makes the batch of a task; picklable, and all that a worker process holds.
+
+    `lanes` are those of a source that is read from front to back, and stay open between tasks.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        reader: Reader | ShardReader,
+        views: Mapping[str, View],
+        requests: Sequence[ColumnRequest],
+        seed: int,
+        share: Share | None = None,
+        dealt: Dealt | None = None,
+    ) -> None:
+        self.source, self.reader, self.views, self.seed = source, reader, dict(views), seed
+        self.share = share or Share()
+        self.requests = [request for request in requests if request.target.section != "sampler"]
+        self.sampled = [request for request in requests if request.target.section == "sampler"]
+        declared = source.fields()
+        self.types = {r.key: column_type(r.target, declared, views) for r in self.requests}
+        wanted = {field for r in self.requests for field in fields_of(r.target, views)}
+        self.fields = tuple(sorted(wanted))
+        self.together = any(needs_batch(r.target, views) for r in self.requests)
+        self.lanes = None if dealt is None else LaneBatches(reader, self.fields, dealt, seed)  # type: ignore[arg-type]
+        self._templates: dict[str, Any] = {}
+
+    def __getitem__(self, task: Task | LaneTask | None) -> Batch | LaneEnd | Failed | None:
+        try:
+            if isinstance(task, LaneTask):
+                return self._of_lane(task)
+            return None if task is None else self._of_indices(task)
+        except SampleError as error:
+            if get_worker_info() is None:
+                raise
+            return Failed(str(error))
+
+    def _of_indices(self, task: Task) -> Batch:
+        reader: Any = self.reader
+        drawn = [(safe_id(reader, i), partial(read_sample, reader, i, self.fields)) for i in task.samples]
+        return self.make(drawn, task.epoch, task.index, task.columns)
+
+    def _of_lane(self, task: LaneTask) -> Batch | LaneEnd | None:
+        lanes, reader = self.lanes, self.reader
+        assert lanes is not None
+        assert isinstance(reader, ShardReader)
+        try:
+            found = lanes.batch(task.epoch, task.lane, task.turn, take=not task.probe)
+        except Exception as error:
+            raise failure(error, source=self.source, doing=f"reading shards of lane {task.lane}") from error
+        if isinstance(found, int):
+            return LaneEnd(task.lane, found)
+        if task.probe:
+            return None
+        drawn = [(id, partial(reader.decode, id, raw, self.fields)) for id, raw in found]
+        return self.make(drawn, task.epoch, task.turn * lanes.dealt.lanes + task.lane)
+
+    def make(
+        self, drawn: Drawn, epoch: int | None, index: int, sampled: Mapping[str, Any] | None = None
+    ) -> Batch:  # fmt: skip
+        """This rank's rows of the batch of `drawn` samples; transforms of a whole batch draw at `index`."""
+        mine = self.share.rows(len(drawn))
+        rows: list[Row] = []
+        values: list[dict[str, Any]] = []
+        places: list[int] = []
+        skipped: dict[str, tuple[str, str | None]] = {}
+        turns = _turns([id for id, _ in drawn])
+        for place in range(len(drawn)) if self.together else mine:
+            id, get = drawn[place]
+            try:
+                row = self.read(id, get, turns[place])
+            except SkippedSample as skip:
+                skipped[id] = (skip.reason, skip.quarantine)
+                continue
+            places.append(place)
+            if not self.together:
+                # Each row is finished before the next is read, so that raw samples do not add up.
+                values += self.view([row], epoch)
+                row = Row({}, id)
+            rows.append(row)
+        if self.together:
+            # What mixes rows needs those of the other ranks too.
+            kept = set(mine)
+            values = [v for v, place in zip(self.view(rows, epoch, index), places, strict=True) if place in kept]
+            rows = [row for row, place in zip(rows, places, strict=True) if place in kept]
+            places = [place for place in places if place in kept]
+        ids = [row.id for row in rows]
+        columns = {r.key: self._joined(r, [row[r.key] for row in values], ids) for r in self.requests}
+        for request in self.sampled:
+            columns[request.key] = ColumnBatch(torch.as_tensor((sampled or {})[request.target.name])[places])
+        return Batch(columns, ids, len(ids), epoch or 0, index, skipped, places)
+
+    def read(self, id: str, get: Callable[[], Mapping[str, Any]], turn: int = 0) -> Row:
+        """A sample with the fields that are wanted of it."""
+        try:
+            return Row({"id": id, **get()}, id, turn)
+        except Exception as error:
+            raise failure(error, source=self.source, id=id) from error
+
+    def view(
+        self, rows: Sequence[Row], epoch: int | None, batch: int = 0, only: ColumnRequest | None = None
+    ) -> list[dict[str, Any]]:
+        """The values of each row by key, preprocessed and ready to be joined."""
+        viewed = ViewedRows(rows, self.views, seed=self.seed, epoch=epoch, batch=batch)
+        found: list[dict[str, Any]] = [{} for _ in rows]
+        for request in self.requests if only is None else [only]:
+            depth = len(self.types[request.key].axes) - 1
+            at: int | None = None
+            try:
+                for at, value in enumerate(viewed.get(request.target)):
+                    found[at][request.key] = map_members(value, depth, request.preprocess)
+            except Exception as error:
+                cause = error
+                if isinstance(error, RowError):
+                    cause, at = error.__cause__ or error, error.row
+                section = request.target.section.removesuffix("s")
+                doing = f"{section} {request.target.name!r} for column {request.key!r}"
+                if at is None and len(rows) > 1:
+                    doing += f", a batch of {len(rows)} rows that begins with it"
+                raise failure(cause, source=self.source, id=rows[at or 0].id, doing=doing) from error
+        return found
+
+    def _joined(self, request: ColumnRequest, values: list[Any], ids: list[str]) -> ColumnBatch:
+        nothing = bool(values) and all(value is None for value in values)
+        try:
+            return collate(values, self.types[request.key], self._template(request) if nothing else None)
+        except ValueError as error:
+            raise SampleError(
+                f"{describe(self.source)}, column {request.key!r} of the batch with samples "
+                f"{ids[0]!r} to {ids[-1]!r}: {error}"
+            ) from error
+
+    def _template(self, request: ColumnRequest) -> Any:
+        """A member of a column as it would be, from the first sample that has it (deterministic form)."""
+        if request.key not in self._templates:
+            self._templates[request.key] = None
+            for id, get in samples_of(self.reader, self.fields):
+                try:
+                    member = self.view([self.read(id, get)], None, only=request)[0][request.key]
+                except SampleError:
+                    continue
+                for _ in range(len(self.types[request.key].axes) - 1):
+                    member = next((m for m in member or () if m is not None), None)
+                if member is not None:
+                    self._templates[request.key] = member
+                    break
+        return self._templates[request.key]
+
+
+def _turns(ids: Sequence[str]) -> list[int]:
+    """For each sample of a batch, how often the batch has it before."""
+    if len(set(ids)) == len(ids):
+        return [0] * len(ids)
+    counts: dict[str, int] = {}
+    found = []
+    for id in ids:
+        found.append(counts.get(id, 0))
+        counts[id] = found[-1] + 1
+    return found
+
+
+__all__ = ["BatchMaker", "Failed", "LaneEnd", "LaneTask", "Share", "Task"]

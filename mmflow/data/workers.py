@@ -1,0 +1,178 @@
+"""Worker processes that make batches: started once, kept between epochs, fed with tasks, and watched."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from mmflow.data.batches import Batch
+from mmflow.data.making import BatchMaker, Failed
+from mmflow.data.samples import SampleError, describe
+
+log = logging.getLogger(__name__)
+
+
+class Workers:
+    """What the maker makes of tasks, in their order: here (`count` 0), or in worker processes.
+
+    Task n of a pass goes to worker n mod `count`, so that whoever keeps something open between tasks can be met again.
+    """
+
+    def __init__(self, maker: BatchMaker, count: int, pin: bool) -> None:
+        self.maker, self.pin = maker, pin and torch.cuda.is_available()
+        if count and getattr(maker.reader, "in_process", False):
+            log.warning("%s lives in this process: it is read here, not by %d workers", describe(maker.source), count)
+            count = 0
+        self.count = count
+        self.waited = 0.0
+        self.skipped: dict[str, str] = {}
+        self._tasks: Iterable[Any] = ()
+        self._loader: DataLoader[Any] | None = None
+
+    def run(self, tasks: Iterable[Any]) -> Iterator[Any]:
+        """What is made of `tasks`, which may be drawn up to a few ahead of what is made.
+
+        `waited` grows by the seconds that the caller had to wait. Raises `SampleError` for what could not be made, and
+        `RuntimeError` where a worker has died.
+        """
+        made = iter(self._make_here(tasks) if not self.count else self._make_there(tasks))
+        while True:
+            begun = time.perf_counter()
+            try:
+                result = next(made)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                raise self._explained(error) from error
+            finally:
+                self.waited += time.perf_counter() - begun
+            if isinstance(result, Failed):
+                self.close()
+                raise SampleError(result.message)
+            if isinstance(result, Batch):
+                self._note(result)
+            yield result
+
+    def close(self) -> None:
+        """End the worker processes, now: an iterator kept alive by a traceback would hold them."""
+        loader, self._loader = self._loader, None
+        iterator = getattr(loader, "_iterator", None)
+        if iterator is not None:
+            iterator._shutdown_workers()
+
+    def _make_here(self, tasks: Iterable[Any]) -> Iterator[Any]:
+        for task in tasks:
+            made = self.maker[task]
+            yield made.pin_memory() if self.pin and isinstance(made, Batch) else made
+
+    def _make_there(self, tasks: Iterable[Any]) -> Iterator[Any]:
+        if self._loader is None:
+            self._loader = DataLoader(
+                self.maker,
+                batch_size=None,
+                sampler=_Upcoming(self),  # type: ignore[arg-type]
+                num_workers=self.count,
+                collate_fn=_same,
+                pin_memory=self.pin,
+                prefetch_factor=2,
+                persistent_workers=True,
+                multiprocessing_context=_context(),
+                worker_init_fn=_alone,
+                # The loader would draw from the global generator, which belongs to nobody here.
+                generator=torch.Generator(),
+            )
+        self._tasks = tasks
+        return iter(self._loader)
+
+    def _explained(self, error: Exception) -> Exception:
+        """The error, or, where a worker has died (also in the middle of handing a batch over), what that means."""
+        workers = getattr(getattr(self._loader, "_iterator", None), "_workers", [])
+        for worker in workers if isinstance(error, (OSError, EOFError)) else ():
+            # The connection breaks a moment before the process is known to be gone.
+            worker.join(timeout=0.5)
+        dead = [worker for worker in workers if not worker.is_alive()]
+        if isinstance(error, SampleError) or not (dead or "DataLoader worker" in str(error)):
+            return error
+        codes = ", ".join(f"process {w.pid}: {_ending(w.exitcode)}" for w in dead) or str(error)
+        self.close()
+        return RuntimeError(
+            f"a loader worker of {describe(self.maker.source)} died ({codes}). The usual causes are too little memory "
+            "(fewer workers, smaller batches; SIGBUS: too little shared memory, /dev/shm) or a library that crashed; "
+            "with `workers: 0` it happens in this process."
+        )
+
+    def _note(self, batch: Batch) -> None:
+        for id, (reason, quarantine) in batch.skipped.items():
+            if id in self.skipped:
+                continue
+            self.skipped[id] = reason
+            if len(self.skipped) <= 5:
+                log.warning("%s leaves out sample %r: %s", describe(self.maker.source), id, reason)
+            if quarantine:
+                _append(quarantine, id, reason)
+
+
+class _Upcoming:
+    """What the torch loader takes its tasks from: those of the current pass."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.workers._tasks)
+
+
+def _same(made: Any) -> Any:
+    return made
+
+
+def _alone(_: int) -> None:
+    """What a worker does first: leave the signals to the main process, and never outlive it."""
+    # Ctrl-C and a scheduler's stop go to the process group; the main process decides what they mean.
+    os.setsid()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A forkserver lives as long as its children, so that they would never miss it: watch the main process itself.
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def _context() -> Any:
+    # Forked children inherit what a started Prefect flow leaves in the process, and die of it.
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mmflow.data.loading"])
+    return context
+
+
+def _append(url: str, id: str, reason: str) -> None:
+    import json
+
+    import fsspec
+
+    with fsspec.open(url, "at", encoding="utf-8") as file:
+        file.write(json.dumps({"id": id, "reason": reason}) + "\n")  # type: ignore[union-attr]
+
+
+__all__ = ["Workers"]
