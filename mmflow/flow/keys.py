@@ -133,7 +133,9 @@ class Keys:
                 if in_identity(type(value), name)
             }
             if isinstance(value, Component):
-                return {"use": value.use, "code": registry().code_identity(value), "fields": fields}
+                said = {"use": value.use, "code": registry().code_identity(value), "fields": fields}
+                files = value.fingerprint()
+                return said if files is None else {**said, "files": _plain(files)}
             return {"fields": fields}
         if isinstance(value, Mapping):
             return {str(k): self._described(v, f"{path}.{k}", targets, scope) for k, v in value.items()}

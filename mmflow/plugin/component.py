@@ -144,6 +144,13 @@ class Component(BaseModel):
         kept = {name: _identity(getattr(self, name)) for name in sorted(fields) if in_identity(type(self), name)}
         return {"use": self.use, **kept}
 
+    def fingerprint(self) -> Any:
+        """What stands in a key for the content of files that the fields name; None where they name none.
+
+        The field of the path itself is then `outside_identity`.
+        """
+        return None
+
     @classmethod
     def arguments(cls) -> tuple[str, ...]:
         """Names of the parameters of the component's method, in order, `self` left out."""

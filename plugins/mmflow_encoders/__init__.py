@@ -24,4 +24,8 @@ def mmflow_components() -> dict[str, str]:
         "encoder/scores": "mmflow_encoders.fusion:Scores",
         "tokenizer/byte": "mmflow_encoders.tokenizers:Byte",
         "tokenizer/word": "mmflow_encoders.tokenizers:Word",
+        "tokenizer/bpe": "mmflow_encoders.tokenizers:Bpe",
+        "tokenizer/tokenizer_file": "mmflow_encoders.pretrained_tokenizers:TokenizerFile",
+        "tokenizer/hf_tokenizer": "mmflow_encoders.pretrained_tokenizers:HfTokenizer",
+        "tokenizer/open_clip_tokenizer": "mmflow_encoders.pretrained_tokenizers:OpenClipTokenizer",
     }

@@ -76,7 +76,7 @@ class TextTransformer(Encoder, name="text_transformer"):
             dropout=self.dropout,
             causal=self.causal,
             pool=self.pool,
-            end=getattr(self.tokenizer, "special", {}).get("end"),
+            end=self.tokenizer.special.get("end"),
         )
 
 

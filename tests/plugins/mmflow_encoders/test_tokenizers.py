@@ -1,13 +1,15 @@
-"""Tokenizers: round trips, frames, truncation, what is unknown."""
+"""Tokenizers of our own: round trips, frames, truncation, what is unknown, what learning depends on."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmflow_encoders.tokenizers import Byte, Word
+from mmflow_encoders.tokenizers import Bpe, Byte, Word
 
 from mmflow.plugin import Tokenizer
 from mmflow.plugin.registry import registry
@@ -69,7 +71,49 @@ def test_rare_words_and_capitals() -> None:
     assert set(Word(lowercase=False).learn(["A a"])["ids"]) == {"A", "a"}
 
 
-@pytest.mark.parametrize("name", ["byte", "word"])
+LEARNT = Bpe(vocabulary=300).learn([f"{text} and {text}" for text in TEXTS] * 3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=40))
+def test_byte_pairs_give_back_any_text(text: str) -> None:
+    bpe = Bpe(vocabulary=300)
+    ids = bpe.encode(text, LEARNT, length=500)
+    assert bpe.decode(ids, LEARNT) == text
+    assert (ids[0], ids[-1]) == (1, 2)
+    assert all(2 < i < bpe.size(LEARNT) for i in ids[1:-1])
+    cut = bpe.encode(text, LEARNT, length=6)
+    assert cut == (ids if len(ids) <= 6 else [*ids[:5], 2])
+
+
+@pytest.mark.parametrize("text", ["[PAD] <|endoftext|> </s>", "\x00\x01", "  two  spaces \n", "ﬁ Å Å 😀🏽", ""])
+def test_marks_and_rare_characters_are_text_like_any_other(text: str) -> None:
+    bpe = Bpe(vocabulary=300)
+    assert bpe.decode(bpe.encode(text, LEARNT, length=100), LEARNT) == text
+
+
+def test_byte_pairs_join_what_is_common() -> None:
+    bpe = Bpe(vocabulary=300)
+    assert bpe.size(None) == 300 >= bpe.size(LEARNT) > 259
+    assert len(bpe.encode("a red circle", LEARNT, length=99)) == 2 + 3
+    assert len(bpe.encode("zzq", LEARNT, length=99)) == 2 + 3
+    assert Bpe(vocabulary=259).size(Bpe(vocabulary=259).learn(TEXTS)) == 259
+
+
+def test_learning_byte_pairs_depends_on_the_texts_alone() -> None:
+    script = (
+        "import json, sys; from mmflow_encoders.tokenizers import Bpe;"
+        "print(json.dumps(Bpe(vocabulary=300).learn(json.loads(sys.argv[1]))))"
+    )
+    texts = [f"{text} and {text}" for text in TEXTS] * 3
+    for order in (texts, texts[::-1]):
+        run = subprocess.run(
+            [sys.executable, "-c", script, json.dumps(order)], capture_output=True, text=True, check=True
+        )
+        assert json.loads(run.stdout) == LEARNT
+
+
+@pytest.mark.parametrize("name", ["byte", "word", "bpe"])
 def test_padding_is_never_an_id_of_a_text(name: str) -> None:
     tokenizer = registry().get("tokenizer", name)()
     assert isinstance(tokenizer, Tokenizer)
