@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-import tarfile
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -18,7 +18,9 @@ from mmflow_sources.columns import LOOKED_AT
 from mmflow_sources.decoding import looks_like_picture, looks_like_sound, looks_like_video
 from mmflow_sources.files import Folder, split_url, version
 from mmflow_sources.network import NetworkError
+from mmflow_sources.patterns import expanded, fingerprint_of, is_pattern
 from mmflow_sources.tabular import RowReader, Tabular
+from mmflow_sources.tar import Damaged, members
 
 
 class GroupRows:
@@ -145,6 +147,8 @@ class FolderRows(GroupRows):
 class FolderSource(Tabular, name="folder"):
     """Pictures, sounds and videos in a folder, on any filesystem of fsspec; files that share a name are one sample.
 
+    `url` names the folder (`flowers`, `zip://::flowers.zip`), or ends with a pattern (`flowers/*.png`).
+
     Fields: `image`, `audio`, `video`, `caption` from a .txt file beside it, the keys of a .json file beside it, and
     `label`, the first folder of the path, where all files are in folders. With `pattern`, as in
     `"{speaker}/{label}_{take}"`, parts of the path are fields. Ids are paths without extension. `columns` chooses and
@@ -165,12 +169,12 @@ class FolderSource(Tabular, name="folder"):
         return pattern
 
     def marks(self) -> tuple[str, ...]:
-        return tuple(f"{name}\0{mark}" for name, mark in self._listing(self.folder(self.url)).items())
+        return tuple(f"{name}\0{mark}" for name, mark in self._listing()[1].items())
 
     def load(self) -> RowReader:
-        folder = self.folder(self.url)
+        folder, names = self._listing()
         found: dict[str, dict[str, str]] = {}
-        for name in self._listing(folder):
+        for name in names:
             stem, _, extension = name.rpartition(".")
             if stem and not posixpath.basename(stem).startswith("."):
                 found.setdefault(stem, {})[extension.lower()] = name
@@ -210,8 +214,10 @@ class FolderSource(Tabular, name="folder"):
         unlike = {n: f"its path is not like {self.pattern!r}" for n, match in enumerate(found) if match is None}
         return [match.groupdict() if match else {} for match in found], unlike
 
-    def _listing(self, folder: Folder) -> dict[str, str]:
-        """Names of all files, with a mark of their version."""
+    def _listing(self) -> tuple[Folder, dict[str, str]]:
+        """The folder, and the names of its files with a mark of their version."""
+        place, pattern = split_url(self.url) if is_pattern(self.url) else (self.url, None)
+        folder = self.folder(place)
         web = self.url.startswith(("http://", "https://"))
         hint = "its server must list folders as pages; `table` and `webdataset` need no listing" if web else ""
         try:
@@ -220,9 +226,10 @@ class FolderSource(Tabular, name="folder"):
             raise
         except (OSError, ValueError) as error:
             raise ComponentError(f"{self.url} cannot be listed: {error}", found=self.url, hint=hint) from error
-        if not found:
+        names = {name: version(info) for name, info in found.items() if pattern is None or fnmatchcase(name, pattern)}
+        if not names:
             raise ComponentError(f"no folder with files at {self.url}", found=self.url, expected="a folder", hint=hint)
-        return {name: version(info) for name, info in found.items()}
+        return folder, names
 
 
 def path_pattern(pattern: str) -> re.Pattern[str]:
@@ -312,24 +319,7 @@ class WebDataset(Tabular, name="webdataset"):
 
     def shards(self) -> list[str]:
         """URLs of all shards, in order."""
-        found: list[str] = []
-        for pattern in self.url:
-            for url in expand_braces(pattern):
-                found.extend(self._globbed(url) if _is_pattern(url) else [url])
-        if not found:
-            raise ComponentError(f"no shard at {self.url[0]}", found=self.url[0], expected="tar files")
-        return found
-
-    def _globbed(self, url: str) -> list[str]:
-        parent, name = split_url(url)
-        try:
-            found = self.folder(parent).glob(name)
-        except ComponentError:
-            raise
-        except (OSError, ValueError) as error:
-            raise ComponentError(f"{url} cannot be listed: {error}", found=url) from error
-        head, chain, rest = parent.partition("::")
-        return [f"{head}/{name}{chain}{rest}" for name in found]
+        return expanded(self, self.url, "tar files")
 
     def marks(self) -> tuple[str, ...]:
         return tuple(f"{url}\0{self.version_of(url, 'a tar file')}" for url in self.shards())
@@ -349,11 +339,7 @@ class WebDataset(Tabular, name="webdataset"):
         return RowReader(self, rows, root, name="webdataset", id_column="id")
 
     def fingerprint(self) -> Any:
-        by_folder: dict[str, list[str]] = {}
-        for url in self.shards():
-            parent, name = split_url(url)
-            by_folder.setdefault(parent, []).append(name)
-        return [self.folder(parent).fingerprint(names) for parent, names in by_folder.items()]
+        return fingerprint_of(self, self.shards())
 
 
 def _read_index(folder: Folder, name: str, number: int, groups: list[tuple[str, dict[str, Any]]]) -> dict[int, str]:
@@ -363,59 +349,17 @@ def _read_index(folder: Folder, name: str, number: int, groups: list[tuple[str, 
     """
     began = len(groups)
     broken: dict[int, str] = {}
-
-    def damaged(reason: str) -> dict[int, str]:
-        if len(groups) == began:
-            groups.append((name, {"": (number, 0, 0)}))
-        return {**broken, len(groups) - 1: reason}
-
     try:
         with folder.open(name) as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for member in tar:
-                    if not member.isfile():
-                        continue
-                    head, _, base = member.name.rpartition("/")
-                    stem, _, extension = base.partition(".")
-                    if not stem:
-                        continue
-                    id = f"{head}/{stem}" if head else stem
-                    if len(groups) == began or groups[-1][0] != id:
-                        groups.append((id, {}))
-                    groups[-1][1][extension.lower()] = (number, member.offset_data, member.size)
-                    if member.name.startswith("/") or ".." in member.name.split("/"):
-                        broken[len(groups) - 1] = f"{member.name!r} leaves the archive"
-                    if member.offset_data + member.size > size:
-                        return damaged(f"{name} ends in the middle of {member.name!r}")
-                # Reading stops at the first block that is no header: an empty one is the end, another is damage.
-                file.seek(tar.offset)
-                if file.read(512).strip(b"\0"):
-                    return damaged(f"{name} is damaged at byte {tar.offset}: what follows cannot be read")
-    except FileNotFoundError:
-        return damaged(f"no file {name!r} in {folder.url}")
-    except (tarfile.TarError, EOFError) as error:
-        hint = " (compressed shards cannot be read)" if name.endswith((".gz", ".tgz", ".bz2", ".xz", ".zst")) else ""
-        return damaged(f"{name} is no readable tar file: {error}{hint}")
+            for member in members(file, name):
+                if len(groups) == began or groups[-1][0] != member.id:
+                    groups.append((member.id, {}))
+                groups[-1][1][member.extension] = (number, member.offset, member.size)
+                if member.wrong:
+                    broken[len(groups) - 1] = member.wrong
+    except (Damaged, FileNotFoundError) as error:
+        if len(groups) == began:
+            groups.append((name, {"": (number, 0, 0)}))
+        missing = isinstance(error, FileNotFoundError)
+        broken[len(groups) - 1] = f"no file {name!r} in {folder.url}" if missing else str(error)
     return broken
-
-
-def _is_pattern(url: str) -> bool:
-    web = url.startswith(("http://", "https://"))
-    return "*" in (url.partition("?")[0] if web else url) or ("?" in url and not web)
-
-
-def expand_braces(pattern: str) -> list[str]:
-    """`a{00..02}{x,y}` as the names that it stands for, in order."""
-    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
-    if match is None:
-        return [pattern]
-    low, high, choices = match.groups()
-    if choices is not None:
-        middle = choices.split(",")
-    else:
-        width = len(low) if low.startswith("0") or len(low) == len(high) else 0
-        middle = [str(number).zfill(width) for number in range(int(low), int(high) + 1)]
-    head, tail = pattern[: match.start()], pattern[match.end() :]
-    return [name for part in middle for name in expand_braces(head + part + tail)]

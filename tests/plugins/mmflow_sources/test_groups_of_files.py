@@ -16,7 +16,8 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from mmflow_sources.groups import FolderSource, WebDataset, expand_braces
+from mmflow_sources.groups import FolderSource, WebDataset
+from mmflow_sources.patterns import expand_braces
 from mmflow_sources.samplers import Shuffle
 from mmflow_sources.table import Table
 from PIL import Image
