@@ -36,7 +36,10 @@ class TableColumn(BaseModel):
 class Column:
     """A column with everything known: reads a cell, or says what is wrong with it (`ValueError`)."""
 
-    def __init__(self, field: str, declared: TableColumn, cells: Iterable[Any], names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, field: str, declared: TableColumn, cells: Iterable[Any], names: tuple[str, ...] = (), whole: bool = True
+    ) -> None:
+        """`cells` are all of the column, or the first ones (`whole` false); `names` those that the table states."""
         self.field, self.name, self.required = field, declared.column or field, declared.required
         cells = iter(cells)
         head = list(islice(cells, LOOKED_AT))
@@ -48,6 +51,11 @@ class Column:
         self.names = declared.names or names
         self.size: tuple[int | None, ...] = ()
         if self.modality in ("label", "labels") and not self.names:
+            if not whole:
+                raise ComponentError(
+                    f"field {self.field!r} holds classes, whose names only a pass over all data would tell",
+                    hint=f"write them: `columns: {{{field}: {{column: {self.name}, names: [...]}}}}`, or leave it out",
+                )
             self.names = _collected(self.field, self.modality, head, cells)
         self.numbers = {name: number for number, name in enumerate(self.names)}
         if len(self.numbers) < len(self.names):

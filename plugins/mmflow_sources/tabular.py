@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -29,112 +29,31 @@ class Tabular(FileSource):
     max_bytes: int = Field(2**30, ge=1, description="largest file of a sample that is read")
 
 
-class RowReader:
-    """Samples made of rows. Files that cells name are read one by one, below `root`."""
+class Cells:
+    """From the cells of a row to the fields of a sample. Files that cells name are read below `root`."""
 
-    def __init__(self, source: Tabular, rows: Rows, root: Folder, *, name: str, id_column: str | None = None) -> None:
-        self.source, self.rows, self.root, self.name = source, rows, root, name
-        if not len(rows):
-            raise ComponentError(f"{name} has no rows", found=name)
-        declared = source.columns
-        if declared is None:
-            declared = {name: TableColumn.model_validate({}) for name in rows.names if name and name != id_column}
-        self.columns = {field: self._column(field, column) for field, column in declared.items()}
-        self.types = {"id": TensorType("id"), **{field: column.type() for field, column in self.columns.items()}}
-        self._ids, self._bad_ids = self._collect_ids(id_column)
-        self._places: dict[str, int] | None = None
-        if source.bad == "error":
-            for index in (*rows.broken, *self._bad_ids)[:1]:
-                raise ComponentError(self._wrong(index))
+    def __init__(self, source: Tabular, columns: Mapping[str, Column], root: Folder) -> None:
+        self.source, self.columns, self.root = source, columns, root
+        self.types = {"id": TensorType("id"), **{field: column.type() for field, column in columns.items()}}
 
-    @property
-    def in_process(self) -> bool:
-        return self.root.in_process or bool(getattr(self.rows, "in_process", False))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def id(self, index: int) -> str:
-        return str(index) if self._ids is None else self._ids[index]
-
-    def index(self, id: str) -> int:
-        if self._places is None:
-            self._places = {self.id(index): index for index in range(len(self))}
-        return self._places[id]
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self.read(index)
-
-    def read(self, index: int, fields: Collection[str] | None = None) -> Mapping[str, Any]:
-        """Sample `index` with all fields, or `fields`; raises `SampleError`, or `SkippedSample` by policy."""
+    def sample(
+        self, id: str, fields: Collection[str] | None, cell: Callable[[str], Any], at: Callable[[], str]
+    ) -> Mapping[str, Any]:
+        """All fields, or `fields`; `cell` gives that of a column. Raises `SampleError`, by policy `SkippedSample`."""
         from mmflow.data.samples import SampleError
 
-        if index in self.rows.broken or index in self._bad_ids:
-            raise self.source.refused(self._wrong(index))
-        wanted = [column for field, column in self.columns.items() if fields is None or field in fields]
-        sample: dict[str, Any] = {"id": self.id(index)}
-        if not wanted:
-            return sample
-        for column in wanted:
+        sample: dict[str, Any] = {"id": id}
+        for field, column in self.columns.items():
+            if fields is not None and field not in fields:
+                continue
             try:
-                cell = self.rows.row(index, (column.name,))[column.name]
-                sample[column.field] = self._file(column, cell) if column.in_files else column.value(cell)
+                found = cell(column.name)
+                sample[field] = self._file(column, found) if column.in_files else column.value(found)
             except NetworkError as error:
-                raise SampleError(f"{self._at(index)}, column {column.name!r}: {error}") from error
+                raise SampleError(f"{at()}, column {column.name!r}: {error}") from error
             except (ValueError, OSError) as error:
-                raise self.source.refused(f"{self._at(index)}, column {column.name!r}: {error}") from error
+                raise self.source.refused(f"{at()}, column {column.name!r}: {error}") from error
         return sample
-
-    def static(self) -> Mapping[str, Any]:
-        return {}
-
-    def files(self) -> list[str]:
-        """Paths that the rows name, as they stand there."""
-        found: list[str] = []
-        for column in self.columns.values():
-            if column.in_files:
-                for cell in self.rows.column(column.name):
-                    found.extend(
-                        name for name in (cell if column.several and cell else [cell]) if isinstance(name, str)
-                    )
-        return found
-
-    def _column(self, field: str, declared: TableColumn) -> Column:
-        name = declared.column or field
-        if field == "id":
-            raise ComponentError("the field `id` is the sample's id", hint="name its column with `id:`")
-        if name not in self.rows.names:
-            import difflib
-
-            close = difflib.get_close_matches(name, self.rows.names, n=1)
-            raise ComponentError(
-                f"{self.name} has no column {name!r}", found=name, expected=f"one of: {', '.join(self.rows.names)}",
-                hint=f"did you mean {close[0]!r}?" if close else "",
-            )  # fmt: skip
-        broken = self.rows.broken
-        cells = (cell for index, cell in enumerate(self.rows.column(name)) if index not in broken)
-        return Column(field, declared, cells, self._names_in_schema(name))
-
-    def _names_in_schema(self, column: str) -> tuple[str, ...]:
-        """Class names that a Parquet file of the `datasets` library carries in its metadata."""
-        metadata = getattr(getattr(self.rows, "schema", None), "metadata", None) or {}
-        try:
-            features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-            feature = features[column]
-            return tuple(feature["names"]) if feature.get("_type") == "ClassLabel" else ()
-        except (KeyError, TypeError, ValueError):
-            return ()
-
-    def _collect_ids(self, column: str | None) -> tuple[list[str] | None, dict[int, str]]:
-        if column is None:
-            return None, {}
-        if column not in self.rows.names:
-            raise ComponentError(
-                f"{self.name} has no column {column!r} for ids", found=column,
-                expected=f"one of: {', '.join(self.rows.names)}",
-            )  # fmt: skip
-        ids = ["" if cell is None else str(cell) for cell in self.rows.column(column)]
-        return told_apart(ids, self.rows.where)
 
     def _file(self, column: Column, cell: Any) -> Any:
         if cell is None or (isinstance(cell, (str, list)) and not cell):
@@ -168,6 +87,118 @@ class RowReader:
             return decode_picture(data, max_pixels=self.source.max_pixels)
         except ValueError as error:
             raise ValueError(f"{name}: {error}" if name else str(error)) from error.__cause__
+
+
+def column_of(
+    field: str, declared: TableColumn, cells: Callable[[str], Iterable[Any]], *, table: str, names: Sequence[str],
+    schema: Any = None, whole: bool = True,
+) -> Column:  # fmt: skip
+    """A field of a table with the columns `names`; `cells` gives those of a column, all or the first ones (`whole`)."""
+    name = declared.column or field
+    if field == "id":
+        raise ComponentError("the field `id` is the sample's id", hint="name its column with `id:`")
+    if name not in names:
+        import difflib
+
+        close = difflib.get_close_matches(name, names, n=1)
+        raise ComponentError(
+            f"{table} has no column {name!r}", found=name, expected=f"one of: {', '.join(names)}",
+            hint=f"did you mean {close[0]!r}?" if close else "",
+        )  # fmt: skip
+    return Column(field, declared, cells(name), _names_in_schema(schema, name), whole)
+
+
+def _names_in_schema(schema: Any, column: str) -> tuple[str, ...]:
+    """Class names that a Parquet file of the `datasets` library carries in its metadata."""
+    metadata = getattr(schema, "metadata", None) or {}
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        feature = features[column]
+        return tuple(feature["names"]) if feature.get("_type") == "ClassLabel" else ()
+    except (KeyError, TypeError, ValueError):
+        return ()
+
+
+class RowReader:
+    """Samples made of rows, in any order."""
+
+    def __init__(self, source: Tabular, rows: Rows, root: Folder, *, name: str, id_column: str | None = None) -> None:
+        self.source, self.rows, self.root, self.name = source, rows, root, name
+        if not len(rows):
+            raise ComponentError(f"{name} has no rows", found=name)
+        declared = source.columns
+        if declared is None:
+            declared = {name: TableColumn.model_validate({}) for name in rows.names if name and name != id_column}
+        self.columns = {field: self._column(field, column) for field, column in declared.items()}
+        self.cells = Cells(source, self.columns, root)
+        self.types = self.cells.types
+        self._ids, self._bad_ids = self._collect_ids(id_column)
+        self._places: dict[str, int] | None = None
+        if source.bad == "error":
+            for index in (*rows.broken, *self._bad_ids)[:1]:
+                raise ComponentError(self._wrong(index))
+
+    @property
+    def in_process(self) -> bool:
+        return self.root.in_process or bool(getattr(self.rows, "in_process", False))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def id(self, index: int) -> str:
+        return str(index) if self._ids is None else self._ids[index]
+
+    def index(self, id: str) -> int:
+        if self._places is None:
+            self._places = {self.id(index): index for index in range(len(self))}
+        return self._places[id]
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.read(index)
+
+    def read(self, index: int, fields: Collection[str] | None = None) -> Mapping[str, Any]:
+        """Sample `index` with all fields, or `fields`; raises `SampleError`, or `SkippedSample` by policy."""
+        if index in self.rows.broken or index in self._bad_ids:
+            raise self.source.refused(self._wrong(index))
+        row = self.rows.row
+        return self.cells.sample(
+            self.id(index), fields, lambda name: row(index, (name,))[name], lambda: self._at(index)
+        )  # fmt: skip
+
+    def static(self) -> Mapping[str, Any]:
+        return {}
+
+    def files(self) -> list[str]:
+        """Paths that the rows name, as they stand there."""
+        found: list[str] = []
+        for column in self.columns.values():
+            if column.in_files:
+                for cell in self.rows.column(column.name):
+                    found.extend(
+                        name for name in (cell if column.several and cell else [cell]) if isinstance(name, str)
+                    )
+        return found
+
+    def _column(self, field: str, declared: TableColumn) -> Column:
+        rows = self.rows
+
+        def cells(name: str) -> Iterable[Any]:
+            return (cell for index, cell in enumerate(rows.column(name)) if index not in rows.broken)
+
+        return column_of(
+            field, declared, cells, table=self.name, names=rows.names, schema=getattr(rows, "schema", None)
+        )  # fmt: skip
+
+    def _collect_ids(self, column: str | None) -> tuple[list[str] | None, dict[int, str]]:
+        if column is None:
+            return None, {}
+        if column not in self.rows.names:
+            raise ComponentError(
+                f"{self.name} has no column {column!r} for ids", found=column,
+                expected=f"one of: {', '.join(self.rows.names)}",
+            )  # fmt: skip
+        ids = ["" if cell is None else str(cell) for cell in self.rows.column(column)]
+        return told_apart(ids, self.rows.where)
 
     def _wrong(self, index: int) -> str:
         if index in self.rows.broken:
