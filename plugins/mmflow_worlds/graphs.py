@@ -14,10 +14,12 @@ from mmflow.plugin import Field, Source, TensorType
 class Graphs(Source, name="graphs"):
     """A graph of authors, papers and venues in which authors of one field write together and publish alike.
 
-    There is no sample axis: rows are authors (axis `node`). Fields: `node.id`, `node.x` (features [features]: the mean
-    of the field and noise), `node.label` (the field of study), `node.coauthors` (meta-path author, paper, author: how
-    many papers each two wrote together, [authors]) and `node.venues` (author, paper, venue, paper, author: in how many
-    ways each two meet at a venue, [authors]). Counts are symmetric, their diagonal is zero.
+    There is no sample axis. Authors are the rows of the axis `node`: `node.id`, `node.x` (features [features]: the mean
+    of the field and noise), `node.label` (the field of study) and `node.papers` (1 where the author wrote the paper,
+    [papers]). Papers and venues are nodes of other types, with axes of their own: `paper.id`, `paper.label`,
+    `paper.venue` (its number); `venue.id`, `venue.label`. Meta-paths: `node.coauthors` (author, paper, author: how many
+    papers each two wrote together, [authors]) and `node.venues` (author, paper, venue, paper, author: in how many ways
+    each two meet at a venue, [authors]). Counts are symmetric, their diagonal is zero.
     """
 
     example: ClassVar[str] = "data: {graph: {use: graphs, authors: 300, groups: 4}}"
@@ -38,14 +40,25 @@ class Graphs(Source, name="graphs"):
         return self
 
     def fields(self) -> Mapping[str, TensorType]:
-        names = tuple(f"field {number}" for number in range(self.groups))
         node = TensorType("vector", ("node",), (self.authors,))
+        fields = tuple(f"field {number}" for number in range(self.groups))
+        venues = tuple(f"venue-{number}" for number in range(self.venues))
+
+        def label(axis: str, names: tuple[str, ...]) -> TensorType:
+            return TensorType("label", (axis,), dtype="int64", names=names)
+
         return {
             "node.id": TensorType("id", ("node",)),
             "node.x": node.with_(size=(self.features,)),
-            "node.label": TensorType("label", ("node",), dtype="int64", names=names),
+            "node.label": label("node", fields),
+            "node.papers": node.with_(size=(self.papers,)),
             "node.coauthors": node,
             "node.venues": node,
+            "paper.id": TensorType("id", ("paper",)),
+            "paper.label": label("paper", fields),
+            "paper.venue": label("paper", venues),
+            "venue.id": TensorType("id", ("venue",)),
+            "venue.label": label("venue", fields),
         }
 
     def open(self) -> GraphReader:
@@ -78,8 +91,9 @@ class GraphReader:
         x = means[label] + world.noise * generator.normal(size=(world.authors, world.features))
         wrote = np.zeros((world.authors, world.papers), dtype=np.float32)
         shown = np.zeros((world.papers, world.venues), dtype=np.float32)
+        paper_group = np.zeros(world.papers, dtype=int)
         for paper in range(world.papers):
-            group = int(generator.integers(world.groups))
+            group = paper_group[paper] = int(generator.integers(world.groups))
             own = np.flatnonzero(label == group)
             for _ in range(int(generator.integers(2, 4))):
                 anywhere = generator.random() < world.mixing
@@ -94,7 +108,13 @@ class GraphReader:
         return {
             "node.id": [f"author-{number}" for number in range(world.authors)],
             "node.x": x.astype(np.float32),
-            "node.label": [int(number) for number in label],
+            "node.label": label.tolist(),
+            "node.papers": wrote,
             "node.coauthors": coauthors,
             "node.venues": venues,
+            "paper.id": [f"paper-{number}" for number in range(world.papers)],
+            "paper.label": paper_group.tolist(),
+            "paper.venue": shown.argmax(1).tolist(),
+            "venue.id": [f"venue-{number}" for number in range(world.venues)],
+            "venue.label": venue_group.tolist(),
         }

@@ -22,10 +22,10 @@ class Motions(World, name="motions"):
     """Videos of one coloured shape that does one thing after the other (moves, grows, shrinks, stays).
 
     Fields: `video` (uint8 [frames, pixels, pixels, 3]), `caption` ("a red ring moves left then grows"), `label` (the
-    first verb), `shape`, `color`, `steps` (the verb of each step, axis `step`), `step_of` (int64 [frames]: the step
-    that each frame belongs to), `boxes` (float32 [frames, 4], pixels: the track), `masks` (bool [frames, pixels,
-    pixels]) and `order_changed` (the caption with its steps in the opposite order: wrong, as no two neighbouring steps
-    are alike and a sequence is never its own reverse).
+    first verb), `shape`, `color`, `background`, `steps` (the verb of each step, axis `step`), `step_of` (int64
+    [frames]: the step that each frame belongs to), `boxes` (float32 [frames, 4], pixels: the track), `masks` (bool
+    [frames, pixels, pixels]) and `order_changed` (the caption with its steps in the opposite order: wrong, as no two
+    neighbouring steps are alike and a sequence is never its own reverse).
     """
 
     example: ClassVar[str] = "data: {train: {use: motions, split: train, size: 2000, frames: 12}}"
@@ -41,7 +41,7 @@ class Motions(World, name="motions"):
         return self
 
     def fields(self) -> Mapping[str, TensorType]:
-        from mmflow_worlds.scenes import COLORS, SHAPES
+        from mmflow_worlds.scenes import BACKGROUNDS, COLORS, SHAPES
 
         side, frames = self.pixels, self.frames
         return {
@@ -52,6 +52,7 @@ class Motions(World, name="motions"):
             "label": TensorType("label", dtype="int64", names=VERBS),
             "shape": TensorType("label", dtype="int64", names=SHAPES),
             "color": TensorType("label", dtype="int64", names=tuple(COLORS)),
+            "background": TensorType("label", dtype="int64", names=tuple(BACKGROUNDS)),
             "steps": TensorType("label", ("sample", "step"), dtype="int64", names=VERBS, groups=(self.steps,)),
             "step_of": TensorType("labels", size=(frames,), dtype="int64"),
             "boxes": TensorType("boxes", ("sample", "frame"), (4,), groups=(frames,)),
@@ -66,7 +67,7 @@ class Motions(World, name="motions"):
         draws = generator.random(16).tolist()
         shape = scenes.SHAPES[int(draws[0] * len(scenes.SHAPES))]
         color = tuple(scenes.COLORS)[int(draws[1] * len(scenes.COLORS))]
-        background = tuple(scenes.BACKGROUNDS.values())[int(draws[2] * len(scenes.BACKGROUNDS))]
+        background = tuple(scenes.BACKGROUNDS)[int(draws[2] * len(scenes.BACKGROUNDS))]
         verbs = self._verbs(generator)
         path = self._path(verbs, draws[3:5])
         things = [
@@ -80,12 +81,13 @@ class Motions(World, name="motions"):
             "label": VERBS.index(verbs[0]),
             "shape": scenes.SHAPES.index(shape),
             "color": tuple(scenes.COLORS).index(color),
+            "background": tuple(scenes.BACKGROUNDS).index(background),
             "steps": [VERBS.index(verb) for verb in verbs],
             "step_of": np.repeat(np.arange(self.steps), self.frames // self.steps),
             "boxes": np.array([scenes.box(thing, self.pixels) for thing in things], dtype=np.float32),
         }
         if "video" in wanted:
-            shown = [scenes.Scene((thing,), "", background, ()) for thing in things]
+            shown = [scenes.Scene((thing,), background, scenes.BACKGROUNDS[background], ()) for thing in things]
             sample["video"] = np.stack([scenes.render(scene, self.pixels) for scene in shown])
         if "masks" in wanted:
             sample["masks"] = np.stack([scenes.mask(thing, self.pixels) for thing in things])

@@ -18,8 +18,8 @@ class Noisy(Source, name="noisy"):
     """Samples of `of` with wrong values planted in a share of them, and the truth beside.
 
     `labels` gives the share of samples whose class becomes another one, drawn evenly, for each field; `pairs` the share
-    whose value is that of another sample (a caption of another picture). Adds `noisy.FIELD` (whether it was changed)
-    for each, and `true.FIELD`, the class that was there, for labels. What is changed depends on `seed` and the ids.
+    whose value is that of another sample (a caption of another picture). Adds for each `noisy.FIELD`, whether it was
+    changed, and `true.FIELD`, what was there. What is changed depends on `seed` and the ids.
     """
 
     example: ClassVar[str] = "{use: noisy, of: {use: shapes}, labels: {label: 0.4}, pairs: {caption: 0.2}}"
@@ -46,10 +46,16 @@ class Noisy(Source, name="noisy"):
         for name in (*self.labels, *self.pairs):
             if name not in inner or name == "id":
                 raise ComponentError(f"{describe(self.of)} has no field {name!r} to corrupt", found=name)
-            if name in self.labels:
-                if inner[name].modality != "label" or len(inner[name].names) < 2:
-                    raise ComponentError(f"field {name!r} is no label with several classes", found=inner[name].modality)
-                added[f"true.{name}"] = inner[name]
+            if name in self.labels and (inner[name].modality != "label" or len(inner[name].names) < 2):
+                raise ComponentError(f"field {name!r} is no label with several classes", found=inner[name].modality)
+            if name in self.labels and len(inner[name].axes) > 1:
+                raise ComponentError(
+                    f"field {name!r} has several labels a sample", found=f"axes {', '.join(inner[name].axes)}",
+                    expected="one label a sample",
+                )  # fmt: skip
+            if f"noisy.{name}" in inner:
+                raise ComponentError(f"field {name!r} is corrupted already in {describe(self.of)}", found=name)
+            added[f"true.{name}"] = inner[name]
             added[f"noisy.{name}"] = TensorType("label", dtype="bool", names=("no", "yes"))
         return {**inner, **added}
 
@@ -66,6 +72,8 @@ class NoisyReader:
     def __init__(self, source: Noisy) -> None:
         self.source, self.types = source, source.fields()
         self.inner = source.of.open()
+        own = (*source.labels, *source.pairs)
+        self._behind = {f"{kind}.{name}": name for name in own for kind in ("true", "noisy")}
 
     @property
     def in_process(self) -> bool:
@@ -83,7 +91,7 @@ class NoisyReader:
     def read(self, index: int, fields: Collection[str] | None = None) -> Mapping[str, Any]:
         wanted = set(self.types if fields is None else fields)
         # Of a field that was changed, the wanted name may be that of the truth or of the mark.
-        inner = {name.partition(".")[2] if name.startswith(("true.", "noisy.")) else name for name in wanted}
+        inner = {self._behind.get(name, name) for name in wanted}
         sample = dict(read_sample(self.inner, index, inner))
         for name, share in self.source.labels.items():
             if name in inner:
@@ -105,7 +113,8 @@ class NoisyReader:
             sample[name] = (true + 1 + int(self._draw(name, "which", index) * (classes - 1))) % classes
 
     def _change_pair(self, sample: dict[str, Any], name: str, share: float, index: int) -> None:
-        changed = sample[f"noisy.{name}"] = len(self) > 1 and self._draw(name, "whether", index) < share
+        changed = len(self) > 1 and self._draw(name, "whether", index) < share
+        sample |= {f"true.{name}": sample[name], f"noisy.{name}": changed}
         if changed:
             other = (index + 1 + int(self._draw(name, "which", index) * (len(self) - 1))) % len(self)
             sample[name] = read_sample(self.inner, other, (name,))[name]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
 
+from mmflow.data.random import address
 from mmflow.plugin import TensorType
 from mmflow_worlds.world import World
 
@@ -27,6 +29,9 @@ SLOTS: dict[str, tuple[tuple[str, str], ...]] = {
 
 Meaning = tuple[int, ...]
 
+TENTHS = {"train": (0, 1, 2, 3, 4, 5), "validation": (6, 7), "test": (8, 9)}
+"""Which tenths of all meanings a split draws from: there are few enough that chance would not keep them apart."""
+
 
 class Sentences(World, name="sentences"):
     """Sentences such as "the old doctor buys a car in the forest", with others of known relation to them.
@@ -35,10 +40,12 @@ class Sentences(World, name="sentences"):
     (the same words, another meaning: the mood goes to the object); `translation` (a second vocabulary and word order,
     one word for each meaning); `other` (a sentence that shares some of the five parts) and `similarity` (the share of
     parts that are equal, 0 to 1 in steps of 0.2); `label` (the agent); and the parts `mood`, `agent`, `action`,
-    `object`, `place` as classes.
+    `object`, `place` as classes. A meaning belongs to one split, whatever the seed; within a split it may come again.
     """
 
     example: ClassVar[str] = "data: {train: {use: sentences, split: train, size: 4000}}"
+
+    split: Literal["train", "validation", "test"] = "train"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def fields(self) -> Mapping[str, TensorType]:
         def part(slot: str) -> TensorType:
@@ -54,15 +61,8 @@ class Sentences(World, name="sentences"):
         }
 
     def draw(self, generator: Any, wanted: Collection[str]) -> dict[str, Any]:
-        counts = [len(words) for words in SLOTS.values()]
-        meaning = tuple(int(number) for number in generator.integers(counts))
         equal = int(generator.integers(len(SLOTS) + 1))
-        kept = set(generator.permutation(len(SLOTS))[:equal].tolist())
-        shift = generator.integers(1, counts)
-        other = tuple(
-            value if place in kept else (value + int(shift[place])) % counts[place]
-            for place, value in enumerate(meaning)
-        )
+        meaning, other = self._meanings(generator, equal)
         return {
             "sentence": say(meaning),
             "paraphrase": say(meaning, synonyms=True),
@@ -74,6 +74,31 @@ class Sentences(World, name="sentences"):
             "label": meaning[1],
             **dict(zip(SLOTS, meaning, strict=True)),
         }
+
+    def _meanings(self, generator: Any, equal: int) -> tuple[Meaning, Meaning]:
+        """Two meanings of this split with `equal` parts in common."""
+        counts = [len(words) for words in SLOTS.values()]
+        while True:
+            meaning = tuple(generator.integers(counts).tolist())
+            if split_of(meaning) != self.split:
+                continue
+            # A meaning may have no neighbour in its split: after some tries another one is drawn.
+            for _ in range(20):
+                kept = set(generator.permutation(len(SLOTS))[:equal].tolist())
+                shift = generator.integers(1, counts).tolist()
+                other = tuple(
+                    value if place in kept else (value + shift[place]) % counts[place]
+                    for place, value in enumerate(meaning)
+                )
+                if split_of(other) == self.split:
+                    return meaning, other
+
+
+@lru_cache(maxsize=10_000)
+def split_of(meaning: Meaning) -> str:
+    """The split that a meaning belongs to."""
+    tenth = address("sentences", *meaning) % 10
+    return next(split for split, tenths in TENTHS.items() if tenth in tenths)
 
 
 def say(meaning: Meaning, *, synonyms: bool = False, negated: bool = False, swapped: bool = False) -> str:

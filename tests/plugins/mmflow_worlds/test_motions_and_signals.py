@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mmflow_worlds import scenes
 from mmflow_worlds.motions import VERBS, Motions
-from mmflow_worlds.signals import MOTIFS, PITCHES, TIMBRES, Series, Sounds, motif
+from mmflow_worlds.signals import MOTIFS, PITCHES, RHYTHMS, TIMBRES, Series, Sounds, motif
 
 from mmflow.data import ColumnRequest, scan
-from mmflow.plugin import Source
 from mmflow.spec.target import Target
 
 
@@ -55,6 +55,47 @@ def test_verbs_are_read_back_from_the_frames(steps: int) -> None:
             assert np.allclose([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], box, atol=1.6)
 
 
+def test_shape_color_background_and_track_are_read_back_from_the_frames() -> None:
+    source = Motions(size=120, pixels=64)
+    reader, types = source.open(), source.fields()
+    for index in range(len(reader)):
+        sample = reader[index]
+        frames = sample["video"].astype(int)
+        corner = frames[0, 0, 0]
+        assert types["background"].names[sample["background"]] == nearest(corner, scenes.BACKGROUNDS)
+        # The largest frame is the easiest to tell.
+        seen = np.abs(frames - corner).max(-1) > 30
+        largest = int(seen.sum((1, 2)).argmax())
+        inside = frames[largest][seen[largest]]
+        assert types["color"].names[sample["color"]] == nearest(np.median(inside, axis=0), scenes.COLORS)
+        assert types["shape"].names[sample["shape"]] == shape_of(seen[largest])
+        words = f"{types['color'].names[sample['color']]} {types['shape'].names[sample['shape']]}"
+        assert words in sample["caption"]
+        for one, box in zip(seen, sample["boxes"], strict=True):
+            rows, columns = np.flatnonzero(one.any(1)), np.flatnonzero(one.any(0))
+            assert np.allclose([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], box, atol=2)
+
+
+def nearest(rgb: np.ndarray, palette: dict[str, tuple[int, int, int]]) -> str:
+    return min(palette, key=lambda name: float(np.abs(np.array(palette[name]) - rgb).max()))
+
+
+def shape_of(mask: np.ndarray) -> str:
+    """The shape whose outline, scaled to the height of the mask, differs from it in the fewest pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    middle, top, height = (columns[0] + columns[-1] + 1) / 2, rows[0], rows[-1] + 1 - rows[0]
+
+    def misfit(name: str) -> int:
+        up, down = scenes.EXTENTS[name][1], scenes.EXTENTS[name][3]
+        radius, side = height / (up + down), len(mask)
+        drawn = scenes.Thing(
+            name, "", "", "", middle / side, (top + up * radius) / side, radius / side, (0, 0, 0)
+        )  # fmt: skip
+        return int((scenes.mask(drawn, side) != mask).sum())
+
+    return min(scenes.SHAPES, key=misfit)
+
+
 def test_videos_are_joined_with_their_frames() -> None:
     requests = [ColumnRequest(name, Target("fields", name)) for name in ("video", "boxes", "steps", "step_of")]
     (batch,) = scan(Motions(size=3), {}, requests, batch_size=3)
@@ -65,69 +106,104 @@ def test_videos_are_joined_with_their_frames() -> None:
     assert batch.columns["step_of"].values.shape == (3, 12)
 
 
-def test_pitch_timbre_and_beats_are_heard() -> None:
-    source = Sounds(size=120, noise=0.002)
-    reader = source.open()
+SOUNDS = Sounds(size=120, noise=0.002, pixels=64)
+
+
+def test_pitch_and_timbre_are_heard() -> None:
+    reader, types = SOUNDS.open(), SOUNDS.fields()
     for index in range(len(reader)):
         sample = reader[index]
-        sound = sample["audio"]
-        assert sound.shape == (8000,)
-        spectrum = np.abs(np.fft.rfft(sound))
-        # One bin is one hertz; harmonics are weaker than the fundamental.
+        assert sample["audio"].shape == (8000,)
+        spectrum = np.abs(np.fft.rfft(sample["audio"], 32_000))
+        # Four bins are one hertz; harmonics are weaker than the fundamental.
         fundamental = int(spectrum.argmax())
-        pitch = min(PITCHES, key=lambda name, heard=fundamental: abs(np.log(PITCHES[name] / heard)))
-        assert source.fields()["pitch"].names[sample["pitch"]] == pitch
-
-        def line(harmonic: int, spectrum: np.ndarray = spectrum, base: int = fundamental) -> float:
-            around = spectrum[round(harmonic * base * 0.97) : round(harmonic * base * 1.03) + 1]
-            return float(around.max(initial=0) / spectrum.max())
-
-        timbre = "rough" if line(2) > 0.2 else "hollow" if line(3) > 0.15 else "pure"
-        assert TIMBRES[sample["timbre"]] == timbre
-        energy = np.convolve(np.abs(sound), np.ones(80) / 80, mode="same")
-        for onset in sample["onsets"]:
-            begin = round(onset * 8000)
-            assert energy[begin + 120] > 3 * energy[max(0, begin - 120)] or onset < 0.02
-        assert len(sample["onsets"]) == sample["beats"] + 1
-        assert sample["caption"].startswith(source.fields()["beats"].names[sample["beats"]])
-        bright = sample["image"].max(-1) > 120
-        rows = np.flatnonzero(bright.any(1)).mean() / 32
-        assert 2 - round((rows - 0.2) / 0.3) == sample["pitch"]
+        # Beats are short: their lines are some hertz wide.
+        assert abs(fundamental / 4 - sample["frequency"]) < 4
+        heard = min(PITCHES, key=lambda name, heard=fundamental / 4: abs(np.log(PITCHES[name] / heard)))
+        assert types["pitch"].names[sample["pitch"]] == heard
+        harmonics = [spectrum[round(k * fundamental * 0.97) : round(k * fundamental * 1.03)].max() for k in (1, 2, 3)]
+        timbre = (
+            "rough" if harmonics[1] > 0.2 * harmonics[0] else "hollow" if harmonics[2] > 0.15 * harmonics[0] else "pure"
+        )
+        assert types["timbre"].names[sample["timbre"]] == timbre
+        assert types["label"].names[sample["label"]] == f"{heard} {timbre}"
+        assert f"a {heard} {timbre} tone" in sample["caption"]
 
 
-def test_motifs_are_found_where_they_are_said_to_be() -> None:
-    source = Series(size=150, noise=0.02, gaps=0.05)
-    reader = source.open()
-    span = source.length // 4
+def test_beats_onsets_and_rhythm_are_heard() -> None:
+    reader, types = SOUNDS.open(), SOUNDS.fields()
     for index in range(len(reader)):
         sample = reader[index]
-        assert np.isfinite(sample["series"]).all()
-        assert (sample["series"][sample["missing"]] == 0).all()
-        kept = ~sample["missing"]
-        assert np.abs(sample["series"] - sample["clean"])[kept].max() < 0.12
-        channel, at = sample["channel"], int(sample["at"])
-        others = np.delete(sample["clean"], channel, axis=1)
-        assert (others == 0).all()
-        part = sample["clean"][at : at + span, channel]
-        errors = {}
-        for name in MOTIFS:
-            shape = motif(name, span)
-            scale = (part @ shape) / (shape @ shape)
-            errors[name] = float(((part - scale * shape) ** 2).sum())
-        assert min(errors, key=lambda name, errors=errors: errors[name]) == MOTIFS[sample["label"]]
+        loud = np.abs(sample["audio"]) > 0.02
+        quarters = loud.reshape(4, 2000)
+        assert RHYTHMS[sample["rhythm"]] == "".join("x" if quarter.any() else "-" for quarter in quarters)
+        begins = [
+            (place * 2000 + int(quarter.argmax())) / 8000 for place, quarter in enumerate(quarters) if quarter.any()
+        ]
+        assert np.allclose(begins, sample["onsets"], atol=0.004)
+        assert len(begins) == sample["beats"] + 1
+        assert sample["caption"].startswith(types["beats"].names[sample["beats"]])
+
+
+def test_the_picture_and_the_video_show_what_is_heard() -> None:
+    reader = SOUNDS.open()
+    for index in range(len(reader)):
+        sample = reader[index]
+        marks = sample["image"].max(-1) > 120
+        height = np.flatnonzero(marks.any(1)).mean() / 64
+        assert 2 - round((height - 0.2) / 0.3) == sample["pitch"]
+        for onset in sample["onsets"]:
+            left, right = (round((0.1 + 0.8 * onset + side) * 64) for side in (-0.1, 0.1))
+            mark = marks[:, max(0, left) : right]
+            assert mark.any()
+        shown = sample["video"].max(-1) > 120
+        form = shape_of(shown[int(shown.any((1, 2)).argmax())])
+        assert TIMBRES[sample["timbre"]] == {"circle": "pure", "square": "rough", "ring": "hollow"}[form]
+        # Where marks touch, their soft edges add up.
+        assert (shown.any(0) != marks).sum() <= 12
+        # A mark is lit in the frames in whose middle there is sound.
+        lit = shown.any((1, 2))
+        middles = (np.arange(8) + 0.5) / 8
+        near = [np.abs(sample["audio"][int(8000 * t) - 40 : int(8000 * t) + 40]).max() > 0.012 for t in middles]
+        assert np.mean(lit == near) >= 7 / 8
+        assert lit.sum() >= len(sample["onsets"])
+
+
+def test_motif_channel_phase_height_and_gaps_are_read_back_from_the_series() -> None:
+    """By the template, channel and place that leave the smallest error among the steps that are there."""
+    source = Series(size=120, noise=0.05, gaps=0.05)
+    span, length = source.length // 4, source.length
+    shifts = np.arange(length - span)
+    templates = np.zeros((len(MOTIFS), len(shifts), length))
+    for number, name in enumerate(MOTIFS):
+        for shift in shifts:
+            templates[number, shift, shift : shift + span] = motif(name, span)
+            if name == "step":
+                templates[number, shift, shift + span :] = 1
+    reader, right = source.open(), 0
+    for index in range(len(reader)):
+        sample = reader[index]
+        series, missing = sample["series"].astype(float), sample["missing"]
+        assert np.isfinite(series).all()
+        assert ((series == 0) == missing).all()
+        gains = []
+        for channel in range(source.channels):
+            fitting = templates * ~missing[:, channel]
+            energy = (fitting**2).sum(-1)
+            along = fitting @ series[:, channel]
+            gains.append(along**2 / np.maximum(energy, 1e-9) * (along > 0))
+        channel, number, at = np.unravel_index(np.argmax(gains), np.shape(gains))
+        fitting = templates[number, at] * ~missing[:, channel]
+        height = (fitting @ series[:, channel]) / (fitting**2).sum()
+        right += (
+            (int(channel), int(number)) == (sample["channel"], sample["label"])
+            and abs(at - sample["at"]) <= 1
+            and abs(height - sample["height"]) < 0.1
+        )
+        kept = ~missing
+        assert np.abs(series - sample["clean"])[kept].max() < 0.3
+        assert MOTIFS[sample["label"]] in sample["caption"]
+        assert source.fields()["channel"].names[sample["channel"]] in sample["caption"].split()
+    assert right >= 0.97 * len(reader)
     gaps = np.mean([Series(size=40, gaps=0.3).open()[n]["missing"].mean() for n in range(40)])
     assert 0.2 < gaps < 0.32
-
-
-@pytest.mark.parametrize("source", [Motions(size=300, pixels=16), Sounds(size=300), Series(size=300)])
-def test_worlds_depend_on_their_address_alone(source: Source) -> None:
-    name = {"motions": "video", "sounds": "audio", "series": "series"}[source.use]
-    other = source.model_copy(update={"split": "test"})
-    first, again, test = source.open(), source.open(), other.open()
-    np.testing.assert_equal(first[7], again[7])
-    alone = first.read(7, (name,))  # type: ignore[attr-defined]
-    assert np.array_equal(alone[name], first[7][name])
-    seen = {first[index][name].tobytes() for index in range(100)}
-    assert not seen & {test[index][name].tobytes() for index in range(100)}
-    fields = set(source.fields())
-    assert set(first[0]) == fields

@@ -10,7 +10,7 @@ import pytest
 from mmflow_sources.samplers import Shuffle
 from mmflow_worlds.graphs import Graphs
 from mmflow_worlds.noisy import Noisy
-from mmflow_worlds.sentences import SLOTS, Sentences
+from mmflow_worlds.sentences import SLOTS, TENTHS, Sentences
 from mmflow_worlds.shapes import Shapes
 from pydantic import ValidationError
 
@@ -50,6 +50,42 @@ def test_sentences_mean_what_their_parts_say() -> None:
     assert {reader[n]["similarity"] for n in range(60)} == {0, 0.2, 0.4, 0.6, 0.8, 1}
 
 
+def test_a_meaning_belongs_to_one_split_whatever_the_seed() -> None:
+    texts = ("sentence", "paraphrase", "negation", "swapped", "translation", "other")
+    said: dict[str, set[str]] = {}
+    for split in TENTHS:
+        readers = [Sentences(size=400, split=split, seed=seed).open() for seed in (0, 1)]
+        said[split] = {reader[n][text] for reader in readers for n in range(400) for text in texts}
+    assert not said["train"] & said["test"]
+    assert not said["train"] & said["validation"]
+    assert not said["validation"] & said["test"]
+    with pytest.raises(ValidationError):
+        Sentences.model_validate({"split": "dev"})
+
+
+def test_types_of_nodes_and_meta_paths_are_read_back_from_who_wrote_what_and_where() -> None:
+    source = Graphs(authors=150, papers=900, groups=3, venues=12, mixing=0.1)
+    graph = source.open().static()
+    wrote, venue = graph["node.papers"], np.array(graph["paper.venue"])
+    assert set(np.unique(wrote)) == {0, 1}
+    assert wrote.sum(0).min() >= 1
+    shown = np.eye(12)[venue]
+    for name, path in (("node.coauthors", wrote @ wrote.T), ("node.venues", wrote @ shown @ (wrote @ shown).T)):
+        off_diagonal = path * (1 - np.eye(len(path)))
+        assert (graph[name] == off_diagonal).all()
+    fields = {kind: np.array(graph[f"{kind}.label"]) for kind in ("node", "paper", "venue")}
+    writers = np.stack([wrote[fields["node"] == field].sum(0) for field in range(3)])
+    assert (writers.argmax(0) == fields["paper"]).mean() > 0.9
+    papers = np.stack([wrote[:, fields["paper"] == field].sum(1) for field in range(3)])
+    assert (papers.argmax(0) == fields["node"]).mean() > 0.95
+    held = np.stack([shown[fields["paper"] == field].sum(0) for field in range(3)])
+    assert (held.argmax(0) == fields["venue"]).all()
+    types = source.fields()
+    assert len(set(graph["node.id"] + graph["paper.id"] + graph["venue.id"])) == 150 + 900 + 12
+    for name, value in graph.items():
+        assert len(value) == {"node": 150, "paper": 900, "venue": 12}[types[name].axes[0]]
+
+
 def test_authors_of_a_field_write_together() -> None:
     source = Graphs(authors=120, papers=500, groups=3, mixing=0.1)
     graph = source.open().static()
@@ -77,14 +113,16 @@ def test_a_graph_is_one_pass_an_epoch_and_its_fields_are_static() -> None:
     assert columns["node.id"].values[3] == "author-3"
     loader = Loader(source, {}, [], sampler=Shuffle(), batch_size=8, seed=0)
     (batch,) = loader.epoch(0)
-    assert (batch.size, loader.batches_per_epoch, loader.length) == (0, 1, 0)
+    assert (batch.size, loader.count(0), loader.length) == (0, 1, 0)
     assert list(loader.epoch(0, start=1)) == []
 
 
 def test_planted_noise_has_its_share_and_its_truth() -> None:
     inner = Shapes(size=1000, pixels=16)
     source = Noisy(of=inner, labels={"label": 0.4, "color": 0.1}, pairs={"caption": 0.25})
-    wanted = ("label", "true.label", "noisy.label", "color", "noisy.color", "caption", "noisy.caption")
+    wanted = (
+        "label", "true.label", "noisy.label", "color", "noisy.color", "caption", "true.caption", "noisy.caption"
+    )  # fmt: skip
     (batch,) = scan(source, {}, [ColumnRequest(n, Target("fields", n)) for n in wanted], batch_size=1000)
     column: dict[str, Any] = {name: batch.columns[name].values for name in wanted}
     reader = inner.open()
@@ -94,6 +132,7 @@ def test_planted_noise_has_its_share_and_its_truth() -> None:
     assert (changed == column["noisy.label"]).all()
     assert 0.35 < changed.float().mean() < 0.45
     assert 0.07 < column["noisy.color"].float().mean() < 0.13
+    assert column["true.caption"] == [sample["caption"] for sample in truth]
     wrong = [said != sample["caption"] for said, sample in zip(column["caption"], truth, strict=True)]
     assert sum(wrong) >= 0.98 * int(column["noisy.caption"].sum())
     assert all(column["noisy.caption"][n] for n in np.flatnonzero(wrong))
@@ -101,6 +140,27 @@ def test_planted_noise_has_its_share_and_its_truth() -> None:
     shift = Counter(((column["label"] - column["true.label"]) % 48)[changed].tolist())
     assert len(shift) > 40
     assert source.open().read(5, ("label",))["label"] == int(column["label"][5])
+
+
+def test_noise_upon_noise_keeps_both_truths() -> None:
+    inner = Noisy(of=Shapes(size=300, pixels=16), labels={"label": 0.5})
+    reader, clean = Noisy(of=inner, pairs={"caption": 0.5}).open(), inner.open()
+    sample = reader.read(3, ("noisy.label", "true.label", "noisy.caption"))
+    assert set(sample) == {"id", "noisy.label", "true.label", "noisy.caption"}
+    for index in range(300):
+        mine, before = reader[index], clean[index]
+        assert all(mine[name] == before[name] for name in ("label", "true.label", "noisy.label"))
+        assert mine["true.caption"] == before["caption"]
+    with pytest.raises(ComponentError, match="corrupted already"):
+        Noisy(of=inner, labels={"label": 0.5}).fields()
+
+
+def test_any_source_and_any_field_can_be_given_to_other_samples() -> None:
+    pictures = Noisy.model_validate({"of": {"use": "digits"}, "pairs": {"image": 0.3}, "labels": {"label": 0.1}})
+    reader = pictures.open()
+    same = [np.array_equal(reader[n]["image"], reader[n]["true.image"]) for n in range(200)]
+    assert [not reader[n]["noisy.image"] for n in range(200)] == same
+    assert 0.6 < np.mean(same) < 0.8
 
 
 def test_noise_that_cannot_be_planted_is_refused() -> None:
@@ -112,3 +172,5 @@ def test_noise_that_cannot_be_planted_is_refused() -> None:
         Noisy(of=Shapes(), labels={"lable": 0.5}).fields()
     with pytest.raises(ComponentError, match="no label"):
         Noisy(of=Shapes(), labels={"caption": 0.5}).fields()
+    with pytest.raises(ComponentError, match="several labels"):
+        Noisy(of=Shapes(), labels={"things": 0.5}).fields()

@@ -1,0 +1,83 @@
+"""What holds for every world: samples depend on seed, split and number alone, splits are apart, opening is free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from mmflow_worlds.motions import Motions
+from mmflow_worlds.sentences import Sentences
+from mmflow_worlds.shapes import Shapes
+from mmflow_worlds.signals import Series, Sounds
+from mmflow_worlds.world import World
+
+MILLION = 1_000_000
+WORLDS: dict[str, tuple[World, str]] = {
+    "shapes": (Shapes(size=MILLION, pixels=24), "image"),
+    "piles": (Shapes(size=MILLION, pixels=24, objects=(2, 3), overlap=True), "image"),
+    "motions": (Motions(size=MILLION, pixels=16), "video"),
+    "sounds": (Sounds(size=MILLION), "audio"),
+    "series": (Series(size=MILLION), "series"),
+    "sentences": (Sentences(size=MILLION), "sentence"),
+}
+each_world = pytest.mark.parametrize(("world", "signal"), WORLDS.values(), ids=list(WORLDS))
+
+
+def other_split(world: World) -> World:
+    return world.model_copy(update={"split": "test"})
+
+
+def signature(value: Any) -> bytes:
+    return value.tobytes() if isinstance(value, np.ndarray) else str(value).encode()
+
+
+@each_world
+def test_a_sample_has_the_declared_fields_and_is_the_same_in_every_reader(world: World, signal: str) -> None:
+    first, again = world.open(), world.open()
+    assert set(first[0]) == set(world.fields())
+    np.testing.assert_equal(dict(first[7]), dict(again[7]))
+    for field in world.fields():
+        np.testing.assert_equal(first.read(7, (field,)).get(field), first[7][field])
+    assert signature(world.model_copy(update={"seed": 1}).open()[7][signal]) != signature(first[7][signal])
+
+
+@each_world
+def test_splits_share_no_sample_and_no_address(world: World, signal: str) -> None:
+    train, test = world.open(), other_split(world).open()
+    seen = [{signature(reader.read(n, (signal,))[signal]) for n in range(300)} for reader in (train, test)]
+    assert not seen[0] & seen[1]
+    if signal != "sentence":
+        # Sentences are few enough to come again; what is continuous never does.
+        assert len(seen[0]) == len(seen[1]) == 300
+    draws = [one.generator(n).integers(2**63) for one in (world, other_split(world)) for n in range(2000)]
+    assert len(set(draws)) == 4000
+    assert not {train.id(n) for n in range(300)} & {test.id(n) for n in range(300)}
+
+
+@each_world
+def test_a_world_of_a_million_opens_without_drawing_and_any_sample_costs_itself_alone(
+    world: World, signal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    draw = type(world).draw
+
+    def counted(self: World, generator: Any, wanted: Any) -> dict[str, Any]:
+        drawn.append(1)
+        return draw(self, generator, wanted)
+
+    monkeypatch.setattr(type(world), "draw", counted)
+    reader = world.open()
+    assert len(reader) == MILLION
+    assert reader.index(reader.id(MILLION - 1)) == MILLION - 1
+    with pytest.raises(KeyError):
+        reader.index(f"{world.use}-{world.seed}-{world.split}-{MILLION}")
+    world.fields()
+    world.fingerprint()
+    assert not drawn
+    last = reader.read(MILLION - 1, (signal,))[signal]
+    assert len(drawn) == 1
+    reader.read(0, (signal,))
+    reader.read(MILLION // 2, (signal,))
+    assert signature(world.open().read(MILLION - 1, (signal,))[signal]) == signature(last)
+    assert len(drawn) == 4
