@@ -14,6 +14,8 @@ from mmflow_sources.network import NetworkError
 if TYPE_CHECKING:
     import numpy as np
 
+    from mmflow_sources.files import Folder
+
 Modality = Literal["image", "text", "label", "number", "vector", "series", "tokens", "audio"]
 LABEL_NAMES = frozenset({"label", "labels", "class", "target", "targets", "y"})
 
@@ -64,7 +66,11 @@ class ArraysReader:
     """Holds the arrays, read when first needed in a process."""
 
     def __init__(self, source: Arrays) -> None:
+        from mmflow_sources.files import split_url
+
         self.source = source
+        parent, self.file = split_url(source.url)
+        self.folder = source.folder(parent)
         self._arrays: dict[str, np.ndarray] | None = None
         declared = source.columns
         arrays = self.arrays
@@ -99,7 +105,7 @@ class ArraysReader:
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
         if self._arrays is None:
-            self._arrays = _read(self.source)
+            self._arrays = _read(self.folder, self.file)
         return self._arrays
 
     def __getstate__(self) -> Mapping[str, Any]:
@@ -107,9 +113,7 @@ class ArraysReader:
 
     @property
     def in_process(self) -> bool:
-        from mmflow_sources.files import Folder
-
-        return Folder(self.source.url).in_process
+        return self.folder.in_process
 
     def __len__(self) -> int:
         return self.length
@@ -156,17 +160,12 @@ class ArraysReader:
         return value
 
 
-def _read(source: Arrays) -> dict[str, np.ndarray]:
+def _read(folder: Folder, file: str) -> dict[str, np.ndarray]:
     import io
 
     import numpy as np
 
-    from mmflow_sources.files import split_url
-
-    url = source.url
-    parent, file = split_url(url)
-    name = file.partition("?")[0] if "://" in parent else file
-    folder = source.folder(parent)
+    name = file if folder.on_disk else file.partition("?")[0]
     try:
         if name.endswith(".npy") and folder.on_disk:
             return {name.removesuffix(".npy"): np.load(folder.path(name), mmap_mode="r", allow_pickle=False)}
@@ -181,7 +180,7 @@ def _read(source: Arrays) -> dict[str, np.ndarray]:
         raise
     except Exception as error:
         hint = "arrays of Python objects are not read" if "allow_pickle" in str(error) else ""
-        raise ComponentError(f"{url} holds no arrays: {error}", found=url, hint=hint) from error
+        raise ComponentError(f"{folder.url}/{file} holds no arrays: {error}", found=file, hint=hint) from error
 
 
 def _type(field: str, array: np.ndarray, column: ArrayColumn) -> TensorType:

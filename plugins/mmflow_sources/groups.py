@@ -6,7 +6,7 @@ import json
 import posixpath
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, ClassVar
@@ -259,8 +259,8 @@ class TarRows(GroupRows):
     BLOCK = 2**17
     """Bytes that are fetched at a time over a network, where samples are read in any order."""
 
-    def __init__(self, shards: list[str], groups: Any, folder: Callable[[str], Folder] = Folder) -> None:
-        self.shards, self.folder = shards, folder
+    def __init__(self, shards: list[str], groups: Any, folders: Mapping[str, Folder]) -> None:
+        self.shards, self.folders = shards, folders
         self._files: OrderedDict[int, Any] = OrderedDict()
         super().__init__(groups)
 
@@ -269,7 +269,7 @@ class TarRows(GroupRows):
 
     @property
     def in_process(self) -> bool:
-        return Folder(split_url(self.shards[0])[0]).in_process
+        return any(folder.in_process for folder in self.folders.values())
 
     def content(self, where: Any) -> bytes:
         shard, offset, size = where
@@ -293,7 +293,7 @@ class TarRows(GroupRows):
             self._files.move_to_end(shard)
             return self._files[shard]
         parent, name = split_url(self.shards[shard])
-        self._files[shard] = self.folder(parent).open(name, self.BLOCK)
+        self._files[shard] = self.folders[parent].open(name, self.BLOCK)
         if len(self._files) > self.OPEN:
             self._files.popitem(last=False)[1].close()
         return self._files[shard]
@@ -328,15 +328,15 @@ class WebDataset(Tabular, name="webdataset"):
         shards = self.shards()
         groups: list[tuple[str, dict[str, Any]]] = []
         broken: dict[int, str] = {}
+        folders = {parent: self.folder(parent) for parent in dict.fromkeys(split_url(url)[0] for url in shards)}
         for number, url in enumerate(shards):
             parent, name = split_url(url)
-            broken |= _read_index(self.folder(parent), name, number, groups)
+            broken |= _read_index(folders[parent], name, number, groups)
         if len(broken) == len(groups):
             raise ComponentError(next(iter(broken.values()), "no samples"), found=self.url[0])
-        rows = TarRows(shards, groups, self.folder)
+        rows = TarRows(shards, groups, folders)
         rows.broken.update(broken)
-        root = self.folder(split_url(shards[0])[0])
-        return RowReader(self, rows, root, name="webdataset", id_column="id")
+        return RowReader(self, rows, next(iter(folders.values())), name="webdataset", id_column="id")
 
     def fingerprint(self) -> Any:
         return fingerprint_of(self, self.shards())
