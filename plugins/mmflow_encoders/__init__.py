@@ -1,4 +1,4 @@
-"""First-party components: encoders, heads, fusions, and the tokenizers that text encoders use."""
+"""First-party components: encoders, heads, fusions; tokenizers, and the preprocessing of other libraries' models."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def mmflow_components() -> dict[str, str]:
         "encoder/concat": "mmflow_encoders.fusion:Concat",
         "encoder/stack": "mmflow_encoders.fusion:Stack",
         "encoder/scores": "mmflow_encoders.fusion:Scores",
+        "transform/hf_image": "mmflow_encoders.preprocessing:HfImage",
+        "transform/hf_audio": "mmflow_encoders.preprocessing:HfAudio",
+        "transform/timm_image": "mmflow_encoders.preprocessing:TimmImage",
+        "transform/open_clip_image": "mmflow_encoders.preprocessing:OpenClipImage",
         "tokenizer/byte": "mmflow_encoders.tokenizers:Byte",
         "tokenizer/word": "mmflow_encoders.tokenizers:Word",
         "tokenizer/bpe": "mmflow_encoders.tokenizers:Bpe",

@@ -164,12 +164,15 @@ def fit_image(image: Any, size: int, channels: int, *, squash: bool) -> np.ndarr
     """A raw image (uint8 or float in [0, 1]; HW or HWC) as an array [size, size, channels] of the same type.
 
     Scaling is bilinear with antialiasing. Grey images get three equal channels; colours become grey by the weights of
-    ITU-R BT.601; an alpha channel is dropped.
+    ITU-R BT.601; an alpha channel is dropped. Floats [channels, size, size], as the preprocessing of other libraries
+    gives them, stay as they are.
     """
     import numpy as np
     from PIL import Image
 
     array = np.asarray(image)
+    if array.dtype.kind == "f" and array.shape == (channels, size, size):
+        return array
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ComponentError(
             f"an image of shape {list(array.shape)}", found=f"{array.dtype} {list(array.shape)}",

@@ -37,3 +37,19 @@ def contents(name: str, revision: str | None = None) -> Any:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return {"content": digest.hexdigest()}
+
+
+def known_to_open_clip(name: str) -> None:
+    """Raise `ComponentError` where open_clip has no model of that name."""
+    import difflib
+
+    import open_clip
+
+    if name not in open_clip.list_models():
+        near = ", ".join(difflib.get_close_matches(name, open_clip.list_models(), 3))
+        raise ComponentError(f"open_clip has no model {name!r}", hint=f"did you mean {near}?" if near else "")
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of a library's message."""
+    return str(error).strip().split("\n")[0]

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from mmflow.plugin import ComponentError, Field, Tokenizer, outside_identity
-from mmflow_encoders.pretrained import contents, folder_of, is_local
+from mmflow_encoders.pretrained import contents, first_line, folder_of, is_local, known_to_open_clip
 
 
 class LoadedTokenizer(Tokenizer):
@@ -177,7 +177,7 @@ def _from_transformers(hub: str, revision: str | None) -> Any:
     try:
         return AutoTokenizer.from_pretrained(where, revision=revision)
     except (OSError, ValueError) as error:
-        raise ComponentError(f"transformers finds no tokenizer in {hub}: {_first_line(error)}") from error
+        raise ComponentError(f"transformers finds no tokenizer in {hub}: {first_line(error)}") from error
 
 
 @lru_cache(maxsize=8)
@@ -187,17 +187,10 @@ def _from_open_clip(hub: str) -> Any:
     name = hub
     if is_local(hub):
         name = f"local-dir:{folder_of(hub, 'open_clip_config.json')}"
-    elif not hub.startswith("hf-hub:") and hub not in open_clip.list_models():
+    elif not hub.startswith("hf-hub:"):
         # The library would take its own byte pairs for any name.
-        import difflib
-
-        near = ", ".join(difflib.get_close_matches(hub, open_clip.list_models(), 3))
-        raise ComponentError(f"open_clip has no model {hub!r}", hint=f"did you mean {near}?" if near else "")
+        known_to_open_clip(hub)
     try:
         return open_clip.get_tokenizer(name)
     except (OSError, ValueError) as error:
-        raise ComponentError(f"open_clip finds no tokenizer for {hub}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+        raise ComponentError(f"open_clip finds no tokenizer for {hub}: {first_line(error)}") from error
