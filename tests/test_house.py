@@ -97,9 +97,17 @@ def test_links_in_the_documents_lead_somewhere():
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
+RECORDINGS = ROOT.parent / "shared" / "data" / "fsdd" / "recordings"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "specs").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_specs_that_ship_are_valid(path: Path):
-    assert load_spec(str(path)).stages
+    overrides = []
+    if path.stem == "spoken_digits":
+        if not RECORDINGS.is_dir():
+            pytest.skip("the recordings of spoken digits are not here")
+        overrides = [f"vars.recordings={RECORDINGS}"]
+    assert load_spec(str(path), overrides).stages
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/language.md"])
