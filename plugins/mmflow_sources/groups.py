@@ -19,7 +19,7 @@ from mmflow_sources.decoding import looks_like_picture, looks_like_sound, looks_
 from mmflow_sources.files import Folder, split_url, version
 from mmflow_sources.network import NetworkError
 from mmflow_sources.patterns import expanded, fingerprint_of, is_pattern
-from mmflow_sources.tabular import RowReader, Tabular
+from mmflow_sources.tabular import RowReader, Streamable, Tabular
 from mmflow_sources.tar import Damaged, members
 
 
@@ -299,13 +299,16 @@ class TarRows(GroupRows):
         return self._files[shard]
 
 
-class WebDataset(Tabular, name="webdataset"):
+class WebDataset(Streamable, name="webdataset"):
     """Tar shards in the layout of WebDataset (Aizman et al., 2019): files that share a name are one sample.
 
     `url` is one or several URLs, with ranges `{000..012}`, choices `{a,b}` and `*`. Members are read at their offsets,
     so that an epoch is shuffled over all shards and resumes at any batch; opening reads the headers of every shard
     once. Shards must not be compressed. Fields: `image`, `audio`, `video`, `caption` (.txt), `label` (.cls) and the
     keys of a .json. `columns` chooses and renames, as in `table`, whose policy for bad samples it has.
+
+    With `stream`, no header is read beforehand: shards are read from front to back, as many at a time as `stream` says,
+    and mixed in buffers. Class names must then be declared in `columns`.
     """
 
     example: ClassVar[str] = 'data: {train: {use: webdataset, url: "shards/train-{000..099}.tar"}}'
@@ -322,10 +325,16 @@ class WebDataset(Tabular, name="webdataset"):
         return expanded(self, self.url, "tar files")
 
     def marks(self) -> tuple[str, ...]:
-        return tuple(f"{url}\0{self.version_of(url, 'a tar file')}" for url in self.shards())
-
-    def load(self) -> RowReader:
         shards = self.shards()
+        asked = shards[:1] if self.stream else shards
+        return (*shards, *(self.version_of(url, "a tar file") for url in asked))
+
+    def load(self) -> Any:
+        shards = self.shards()
+        if self.stream:
+            from mmflow_sources.streams import StreamReader, TarShards
+
+            return StreamReader(self, TarShards(self, shards), self.folder(split_url(shards[0])[0]), name="webdataset")
         groups: list[tuple[str, dict[str, Any]]] = []
         broken: dict[int, str] = {}
         folders = {parent: self.folder(parent) for parent in dict.fromkeys(split_url(url)[0] for url in shards)}

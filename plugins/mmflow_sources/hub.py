@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mmflow.plugin import ComponentError, outside_identity
 from mmflow_sources.network import NetworkError
-from mmflow_sources.tabular import RowReader, Tabular
+from mmflow_sources.tabular import RowReader, Streamable
 
 COPIED = 8 * 2**20
 """Bytes that are copied at a time."""
@@ -54,13 +54,14 @@ class HubRows:
         return self._views[columns]
 
 
-class HfDataset(Tabular, name="hf_dataset"):
+class HfDataset(Streamable, name="hf_dataset"):
     """A data set of the `datasets` library: a folder written by `save_to_disk` (also a URL), or a name on the hub.
 
     Fields are columns: pictures, sounds, text, numbers, and classes with the names that the data set gives them. Ids
     come from the column `id` where there is one, else they are row numbers. `columns` chooses and renames, as in
     `table`, whose policy for bad samples it has. From the hub, `revision` (a commit) makes a run repeatable. What lies
-    at a URL is copied once to `cache`, and again when it has changed.
+    at a URL is copied once to `cache`, and again when it has changed. With `stream`, a data set of the hub is not
+    downloaded but read from front to back, as is one on disk.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("datasets",)
@@ -90,10 +91,14 @@ class HfDataset(Tabular, name="hf_dataset"):
         found = [os.stat(os.path.join(parent, name)) for parent, _, names in os.walk(self.path) for name in names]
         return (str(len(found)), str(sum(stat.st_size for stat in found)), str(max(stat.st_mtime for stat in found)))
 
-    def load(self) -> RowReader:
+    def load(self) -> Any:
+        root = self.folder(self.path if self._on_disk() else ".")
+        if self.stream:
+            from mmflow_sources.streams import HubShards, StreamReader
+
+            return StreamReader(self, HubShards(self._dataset()), root, name=self.path, id=self.id)
         rows = HubRows(self._dataset())
         id_column = self.id or ("id" if "id" in rows.names else None)
-        root = self.folder(self.path if self._on_disk() else ".")
         return RowReader(self, rows, root, name=self.path, id_column=id_column)
 
     def fingerprint(self) -> Any:
@@ -103,9 +108,8 @@ class HfDataset(Tabular, name="hf_dataset"):
             inside, state = self._state()
             return self.folder(self.path).fingerprint(inside + name for name in _data_files(state))
         if not self._on_disk():
-            reader = self.open()
-            assert isinstance(reader.rows, HubRows)
-            return {"revision": self.revision, "fingerprint": reader.rows.dataset._fingerprint}
+            fingerprint = None if self.stream else self.open().rows.dataset._fingerprint
+            return {"revision": self.revision, "fingerprint": fingerprint}
         names = [
             os.path.relpath(os.path.join(parent, name), self.path)
             for parent, _, found in os.walk(self.path)
@@ -193,8 +197,9 @@ class HfDataset(Tabular, name="hf_dataset"):
                     found = found[self.split]
                 return found
             found = datasets.load_dataset(
-                self.path, self.config, split=self.split, revision=self.revision, cache_dir=self.cache
-            )
+                self.path, self.config, split=self.split, revision=self.revision, cache_dir=self.cache,
+                streaming=bool(self.stream),
+            )  # fmt: skip
         except (ComponentError, NetworkError):
             raise
         except Exception as error:

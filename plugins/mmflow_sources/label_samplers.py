@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from mmflow.data.random import numpy_generator
 from mmflow.plugin import ComponentError, Draw, Field, Ref, Sampled, Sampler, TensorType
 
-
 LABELS = ("label", "number", "text", "id")
 
 

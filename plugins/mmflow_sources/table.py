@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from mmflow.plugin import outside_identity
-from mmflow_sources.tabular import RowReader, Tabular
+from mmflow_sources.tabular import Streamable
 
 
-class Table(Tabular, name="table"):
+class Table(Streamable, name="table"):
     """A CSV, JSONL or Parquet file on any filesystem of fsspec (a path, `memory://`, `zip://`, `https://`, ...).
 
     `columns` maps fields to columns, `{image: path, caption: text}`, or in full `{label: {column: species, modality:
@@ -18,6 +18,10 @@ class Table(Tabular, name="table"):
     labels, number, vector, series) is told by its values where it is not said: names of picture files are pictures, a
     column named `label` or `class` holds classes. Paths are relative to `root`, which is the table's folder; they may
     not leave it. Empty cells are absent. CSV and JSONL are held in memory as text, Parquet is read by row group.
+
+    With `stream`, rows are read from front to back and nothing is held: `url` may then stand for many files
+    (`{00..99}`, `*`), each of which is a shard, as is each row group of a single Parquet file. Class names must then be
+    declared in `columns`.
 
     `bad` says what happens to a sample that cannot be read (a missing or broken file, a wrong cell, an id that was
     there before): `error` stops, `skip` leaves it out and counts it, `quarantine` also lists it in a file.
@@ -30,26 +34,38 @@ class Table(Tabular, name="table"):
     id: str | None = Field(None, description="column of ids; a column named id where there is one, else row numbers")
     root: str | None = outside_identity(None, description="folder (URL) that paths of files begin in")
 
+    def urls(self) -> list[str]:
+        """The files; several only where they are streamed."""
+        from mmflow_sources.patterns import expanded
+
+        return expanded(self, [self.url], "tables") if self.stream else [self.url]
+
     def marks(self) -> tuple[str, ...]:
-        return (self.version_of(self.url, "a table"),)
+        urls = self.urls()
+        return (*urls[1:], self.version_of(urls[0], "a table"))
 
-    def load(self) -> RowReader:
+    def load(self) -> Any:
         from mmflow_sources.files import split_url
-        from mmflow_sources.rows import read_rows
 
-        parent, name = split_url(self.url)
+        urls = self.urls()
+        parent, name = split_url(urls[0])
         folder = self.folder(parent)
+        root = self.folder(self.root) if self.root else folder
+        if self.stream:
+            from mmflow_sources.streams import StreamReader, TableShards
+
+            return StreamReader(self, TableShards(self, urls, self.format), root, name=name, id=self.id)
+        from mmflow_sources.rows import read_rows
+        from mmflow_sources.tabular import RowReader
+
         rows = read_rows(folder, name, self.format)
         id_column = self.id or ("id" if "id" in rows.names else None)
-        root = self.folder(self.root) if self.root else folder
         return RowReader(self, rows, root, name=name, id_column=id_column)
 
     def fingerprint(self) -> Any:
-        from mmflow_sources.files import split_url
+        from mmflow_sources.patterns import fingerprint_of
 
-        parent, name = split_url(self.url)
-        reader = self.open()
-        content = {"table": self.folder(parent).fingerprint([name])}
-        if names := reader.files():
+        content = {"table": fingerprint_of(self, self.urls())}
+        if not self.stream and (names := (reader := self.open()).files()):
             content["files"] = reader.root.fingerprint(names)
         return content

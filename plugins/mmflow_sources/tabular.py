@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from mmflow.plugin import ComponentError, TensorType
+from mmflow.plugin import ComponentError, Streaming, TensorType
 from mmflow_sources.base import FileSource, told_apart
 from mmflow_sources.columns import Column, TableColumn
 from mmflow_sources.files import Folder
@@ -27,6 +27,19 @@ class Tabular(FileSource):
     max_pixels: int = Field(64_000_000, ge=1, description="largest picture that is decoded")
     max_seconds: float = Field(3600, gt=0, description="longest sound that is decoded")
     max_bytes: int = Field(2**30, ge=1, description="largest file of a sample that is read")
+
+
+class Streamable(Tabular):
+    """Base of the sources of rows that can also be read from front to back."""
+
+    stream: bool | Streaming = Field(
+        False, description="read shards from front to back, without an index; {lanes, open, buffer, samples}"
+    )
+
+    def streaming(self) -> Streaming | None:
+        if isinstance(self.stream, Streaming):
+            return self.stream
+        return Streaming.model_validate({}) if self.stream else None
 
 
 class Cells:
