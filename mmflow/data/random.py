@@ -7,6 +7,8 @@ equal draws in every process, on every worker and after every restart.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,3 +32,27 @@ def numpy_generator(*parts: int | str) -> np.random.Generator:
     import numpy as np
 
     return np.random.Generator(np.random.PCG64(address(*parts)))
+
+
+@contextmanager
+def global_generators(seed: int | None) -> Iterator[None]:
+    """Let code that draws from the global generators (Python's, numpy's, torch's on the CPU) draw from `seed`, a number
+    in [0, 2**32), and leave those as they were; None leaves them alone."""
+    if seed is None:
+        yield
+        return
+    import random
+
+    import numpy as np
+    import torch
+
+    before = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.random.set_rng_state(before[2])

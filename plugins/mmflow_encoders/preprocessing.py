@@ -7,13 +7,12 @@ that already has this form passes as it is. Clips and groups are processed pictu
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mmflow.data.random import global_generators
 from mmflow.plugin import ComponentError, Field, TensorType, Transform, outside_identity
 from mmflow_encoders.pretrained import contents, first_line, folder_of, is_local, known_to_open_clip
 
@@ -57,7 +56,7 @@ class LibraryImage(Transform):
         if array.ndim == 3 and array.dtype.kind == "f" and array.shape[0] in (1, 3) and array.shape[2] > 4:
             return array
         picture = as_picture(array, self.use)
-        with drawing_at(seed):
+        with global_generators(seed):
             return np.asarray(function(picture), dtype=np.float32)
 
     def result(self, field: TensorType) -> TensorType:
@@ -175,28 +174,6 @@ def as_picture(array: np.ndarray, use: str) -> Any:
             f"{use} needs a picture (uint8, height x width x channels), got {array.dtype} {[*array.shape]}"
         )
     return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array).convert("RGB")
-
-
-@contextmanager
-def drawing_at(seed: int | None) -> Iterator[None]:
-    """Let code that draws from the global generators (Python's, numpy's, torch's on the CPU) draw from `seed`, and
-    leave those as they were; None leaves them alone."""
-    if seed is None:
-        yield
-        return
-    import numpy as np
-    import torch
-
-    before = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.random.set_rng_state(before[2])
 
 
 @lru_cache(maxsize=16)
