@@ -67,13 +67,13 @@ class FileSource(Source):
 
     def version_of(self, url: str, expected: str) -> str:
         """What changes when the file at `url` does; raises `ComponentError` where it cannot be reached."""
-        from mmflow_sources.files import split_url
+        from mmflow_sources.files import shown, split_url
 
         parent, name = split_url(url)
         try:
             return self.folder(parent).version(name)
         except FileNotFoundError:
-            raise ComponentError(f"no file {name!r} in {parent}", found=url, expected=expected) from None
+            raise ComponentError(f"no file {shown(name)!r} in {parent}", found=url, expected=expected) from None
         except ComponentError:
             raise
         except (OSError, ValueError) as error:

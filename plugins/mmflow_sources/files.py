@@ -189,6 +189,11 @@ class Folder:
             self._fs, self._anew = None, True
 
 
+def shown(name: str) -> str:
+    """A file's name for messages: what follows a question mark may be a signature."""
+    return name.partition("?")[0]
+
+
 def version(info: Mapping[str, Any]) -> str:
     """What changes in what a filesystem says of a file when the file does."""
     return "\0".join(str(info[key]) for key in ("size", "ino", *MARKS) if info.get(key))
@@ -233,4 +238,4 @@ def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-__all__ = ["Folder", "split_url", "version"]
+__all__ = ["Folder", "shown", "split_url", "version"]

@@ -133,33 +133,35 @@ def _within(seconds: float, read: Callable[[], T]) -> T:
     return result
 
 
+def _told(error: BaseException) -> BaseException:
+    """What kept the HTTP client of fsspec from finding a file: it says "not found" of that, whatever it is."""
+    while isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _is_final(error: Exception) -> bool:
-    if isinstance(error, FileNotFoundError):
-        # The HTTP client of fsspec says "not found" of whatever kept it from asking for a file's size.
-        cause = error.__cause__
-        return cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
-    return isinstance(error, FINAL)
+    told = _told(error)
+    return isinstance(told, (FileNotFoundError, *FINAL)) or getattr(told, "status", None) in (404, 410)
 
 
 def _refused(error: Exception) -> bool:
     """Whether the server, or the lack of credentials, says no: asking again gives the same answer."""
-    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__  # type: ignore[assignment]
-    status = getattr(error, "status", None)
+    told = _told(error)
+    status = getattr(told, "status", None)
     if isinstance(status, int) and 400 <= status < 500:
         return status not in PASSING
-    return "Credential" in type(error).__name__
+    return "Credential" in type(told).__name__
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
-        return _reason(error.__cause__)
-    status, message = getattr(error, "status", None), getattr(error, "message", "")
+    told = _told(error)
+    status, message = getattr(told, "status", None), getattr(told, "message", "")
     if isinstance(status, int) and status >= 100:
         return f"the server answers {status}" + (f" ({message})" if message else "")
-    if isinstance(error, TimeoutError):
-        return str(error) or "no answer"
-    return str(error) or type(error).__name__
+    if isinstance(told, TimeoutError):
+        return str(told) or "no answer"
+    return str(told) or type(told).__name__
 
 
 class RemoteFile(io.RawIOBase):

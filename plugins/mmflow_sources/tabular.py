@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 from mmflow.plugin import ComponentError, Streaming, TensorType
 from mmflow_sources.base import FileSource, told_apart
 from mmflow_sources.columns import Column, TableColumn
-from mmflow_sources.files import Folder
+from mmflow_sources.files import Folder, shown
 from mmflow_sources.network import NetworkError
 from mmflow_sources.rows import Rows
 
@@ -136,7 +136,7 @@ class RowReader:
     """Samples made of rows, in any order."""
 
     def __init__(self, source: Tabular, rows: Rows, root: Folder, *, name: str, id_column: str | None = None) -> None:
-        self.source, self.rows, self.root, self.name = source, rows, root, name
+        self.source, self.rows, self.root, self.name = source, rows, root, shown(name)
         if not len(rows):
             raise ComponentError(f"{name} has no rows", found=name)
         declared = source.columns
