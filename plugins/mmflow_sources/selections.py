@@ -16,11 +16,16 @@ from mmflow.plugin.kinds import Reader
 
 
 def opened(source: Source) -> Reader:
-    """The reader of an inner source; a path to another entry is refused, since a source stands alone."""
+    """The reader of an inner source, which must have random access and stand alone (no path to another entry)."""
     if isinstance(source, Shared):
         raise ComponentError(
             f"{source}: a source inside a source is written out", found=str(source), expected="{use: NAME, ...}",
             hint="a YAML anchor (&name and *name) saves the repetition",
+        )  # fmt: skip
+    if source.streaming() is not None:
+        raise ComponentError(
+            f"{describe(source)} is streamed: a source inside a source needs random access", found=source.use,
+            hint="leave out its `stream`",
         )  # fmt: skip
     return source.open()
 

@@ -1,17 +1,22 @@
 """A process that reads as training does: one line a batch, on disk before the next batch is asked for.
 
-Arguments: file, workers, epochs, and the cursor (epoch, batches done) to begin at.
+Arguments: file, workers, epochs, the cursor (epoch, batches done) to begin at, and, to read a stream, its shards.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import sys
+import tarfile
+from pathlib import Path
 from typing import Any
 
+from mmflow_sources.groups import WebDataset
 from mmflow_sources.samplers import Shuffle
 from mmflow_worlds.shapes import Shapes
+from PIL import Image
 
 from mmflow.data import Batch, ColumnRequest, Loader
 from mmflow.plugin.kinds import View
@@ -31,8 +36,36 @@ REQUESTS = [
 ]
 
 
-def loader(workers: int, size: int = 45, batch_size: int = 6) -> Loader:
-    source = Shapes(size=size, pixels=24)
+def write_shards(folder: Path, sizes: list[int]) -> str:
+    """Writes a shard of each size; returns their pattern."""
+    folder.mkdir(parents=True, exist_ok=True)
+    reader = Shapes(size=sum(sizes), pixels=24).open()
+    index = 0
+    for number, size in enumerate(sizes):
+        with tarfile.open(folder / f"{number:03}.tar", "w") as tar:
+            for _ in range(size):
+                sample = reader[index]
+                out = io.BytesIO()
+                Image.fromarray(sample["image"]).save(out, "PNG")
+                for extension, data in (
+                    ("png", out.getvalue()), ("txt", sample["caption"].encode()), ("cls", str(index % 3).encode())
+                ):  # fmt: skip
+                    info = tarfile.TarInfo(f"{index:05}.{extension}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+                index += 1
+    return str(folder / "*.tar")
+
+
+def streamed(url: str, **fields: Any) -> WebDataset:
+    """The shards at `url`, read from front to back."""
+    columns = {"image": "image", "caption": "caption", "label": {"names": ["0", "1", "2"]}}
+    stream = fields.pop("stream", {"lanes": 4, "open": 2, "buffer": 10})
+    return WebDataset.model_validate({"url": url, "columns": columns, "stream": stream, **fields})
+
+
+def loader(workers: int, size: int = 45, batch_size: int = 6, shards: str | None = None) -> Loader:
+    source = Shapes(size=size, pixels=24) if shards is None else streamed(shards)
     return Loader(source, VIEWS, REQUESTS, sampler=Shuffle(), batch_size=batch_size, seed=3, workers=workers)
 
 
@@ -51,7 +84,7 @@ def line(batch: Batch) -> str:
 
 def main() -> None:
     path, workers, epochs, epoch, done = sys.argv[1], *map(int, sys.argv[2:6])
-    with loader(workers) as reading, open(path, "a") as file:
+    with loader(workers, shards=(*sys.argv[6:], None)[0]) as reading, open(path, "a") as file:
         for now in range(epoch, epochs):
             for batch in reading.epoch(now, start=done if now == epoch else 0):
                 file.write(line(batch) + "\n")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,11 @@ def test_an_epoch_from_a_cursor_is_the_rest_of_the_whole(
     assert [(batch.index, batch.ids) for batch in loader.epoch(epoch, start=start)] == whole[start:]
 
 
-def run_reader(path: Path, workers: int, start: tuple[int, int], *, kill_after: int | None) -> None:
+def run_reader(
+    path: Path, workers: int, start: tuple[int, int], *, kill_after: int | None, more: Sequence[str] = ()
+) -> None:
     """Runs the reading process, and kills it (SIGKILL) once it has written so many lines."""
-    command = [sys.executable, str(SCRIPT), str(path), str(workers), "2", *map(str, start)]
+    command = [sys.executable, str(SCRIPT), str(path), str(workers), "2", *map(str, start), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     before = len(path.read_text().splitlines()) if path.exists() else 0
     with subprocess.Popen(command, env=environment, start_new_session=True) as process:

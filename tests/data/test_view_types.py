@@ -32,7 +32,7 @@ EXPECTED = {
     "two.0.boxes": (("sample", "object"), (4,), (3,)),
     "again": (COPY, (12, 12, 3), (2,)),
     "again.flip": (COPY, (), (2,)),
-    "again.mask": (COPY, (None, None), (2,)),
+    "again.mask": (COPY, (3, 3), (2,)),
     "again.0.flip": (("sample",), (), ()),
     "boxed": (COPY, (4,), (2,)),
     "boxed.label": (COPY, (), (2,)),

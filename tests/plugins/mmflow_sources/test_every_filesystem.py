@@ -24,7 +24,7 @@ import torch
 from mmflow_sources.samplers import Shuffle
 from PIL import Image
 
-from mmflow.data import Batch, ColumnRequest, Loader
+from mmflow.data import Batch, ColumnRequest, Loader, scan
 from mmflow.plugin import ComponentError, Source
 from mmflow.spec.target import Target
 
@@ -117,8 +117,8 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def source_at(base: str, format: str, cache: Path) -> Source:
-    declared = dict(FORMATS[format])
+def source_at(base: str, format: str, cache: Path, **more: Any) -> Source:
+    declared = {**FORMATS[format], **more}
     if declared["use"] == "hf_dataset":
         declared |= {"path": f"{base}/{declared['path']}", "cache": str(cache)}
     else:
@@ -214,6 +214,18 @@ def site(base: Path, serve: Callable[..., Any]) -> str:
 @pytest.mark.parametrize("format", list(FORMATS))
 def test_equal_batches_from_every_filesystem(place: str, format: str, expected: list[Batch], tmp_path: Path) -> None:
     check(batches(source_at(place, format, tmp_path)), expected, format)
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet", "webdataset", "hf_dataset"])
+def test_streamed_in_order_the_samples_are_the_same(place: str, format: str, base: Path, tmp_path: Path) -> None:
+    named = {**{name: name for name in ("image", "caption", "vector")}, "label": {"names": NAMES}}
+    streamed = source_at(place, format, tmp_path, stream=True, columns=named)
+    requests = [ColumnRequest(name, Target("fields", name)) for name in named]
+    one, other = (
+        list(scan(source, {}, requests, batch_size=70)) for source in (streamed, source_at(str(base), "csv", tmp_path))
+    )
+    check(one, other, format)
+    assert "".join(one[0].ids[:3]) == "000001002"
 
 
 @pytest.mark.parametrize("format", ["parquet", "webdataset"])
