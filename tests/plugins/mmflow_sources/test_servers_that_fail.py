@@ -1,10 +1,11 @@
-"""Servers that stall, drop, truncate or refuse: read again for a bounded time, then one error that says what was tried."""
+"""Servers that stall, drop or refuse: read again for a bounded time, then one error that says what was tried."""
 
 from __future__ import annotations
 
 import io
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -156,7 +157,7 @@ def test_a_server_that_goes_on_failing_is_one_error_at_opening(
     assert time.monotonic() - begun < LONGEST
     message = str(caught.value)
     assert f"{url}/{name}" in message
-    assert "tried" in message and "times in" in message
+    assert re.search(r"tried \d+ times in [\d.]+ s", message)
     assert "\n" not in message
 
 
@@ -170,7 +171,7 @@ def test_a_server_that_goes_on_failing_is_one_error_while_loading(
     found = source(url, "rows.csv", bad=bad)
     found.fields()
     faulty.set("7.png", "stall")
-    with pytest.raises(SampleError, match="Timeout|no answer") as caught:
+    with pytest.raises(SampleError, match=FAULTS["stall"]) as caught:
         pictures(found, workers)
     message = str(caught.value)
     for part in ("sample '7'", "rows.csv, line 9, column 'image'", f"{url}/7.png", "tried"):
@@ -185,8 +186,7 @@ def test_large_files_that_fail_while_samples_are_read(server: tuple[str, Faulty]
     reader = found.open()
     faulty.set(name, "503")
     with pytest.raises(SampleError, match="answers 503"):
-        for number in range(COUNT):
-            reader.read(number, ("image",))
+        pictures(found)
     faulty.set(name, "drop", times=1)
     assert [int(reader.read(number, ("image",))["image"][0, 0, 0]) for number in range(COUNT)] == list(range(COUNT))
 
