@@ -71,7 +71,8 @@ def failure(error: BaseException, *, source: Source, id: str = "", doing: str = 
 
 def describe(source: Source) -> str:
     """A source in a message: its name in the registry and, where it has one, its place."""
-    place = next((str(v) for f in ("url", "path", "root") if (v := getattr(source, f, None))), "")
+    place = next((v for f in ("url", "path", "root") if (v := getattr(source, f, None))), "")
+    place = ", ".join(place) if isinstance(place, tuple) else str(place)
     return f"source {source.use!r}" + (f" ({place})" if place else "")
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from mmflow.data.batches import Batch
 from mmflow.data.making import BatchMaker, Failed
+from mmflow.data.quarantine import quarantine
 from mmflow.data.samples import SampleError, describe
 
 log = logging.getLogger(__name__)
@@ -112,14 +113,14 @@ class Workers:
         )
 
     def _note(self, batch: Batch) -> None:
-        for id, (reason, quarantine) in batch.skipped.items():
+        for id, (reason, file) in batch.skipped.items():
             if id in self.skipped:
                 continue
             self.skipped[id] = reason
             if len(self.skipped) <= 5:
                 log.warning("%s leaves out sample %r: %s", describe(self.maker.source), id, reason)
-            if quarantine:
-                _append(quarantine, id, reason)
+            if file:
+                quarantine(file, describe(self.maker.source), id, reason)
 
 
 class _Upcoming:
@@ -164,15 +165,6 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mmflow.data.loading"])
     return context
-
-
-def _append(url: str, id: str, reason: str) -> None:
-    import json
-
-    import fsspec
-
-    with fsspec.open(url, "at", encoding="utf-8") as file:
-        file.write(json.dumps({"id": id, "reason": reason}) + "\n")  # type: ignore[union-attr]
 
 
 __all__ = ["Workers"]

@@ -1,0 +1,59 @@
+"""The file that lists samples which a source's policy leaves out: each once, whoever meets it and however often."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+_lock = threading.Lock()
+_known: dict[str, tuple[int, set[tuple[str, str]]]] = {}
+"""By URL: the file's size after the last look at it, and what it lists."""
+
+
+def quarantine(url: str, source: str, id: str, reason: str) -> None:
+    """Append a line `{"source": , "id": , "reason": }` to the file at `url`, unless it lists that sample already."""
+    from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
+
+    with _lock:
+        fs, path = url_to_fs(url)
+        size, listed = _known.get(url, (-1, set()))
+        now = _size(fs, path)
+        line = json.dumps({"source": source, "id": id, "reason": reason}, ensure_ascii=False) + "\n"
+        if now != size:
+            # Written by somebody else since: an earlier run, another process, or nobody, where it was removed.
+            text = fs.cat_file(path).decode("utf-8", "replace") if now else ""
+            listed = _listed(text)
+            # A killed run may have left half a line.
+            line = line if not text or text.endswith("\n") else "\n" + line
+        if (source, id) not in listed:
+            if isinstance(fs, LocalFileSystem):
+                fs.makedirs(fs._parent(path), exist_ok=True)
+            with fs.open(path, "ab") as file:
+                file.write(line.encode())  # type: ignore[arg-type]
+            listed.add((source, id))
+            now = _size(fs, path)
+        _known[url] = now, listed
+
+
+def _size(fs: Any, path: str) -> int:
+    fs.invalidate_cache()
+    try:
+        return int(fs.info(path)["size"])
+    except FileNotFoundError:
+        return 0
+
+
+def _listed(text: str) -> set[tuple[str, str]]:
+    found = set()
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+            found.add((str(row.get("source", "")), str(row["id"])))
+        except (ValueError, KeyError, AttributeError):
+            continue
+    return found
+
+
+__all__ = ["quarantine"]
