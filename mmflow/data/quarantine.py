@@ -20,19 +20,21 @@ def quarantine(url: str, source: str, id: str, reason: str) -> None:
         fs, path = url_to_fs(url)
         size, listed = _known.get(url, (-1, set()))
         now = _size(fs, path)
-        line = json.dumps({"source": source, "id": id, "reason": reason}, ensure_ascii=False) + "\n"
+        lines = ""
         if now != size:
             # Written by somebody else since: an earlier run, another process, or nobody, where it was removed.
             text = fs.cat_file(path).decode("utf-8", "replace") if now else ""
             listed = _listed(text)
             # A killed run may have left half a line.
-            line = line if not text or text.endswith("\n") else "\n" + line
+            lines = "\n" if text and not text.endswith("\n") else ""
         if (source, id) not in listed:
+            lines += json.dumps({"source": source, "id": id, "reason": reason}, ensure_ascii=False) + "\n"
+            listed.add((source, id))
+        if lines:
             if isinstance(fs, LocalFileSystem):
                 fs.makedirs(fs._parent(path), exist_ok=True)
             with fs.open(path, "ab") as file:
-                file.write(line.encode())  # type: ignore[arg-type]
-            listed.add((source, id))
+                file.write(lines.encode())  # type: ignore[arg-type]
             now = _size(fs, path)
         _known[url] = now, listed
 
