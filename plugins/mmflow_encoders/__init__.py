@@ -20,6 +20,7 @@ def mmflow_components() -> dict[str, str]:
         "encoder/attention_pool": "mmflow_encoders.fusion:AttentionPool",
         "encoder/cross_attention": "mmflow_encoders.fusion:CrossAttention",
         "encoder/concat": "mmflow_encoders.fusion:Concat",
+        "encoder/members": "mmflow_encoders.fusion:Members",
         "encoder/stack": "mmflow_encoders.fusion:Stack",
         "encoder/scores": "mmflow_encoders.fusion:Scores",
         "transform/hf_image": "mmflow_encoders.preprocessing:HfImage",

@@ -18,6 +18,7 @@ from mmflow.plugin import (
     Refs,
     Score,
     TensorType,
+    Tokens,
     TokenSequence,
     Value,
     default,
@@ -122,14 +123,20 @@ class Concat(Encoder, name="concat"):
         return torch.cat(inputs, dim=-1)
 
 
+GROUPS = ("copy", "frame", "caption", "candidate", "object", "item", "step")
+"""Group axes whose members can be put together or in a row."""
+
+
 class Stack(Encoder, name="stack"):
     """Vectors one behind the other along a group axis: [N, D] and [N, G, D] count 1 and G places. No weights."""
 
-    axes: ClassVar[tuple[str, ...]] = ("copy", "frame", "caption", "candidate", "object")
+    axes: ClassVar[tuple[str, ...]] = GROUPS
     example: ClassVar[str] = "{use: stack, of: [body, body_small], axis: copy}"
 
     of: Refs[Pooled | RawField] = Field(min_length=1)
-    axis: Literal["copy", "frame", "caption", "candidate", "object"] = Field("copy", description="of the result")
+    axis: Literal["copy", "frame", "caption", "candidate", "object", "item", "step"] = Field(
+        "copy", description="of the result"
+    )
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         places: int | None = 0
@@ -164,6 +171,48 @@ class Stack(Encoder, name="stack"):
                 here = torch.ones(len(vectors), places, dtype=torch.bool, device=vectors.device)
             members.append(here.reshape(len(vectors), places))
         return torch.cat(members, dim=1)
+
+
+class Members(Encoder, name="members"):
+    """The vectors along a group axis (frames, captions, objects) as one: [N, G, D] -> [N, D]. No weights.
+
+    Outputs: `pooled` [N, D], the mean or the maximum over the members that are present; `tokens` [N, G, D], all of them
+    in their order with their mask, for an encoder of sequences to go on with. A row without members is absent.
+    """
+
+    axes: ClassVar[tuple[str, ...]] = GROUPS
+    example: ClassVar[str] = "{use: members, of: frames, pool: mean}"
+
+    of: Refs[Encoded] = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
+    pool: Literal["mean", "max"] = Field("mean", description="of the members")
+
+    def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        given = inputs[0]
+        if len(given.axes) != 2:
+            raise ComponentError(
+                "members takes vectors with one group axis", found=f"the axes {', '.join(given.axes)}",
+                expected=f"one of: {', '.join(GROUPS)}",
+            )  # fmt: skip
+        vector = TensorType("vector", given.axes[:1], given.size)
+        count = given.groups[0] if given.groups else None
+        return {"pooled": vector, "tokens": vector.with_(modality="tokens", size=(count, *given.size))}
+
+    def apply(self, a: Encoding) -> Mapping[str, Tensor | Tokens]:
+        import torch
+
+        x, mask = a.pooled, a.present
+        if mask is None:
+            mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        here = mask.unsqueeze(-1)
+        if self.pool == "mean":
+            pooled = (x * here).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+        else:
+            pooled = torch.where(mask.any(1, keepdim=True), x.masked_fill(~here, -torch.inf).amax(1), 0.0)
+        return {"pooled": pooled, "tokens": Tokens(x * here, mask)}
+
+    def presence(self, inputs: Sequence[Encoding]) -> Tensor | None:
+        present = inputs[0].present
+        return None if present is None else present.any(1)
 
 
 class Scores(Encoder, name="scores"):

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 class ImageEncoder(Encoder):
-    """What all image encoders share: the deterministic way from a raw image to a square of `size`."""
+    """What all image encoders share: the deterministic way from a raw image to a square of `size`.
 
-    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("image",),)
+    Of a video each frame is encoded: its outputs have the axis `frame`.
+    """
+
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("image", "video"),)
 
     size: int = Field(64, ge=1, le=4096, description="height and width of the image that is encoded, in pixels")
     fit: Literal["crop", "squash"] = Field(

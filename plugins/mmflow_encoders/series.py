@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from mmflow.plugin import ComponentError, Encoder, TensorType
+from mmflow.plugin import ComponentError, Encoder, RawField, Refs, TensorType, TokenSequence
 from mmflow_encoders.shapes import layer_names, tapped
 
 if TYPE_CHECKING:
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 class Convnet1d(Encoder, name="convnet1d"):
     """Convolutions along time, each with layer norm and GELU, that shorten a series step by step.
 
-    Input: a series [T] or [T, C] of any length, such as the view `log_mel` of a sound. Outputs: `tokens` [N, L, width]
-    with their mask, L = T / stride^depth rounded up; `pooled` [N, width], their mean or maximum; taps `layers.1` to
-    `layers.<depth>`. Padding changes nothing, and no row depends on another.
+    Input: a series [T] or [T, C] of any length, such as the view `log_mel` of a sound, or tokens, such as the frames of
+    a video as `members` puts them in a row. Outputs: `tokens` [N, L, width] with their mask, L = T / stride^depth
+    rounded up; `pooled` [N, width], their mean or maximum; taps `layers.1` to `layers.<depth>`. Padding changes
+    nothing, and no row depends on another.
     """
 
-    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("series",),)
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("series", "tokens"),)
     example: ClassVar[str] = "{use: convnet1d, of: mel, width: 128, depth: 4, head: {use: linear, dim: 128}}"
 
+    of: Refs[TokenSequence | RawField] = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
     width: int = Field(128, ge=1, description="channels of each layer")
     depth: int = Field(4, ge=1, le=16, description="number of layers")
     kernel: int = Field(5, ge=1, description="steps that a layer sees at once; odd")

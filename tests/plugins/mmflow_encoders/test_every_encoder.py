@@ -53,6 +53,8 @@ CASES: list[tuple[str, dict[str, Any], tuple[TensorType, ...]]] = [
     ("cross_attention", {"layers": 1, "pool": "mean"}, (WORDS, VECTOR.with_(size=(12,)))),
     ("concat", {}, (VECTOR, VECTOR.with_(size=(3,)))),
     ("stack", {}, (VECTOR, VECTOR.with_(axes=("sample", "copy"), groups=(2,)))),
+    ("members", {}, (VECTOR.with_(axes=("sample", "frame"), groups=(3,)),)),
+    ("members", {"pool": "max"}, (VECTOR.with_(axes=("sample", "object"), groups=(3,)),)),
     ("scores", {}, (VECTOR, CLASSES)),
     ("scores", {"score": "maxsim"}, (PATCHES, PATCHES.with_(axes=("class",)))),
 ]
@@ -92,6 +94,8 @@ def run(encoder: Encoder, module: torch.nn.Module | None, inputs: tuple[TensorTy
     elif encoder.use == "scores":
         wrapped = [Encoding({"tokens" if isinstance(v, Tokens) else "pooled": v}) for v in values]
         result = encoder.apply(*wrapped, encoder.score, 0.5)  # type: ignore[attr-defined]
+    elif encoder.use == "members":
+        result = encoder.apply(Encoding({"pooled": values[0]}))  # type: ignore[attr-defined]
     else:
         result = encoder.apply(*values)  # type: ignore[attr-defined]
     return result if isinstance(result, dict) else {"pooled": result}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mmflow_encoders.fusion import AttentionPool, Concat, CrossAttention, Scores, Stack
+from mmflow_encoders.fusion import AttentionPool, Concat, CrossAttention, Members, Scores, Stack
 from mmflow_encoders.heads import L2Norm, Linear, Mlp
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -127,3 +127,21 @@ def test_heads_start_from_bounded_weights_and_zero_bias() -> None:
     assert isinstance(linear, nn.Linear)
     assert linear.weight.abs().max() <= (6 / 150) ** 0.5
     assert linear.bias.abs().max() == 0
+
+
+def test_members_put_together_are_those_that_are_present() -> None:
+    x = drawn(3, 4, 5, seed=20)
+    present = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]]).bool()
+    given = Encoding({"pooled": x}, ("sample", "frame"), present)
+    mean = Members.model_validate({"of": "frames"})
+    found = mean.apply(given)
+    torch.testing.assert_close(
+        found["pooled"], torch.stack([x[0].mean(0), x[1, [0, 2]].mean(0), torch.zeros(5).double()])
+    )  # type: ignore[arg-type]
+    assert torch.equal(found["tokens"].mask, present)  # type: ignore[union-attr]
+    largest = Members.model_validate({"of": "frames", "pool": "max"}).apply(given)["pooled"]
+    torch.testing.assert_close(largest, torch.stack([x[0].amax(0), x[1, [0, 2]].amax(0), torch.zeros(5).double()]))  # type: ignore[arg-type]
+    assert mean.presence([given]).tolist() == [True, True, False]  # type: ignore[union-attr]
+    assert mean.presence([Encoding({"pooled": x}, ("sample", "frame"))]) is None
+    with pytest.raises(ComponentError, match="one group axis"):
+        mean.outputs(TensorType("vector", size=(5,)))
