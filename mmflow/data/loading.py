@@ -56,6 +56,7 @@ class Loader:
         micro_batch_size: int | None = None,
     ) -> None:
         self.source, self.sampler, self.batch_size, self.seed = source, sampler, batch_size, seed
+        self.ranks = ranks
         self.reader = source.open()
         self.length = count_of(source)
         self._static = not self.length and self.length is not None and bool(self.reader.static())
@@ -121,7 +122,10 @@ class Loader:
     # --- batches ---------------------------------------------------------------------------------------
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch` from the one at `start`: exactly those of a pass that was never interrupted."""
+        """The batches of `epoch` from the one at `start`: exactly those of a pass that was never interrupted.
+
+        What stands at `start` is the `index` of a batch.
+        """
         if self._static:
             return iter([] if start else [Batch({}, [], 0, epoch)])
         if self._dealt is not None:
@@ -129,10 +133,16 @@ class Loader:
         return self._with_rows(self._workers.run(self._tasks(epoch, start)))
 
     def _with_rows(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Batches all of whose samples are left out by policy are left out too; of several ranks, none knows that."""
+        given, empty = 0, False
         for batch in batches:
-            if not batch.size and batch.skipped:
-                raise SampleError(f"{describe(self.source)}: every sample of a batch is left out, as its policy says")
-            yield batch
+            if batch.size or not batch.skipped or self.ranks > 1:
+                given += 1
+                yield batch
+            else:
+                empty = True
+        if empty and not given:
+            raise SampleError(f"{describe(self.source)}: every sample of every batch is left out, as its policy says")
 
     def _tasks(self, epoch: int, start: int) -> Iterator[Task]:
         for index, drawn in enumerate(self.sampler.batches(self._draw(epoch))):

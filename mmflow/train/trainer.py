@@ -128,7 +128,7 @@ class Trainer:
             rate = self.optimisation.begin(clock)
             result, norm = self._one(batch, clock)
             self.step += 1
-            self.done += 1
+            self.done = batch.index + 1
             self.pace.step(self.loader.waited)
             self.seconds = seconds_before + time.monotonic() - begun
             window.samples += batch.size

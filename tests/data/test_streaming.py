@@ -242,6 +242,17 @@ def test_bad_samples_of_a_stream_leave_the_others_where_they_are() -> None:
     assert loader.skipped == {id: f"{id} is bad" for id in ("3", "44", "45")}
 
 
+def test_a_batch_of_bad_samples_alone_is_left_out() -> None:
+    source = numbers([4, 4, 4], lanes=3, bad=tuple(range(4, 8)))
+    whole = list(Loader(source, {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0).epoch(0))
+    assert sorted(id for batch in whole for id in batch.ids) == sorted(str(n) for n in (0, 1, 2, 3, 8, 9, 10, 11))
+    # The next batch after the first of them stands behind its index, whether one between them was left out or not.
+    loader = Loader(source, {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0)
+    assert [batch.ids for batch in loader.epoch(0, start=whole[0].index + 1)] == [whole[1].ids]
+    with pytest.raises(SampleError, match="every sample of every batch is left out"):
+        list(Loader(numbers([4], bad=(0, 1, 2, 3)), {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0).epoch(0))
+
+
 def test_how_long_a_stream_is() -> None:
     loader = Loader(numbers([10] * 4), {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0)
     assert loader.count(0) is None
