@@ -2,78 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import field_validator
 
 from mmflow.plugin import Field, TensorType, Transform
+from mmflow_views.masking import runs
+
+PLACES = TensorType("labels", size=(None,), dtype="int64")
 
 
 class TextTransform(Transform):
-    """Base of the transforms of text: write `change`. Fields of a joint view that hold no text pass as they are."""
+    """Base of the transforms of text: write `change`. Fields of a joint view that hold no text pass as they are.
 
-    def change(self, text: str, generator: Any) -> str:
+    What `adds` names says what was done to the first text of the view.
+    """
+
+    def change(self, text: str, generator: Any) -> tuple[str, Any]:
+        """The text after it, and the fact that `adds` names."""
         raise NotImplementedError
 
     def apply(self, value: Any, generator: Any) -> Any:
+        parts = value if isinstance(value, Mapping) else {"": value}
+        changed = {name: self._each(part, generator) for name, part in parts.items()}
+        result = {name: part for name, (part, _) in changed.items()}
+        fact = next((fact for _, fact in changed.values() if fact is not None), None)
+        texts = result if isinstance(value, Mapping) else result[""]
+        return (texts, dict.fromkeys(self.adds, fact)) if self.adds else texts
+
+    def _each(self, value: Any, generator: Any) -> tuple[Any, Any]:
         if isinstance(value, str):
             return self.change(value, generator)
-        if isinstance(value, dict):
-            return {name: self.apply(part, generator) for name, part in value.items()}
         if isinstance(value, list):
-            return [self.apply(member, generator) for member in value]
-        return value
+            members = [self._each(member, generator) for member in value]
+            return [text for text, _ in members], [fact for _, fact in members]
+        return value, None
+
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        text = next((field for field in fields if field.modality == "text"), None)
+        if text is None:
+            return self.adds
+        return {name: fact.with_(axes=text.axes, groups=text.groups) for name, fact in self.adds.items()}
 
 
 class Corruption(TextTransform):
-    """Base of the transforms that change words with probability `p` each, and none in evaluation."""
+    """Base of the transforms that change words, and none in evaluation: write `corrupt`.
+
+    Each word is chosen with probability `p`; with `spans`, a share `p` of the words, rounded, in runs of geometric
+    lengths of that mean (Joshi et al., SpanBERT, 2020).
+    """
 
     p: float = Field(0.15, ge=0, le=1, description="probability for each word")
+    spans: float | None = Field(None, ge=1, description="mean length of runs; none: word by word")
 
-    def change(self, text: str, generator: Any) -> str:
+    def change(self, text: str, generator: Any) -> tuple[str, Any]:
         words = text.split()
         if generator is None or not words:
-            return text
-        return " ".join(self.corrupt(words, generator.random(len(words)) < self.p, generator))
+            return text, self.corrupt(words, [False] * len(words), generator)[1]
+        words, fact = self.corrupt(words, self.chosen(len(words), generator), generator)
+        return " ".join(words), fact
 
-    def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> list[str]:
+    def chosen(self, count: int, generator: Any) -> Sequence[bool]:
+        """Which of so many words are changed."""
+        if self.spans is not None:
+            return runs(count, round(self.p * count), self.spans, generator)
+        return (generator.random(count) < self.p).tolist()
+
+    def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> tuple[list[str], list[int]]:
+        """The words after it, and the places of words that say what was done."""
         raise NotImplementedError
 
 
-class DropWords(Corruption, name="drop_words"):
-    """Words left out at random; at least one stays."""
+def places(chosen: Sequence[bool]) -> list[int]:
+    return [place for place, one in enumerate(chosen) if one]
 
+
+class DropWords(Corruption, name="drop_words"):
+    """Words left out at random; at least one stays. Adds `kept`: the places of those that stay."""
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"kept": PLACES}
     example: ClassVar[str] = "views: {words: {of: caption, apply: [{use: drop_words, p: 0.1}]}}"
 
-    def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> list[str]:
-        kept = [word for word, drop in zip(words, chosen, strict=True) if not drop]
-        return kept or [words[int(generator.integers(len(words)))]]
+    def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> tuple[list[str], list[int]]:
+        kept = places([not drop for drop in chosen])
+        if not kept and words:
+            kept = [int(generator.integers(len(words)))]
+        return [words[place] for place in kept], kept
 
 
 class MaskWords(Corruption, name="mask_words"):
-    """Words replaced by a mark."""
+    """Words replaced by a mark; with `merge`, one mark for a run of them (text infilling; Lewis et al., BART, 2020).
+
+    Adds `masked`: the places of the hidden words in the text as it was.
+    """
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"masked": PLACES}
+    example: ClassVar[str] = "views: {masked: {of: caption, apply: [{use: mask_words, p: 0.3, spans: 3, merge: true}]}}"
 
     mark: str = Field("[MASK]", min_length=1)
+    merge: bool = Field(False, description="whether neighbours share a mark")
 
-    def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> list[str]:
-        return [self.mark if masked else word for word, masked in zip(words, chosen, strict=True)]
+    def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> tuple[list[str], list[int]]:
+        out = []
+        for place, (word, masked) in enumerate(zip(words, chosen, strict=True)):
+            if not (self.merge and masked and place and chosen[place - 1]):
+                out.append(self.mark if masked else word)
+        return out, places(chosen)
 
 
 class SwapWords(Corruption, name="swap_words"):
-    """The chosen words change places among themselves."""
+    """The chosen words change places among themselves. Adds `order`: where each word stood before."""
 
-    def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> list[str]:
-        places = [place for place, moved in enumerate(chosen) if moved]
-        out = list(words)
-        for place, source in zip(places, generator.permutation(len(places)).tolist(), strict=True):
-            out[place] = words[places[source]]
-        return out
+    adds: ClassVar[Mapping[str, TensorType]] = {"order": PLACES}
+
+    def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> tuple[list[str], list[int]]:
+        moved = places(chosen)
+        order = list(range(len(words)))
+        if moved:
+            for place, source in zip(moved, generator.permutation(len(moved)).tolist(), strict=True):
+                order[place] = moved[source]
+        return [words[place] for place in order], order
 
 
 class ReplaceWords(Corruption, name="replace_words"):
-    """Words replaced by one of those that `table` lists for them; words that it does not list stay."""
+    """Words replaced by one of those that `table` lists for them; words that it does not list stay.
 
+    Adds `replaced`: the places of the words that were replaced.
+    """
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"replaced": PLACES}
     example: ClassVar[str] = "{use: replace_words, p: 0.5, table: {red: [crimson], circle: [disc, round shape]}}"
 
     table: dict[str, tuple[str, ...]] = Field(min_length=1)
@@ -86,18 +144,22 @@ class ReplaceWords(Corruption, name="replace_words"):
                 raise ValueError(f"no replacement for {word!r}")
         return table
 
-    def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> list[str]:
+    def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> tuple[list[str], list[int]]:
+        replaced = [one and word in self.table for word, one in zip(words, chosen, strict=True)]
+        if not any(replaced):
+            return words, []
         draws = generator.random(len(words)).tolist()
-        out = []
-        for word, replaced, draw in zip(words, chosen, draws, strict=True):
-            others = self.table.get(word, ()) if replaced else ()
-            out.append(others[int(draw * len(others))] if others else word)
-        return out
+        out = list(words)
+        for place in places(replaced):
+            others = self.table[words[place]]
+            out[place] = others[int(draws[place] * len(others))]
+        return out, places(replaced)
 
 
 class Template(TextTransform, name="template"):
-    """The text put into one of `texts` at `{}`; the first of them in evaluation."""
+    """The text put into one of `texts` at `{}`; the first of them in evaluation. Adds `template`: which one."""
 
+    adds: ClassVar[Mapping[str, TensorType]] = {"template": TensorType("label", dtype="int64")}
     example: ClassVar[str] = '{use: template, texts: ["a picture of {}", "{}"]}'
 
     texts: tuple[str, ...] = Field(min_length=1)
@@ -110,16 +172,16 @@ class Template(TextTransform, name="template"):
                 raise ValueError(f"{text!r} must hold {{}} once")
         return texts
 
-    def change(self, text: str, generator: Any) -> str:
+    def change(self, text: str, generator: Any) -> tuple[str, Any]:
         place = 0 if generator is None else int(generator.integers(len(self.texts)))
-        return self.texts[place].replace("{}", text)
+        return self.texts[place].replace("{}", text), place
 
 
 class Lower(TextTransform, name="lower"):
     """Small letters only."""
 
-    def change(self, text: str, generator: Any) -> str:
-        return text.lower()
+    def change(self, text: str, generator: Any) -> tuple[str, Any]:
+        return text.lower(), None
 
 
 class ClassName(Transform, name="class_name"):
@@ -143,21 +205,28 @@ class ClassName(Transform, name="class_name"):
             raise ValueError(f"class_name needs a label, got {field.modality}")
         if field.names and len(field.names) != len(self.names):
             raise ValueError(f"{len(self.names)} names for {len(field.names)} classes")
+        if field.names != self.names and set(field.names) == set(self.names):
+            raise ValueError(f"the names stand in another order than the classes: {', '.join(field.names)}")
         return TensorType("text", field.axes, groups=field.groups)
 
 
 class Choose(Transform, name="choose"):
-    """One member of the first group axis at random (one of several captions), the first one in evaluation."""
+    """One member of the first group axis at random (one of several captions), the first one in evaluation.
 
+    Adds `chosen`: its number in the group.
+    """
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"chosen": TensorType("index", dtype="int64")}
     example: ClassVar[str] = "views: {caption: {of: captions, apply: [choose]}}"
 
     def apply(self, value: Any, generator: Any) -> Any:
         if isinstance(value, dict):
             raise ValueError("choose takes one field: give it a view of its own")
-        members = [member for member in value if member is not None]
+        members = [place for place, member in enumerate(value) if member is not None]
         if not members:
-            return None
-        return members[0 if generator is None else int(generator.integers(len(members)))]
+            return None, {"chosen": None}
+        chosen = members[0 if generator is None else int(generator.integers(len(members)))]
+        return value[chosen], {"chosen": chosen}
 
     def result(self, field: TensorType) -> TensorType:
         if len(field.axes) < 2:

@@ -21,5 +21,8 @@ def test_what_has_no_name_is_refused() -> None:
         NAMER.apply(2, None)
     with pytest.raises(ValueError, match="2 names for 3 classes"):
         NAMER.result(TensorType("label", names=("a", "b", "c")))
+    with pytest.raises(ValueError, match="another order than the classes: dog, cat"):
+        NAMER.result(TensorType("label", names=("dog", "cat")))
+    assert NAMER.result(TensorType("label", names=("Katze", "Hund"))).modality == "text"
     with pytest.raises(ValueError, match="got text"):
         NAMER.result(TensorType("text"))
