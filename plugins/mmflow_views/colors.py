@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
 from mmflow.plugin import Field, TensorType
+from mmflow_views.geometry import BOX
 from mmflow_views.pictures import PictureTransform
 
 if TYPE_CHECKING:
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
+
+YES = TensorType("label", dtype="bool", names=("no", "yes"))
 
 
 class Sometimes(PictureTransform):
@@ -41,8 +46,10 @@ class ColorJitter(Sometimes, name="color_jitter"):
     """Brightness, contrast, saturation and hue changed at random, in random order (Chen et al., SimCLR, 2020).
 
     The first three are factors drawn from [1 - x, 1 + x]; hue is a turn of the colour circle drawn from [-x, x].
+    Adds `jitter`: these four numbers, (1, 1, 1, 0) where nothing changed.
     """
 
+    adds: ClassVar[Mapping[str, TensorType]] = {"jitter": TensorType("vector", size=(4,))}
     example: ClassVar[str] = "{use: color_jitter, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1, p: 0.8}"
 
     brightness: float = Field(0.4, ge=0)
@@ -56,6 +63,11 @@ class ColorJitter(Sometimes, name="color_jitter"):
         draws = (2 * generator.random(4) - 1).tolist()
         widths = (self.brightness, self.contrast, self.saturation)
         return order, (*(max(0.0, 1 + w * d) for w, d in zip(widths, draws, strict=False)), self.hue * draws[3])
+
+    def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
+        import numpy as np
+
+        return {"jitter": np.array((1, 1, 1, 0) if drawn is None else drawn[1], dtype=np.float32)}
 
     def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
         import numpy as np
@@ -78,9 +90,14 @@ class ColorJitter(Sometimes, name="color_jitter"):
 
 
 class Gray(Sometimes, name="gray"):
-    """Grey values in all channels."""
+    """Grey values in all channels. Adds `gray`, whether it is."""
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"gray": YES}
 
     p: float = Field(0.2, ge=0, le=1)
+
+    def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
+        return {"gray": drawn is not None}
 
     def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
         import numpy as np
@@ -90,7 +107,9 @@ class Gray(Sometimes, name="gray"):
 
 
 class Blur(Sometimes, name="blur"):
-    """Gaussian blur with a width (standard deviation) drawn from `sigma`, in pixels."""
+    """Gaussian blur with a width (standard deviation) drawn from `sigma`, in pixels. Adds `blur`: that width, or 0."""
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"blur": TensorType("number")}
 
     sigma: tuple[float, float] = (0.1, 2.0)
     p: float = Field(0.5, ge=0, le=1)
@@ -104,6 +123,9 @@ class Blur(Sometimes, name="blur"):
 
     def strength(self, generator: Any) -> float:
         return float(generator.uniform(*self.sigma))
+
+    def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
+        return {"blur": drawn or 0.0}
 
     def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
         import numpy as np
@@ -123,10 +145,15 @@ class Blur(Sometimes, name="blur"):
 
 
 class Solarize(Sometimes, name="solarize"):
-    """Values from `threshold` on are inverted (Grill et al., BYOL, 2020)."""
+    """Values from `threshold` on are inverted (Grill et al., BYOL, 2020). Adds `solarize`, whether they are."""
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"solarize": YES}
 
     threshold: int = Field(128, ge=0, le=255)
     p: float = Field(0.2, ge=0, le=1)
+
+    def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
+        return {"solarize": drawn is not None}
 
     def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
         import numpy as np
@@ -135,7 +162,12 @@ class Solarize(Sometimes, name="solarize"):
 
 
 class Erase(Sometimes, name="erase"):
-    """A rectangle of random area and place turned black (random erasing; Zhong et al., 2020)."""
+    """A rectangle of random area and place turned black (random erasing; Zhong et al., 2020).
+
+    Adds `erased`: the rectangle as (left, top, right, bottom), shares of the sides; zeros where there is none.
+    """
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"erased": BOX}
 
     area: tuple[float, float] = Field((0.02, 0.33), description="smallest and largest share of the picture")
     p: float = Field(0.5, ge=0, le=1)
@@ -151,17 +183,24 @@ class Erase(Sometimes, name="erase"):
         return tuple(generator.random(4).tolist())
 
     def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
-        import math
+        left, top, right, bottom = self._rectangle(drawn, *picture.shape[:2])
+        picture = picture.copy()
+        picture[top:bottom, left:right] = 0
+        return picture
 
+    def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
+        import numpy as np
+
+        box = (0, 0, 0, 0) if drawn is None else self._rectangle(drawn, height, width)
+        return {"erased": (np.array(box) / [width, height, width, height]).astype(np.float32)}
+
+    def _rectangle(self, drawn: Any, height: int, width: int) -> tuple[int, int, int, int]:
         share, shape, across, down = drawn
-        height, width = picture.shape[:2]
         area = (self.area[0] + share * (self.area[1] - self.area[0])) * height * width
         ratio = math.exp((2 * shape - 1) * math.log(3))
         tall, wide = min(height, round(math.sqrt(area * ratio))), min(width, round(math.sqrt(area / ratio)))
         top, left = int(down * (height - tall + 1)), int(across * (width - wide + 1))
-        picture = picture.copy()
-        picture[top : top + tall, left : left + wide] = 0
-        return picture
+        return left, top, left + wide, top + tall
 
 
 class Normalize(PictureTransform, name="normalize"):

@@ -73,7 +73,7 @@ class RandomResizedCrop(PictureTransform, name="random_resized_crop"):
             (left * width, top * height, min(right, 1) * width, min(bottom, 1) * height), *sides(self.size)
         )
 
-    def facts(self, drawn: Any) -> Mapping[str, Any]:
+    def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
         import numpy as np
 
         return {"box": np.array(drawn, dtype=np.float32)}
@@ -138,5 +138,5 @@ class Flip(PictureTransform, name="flip"):
     def place(self, drawn: Any, height: int, width: int) -> Placement | None:
         return Placement((0, 0, width, height), height, width, flip=self.direction) if drawn else None
 
-    def facts(self, drawn: Any) -> Mapping[str, Any]:
+    def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
         return {"flip": drawn}

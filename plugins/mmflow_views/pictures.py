@@ -31,7 +31,8 @@ class PictureTransform(Transform):
         """Where the transform moves things, None where everything stays in its place."""
         return None
 
-    def facts(self, drawn: Any) -> Mapping[str, Any]:
+    def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
+        """What it did, under the names that `adds` states."""
         return {}
 
     def apply(self, value: Any, generator: Any) -> Any:
@@ -41,7 +42,7 @@ class PictureTransform(Transform):
         placement = self.place(drawn, height, width)
         parts = {name: self._follow(part, drawn, placement) for name, part in parts.items()}
         result = parts if isinstance(value, Mapping) else parts[""]
-        return (result, self.facts(drawn)) if self.adds else result
+        return (result, self.facts(drawn, height, width)) if self.adds else result
 
     def _follow(self, value: Any, drawn: Any, placement: Placement | None) -> Any:
         import numpy as np

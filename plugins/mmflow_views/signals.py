@@ -1,4 +1,4 @@
-"""Transforms of what runs in time: sounds [T], series [T, C] and clips [T, H, W, C], and masks over pictures."""
+"""Transforms of what runs in time: sounds [T], series [T, C] and clips [T, H, W, C]."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from mmflow.plugin import Field, TensorType, Transform
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 SPAN = TensorType("vector", size=(2,))
+TIMED = frozenset({"audio", "series", "video", "tokens"})
+"""Modalities whose first content size is a length in time."""
 
 
 class TimeTransform(Transform):
@@ -51,7 +53,7 @@ def timed(field: TensorType, length: int) -> TensorType:
         place = field.axes.index("frame") - 1
         groups = (*field.groups[:place], length, *field.groups[place + 1 :])
         return field.with_(groups=groups)
-    return field.with_(size=(length, *field.size[1:]))
+    return field.with_(size=(length, *field.size[1:])) if field.modality in TIMED else field
 
 
 class CropTime(TimeTransform, name="crop_time"):
@@ -90,9 +92,10 @@ class SampleFrames(TimeTransform, name="sample_frames"):
     """`count` frames of a clip: one at random from each of as many equal parts (Wang et al., TSN, 2016), or in a row.
 
     `how: segments` takes the middle of each part in evaluation; `how: dense` takes frames `stride` apart from a random
-    place (the middle in evaluation). Shorter clips repeat frames.
+    place (the middle in evaluation). Shorter clips repeat frames. Adds `frames`: the number of each in the clip.
     """
 
+    adds: ClassVar[Mapping[str, TensorType]] = {"frames": TensorType("index", size=(None,), dtype="int64")}
     example: ClassVar[str] = "views: {clip: {of: video, apply: [{use: sample_frames, count: 8}]}}"
 
     count: int = Field(ge=1, le=1024)
@@ -113,8 +116,14 @@ class SampleFrames(TimeTransform, name="sample_frames"):
     def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
         return values[drawn]
 
+    def facts(self, drawn: Any, length: int) -> Mapping[str, Any]:
+        return {"frames": drawn}
+
     def result(self, field: TensorType) -> TensorType:
         return timed(field, self.count)
+
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        return {"frames": self.adds["frames"].with_(size=(self.count,))}
 
 
 class AddNoise(TimeTransform, name="add_noise"):
@@ -136,7 +145,9 @@ class AddNoise(TimeTransform, name="add_noise"):
 
 
 class Gain(TimeTransform, name="gain"):
-    """Scaled by a factor drawn between `low` and `high` decibels; unchanged in evaluation."""
+    """Scaled by a factor drawn between `low` and `high` decibels; unchanged in evaluation. Adds `gain`, in decibels."""
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"gain": TensorType("number")}
 
     low: float = -6.0
     high: float = 6.0
@@ -155,25 +166,8 @@ class Gain(TimeTransform, name="gain"):
 
         return values if drawn == 0 else values * np.float32(10 ** (drawn / 20))
 
-
-class MaskTime(TimeTransform, name="mask_time"):
-    """`count` spans set to zero, each at most a share `longest` of the whole; none in evaluation."""
-
-    count: int = Field(2, ge=1)
-    longest: float = Field(0.1, gt=0, le=1)
-
-    def draw(self, length: int, generator: Any) -> Any:
-        if generator is None:
-            return []
-        spans = generator.random((self.count, 2)).tolist()
-        sizes = [max(1, round(size * self.longest * length)) for size, _ in spans]
-        return [(int(at * (length - n + 1)), n) for (_, at), n in zip(spans, sizes, strict=True)]
-
-    def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
-        values = values.copy()
-        for start, size in drawn:
-            values[start : start + size] = 0
-        return values
+    def facts(self, drawn: Any, length: int) -> Mapping[str, Any]:
+        return {"gain": drawn}
 
 
 class LogMel(Transform, name="log_mel"):
@@ -215,51 +209,3 @@ class LogMel(Transform, name="log_mel"):
         length = field.size[0] if field.size else None
         frames = None if length is None else 1 + (max(length, self.window) - self.window) // self.hop
         return field.with_(modality="series", size=(frames, self.mels))
-
-
-class PatchMask(Transform, name="patch_mask"):
-    """Leaves the picture or clip as it is and adds `mask`: bool [H / patch, W / patch], True where a patch is hidden.
-
-    Exactly a share `ratio` of the patches, drawn at random one by one (He et al., MAE, 2022) or, with `block`, as
-    squares of so many patches until the share is reached. A clip has one mask for all frames (a tube). In evaluation
-    nothing is hidden.
-    """
-
-    adds: ClassVar[Mapping[str, TensorType]] = {"mask": TensorType("mask", size=(None, None), dtype="bool")}
-    example: ClassVar[str] = "views: {image: {of: image, apply: [{use: patch_mask, patch: 8, ratio: 0.75}]}}"
-
-    patch: int = Field(8, ge=1)
-    ratio: float = Field(0.75, ge=0, le=1)
-    block: int = Field(1, ge=1, description="side of a hidden square, in patches")
-
-    @field_validator("block")
-    @classmethod
-    def _small(cls, block: int) -> int:
-        if block > 32:
-            raise ValueError("at most 32 patches")
-        return block
-
-    def apply(self, value: Any, generator: Any) -> Any:
-        import numpy as np
-
-        first = next(iter(value.values())) if isinstance(value, Mapping) else value
-        if not isinstance(first, np.ndarray) or first.ndim not in (3, 4):
-            raise ValueError("patch_mask needs a picture or a clip")
-        height, width = first.shape[-3], first.shape[-2]
-        if height % self.patch or width % self.patch:
-            raise ValueError(f"a picture of {height} x {width} pixels cannot be cut into patches of {self.patch}")
-        mask = np.zeros((height // self.patch, width // self.patch), dtype=bool)
-        if generator is None:
-            return value, {"mask": mask}
-        wanted = round(self.ratio * mask.size)
-        if self.block == 1:
-            mask.reshape(-1)[generator.permutation(mask.size)[:wanted]] = True
-            return value, {"mask": mask}
-        for at in generator.permutation(mask.size).tolist():
-            if mask.sum() >= wanted:
-                break
-            row, column = divmod(at, mask.shape[1])
-            mask[row : row + self.block, column : column + self.block] = True
-        hidden = np.flatnonzero(mask)
-        mask.reshape(-1)[hidden[generator.permutation(len(hidden))[wanted:]]] = False
-        return value, {"mask": mask}

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mmflow_sources.samplers import Shuffle
-from mmflow_views.signals import AddNoise, CropTime, Gain, LogMel, MaskTime, PatchMask, SampleFrames
+from mmflow_views.masking import MaskBands, MaskTime, MaskTokens, PatchMask
+from mmflow_views.signals import AddNoise, CropTime, Gain, LogMel, SampleFrames
+from mmflow_views.warping import PermuteTime, ReverseTime, ShiftTime, WarpTime
 from mmflow_worlds.motions import Motions
 from mmflow_worlds.signals import Sounds
 
 from mmflow.data import ColumnRequest, Loader, column_type
-from mmflow.plugin import Transform
+from mmflow.plugin import TensorType, Transform
 from mmflow.plugin.kinds import View
+from mmflow.plugin.registry import registry
 from mmflow.spec.target import Target
+
+
+def changed(transform: Transform, value: Any, draw: np.random.Generator | None) -> Any:
+    """What becomes of a value, without what the transform says it did."""
+    result = transform.apply(value, draw)
+    return result[0] if isinstance(result, tuple) else result
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -37,15 +48,16 @@ def test_a_crop_in_time_is_where_it_says(length: int, wanted: int, seed: int | N
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 99))
 def test_frames_come_from_their_segments(length: int, count: int, seed: int) -> None:
     clip = np.arange(length)
-    drawn = SampleFrames(count=count).apply(clip, generator(seed))
+    drawn, facts = SampleFrames(count=count).apply(clip, generator(seed))
+    np.testing.assert_array_equal(facts["frames"], drawn)
     low, high = np.arange(count) * length // count, -(-(np.arange(count) + 1) * length // count)
     assert ((drawn >= low) & (drawn <= high)).all()
     assert (np.diff(drawn) >= 0).all()
-    dense = SampleFrames(count=count, how="dense", stride=2).apply(clip, generator(seed))
+    dense = changed(SampleFrames(count=count, how="dense", stride=2), clip, generator(seed))
     if length >= 2 * count:
         assert (np.diff(dense) == 2).all()
     middle = np.minimum(((np.arange(count) + 0.5) * length / count).astype(int), length - 1)
-    np.testing.assert_array_equal(SampleFrames(count=count).apply(clip, None), middle)
+    np.testing.assert_array_equal(changed(SampleFrames(count=count), clip, None), middle)
 
 
 def test_all_of_a_joint_view_follow_one_draw() -> None:
@@ -67,19 +79,112 @@ def test_all_of_a_joint_view_follow_one_draw() -> None:
             assert np.allclose(extent, [left, top, right, bottom], atol=2.1)
 
 
-def test_loudness_noise_and_masks() -> None:
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Gain(),
+        AddNoise(),
+        MaskTime(),
+        MaskTime(fill="mean"),
+        ShiftTime(),
+        WarpTime(),
+        PermuteTime(parts=9),
+        ReverseTime(p=0.9),
+    ],
+    ids=lambda transform: transform.use,
+)
+def test_nothing_happens_in_evaluation_and_a_draw_is_its_own(transform: Transform) -> None:
     sound = np.sin(np.arange(2000, dtype=np.float32))
-    for transform in (Gain(), AddNoise(), MaskTime()):
-        np.testing.assert_array_equal(transform.apply(sound, None), sound)
-        np.testing.assert_array_equal(transform.apply(sound, generator(1)), transform.apply(sound, generator(1)))
-    louder = Gain(low=6.0206, high=6.0206).apply(sound, generator())
+    np.testing.assert_array_equal(changed(transform, sound, None), sound)
+    np.testing.assert_equal(transform.apply(sound, generator(1)), transform.apply(sound, generator(1)))
+    found = changed(transform, sound, generator(1))
+    assert (found.shape, found.dtype) == (sound.shape, sound.dtype)
+    assert not np.array_equal(found, sound)
+    assert isinstance(transform, registry().get("transform", transform.use))
+
+
+def test_loudness_and_noise() -> None:
+    sound = np.sin(np.arange(2000, dtype=np.float32))
+    louder, facts = Gain(low=6.0206, high=6.0206).apply(sound, generator())
     np.testing.assert_allclose(louder, 2 * sound, rtol=1e-4)
+    assert facts["gain"] == pytest.approx(6.0206)
     noise = AddNoise(std=0.3).apply(np.zeros(20000, np.float32), generator())
     assert noise.std() == pytest.approx(0.3, rel=0.03)
     assert noise.dtype == np.float32
-    masked = MaskTime(count=3, longest=0.1).apply(np.ones((1000, 2), np.float32), generator(2))
-    assert 0 < (masked == 0).mean() <= 0.3
-    assert (masked[:, 0] == masked[:, 1]).all()
+
+
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(1, 4), st.floats(0.01, 1), st.integers(0, 99))
+def test_hidden_spans_are_where_it_says(length: int, bands: int, count: int, longest: float, seed: int) -> None:
+    values = np.random.default_rng(5).uniform(1, 2, (length, bands)).astype(np.float32)
+    for transform, axis in ((MaskTime(count=count, longest=longest), 0), (MaskBands(count=count, longest=longest), 1)):
+        found, facts = transform.apply(values, generator(seed))
+        size = values.shape[axis]
+        hidden = np.zeros(size, dtype=bool)
+        for start, end in np.round(facts["hidden"] * size).astype(int):
+            assert 1 <= end - start <= max(1, round(longest * size))
+            hidden[start:end] = True
+        zero = (found == 0).all(1 - axis)
+        np.testing.assert_array_equal(zero, hidden)
+        np.testing.assert_array_equal(found.compress(~hidden, axis), values.compress(~hidden, axis))
+        assert transform.added()["hidden"].size == facts["hidden"].shape == (count, 2)
+        np.testing.assert_array_equal(transform.apply(values, None)[0], values)
+    filled, facts = MaskTime(count=1, longest=0.5, fill="mean").apply(values, generator(seed))
+    start, end = np.round(facts["hidden"][0] * length).astype(int)
+    if length > 1:
+        rest = np.delete(values, slice(start, end), 0)
+        np.testing.assert_allclose(filled[start:end], rest.mean() if len(rest) else 0, rtol=1e-5)
+
+
+@given(st.integers(2, 40), st.floats(0, 1), st.integers(0, 99))
+def test_shifted_shuffled_and_reversed_series_can_be_put_back(length: int, most: float, seed: int) -> None:
+    values = np.arange(length * 2, dtype=np.float32).reshape(length, 2)
+    moved, facts = ShiftTime(most=most).apply(values, generator(seed))
+    shift = round(facts["shift"] * length)
+    assert abs(shift) <= most * length
+    np.testing.assert_array_equal(np.roll(moved, -shift, 0), values)
+    shuffled, facts = PermuteTime(parts=3).apply(values, generator(seed))
+    parts = np.array_split(values, 3)
+    np.testing.assert_array_equal(shuffled, np.concatenate([parts[n] for n in facts["order"]]))
+    backwards, facts = ReverseTime().apply(values, generator(seed))
+    np.testing.assert_array_equal(backwards, values[::-1] if facts["reversed"] else values)
+
+
+@given(st.integers(2, 80), st.integers(1, 6), st.floats(0, 3), st.integers(0, 99))
+def test_a_warped_series_is_read_along_the_stated_map(length: int, knots: int, most: float, seed: int) -> None:
+    steps = np.arange(length, dtype=np.float64)
+    transform = WarpTime(knots=knots, most=most)
+    warped, facts = transform.apply(steps, generator(seed))
+    map_ = np.concatenate([[0], facts["warp"], [1]])
+    assert (np.diff(map_) > 0).all()
+    assert (np.diff(map_) <= (1 + most) ** 2 / (knots + 1) + 1e-6).all()
+    expected = np.interp(np.linspace(0, 1, length), np.linspace(0, 1, knots + 2), map_) * (length - 1)
+    np.testing.assert_allclose(warped, expected, atol=1e-4 * length)
+    assert transform.added()["warp"].size == facts["warp"].shape
+
+
+@given(
+    st.lists(st.integers(0, 20), min_size=0, max_size=60), st.floats(0, 1), st.one_of(st.none(), st.floats(1, 5)),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_hidden_ids_are_the_targets(ids: list[int], p: float, spans: float | None, seed: int) -> None:
+    transform = MaskTokens(mask=3, vocabulary=21, first=4, p=p, spans=spans)
+    found, facts = transform.apply(ids, generator(seed))
+    targets = facts["targets"]
+    allowed = sum(id >= 4 for id in ids)
+    assert sum(target >= 0 for target in targets) == round(p * allowed)
+    for before, after, target in zip(ids, found, targets, strict=True):
+        assert target in (-1, before)
+        assert after == before if target < 0 else before >= 4 and (after == 3 or 4 <= after < 21)
+    assert transform.apply(ids, None) == (ids, {"targets": [-1] * len(ids)})
+
+
+def test_most_hidden_ids_become_the_mask() -> None:
+    found, facts = MaskTokens(mask=1, vocabulary=1000, first=2, p=0.5).apply([7] * 20000, generator())
+    hidden = np.array(facts["targets"]) == 7
+    after = np.array(found)[hidden]
+    assert hidden.sum() == 10000
+    assert (after == 1).mean() == pytest.approx(0.8, abs=0.02)
+    assert (after == 7).mean() == pytest.approx(0.1, abs=0.02)
 
 
 def test_a_tone_stands_in_its_mel_band() -> None:
@@ -113,9 +218,19 @@ def test_so_many_patches_are_hidden(rows: int, columns: int, ratio: float, block
 def test_what_does_not_fit_is_said() -> None:
     cases: list[tuple[Transform, object, str]] = [
         (PatchMask(patch=5), np.zeros((8, 8, 3), np.uint8), "cannot be cut"), (LogMel(), np.zeros((3, 2)), "a sound"),
-        (CropTime(length=3), "text", "crop_time needs arrays"),
+        (CropTime(length=3), "text", "crop_time needs arrays"), (MaskBands(), np.zeros(3), "a series"),
+        (MaskTokens(mask=0, vocabulary=3), np.zeros(3), "a sequence of ids"),
         (CropTime(length=3), {"a": np.zeros(4), "b": np.zeros(5)}, r"\[4, 5\]"),
     ]  # fmt: skip
     for transform, value, words in cases:
         with pytest.raises(ValueError, match=words):
             transform.apply(value, generator())
+
+
+def test_lengths_are_declared_of_what_has_one() -> None:
+    crop = CropTime(length=7)
+    assert crop.result(TensorType("audio", size=(20,))).size == (7,)
+    assert crop.result(TensorType("label")).size == ()
+    clip = TensorType("video", ("sample", "frame"), (8, 8, 3), groups=(12,))
+    assert SampleFrames(count=4).result(clip).groups == (4,)
+    assert PatchMask(patch=4).added(clip)["mask"].size == (2, 2)

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmflow_sources.samplers import Shuffle
 from mmflow_views.colors import Blur, ColorJitter, Erase, Gray, Normalize, Solarize
 from mmflow_views.geometry import CenterCrop, Flip, RandomResizedCrop, Resize
 from mmflow_views.pictures import Placement
+from mmflow_views.torchvision_transforms import RandAugment, Torchvision
 from mmflow_views.words import Choose, DropWords, Lower, MaskWords, ReplaceWords, SwapWords, Template
 from mmflow_worlds.shapes import Shapes
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
+from torchvision.transforms import v2
 
+from mmflow.data import ColumnRequest, Loader
 from mmflow.plugin import TensorType, Transform
+from mmflow.plugin.kinds import View
 from mmflow.plugin.registry import registry
+from mmflow.spec.target import Target
 
 SAMPLES = [Shapes(size=40, pixels=60).open()[index] for index in range(40)]
 
@@ -35,11 +43,18 @@ def gradient(height: int, width: int) -> np.ndarray:
     return picture
 
 
+def changed(transform: Transform, value: Any, draw: np.random.Generator | None) -> Any:
+    """What becomes of a value, without what the transform says it did."""
+    result = transform.apply(value, draw)
+    return result[0] if isinstance(result, tuple) else result
+
+
 MAKERS: dict[str, Any] = {
     "random_resized_crop": lambda: RandomResizedCrop(size=16), "center_crop": lambda: CenterCrop(size=16),
     "resize": lambda: Resize(size=16), "flip": Flip, "color_jitter": ColorJitter, "gray": Gray, "blur": Blur,
     "solarize": Solarize, "erase": Erase, "normalize": Normalize, "drop_words": DropWords, "mask_words": MaskWords,
     "swap_words": SwapWords, "replace_words": lambda: ReplaceWords(table={"red": ("crimson",)}),
+    "rand_augment": RandAugment, "torchvision": lambda: Torchvision(name="RandomRotation", options={"degrees": 30}),
     "template": lambda: Template(texts=("a {}", "{}")), "lower": Lower, "choose": Choose,
 }  # fmt: skip
 
@@ -175,33 +190,36 @@ def test_all_frames_of_a_clip_are_treated_alike() -> None:
     assert result.shape == (4, 12, 12, 3)
     assert (result == result[:1]).all()
     assert facts["box"].shape == (4,)
-    jittered = ColorJitter(p=1.0).apply(clip, generator(1))
+    jittered = changed(ColorJitter(p=1.0), clip, generator(1))
     assert (jittered == jittered[:1]).all()
     assert (jittered != clip).any()
 
 
 def test_colours_change_as_their_names_say() -> None:
     picture = SAMPLES[0]["image"]
-    grey = Gray(p=1.0).apply(picture, generator())
+    grey = changed(Gray(p=1.0), picture, generator())
     assert (grey[..., 0] == grey[..., 2]).all()
     np.testing.assert_allclose(grey[..., 0], picture @ np.array([0.299, 0.587, 0.114]), atol=0.51)
     np.testing.assert_array_equal(
-        Solarize(p=1.0, threshold=100).apply(picture, generator()), np.where(picture >= 100, 255 - picture, picture)
+        changed(Solarize(p=1.0, threshold=100), picture, generator()), np.where(picture >= 100, 255 - picture, picture)
     )
-    nothing = ColorJitter(brightness=0, contrast=0, saturation=0, hue=0, p=1.0).apply(picture, generator())
+    nothing = changed(ColorJitter(brightness=0, contrast=0, saturation=0, hue=0, p=1.0), picture, generator())
     np.testing.assert_array_equal(nothing, picture)
     bright = ColorJitter(brightness=0.5, contrast=0, saturation=0, hue=0, p=1.0)
     order, (factor, *_) = bright.draw(60, 60, generator(4))
     expected = np.clip(picture * np.float32(factor), 0, 255)
-    np.testing.assert_allclose(bright.apply(picture, generator(4)), expected, atol=0.51)
+    np.testing.assert_allclose(changed(bright, picture, generator(4)), expected, atol=0.51)
     assert sorted(order) == [0, 1, 2, 3]
-    turned = ColorJitter(brightness=0, contrast=0, saturation=0, hue=0.5, p=1.0).apply(picture, generator(2))
+    turned = changed(ColorJitter(brightness=0, contrast=0, saturation=0, hue=0.5, p=1.0), picture, generator(2))
     assert np.abs(turned.max(-1).astype(int) - picture.max(-1)).max() <= 2
-    blurred = Blur(p=1.0, sigma=(2.0, 2.0)).apply(picture, generator())
+    blurred = changed(Blur(p=1.0, sigma=(2.0, 2.0)), picture, generator())
     expected = gaussian_filter(picture.astype(np.float64), (2.0, 2.0, 0), mode="reflect", truncate=3.0)
     np.testing.assert_allclose(blurred, expected, atol=0.51)
-    erased = Erase(p=1.0, area=(0.25, 0.25)).apply(np.full((40, 40, 3), 9, np.uint8), generator(1))
+    erased, facts = Erase(p=1.0, area=(0.25, 0.25)).apply(np.full((40, 50, 3), 9, np.uint8), generator(1))
     assert 0.2 < (erased == 0).mean() < 0.3
+    rows, columns = np.nonzero(erased[..., 0] == 0)
+    box = [columns.min() / 50, rows.min() / 40, (columns.max() + 1) / 50, (rows.max() + 1) / 40]
+    np.testing.assert_allclose(facts["erased"], box, atol=1e-6)
 
 
 def test_normalized_values_have_the_stated_scale() -> None:
@@ -219,28 +237,42 @@ TEXT = st.lists(st.text("abcde", min_size=1, max_size=4), min_size=1, max_size=1
 @given(TEXT, st.integers(0, 1000), st.floats(0, 1))
 def test_corrupted_words_are_those_of_the_text(text: str, seed: int, p: float) -> None:
     words = text.split()
-    kept = DropWords(p=p).apply(text, generator(seed)).split()
-    assert kept
-    rest = iter(words)
-    assert all(word in rest for word in kept)
-    swapped = SwapWords(p=p).apply(text, generator(seed)).split()
-    assert sorted(swapped) == sorted(words)
-    masked = MaskWords(p=p, mark="#").apply(text, generator(seed)).split()
-    assert all(new in (old, "#") for new, old in zip(masked, words, strict=True))
+    for spans in (None, 2.0):
+        kept, facts = DropWords(p=p, spans=spans).apply(text, generator(seed))
+        assert kept.split() == [words[place] for place in facts["kept"]] != []
+        swapped, facts = SwapWords(p=p, spans=spans).apply(text, generator(seed))
+        assert swapped.split() == [words[place] for place in facts["order"]]
+        assert sorted(facts["order"]) == list(range(len(words)))
+        masked, facts = MaskWords(p=p, mark="#", spans=spans).apply(text, generator(seed))
+        assert masked.split() == ["#" if n in facts["masked"] else word for n, word in enumerate(words)]
+        assert spans is None or len(facts["masked"]) == round(p * len(words))
+        filled, same = MaskWords(p=p, mark="#", spans=spans, merge=True).apply(text, generator(seed))
+        assert same == facts
+        assert re.sub(r"#( #)*", "#", masked) == filled
+        table = {"a": ("x", "y")}
+        replaced, facts = ReplaceWords(p=p, table=table, spans=spans).apply(text, generator(seed))
+        for place, (old, new) in enumerate(zip(words, replaced.split(), strict=True)):
+            assert (new in table["a"] and old == "a") if place in facts["replaced"] else new == old
 
 
 def test_share_of_masked_words() -> None:
     text = " ".join(["word"] * 5000)
-    masked = MaskWords(p=0.2).apply(text, generator())
+    masked = changed(MaskWords(p=0.2), text, generator())
     assert 850 < masked.count("[MASK]") < 1150
+    _, facts = MaskWords(p=0.2, spans=4).apply(text, generator())
+    assert len(facts["masked"]) == 1000
+    lengths = [len(run) for run in "".join("#" if n in set(facts["masked"]) else " " for n in range(5000)).split()]
+    assert 3.5 < sum(lengths) / len(lengths) < 6
 
 
 def test_templates_and_choices_are_all_used() -> None:
     template = Template(texts=("a picture of {}", "{} it is"))
-    assert {template.apply("x", generator(seed)) for seed in range(20)} == {"a picture of x", "x it is"}
+    said = [template.apply("x", generator(seed)) for seed in range(20)]
+    assert {(text, facts["template"]) for text, facts in said} == {("a picture of x", 0), ("x it is", 1)}
     choose = Choose()
-    assert {choose.apply(["a", None, "b"], generator(seed)) for seed in range(20)} == {"a", "b"}
-    assert choose.apply([None, None], generator()) is None
+    said = [choose.apply(["a", None, "b"], generator(seed)) for seed in range(20)]
+    assert {(text, facts["chosen"]) for text, facts in said} == {("a", 0), ("b", 2)}
+    assert changed(choose, [None, None], generator()) is None
     captions = TensorType("text", ("sample", "caption"), groups=(None,))
     assert choose.result(captions) == TensorType("text")
     with pytest.raises(ValueError, match="group axis"):
@@ -278,3 +310,70 @@ def test_what_is_no_picture_is_said_in_words() -> None:
         Flip().apply("text", generator())
     with pytest.raises(ValueError, match=r"float32 \[4, 4, 3\]"):
         Resize(size=2).apply(np.zeros((4, 4, 3), np.float32), generator())
+
+
+def test_what_was_done_is_told_as_it_was_done() -> None:
+    picture = SAMPLES[2]["image"]
+    jitter, gray, blur, solarize = ColorJitter(p=0.5), Gray(p=0.5), Blur(p=0.5), Solarize(p=0.5, threshold=1)
+    for seed in range(20):
+        for transform, fact, nothing in ((gray, "gray", False), (blur, "blur", 0.0), (solarize, "solarize", False)):
+            result, facts = transform.apply(picture, generator(seed))
+            assert (facts[fact] != nothing) == (not np.array_equal(result, picture))
+        result, facts = jitter.apply(picture, generator(seed))
+        assert (facts["jitter"].tolist() == [1, 1, 1, 0]) == np.array_equal(result, picture)
+        assert (np.abs(facts["jitter"][:3] - 1) <= 0.4).all()
+    sigma = Blur(p=1.0).apply(picture, generator(1))[1]["blur"]
+    np.testing.assert_array_equal(
+        changed(Blur(p=1.0, sigma=(sigma, sigma)), picture, generator(2)), changed(Blur(p=1.0), picture, generator(1))
+    )
+
+
+def test_pictures_as_torchvision_makes_them() -> None:
+    picture, clip = SAMPLES[0]["image"], np.stack([SAMPLES[0]["image"]] * 3)
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+    for ours, theirs in (
+        (RandAugment(n=3, magnitude=12), v2.RandAugment(num_ops=3, magnitude=12)),
+        (Torchvision(name="RandomPerspective", options={"p": 1.0}), v2.RandomPerspective(p=1.0)),
+    ):
+        for seed in range(5):
+            state = torch.get_rng_state()
+            found = ours.apply(picture, generator(seed))
+            assert torch.equal(torch.get_rng_state(), state)
+            torch.manual_seed(int(generator(seed).integers(2**32)))
+            np.testing.assert_array_equal(found, theirs(tensor).permute(1, 2, 0).numpy())
+            frames = ours.apply(clip, generator(seed))
+            assert (frames == frames[:1]).all()
+        assert ours.apply(picture, None) is picture
+    padded = Torchvision(name="Pad", options={"padding": 2}, always=True).apply(picture, None)
+    assert padded.shape == (64, 64, 3)
+    declared = TensorType("image", size=(60, 60, 3), dtype="uint8")
+    for wrong, words in (
+        (Torchvision(name="Pads"), "no transform 'Pads'; did you mean Pad"),
+        (Torchvision(name="Pad", options={"x": 1}), "Pad refuses these options"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            wrong.result(declared)
+    with pytest.raises(ValueError, match="must give pictures of bytes"):
+        Torchvision(name="ToDtype", options={"dtype": torch.float32}, always=True).apply(picture, None)
+    with pytest.raises(ValueError, match="torchvision needs a picture or a clip"):
+        Torchvision(name="Pad").apply({"image": picture}, None)
+
+
+def test_crops_of_several_sizes_are_views_of_their_own() -> None:
+    crop = {"use": "random_resized_crop"}
+    views = {
+        "large": View.model_validate({"of": "image", "copies": 2, "apply": [{**crop, "size": 32, "scale": [0.4, 1]}]}),
+        "small": View.model_validate(
+            {"of": "image", "copies": 6, "apply": [{**crop, "size": 16, "scale": [0.05, 0.4]}]}
+        ),
+    }
+    requests = [ColumnRequest(f"{v}{o}", Target("views", v, output=o or None)) for v in views for o in ("", "box")]
+    loader = Loader(Shapes(size=4, pixels=60), views, requests, sampler=Shuffle(), batch_size=4, seed=0)
+    (batch,) = loader.epoch(0)
+    assert batch.columns["large"].values.shape == (4, 2, 3, 32, 32)
+    assert batch.columns["small"].values.shape == (4, 6, 3, 16, 16)
+    for name, low, high in (("large", 0.4, 1), ("small", 0.05, 0.4)):
+        left, top, right, bottom = batch.columns[f"{name}box"].values.unbind(-1)
+        area = (right - left) * (bottom - top)
+        assert low - 1e-3 <= float(area.min()) < float(area.max()) <= high + 1e-3
+        assert len(set(area.flatten().tolist())) == area.numel()
