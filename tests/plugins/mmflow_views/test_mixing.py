@@ -16,9 +16,12 @@ from mmflow_worlds.motions import Motions
 from mmflow_worlds.shapes import Shapes
 
 from mmflow.data import Batch, ColumnRequest, Loader, SampleError, scan
+from mmflow.model.model import Model
+from mmflow.plugin import Clock
 from mmflow.plugin.kinds import Transform, View
 from mmflow.spec import SpecError, load_text
 from mmflow.spec.target import Target
+from mmflow.train.step import Step
 
 SOURCE = Shapes(size=24, pixels=20)
 CLASSES = len(SOURCE.fields()["label"].names)
@@ -117,6 +120,25 @@ def test_workers_and_cursors_change_no_mixture() -> None:
     assert not torch.equal(whole[1].columns["lambda"].values, copies)
 
 
+@pytest.mark.parametrize(("ranks", "micro_batch_size"), [(2, 2), (3, 1), (2, None)])
+def test_ranks_share_one_mixture(ranks: int, micro_batch_size: int | None) -> None:
+    views = {"mixed": View.model_validate(mix(each="row"))}
+    requests = [*viewed("mixed", "lambda", "partner"), *RAW]
+
+    def read(**share: Any) -> list[Batch]:
+        return list(Loader(SOURCE, views, requests, sampler=Shuffle(), batch_size=8, seed=0, **share).epoch(0))
+
+    whole = read()
+    shares = [read(rank=rank, ranks=ranks, micro_batch_size=micro_batch_size) for rank in range(ranks)]
+    for number, batch in enumerate(whole):
+        parts = [share[number] for share in shares]
+        assert sorted(id for part in parts for id in part.ids) == sorted(batch.ids)
+        for part in parts:
+            rows = [batch.ids.index(id) for id in part.ids]
+            for key, column in batch.columns.items():
+                assert torch.equal(part.columns[key].values, column.values[rows]), key
+
+
 def test_in_evaluation_nothing_is_mixed_whatever_the_batch() -> None:
     for use in ("mixup", "cutmix"):
         view = View.model_validate({"of": ["image", "label"], "apply": [{"use": use, "classes": CLASSES}]})
@@ -207,3 +229,22 @@ def test_a_spec_mixes_labels_and_says_so_when_it_cannot() -> None:
         load_text(SPEC.replace(f", classes: {CLASSES}", ""))
     with pytest.raises(SpecError, match="cutmix takes pictures, clips, masks and labels, not text"):
         load_text(SPEC.replace("[image, label], apply: [{use: mixup", "[image, label, caption], apply: [{use: cutmix"))
+
+
+def test_mixed_labels_train_and_micro_batches_change_no_gradient() -> None:
+    spec = load_text(SPEC)
+    scope = spec.scope("train")
+    gradients = []
+    for micro_batch_size in (None, 5):
+        model = Model.create(scope, ["losses.name"], seed=0).to("cpu", torch.float64)
+        loader = Loader(scope.source, scope.views, model.requests(), sampler=Shuffle(), batch_size=16, seed=0)
+        batch = next(loader.epoch(0))
+        result = Step(model, micro_batch_size=micro_batch_size).run(batch, Clock(0, 2))
+        gradients.append({n: p.grad for n, p in model.modules.named_parameters()})
+        column = model.columns(batch)
+        share = column["views.mixed.lambda"].outputs["value"]
+        logits = model.encode(["guess"], batch)["guess"].pooled
+        values = -(column["views.mixed.label"].outputs["value"] * logits.log_softmax(1)).sum(1)
+        assert float(result.losses["name"]) == pytest.approx(float((values * share).sum() / share.sum()), rel=1e-9)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-9, atol=1e-12)
