@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from mmflow_worlds.graphs import Graphs
 from mmflow_worlds.motions import Motions
 from mmflow_worlds.sentences import Sentences
 from mmflow_worlds.shapes import Shapes
@@ -81,3 +86,24 @@ def test_a_world_of_a_million_opens_without_drawing_and_any_sample_costs_itself_
     reader.read(MILLION // 2, (signal,))
     assert signature(world.open().read(MILLION - 1, (signal,))[signal]) == signature(last)
     assert len(drawn) == 4
+
+
+def digest() -> str:
+    """Of all fields of one sample of every world, and of a graph."""
+    found = hashlib.sha256()
+    for world, _ in WORLDS.values():
+        sample = world.open()[123_456]
+        for name in sorted(sample):
+            found.update(name.encode() + signature(sample[name] if sample[name] is not None else ""))
+    graph = Graphs(authors=40, papers=60, venues=8).open().static()
+    for name in sorted(graph):
+        found.update(signature(graph[name]))
+    return found.hexdigest()
+
+
+def test_another_process_draws_the_same() -> None:
+    there = subprocess.run(
+        [sys.executable, "-c", f"import runpy; print(runpy.run_path({__file__!r})['digest']())"],
+        env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert there.stdout.strip() == digest(), there.stderr
