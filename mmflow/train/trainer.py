@@ -250,8 +250,9 @@ class Trainer:
         summary = {
             "steps": self.steps, "epochs": round(self.clock().epoch, 4), "samples": self.loader.length,
             "batch_size": self.declaration.batch_size, "seconds": round(self.seconds, 3),
-            "waited_seconds": round(self.waited, 3), **self.pace.measured(), "parameters": sum(p.numel() for p in self.model.parameters()),
-            "trained_parameters": trained, "device": str(self.device), "precision": self.declaration.precision,
+            "waited_seconds": round(self.waited, 3), **self.pace.measured(),
+            "parameters": sum(p.numel() for p in self.model.parameters()), "trained_parameters": trained,
+            "device": str(self.device), "precision": self.declaration.precision,
             "skipped": dict(self.loader.skipped),
         }  # fmt: skip
         (output / "train.json").write_text(json.dumps(summary, indent=1))

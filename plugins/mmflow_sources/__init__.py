@@ -26,4 +26,7 @@ def mmflow_components() -> dict[str, str]:
         "sampler/group_batches": "mmflow_sources.label_samplers:GroupBatches",
         "sampler/episodes": "mmflow_sources.label_samplers:Episodes",
         "sampler/repeated": "mmflow_sources.label_samplers:Repeated",
+        "sampler/token_budget": "mmflow_sources.budget_samplers:TokenBudget",
+        "sampler/curriculum": "mmflow_sources.difficulty_samplers:Curriculum",
+        "sampler/hard_neighbours": "mmflow_sources.difficulty_samplers:HardNeighbours",
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from mmflow_worlds.shapes import Shapes
 
 from mmflow.data import ColumnRequest, Loader
 from mmflow.plugin import ComponentError, Draw, Ref
+from mmflow.spec import SpecError, load_text
 from mmflow.spec.target import Target
 
 LABELS = st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=5, max_size=60).filter(
@@ -114,3 +117,56 @@ def test_batches_per_epoch_are_counted_where_a_column_decides() -> None:
     requests = [ColumnRequest("label", Target("fields", "label"))]
     loader = Loader(source, {}, requests, sampler=GroupBatches(by=BY), batch_size=5, seed=0)
     assert loader.count(0) == len(list(loader.epoch(0))) == len(list(loader.epoch(3))) < 20
+
+
+SPEC = """
+mmflow: 1
+name: episodes
+data: {train: {use: shapes, size: 120, pixels: 16}}
+encoders:
+  z: {use: convnet4, of: image, width: 8}
+  guess: {use: linear, of: z, dim: 4}
+losses:
+  group: {use: supcon, of: z, labels: sampler.label}
+  classify: {use: cross_entropy, of: guess, labels: sampler.label, rows: sampler.query}
+train:
+  data: train
+  epochs: 1.5
+  sampler: {use: episodes, by: color, way: 4, shot: 1, query: 2, episodes: 4}
+  log_every: 1
+"""
+
+
+def test_losses_read_what_the_sampler_adds(tmp_path: Path) -> None:
+    from mmflow.flow.run import RunOptions, run_spec
+
+    outcome = run_spec(load_text(SPEC), RunOptions(store=str(tmp_path), engine="local", device="cpu"))
+    assert outcome.exit_code == 0, outcome.outcome.notes
+    (history,) = tmp_path.rglob("history.jsonl")
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    assert len(lines) == 6
+    assert all(np.isfinite(line["loss/group"]) and np.isfinite(line["loss/classify"]) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("sampler.query", "sampler.quary"), ["the sampler episodes adds no field `quary`", "query"]),
+        (("sampler.query", "sampler.weight"), ["the sampler episodes adds no field `weight`", "label, support, query"]),
+        (("{use: episodes, by: color, way: 4, shot: 1, query: 2, episodes: 4}", "shuffle"),
+         ["the sampler shuffle adds no field `label`", "it adds none"]),
+        (("by: color", "by: colour"), ["there is no `colour` here", "color"]),
+    ],
+)  # fmt: skip
+def test_what_the_sampler_adds_is_checked_by_name(change: tuple[str, str], said: list[str]) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_text(SPEC.replace(*change))
+    messages = "\n".join(map(str, caught.value.problems))
+    for words in said:
+        assert words in messages
+
+
+def test_a_stage_without_a_sampler_says_so() -> None:
+    text = SPEC + "eval:\n  probe: {use: knn, data: train, of: z, labels: sampler.label}\n"
+    with pytest.raises(SpecError, match=r"`sampler\.label`: this stage has no sampler"):
+        load_text(text)

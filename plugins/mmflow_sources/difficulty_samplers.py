@@ -1,0 +1,126 @@
+"""Samplers by difficulty: from easy samples to all (`curriculum`), batches of near neighbours (`hard_neighbours`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from mmflow.data.random import numpy_generator
+from mmflow.plugin import ComponentError, Draw, Field, Ref, Sampled, Sampler
+
+
+class Curriculum(Sampler, name="curriculum"):
+    """The easiest samples first, and from epoch to epoch more of them (Bengio et al., 2009).
+
+    An epoch is a shuffled pass over the share c of all samples that is easiest by the number `by`. c grows from `start`
+    in the first epoch to 1 after `epochs`: evenly (`linear`), or as the competence of Platanios et al. (2019),
+    c = sqrt(start^2 + (1 - start^2) t) (`root`). `hardest_first` turns the order around. Samples without a number are
+    left out.
+    """
+
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"by": ("number", "label")}
+    example: ClassVar[str] = "sampler: {use: curriculum, by: length, start: 0.2, epochs: 10}"
+
+    by: Ref[Sampled] = Field(description="the field (or a stage's column) that tells the difficulty")
+    start: float = Field(0.2, gt=0, le=1, description="share of the samples in the first epoch")
+    epochs: float = Field(gt=0, description="until all samples take part")
+    pacing: Literal["linear", "root"] = "linear"
+    hardest_first: bool = False
+    drop_last: bool = Field(True, description="leave out the last, smaller batch (unless it is the only one)")
+
+    def share(self, epoch: int) -> float:
+        """The share of the samples that take part in an epoch."""
+        time = min(1.0, epoch / self.epochs)
+        if self.pacing == "linear":
+            return self.start + (1 - self.start) * time
+        return math.sqrt(self.start**2 + (1 - self.start**2) * time)
+
+    def batches(self, draw: Draw) -> Iterator[Sequence[int]]:
+        import numpy as np
+
+        numbers = np.array([math.nan if v is None else float(v) for v in draw.columns["by"]])
+        places = np.flatnonzero(~np.isnan(numbers))
+        if not len(places):
+            raise ComponentError(f"no sample has a difficulty (`by: {self.by}`)")
+        ranked = places[np.argsort(-numbers[places] if self.hardest_first else numbers[places], kind="stable")]
+        taking_part = ranked[: math.ceil(self.share(draw.epoch) * len(ranked) - 1e-9)]
+        order = numpy_generator(draw.seed, "order", draw.epoch).permutation(taking_part).tolist()
+        return _cut(order, draw.batch_size, self.drop_last)
+
+
+class HardNeighbours(Sampler, name="hard_neighbours"):
+    """Batches of samples that lie close together, so that a contrastive loss meets hard negatives.
+
+    `of` names a vector of every sample: a stage's column, such as `feats.image` of an `embed` stage, or a field. The
+    samples are shuffled and cut into pools; in a pool, each sample that is left in turn takes its nearest neighbours
+    that are left, until `group` are together; a batch holds whole groups. Every sample comes once an epoch, but for
+    those of the last, smaller batch. Samples without a vector are left out. Time grows with samples times `pool`,
+    memory with the square of `pool`.
+    """
+
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("vector",)}
+    example: ClassVar[str] = "sampler: {use: hard_neighbours, of: feats.image, group: 16}"
+
+    of: Ref[Sampled] = Field(description="a stage's column or a field with the vectors")
+    group: int | None = Field(None, ge=2, description="samples that are neighbours; the whole batch where unset")
+    pool: int = Field(2048, ge=2, le=65536, description="samples among which neighbours are looked for")
+    distance: Literal["cosine", "euclidean"] = "cosine"
+
+    def batches(self, draw: Draw) -> Iterator[Sequence[int]]:
+        import numpy as np
+
+        vectors = draw.columns["of"]
+        places = np.array([place for place, vector in enumerate(vectors) if vector is not None], dtype=np.int64)
+        if not len(places):
+            raise ComponentError(f"no sample has a vector (`of: {self.of}`)")
+        generator = numpy_generator(draw.seed, "order", draw.epoch)
+        shuffled = generator.permutation(places).tolist()
+        groups: list[list[int]] = []
+        for first in range(0, len(shuffled), self.pool):
+            pool = shuffled[first : first + self.pool]
+            near = _near(np.stack([np.asarray(vectors[place], dtype=np.float32) for place in pool]), self.distance)
+            taken = _neighbourhoods(near, self.group or draw.batch_size)
+            groups += [[pool[row] for row in rows] for rows in taken]
+        order = [place for number in generator.permutation(len(groups)).tolist() for place in groups[number]]
+        return _cut(order, draw.batch_size, drop_last=True)
+
+    def count(self, draw: Draw) -> int:
+        there = sum(vector is not None for vector in draw.columns["of"])
+        return max(1, there // draw.batch_size) if there else 0
+
+
+def _near(vectors: Any, distance: str) -> Any:
+    """How near each pair is [N, N], larger is nearer."""
+    import numpy as np
+
+    if vectors.ndim != 2:
+        shape = list(vectors.shape[1:])
+        raise ComponentError("the sampler hard_neighbours needs one vector a sample", found=f"values of shape {shape}")
+    if distance == "cosine":
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors @ vectors.T
+    squares = (vectors * vectors).sum(axis=1)
+    return 2 * (vectors @ vectors.T) - squares[:, None] - squares[None, :]
+
+
+def _neighbourhoods(near: Any, size: int) -> Iterator[list[int]]:
+    """Groups of `size` rows, every row in one: each row that is left, in order, with the nearest that are left."""
+    import numpy as np
+
+    left = np.ones(len(near), dtype=bool)
+    for row in range(len(near)):
+        if not left[row]:
+            continue
+        left[row] = False
+        others = np.flatnonzero(left)
+        # Equally near ones come in the order of the pool.
+        chosen = others[np.argsort(-near[row, others], kind="stable")[: size - 1]]
+        left[chosen] = False
+        yield [row, *chosen.tolist()]
+
+
+def _cut(order: Sequence[int], batch_size: int, drop_last: bool) -> Iterator[Sequence[int]]:
+    whole = len(order) // batch_size if drop_last and len(order) >= batch_size else -(-len(order) // batch_size)
+    for batch in range(whole):
+        yield order[batch * batch_size : (batch + 1) * batch_size]
