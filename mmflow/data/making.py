@@ -22,7 +22,7 @@ from mmflow.data.samples import (
     safe_id,
     samples_of,
 )
-from mmflow.data.views import Row, RowError, ViewedRows, column_type, fields_of, needs_batch
+from mmflow.data.views import Row, RowError, ViewedRows, column_type, fields_of, fitted, needs_batch
 from mmflow.plugin.kinds import Reader, ShardReader, Source, View
 
 Drawn = Sequence[tuple[str, Callable[[], Mapping[str, Any]]]]
@@ -101,11 +101,12 @@ class BatchMaker(Dataset[Any]):
         share: Share | None = None,
         dealt: Dealt | None = None,
     ) -> None:
-        self.source, self.reader, self.views, self.seed = source, reader, dict(views), seed
+        self.source, self.reader, self.seed = source, reader, seed
         self.share = share or Share()
         self.requests = [request for request in requests if request.target.section != "sampler"]
         self.sampled = [request for request in requests if request.target.section == "sampler"]
         declared = source.fields()
+        self.views = fitted([r.target for r in self.requests], declared, views)
         self.types = {r.key: column_type(r.target, declared, views) for r in self.requests}
         wanted = {field for r in self.requests for field in fields_of(r.target, views)}
         self.fields = tuple(sorted(wanted))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,17 @@ def column_type(target: Target, fields: Mapping[str, TensorType], views: Mapping
     if size is not None and target.index >= size:
         raise KeyError(f"{target.section[:-1]} {target.name!r} has {size} copies: there is no copy {target.index}")
     return found.member()
+
+
+def fitted(targets: Iterable[Target], fields: Mapping[str, TensorType], views: Mapping[str, View]) -> dict[str, View]:
+    """All views, those behind `targets` with their transforms fitted to the types that they meet there."""
+    found = dict(views)
+    names = [target.name for target in targets if target.section == "views"]
+    for name in names:
+        inner = inputs_of(name, views)
+        found[name] = views[name].fitted(*(column_type(target, fields, views) for target in inner))
+        names += [target.name for target in inner if target.section == "views" and target.name not in names]
+    return found
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,10 @@ class Transform(Component, kind="transform"):
         """The declared types of what `adds` names, for fields of these types before the transform."""
         return self.adds
 
+    def fitted(self, *fields: TensorType) -> Transform:
+        """The transform with what it takes over from the types of its fields, such as the names of classes."""
+        return self
+
 
 class View(BaseModel):
     """An entry of `views:`: fields drawn together through transforms; `copies` > 1 adds the axis `copy`."""
@@ -169,7 +173,7 @@ class View(BaseModel):
         for copies of copies and for names given twice, `ValueError` where a transform cannot take a field.
         """
         copies = self.copies_of(*(i.groups[0] or 1 for i in inputs if i.axes[1:2] == ("copy",)))
-        types = [i.member() if i.axes[1:2] == ("copy",) else i for i in inputs]
+        types = [_one_copy(given) for given in inputs]
         added: dict[str, TensorType] = {}
         for transform in self.apply:
             added.update(transform.added(*types))
@@ -185,6 +189,19 @@ class View(BaseModel):
             name: t.with_(axes=(t.axes[0], "copy", *t.axes[1:]), groups=(copies, *t.groups))
             for name, t in found.items()
         }
+
+    def fitted(self, *inputs: TensorType) -> View:
+        """The view with its transforms fitted to inputs of these types."""
+        types = [_one_copy(given) for given in inputs]
+        apply: list[Transform] = []
+        for transform in self.apply:
+            apply.append(transform.fitted(*types))
+            types = [transform.result(type_) for type_ in types]
+        return self.model_copy(update={"apply": tuple(apply)})
+
+
+def _one_copy(given: TensorType) -> TensorType:
+    return given.member() if given.axes[1:2] == ("copy",) else given
 
 
 @dataclass(frozen=True)

@@ -185,11 +185,11 @@ class Lower(TextTransform, name="lower"):
 
 
 class ClassName(Transform, name="class_name"):
-    """A label as text: the name of its class, `names` in the order of the labels' numbers."""
+    """A label as text: the name of its class, or what `names` says in the order of the labels' numbers."""
 
-    example: ClassVar[str] = "views: {word: {of: label, apply: [{use: class_name, names: [cat, dog]}]}}"
+    example: ClassVar[str] = "views: {word: {of: label, apply: [class_name]}}"
 
-    names: tuple[str, ...] = Field(min_length=1)
+    names: tuple[str, ...] = Field((), description="by default those that the data gives")
 
     def apply(self, value: Any, generator: Any) -> Any:
         if isinstance(value, dict):
@@ -203,11 +203,16 @@ class ClassName(Transform, name="class_name"):
     def result(self, field: TensorType) -> TensorType:
         if field.modality != "label":
             raise ValueError(f"class_name needs a label, got {field.modality}")
-        if field.names and len(field.names) != len(self.names):
+        if not field.names and not self.names:
+            raise ValueError("class_name needs names: the label has none")
+        if self.names and field.names and len(field.names) != len(self.names):
             raise ValueError(f"{len(self.names)} names for {len(field.names)} classes")
         if field.names != self.names and set(field.names) == set(self.names):
             raise ValueError(f"the names stand in another order than the classes: {', '.join(field.names)}")
         return TensorType("text", field.axes, groups=field.groups)
+
+    def fitted(self, *fields: TensorType) -> ClassName:
+        return self if self.names else self.model_copy(update={"names": fields[0].names})
 
 
 class Choose(Transform, name="choose"):

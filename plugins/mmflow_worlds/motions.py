@@ -62,7 +62,7 @@ class Motions(World, name="motions"):
     def draw(self, generator: Any, wanted: Collection[str]) -> dict[str, Any]:
         import numpy as np
 
-        from mmflow_worlds import scenes
+        from mmflow_worlds import drawing, scenes
 
         draws = generator.random(16).tolist()
         shape = scenes.SHAPES[int(draws[0] * len(scenes.SHAPES))]
@@ -84,13 +84,13 @@ class Motions(World, name="motions"):
             "background": tuple(scenes.BACKGROUNDS).index(background),
             "steps": [VERBS.index(verb) for verb in verbs],
             "step_of": np.repeat(np.arange(self.steps), self.frames // self.steps),
-            "boxes": np.array([scenes.box(thing, self.pixels) for thing in things], dtype=np.float32),
+            "boxes": np.array([drawing.box(thing, self.pixels) for thing in things], dtype=np.float32),
         }
         if "video" in wanted:
             shown = [scenes.Scene((thing,), background, scenes.BACKGROUNDS[background], ()) for thing in things]
-            sample["video"] = np.stack([scenes.render(scene, self.pixels) for scene in shown])
+            sample["video"] = np.stack([drawing.render(scene, self.pixels) for scene in shown])
         if "masks" in wanted:
-            sample["masks"] = np.stack([scenes.mask(thing, self.pixels) for thing in things])
+            sample["masks"] = np.stack([drawing.mask(thing, self.pixels) for thing in things])
         return sample
 
     def _verbs(self, generator: Any) -> list[str]:

@@ -1,12 +1,10 @@
-"""Scenes of coloured shapes: what is where, how it is said, and how it is drawn. Nothing here knows of samples."""
+"""Scenes of coloured shapes: what is where, and how it is said. `drawing` makes pictures of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
 COLORS = {
@@ -106,6 +104,8 @@ def draw_scene(generator: Any, shapes: Sequence[str], colors: Sequence[str], obj
 
 def draw_pile(generator: Any, shapes: Sequence[str], colors: Sequence[str], objects: tuple[int, int]) -> Scene:
     """A scene in which each other thing lies in front of the main one or behind it, and differs from it in colour."""
+    from mmflow_worlds.drawing import laid
+
     draws = generator.random(64).tolist()
     take = iter(draws).__next__
     count = objects[0] + int(take() * (objects[1] - objects[0] + 1))
@@ -134,23 +134,6 @@ def draw_pile(generator: Any, shapes: Sequence[str], colors: Sequence[str], obje
     return Scene(tuple(things), background, rgb, tuple(draws[-4:]))
 
 
-def laid(thing: Thing, main: Thing) -> Thing:
-    """The thing brought to the main one from its corner until a quarter of what it covers is covered by both."""
-    right, down = 2 * ("right" in thing.place) - 1, 2 * ("bottom" in thing.place) - 1
-    side = 64
-    covered = np.zeros((side, side), dtype=np.float32)
-    window, cover = coverage(main, side)
-    covered[window] = cover
-    moved = thing
-    for step in range(24):
-        away = (main.radius + thing.radius) * (0.96 - 0.04 * step) * 0.7071068
-        moved = replace(thing, x=main.x + right * away, y=main.y + down * away)
-        window, cover = coverage(moved, side)
-        if np.minimum(covered[window], cover).sum() >= 0.25 * cover.sum():
-            break
-    return moved
-
-
 def caption(scene: Scene) -> str:
     """All things in words: the main one, then each other by where the main one stands to it."""
     opening, wording, suffix, _ = scene.style
@@ -173,6 +156,8 @@ def altered(scene: Scene, change: str, shapes: Sequence[str], colors: Sequence[s
     Where they are alike or there is only one, the main thing gets the next colour or shape of the list, or the opposite
     place. `number`: the last thing is there once more, in a free place; of four things it goes.
     """
+    from mmflow_worlds.drawing import laid
+
     main, *others = scene.things
     piled = main.place == CENTRE
     if change == "number":
@@ -225,115 +210,6 @@ def said(relation: str, wording: float) -> str:
 
 def with_article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-
-
-def render(scene: Scene, pixels: int) -> np.ndarray:
-    """The picture, uint8 [pixels, pixels, 3], edges antialiased over one pixel."""
-    picture = np.empty((pixels, pixels, 3), dtype=np.float32)
-    picture[:] = scene.rgb
-    for thing in reversed(nearest_first(scene)):
-        window, cover = coverage(thing, pixels)
-        part = picture[window]
-        part += cover[..., None] * (np.asarray(thing.rgb, dtype=np.float32) - part)
-    return (picture + 0.5).astype(np.uint8)
-
-
-def nearest_first(scene: Scene) -> list[Thing]:
-    """The things in the order in which they hide each other."""
-    return sorted(scene.things, key=lambda thing: thing.layer)
-
-
-def visible(scene: Scene, pixels: int) -> list[np.ndarray]:
-    """Which pixels show each thing: those that it covers by at least half, and no nearer one does, bool [H, W]."""
-    hidden = np.zeros((pixels, pixels), dtype=bool)
-    seen: dict[int, np.ndarray] = {}
-    for thing in nearest_first(scene):
-        covered = mask(thing, pixels)
-        seen[id(thing)] = covered & ~hidden
-        hidden |= covered
-    return [seen[id(thing)] for thing in scene.things]
-
-
-def depth(scene: Scene, pixels: int) -> np.ndarray:
-    """The layer that each pixel shows, int64 [pixels, pixels]; the background is one farther than the last of them."""
-    out = np.full((pixels, pixels), len(LAYERS), dtype=np.int64)
-    for thing, shown in zip(scene.things, visible(scene, pixels), strict=True):
-        out[shown] = thing.layer
-    return out
-
-
-def coverage(thing: Thing, pixels: int) -> tuple[tuple[slice, slice], np.ndarray]:
-    """The window that holds a thing, and how much of each of its pixels it covers, in [0, 1]."""
-    x, y, radius = thing.x * pixels, thing.y * pixels, thing.radius * pixels
-    left, right = max(0, int(x - radius - 1)), min(pixels, int(x + radius + 2))
-    top, bottom = max(0, int(y - radius - 1)), min(pixels, int(y + radius + 2))
-    dx = np.arange(left, right, dtype=np.float32) + np.float32(0.5 - x)
-    dy = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - y))[:, None]
-    outside = DISTANCES[thing.shape](dx, dy, np.float32(radius))
-    return (slice(top, bottom), slice(left, right)), np.clip(0.5 - outside, 0, 1)
-
-
-def box(thing: Thing, pixels: int) -> tuple[float, float, float, float]:
-    """The smallest box around a thing, `(left, top, right, bottom)` in pixels."""
-    left, top, right, bottom = EXTENTS[thing.shape]
-    radius = thing.radius
-    corners = (thing.x - left * radius, thing.y - top * radius, thing.x + right * radius, thing.y + bottom * radius)
-    return tuple(corner * pixels for corner in corners)  # type: ignore[return-value]
-
-
-def mask(thing: Thing, pixels: int) -> np.ndarray:
-    """Which pixels a thing covers by at least half, bool [pixels, pixels]."""
-    out = np.zeros((pixels, pixels), dtype=bool)
-    window, cover = coverage(thing, pixels)
-    out[window] = cover >= 0.5
-    return out
-
-
-def _circle(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
-    return np.sqrt(x * x + y * y) - r
-
-
-def _square(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
-    return np.maximum(np.abs(x), np.abs(y)) - r * np.float32(0.8)
-
-
-def _triangle(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
-    half = r * np.float32(0.5)
-    return np.maximum(y - half, np.abs(x) * np.float32(0.8660254) - y * np.float32(0.5) - half)
-
-
-def _diamond(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
-    return (np.abs(x) + np.abs(y) - r) * np.float32(0.7071068)
-
-
-def _cross(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
-    x, y, thin = np.abs(x), np.abs(y), r * np.float32(0.3)
-    return np.minimum(np.maximum(x - r, y - thin), np.maximum(x - thin, y - r))
-
-
-def _ring(x: np.ndarray, y: np.ndarray, r: Any) -> np.ndarray:
-    return np.abs(np.sqrt(x * x + y * y) - r * np.float32(0.75)) - r * np.float32(0.25)
-
-
-DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray, Any], np.ndarray]] = {
-    "circle": _circle,
-    "square": _square,
-    "triangle": _triangle,
-    "diamond": _diamond,
-    "cross": _cross,
-    "ring": _ring,
-}
-"""Distance to the edge in pixels, negative inside (for the cross and corners a lower bound outside)."""
-
-EXTENTS = {
-    "circle": (1.0, 1.0, 1.0, 1.0),
-    "square": (0.8, 0.8, 0.8, 0.8),
-    "triangle": (0.8660254, 1.0, 0.8660254, 0.5),
-    "diamond": (1.0, 1.0, 1.0, 1.0),
-    "cross": (1.0, 1.0, 1.0, 1.0),
-    "ring": (1.0, 1.0, 1.0, 1.0),
-}
-"""How far each shape reaches from its centre to the left, top, right and bottom, in radii."""
 
 
 def _pick(options: Sequence[str], draw: float) -> str:

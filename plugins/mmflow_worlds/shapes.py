@@ -124,7 +124,7 @@ class Shapes(World, name="shapes"):
     def draw(self, generator: Any, wanted: Collection[str]) -> dict[str, Any]:
         import numpy as np
 
-        from mmflow_worlds import scenes
+        from mmflow_worlds import drawing, scenes
 
         scene, side = self.scene(generator), self.pixels
         main, *others = scene.things
@@ -145,15 +145,15 @@ class Shapes(World, name="shapes"):
         if self.overlap:
             sample["depths"] = [thing.layer for thing in scene.things]
         if self.overlap and "depth" in wanted:
-            sample["depth"] = scenes.depth(scene, side)
+            sample["depth"] = drawing.depth(scene, side)
         if "image" in wanted:
-            sample["image"] = scenes.render(scene, side)
+            sample["image"] = drawing.render(scene, side)
         if "caption" in wanted:
             sample["caption"] = scenes.caption(scene)
         if "boxes" in wanted:
-            sample["boxes"] = [np.array(scenes.box(thing, side), dtype=np.float32) for thing in scene.things]
+            sample["boxes"] = [np.array(drawing.box(thing, side), dtype=np.float32) for thing in scene.things]
         if "masks" in wanted:
-            sample["masks"] = scenes.visible(scene, side)
+            sample["masks"] = drawing.visible(scene, side)
         if "hard_captions" in wanted:
             sample["hard_captions"] = [scenes.caption(self.altered(scene, change)) for change in scenes.CHANGES]
         if {"pair_image", "pair_caption", "pair_change"} & set(wanted):
@@ -161,7 +161,7 @@ class Shapes(World, name="shapes"):
             pair = self.altered(scene, scenes.CHANGES[number])
             sample |= {"pair_caption": scenes.caption(pair), "pair_change": number}
             if "pair_image" in wanted:
-                sample["pair_image"] = scenes.render(pair, side)
+                sample["pair_image"] = drawing.render(pair, side)
         return sample
 
     def altered(self, scene: Scene, change: str) -> Scene:

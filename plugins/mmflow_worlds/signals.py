@@ -101,14 +101,14 @@ class Sounds(World, name="sounds"):
         return sound
 
     def _picture(self, pitch: int, timbre: int, onsets: list[float]) -> Any:
-        from mmflow_worlds import scenes
+        from mmflow_worlds import drawing, scenes
 
         shape = ("circle", "square", "ring")[timbre]
         things = tuple(
             scenes.Thing(shape, "", "", "", 0.1 + 0.8 * onset / self.seconds, 0.8 - 0.3 * pitch, 0.1, (230, 230, 230))
             for onset in onsets
         )
-        return scenes.render(scenes.Scene(things, "", (20, 20, 20), ()), self.pixels)
+        return drawing.render(scenes.Scene(things, "", (20, 20, 20), ()), self.pixels)
 
 
 MOTIFS = ("step", "bump", "ramp", "sine", "sawtooth", "double bump")

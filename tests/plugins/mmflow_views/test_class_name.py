@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mmflow.plugin import TensorType, Transform
+from mmflow.data import ColumnRequest, scan
+from mmflow.plugin import Source, TensorType, Transform
+from mmflow.plugin.kinds import View
+from mmflow.spec.target import Target
 
 NAMER = Transform.accept({"use": "class_name", "names": ["cat", "dog"]})
 
@@ -16,6 +19,23 @@ def test_a_label_becomes_the_name_of_its_class() -> None:
     assert typed == TensorType("text", ("sample", "object"), groups=(3,))
 
 
+def test_the_names_are_those_of_the_data_unless_others_are_written() -> None:
+    source = Source.accept({"use": "shapes", "size": 30, "pixels": 16})
+    views = {
+        name: View.model_validate({"of": of, "apply": apply})
+        for name, of, apply in (
+            ("named", ["color"], ["class_name"]),
+            ("said", ["word"], [{"use": "template", "texts": ["a {} thing"]}]),
+            ("word", ["color"], ["class_name"]),
+        )
+    }
+    requests = [ColumnRequest(name, Target("views", name)) for name in ("named", "said")]
+    (batch,) = scan(source, views, requests, batch_size=30)
+    colors = [source.fields()["color"].names[source.open()[n]["color"]] for n in range(30)]
+    assert batch.columns["named"].values == colors
+    assert batch.columns["said"].values == [f"a {color} thing" for color in colors]
+
+
 def test_what_has_no_name_is_refused() -> None:
     with pytest.raises(ValueError, match="label 2 has no name among 2"):
         NAMER.apply(2, None)
@@ -24,5 +44,7 @@ def test_what_has_no_name_is_refused() -> None:
     with pytest.raises(ValueError, match="another order than the classes: dog, cat"):
         NAMER.result(TensorType("label", names=("dog", "cat")))
     assert NAMER.result(TensorType("label", names=("Katze", "Hund"))).modality == "text"
+    with pytest.raises(ValueError, match="the label has none"):
+        Transform.accept({"use": "class_name"}).result(TensorType("label"))
     with pytest.raises(ValueError, match="got text"):
         NAMER.result(TensorType("text"))

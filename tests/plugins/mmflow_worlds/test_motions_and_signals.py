@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mmflow_worlds import scenes
+from mmflow_worlds import drawing, scenes
 from mmflow_worlds.motions import VERBS, Motions
 from mmflow_worlds.signals import MOTIFS, PITCHES, RHYTHMS, TIMBRES, Series, Sounds, motif
 
@@ -86,12 +86,12 @@ def shape_of(mask: np.ndarray) -> str:
     middle, top, height = (columns[0] + columns[-1] + 1) / 2, rows[0], rows[-1] + 1 - rows[0]
 
     def misfit(name: str) -> int:
-        up, down = scenes.EXTENTS[name][1], scenes.EXTENTS[name][3]
+        up, down = drawing.EXTENTS[name][1], drawing.EXTENTS[name][3]
         radius, side = height / (up + down), len(mask)
         drawn = scenes.Thing(
             name, "", "", "", middle / side, (top + up * radius) / side, radius / side, (0, 0, 0)
         )  # fmt: skip
-        return int((scenes.mask(drawn, side) != mask).sum())
+        return int((drawing.mask(drawn, side) != mask).sum())
 
     return min(scenes.SHAPES, key=misfit)
 

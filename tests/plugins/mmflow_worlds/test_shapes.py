@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mmflow_worlds import scenes
+from mmflow_worlds import drawing, scenes
 from mmflow_worlds.shapes import Shapes
 from pydantic import ValidationError
 
@@ -107,7 +107,7 @@ def test_places_sizes_and_relations_of_all_things_are_read_back_from_the_pixels(
             mask[found[place]] = foreground(sample["image"])[found[place]]
             left, top, right, bottom = extent(mask)
             centres.append(((left + right) / 2, (top + bottom) / 2))
-            reach = scenes.EXTENTS[names("things")[thing].split()[1]]
+            reach = drawing.EXTENTS[names("things")[thing].split()[1]]
             radius = (right - left) / (reach[0] + reach[2]) / PIXELS
             told = min(scenes.SIZES, key=lambda name, radius=radius: abs(scenes.SIZES[name] - radius))
             assert told == names("scales")[size]
@@ -128,7 +128,7 @@ def test_who_is_in_front_is_read_back_from_what_is_hidden() -> None:
     for index in range(len(reader)):
         sample, scene = reader[index], PILES.scene(PILES.generator(index))
         image = sample["image"].astype(int)
-        whole = [scenes.mask(thing, 96) for thing in scene.things]
+        whole = [drawing.mask(thing, 96) for thing in scene.things]
         main, rgb = whole[0], np.median(image[sample["masks"][0]], axis=0)
         for number, other in enumerate(whole[1:], start=1):
             rest = [one for place, one in enumerate(whole) if place not in (0, number)]
@@ -185,10 +185,10 @@ def test_hard_captions_and_pairs_of_piles_change_who_is_in_front() -> None:
         assert abs(before - after) == 1
         for change in scenes.CHANGES:
             pair = PILES.altered(scene, change)
-            assert not np.array_equal(scenes.render(pair, 96), sample["image"])
+            assert not np.array_equal(drawing.render(pair, 96), sample["image"])
             for other in pair.things[1:]:
-                covered = scenes.mask(pair.things[0], 96) & scenes.mask(other, 96)
-                assert covered.sum() >= 0.15 * scenes.mask(other, 96).sum()
+                covered = drawing.mask(pair.things[0], 96) & drawing.mask(other, 96)
+                assert covered.sum() >= 0.15 * drawing.mask(other, 96).sum()
         assert number.count(scene.things[-1].words()) != sample["caption"].count(scene.things[-1].words())
 
 
@@ -201,7 +201,7 @@ def test_shapes_and_sizes_are_told_by_a_simple_rule() -> None:
         mask = foreground(sample["image"])
         wrong += shape_of(mask) != source.fields()["shape"].names[sample["shape"]]
         left, _, right, _ = extent(mask)
-        reach = scenes.EXTENTS[source.fields()["shape"].names[sample["shape"]]]
+        reach = drawing.EXTENTS[source.fields()["shape"].names[sample["shape"]]]
         radius = (right - left) / (reach[0] + reach[2]) / 160
         name = min(scenes.SIZES, key=lambda size, radius=radius: abs(scenes.SIZES[size] - radius))
         assert name == source.fields()["scale"].names[sample["scale"]]
@@ -321,7 +321,7 @@ def test_a_minimal_pair_differs_in_what_it_says(samples: list[Any]) -> None:
         change = scenes.CHANGES[sample["pair_change"]]
         pair = SOURCE.altered(scene, change)
         assert sample["pair_caption"] == scenes.caption(pair) in sample["hard_captions"]
-        assert np.array_equal(sample["pair_image"], scenes.render(pair, PIXELS))
+        assert np.array_equal(sample["pair_image"], drawing.render(pair, PIXELS))
         assert not np.array_equal(sample["pair_image"], sample["image"])
         if change == "number":
             assert abs(len(quarters(sample["pair_image"])) - len(quarters(sample["image"]))) == 1
