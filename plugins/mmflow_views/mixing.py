@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import PrivateAttr
+
 from mmflow.plugin import Field, TensorType, Transform
 from mmflow_views.geometry import BOX
 from mmflow_views.pictures import is_picture
@@ -34,7 +36,10 @@ class PairTransform(Transform):
     alpha: float = Field(1.0, gt=0, description="shares are drawn from Beta(alpha, alpha)")
     p: float = Field(1.0, ge=0, le=1, description="probability of mixing at all, for each draw")
     each: Literal["batch", "row"] = Field("batch", description="one draw for the batch, or one for each row")
-    classes: int | None = Field(None, ge=1, description="how many, where labels are mixed: they become distributions")
+    classes: int | None = Field(None, ge=1, description="how many, where the label that is mixed does not name them")
+
+    _counts: tuple[int, ...] | None = PrivateAttr(None)
+    """Classes of each field of the view, 0 where it is no label; None before `fitted`."""
 
     def pair(
         self, own: Mapping[str, Any], other: Mapping[str, Any], share: float, place: tuple[float, float]
@@ -78,46 +83,60 @@ class PairTransform(Transform):
             return field
         if len(field.axes) > 1:
             raise ValueError(f"{self.use} mixes one label a row, not those along the axis {field.axes[1]}")
-        if self.classes is None:
-            known = f": write `classes: {len(field.names)}`" if field.names else ""
-            raise ValueError(f"{self.use} must know how many classes there are to mix labels{known}")
-        if field.names and len(field.names) != self.classes:
-            raise ValueError(f"{self.use} has {self.classes} classes, the label has {len(field.names)}")
-        return field.with_(modality="labels", size=(self.classes,), dtype="float32")
+        classes = self.classes or len(field.names)
+        if not classes:
+            raise ValueError(f"{self.use} must know how many classes there are to mix labels: write `classes`")
+        if field.names and len(field.names) != classes:
+            raise ValueError(f"{self.use} has {classes} classes, the label has {len(field.names)}")
+        return field.with_(modality="labels", size=(classes,), dtype="float32")
 
-    def label(self, own: Any, other: Any, share: float) -> np.ndarray:
-        """The distribution [classes] of two labels."""
+    def fitted(self, *fields: TensorType) -> PairTransform:
+        copy = self.model_copy()
+        copy._counts = tuple((self.classes or len(f.names)) if f.modality == "label" else 0 for f in fields)
+        return copy
+
+    def labels(self, own: Mapping[str, Any]) -> Mapping[str, int]:
+        """How many classes those fields have that are labels."""
         import numpy as np
 
-        if not isinstance(own, (int, np.integer)):
-            raise ValueError(f"{self.use} mixes no {type(own).__name__}")
-        mixed = np.zeros(self.classes or 0, dtype=np.float32)
-        for label, part in ((int(own), share), (int(other), 1 - share)):
-            if not 0 <= label < len(mixed):
-                raise ValueError(f"label {label} among {self.classes} classes")
-            mixed[label] += np.float32(part)
-        return mixed
+        if self._counts is not None:
+            return {name: count for name, count in zip(own, self._counts, strict=True) if count}
+        whole = [n for n, value in own.items() if isinstance(value, (int, np.integer)) and not isinstance(value, bool)]
+        return dict.fromkeys(whole, self.classes) if self.classes else {}
+
+
+def distribution(own: int, other: int, share: float, classes: int) -> np.ndarray:
+    """The distribution [classes] of two labels, `share` of the first."""
+    import numpy as np
+
+    mixed = np.zeros(classes, dtype=np.float32)
+    for label, part in ((int(own), share), (int(other), 1 - share)):
+        if not 0 <= label < classes:
+            raise ValueError(f"label {label} among {classes} classes")
+        mixed[label] += np.float32(part)
+    return mixed
 
 
 class Mixup(PairTransform, name="mixup"):
     """Convex combinations of pairs, `lambda * own + (1 - lambda) * other` (Zhang et al., 2018).
 
-    Mixes pictures (as float32 in [0, 1]), clips, sounds, series, vectors and numbers of one shape; a label becomes the
-    distribution over `classes` that is mixed alike. `views.mixed.label` then serves as the labels of a cross-entropy.
+    Mixes pictures (as float32 in [0, 1]), clips, sounds, series, vectors and numbers of one shape; a label becomes a
+    distribution over the classes that is mixed alike: `mixed.label` then serves as the labels of a cross-entropy.
     """
 
-    example: ClassVar[str] = "views: {mixed: {of: [image, label], apply: [{use: mixup, alpha: 0.2, classes: 10}]}}"
+    example: ClassVar[str] = "views: {mixed: {of: [image, label], apply: [{use: mixup, alpha: 0.2}]}}"
 
     def pair(
         self, own: Mapping[str, Any], other: Mapping[str, Any], share: float, place: tuple[float, float]
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        return {name: self._mixed(value, other[name], share) for name, value in own.items()}, {}
+        labels = self.labels(own)
+        mixed = {n: self._mixed(value, other[n], share) for n, value in own.items() if n not in labels}
+        names = {n: distribution(own[n], other[n], share, classes) for n, classes in labels.items()}
+        return {**mixed, **names}, {}
 
     def _mixed(self, own: Any, other: Any, share: float) -> Any:
         import numpy as np
 
-        if isinstance(own, (int, np.integer)) and not isinstance(own, bool) and self.classes is not None:
-            return self.label(own, other, share)
         if isinstance(own, (int, float, np.number)) and not isinstance(own, bool):
             return float(share * own + (1 - share) * other)
         if not isinstance(own, np.ndarray) or own.dtype.kind not in "fu":
@@ -146,7 +165,7 @@ class Cutmix(PairTransform, name="cutmix"):
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"lambda": SHARE, "partner": PARTNER, "box": BOX}
-    example: ClassVar[str] = "views: {mixed: {of: [image, label], apply: [{use: cutmix, classes: 10}]}}"
+    example: ClassVar[str] = "views: {mixed: {of: [image, label], apply: [cutmix]}}"
 
     def pair(
         self, own: Mapping[str, Any], other: Mapping[str, Any], share: float, place: tuple[float, float]
@@ -161,14 +180,17 @@ class Cutmix(PairTransform, name="cutmix"):
         top, bottom = (min(max(middle_y + way * tall // 2, 0), height) for way in (-1, 1))
         share = 1 - (right - left) * (bottom - top) / (width * height)
         values: dict[str, Any] = {}
+        labels = self.labels(own)
         for name, value in own.items():
-            if isinstance(value, np.ndarray):
-                _same_shape(self.use, value, other[name])
-                area = (..., slice(top, bottom), slice(left, right), *[slice(None)] * (value.ndim > 2))
-                values[name] = value.copy()
-                values[name][area] = other[name][area]
-            else:
-                values[name] = self.label(value, other[name], share)
+            if name in labels:
+                values[name] = distribution(value, other[name], share, labels[name])
+                continue
+            if not isinstance(value, np.ndarray):
+                raise ValueError(f"cutmix takes pictures, clips, masks and labels, not {type(value).__name__}")
+            _same_shape(self.use, value, other[name])
+            area = (..., slice(top, bottom), slice(left, right), *[slice(None)] * (value.ndim > 2))
+            values[name] = value.copy()
+            values[name][area] = other[name][area]
         box = np.array([left / width, top / height, right / width, bottom / height], dtype=np.float32)
         return values, {"lambda": share, "box": box}
 
@@ -207,8 +229,8 @@ class SpliceWords(PairTransform, name="splice_words"):
             head = len(words) - int((1 - share) * len(words))
             spliced = " ".join(words[:head] + others[len(others) - tail :])
             kept = head / (head + tail) if head + tail else 1.0
-        labels = {n: self.label(v, other[n], kept) for n, v in own.items() if n != texts[0]}
-        return {texts[0]: spliced, **labels}, {"lambda": kept}
+        names = {n: distribution(own[n], other[n], kept, classes) for n, classes in self.labels(own).items()}
+        return {texts[0]: spliced, **names}, {"lambda": kept}
 
     def result(self, field: TensorType) -> TensorType:
         if field.modality not in ("text", "label"):

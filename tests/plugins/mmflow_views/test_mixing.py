@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from mmflow_worlds.shapes import Shapes
 
 from mmflow.data import Batch, ColumnRequest, Loader, SampleError, scan
 from mmflow.model.model import Model
-from mmflow.plugin import Clock
+from mmflow.plugin import Clock, TensorType
 from mmflow.plugin.kinds import Transform, View
 from mmflow.spec import SpecError, load_text
 from mmflow.spec.target import Target
@@ -50,7 +51,7 @@ def batches(views: Mapping[str, Any], requests: list[ColumnRequest], *, source: 
 
 
 def mix(**fields: Any) -> dict[str, Any]:
-    return {"of": ["image", "label"], "apply": [{"use": "mixup", "classes": CLASSES, **fields}]}
+    return {"of": ["image", "label"], "apply": [{"use": "mixup", **fields}]}
 
 
 @pytest.mark.parametrize("each", ["batch", "row"])
@@ -149,6 +150,24 @@ def test_in_evaluation_nothing_is_mixed_whatever_the_batch() -> None:
             assert batch.columns["partner"].values.tolist() == list(range(batch.size))
 
 
+def test_labels_of_any_number_of_classes_mix_beside_numbers() -> None:
+    view = View.model_validate({"of": ["label", "shape", "area", "size"], "apply": [{"use": "mixup", "each": "row"}]})
+    fields = [TensorType("label", names=("a", "b")), TensorType("label", names=("a", "b", "c")), TensorType("number"),
+              TensorType("number")]  # fmt: skip
+    (mixup,) = pickle.loads(pickle.dumps(view.fitted(*fields))).apply
+    rows = [{"label": 0, "shape": 2, "area": 3, "size": 1.5}, {"label": 1, "shape": 1, "area": 5, "size": 2.5}]
+    seed = next(n for n in range(99) if np.random.default_rng(n).permutation(2)[0])
+    mixed, facts = mixup.apply(rows, np.random.default_rng(seed))
+    assert facts["partner"] == [1, 0]
+    for row, share in enumerate(facts["lambda"]):
+        assert mixed[row]["label"] == pytest.approx([share, 1 - share][:: 1 - 2 * row])
+        assert mixed[row]["shape"] == pytest.approx([0, *[1 - share, share][:: 1 - 2 * row]])
+        assert mixed[row]["area"] == pytest.approx(share * rows[row]["area"] + (1 - share) * rows[1 - row]["area"])
+    assert [declared.size for declared in view.outputs(*fields).values()][:3] == [(2,), (3,), ()]
+    with pytest.raises(ValueError, match="must know how many classes"):
+        view.outputs(TensorType("label"), *fields[1:])
+
+
 def test_absent_rows_stay_absent_and_are_nobodys_partner() -> None:
     values = [np.full((2, 2), n, dtype=np.float32) for n in range(6)]
     for seed in range(10):
@@ -212,7 +231,7 @@ SPEC = f"""
 mmflow: 1
 name: mixed
 data: {{train: {{use: shapes, size: 32, pixels: 16}}}}
-views: {{mixed: {{of: [image, label], apply: [{{use: mixup, classes: {CLASSES}}}]}}}}
+views: {{mixed: {{of: [image, label], apply: [mixup]}}}}
 encoders:
   image: {{use: vit, of: mixed, size: 16, width: 16, depth: 1, heads: 2}}
   guess: {{use: linear, of: image, dim: {CLASSES}}}
@@ -225,10 +244,10 @@ def test_a_spec_mixes_labels_and_says_so_when_it_cannot() -> None:
     scope = load_text(SPEC).scope("train")
     assert scope.type_of(Target("views", "mixed", output="label")).size == (CLASSES,)
     assert scope.type_of(Target("views", "mixed", output="partner")).dtype == "int64"
-    with pytest.raises(SpecError, match=f"write `classes: {CLASSES}`"):
-        load_text(SPEC.replace(f", classes: {CLASSES}", ""))
+    with pytest.raises(SpecError, match=f"2 classes, the label has {CLASSES}"):
+        load_text(SPEC.replace("[mixup]", "[{use: mixup, classes: 2}]"))
     with pytest.raises(SpecError, match="cutmix takes pictures, clips, masks and labels, not text"):
-        load_text(SPEC.replace("[image, label], apply: [{use: mixup", "[image, label, caption], apply: [{use: cutmix"))
+        load_text(SPEC.replace("[image, label], apply: [mixup", "[image, label, caption], apply: [cutmix"))
 
 
 def test_mixed_labels_train_and_micro_batches_change_no_gradient() -> None:
