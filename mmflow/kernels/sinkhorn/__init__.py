@@ -30,7 +30,6 @@ def sinkhorn(
     iterations: int = 3,
     row_marginal: Tensor | None = None,
     column_marginal: Tensor | None = None,
-    kernel_bytes: int = 256 << 20,
     backend: str | None = None,
 ) -> Potentials:
     """Potentials of the plan that maximises <plan, score> + epsilon entropy(plan) under given marginals.
@@ -44,15 +43,14 @@ def sinkhorn(
         epsilon: > 0, in units of the score.
         iterations: >= 1.
         row_marginal: [..., N], >= 0. column_marginal: [..., M], >= 0, of equal totals. By default 1/N and 1/M.
-        kernel_bytes: how much memory the exponentiated scores may take; beyond it they are computed again in every
-            iteration, and memory is one tile.
 
     Returns:
         Potentials, float32 (float64 for float64 inputs). No gradient (codes are targets).
 
-    Cost: one exponential a pair in all and one read of the stored kernel per iteration; two more exponentials whenever
-    the potentials have moved by more than a factor of e^20. Without the stored kernel, 2 N M D FLOP and one exponential
-    a pair per iteration.
+    Cost: one read of the scores and one exponential a pair per iteration, and one more of each to begin. With features
+    the scores are computed again in every iteration, 2 N M D FLOP; who has memory for N x M passes `x @ y.T`. Memory:
+    tiles of 4 MB (and what is as long as a marginal); nothing of size N x M. The Triton form reads or computes the
+    scores twice per iteration.
     """
     if not epsilon > 0:
         raise ValueError(f"sinkhorn: epsilon is {epsilon}; it is > 0")
@@ -90,7 +88,7 @@ def sinkhorn(
         elif form == "chunked":
             from .chunked import sinkhorn as chunked
 
-            f, g = chunked(x, y, a, b, epsilon, iterations, kernel_bytes)
+            f, g = chunked(x, y, a, b, epsilon, iterations)
         else:
             from .reference import sinkhorn as reference
 

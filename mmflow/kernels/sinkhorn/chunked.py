@@ -1,129 +1,112 @@
-"""Sinkhorn's iteration on blocks of rows, one pass over the scores per iteration.
+"""Sinkhorn's iteration in one pass over the scores per iteration, a cache-sized tile at a time.
 
-A pass holds a block's rows as distributions over columns (their row potentials are then known) and adds them, weighted
-by the row marginal, to the column sums, which give the next column potentials: rows and columns are balanced in one
-read. While the kernel fits into memory, the distributions of one pass are kept and later passes only rescale them,
-u_i K_ij v_j (the scaling form; Sinkhorn and Knopp, 1967), two matrix-vector products on a block that is still in the
-cache. When u or v leave [e^-20, e^20], they are absorbed into the potentials and K is computed anew (Schmitzer, 2019),
-so that what underflowed in K stays negligible.
+In powers of two and without its marginals the plan is a_i b_j 2^(z_ij + f_i + g_j), z = log2(e) / epsilon times the
+score. A pass exponentiates a tile of rows once. The tile's row sums, weighted by b, give the new f; the tile divided by
+them, weighted by a, adds up over the columns to what the next g divides by: rows and columns are balanced in one read.
+
+No maximum is subtracted. After g was balanced under the last f, no entry exceeds 1 / a_i, so that the last f, averaged
+over the tile and added to g, brings the entries into range. Where rows of one tile lie too far apart for that (the
+first iterations of a small epsilon), their sums leave the range, and the tile is done again with its rows' maxima.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from .reference import sinkhorn as log_domain
+from ..products import times_transposed
 
-_BLOCK_BYTES = 4 << 20
-_BATCH_BYTES = 16 << 20
-_DRIFT = 20.0
+_TILE_BYTES = 4 << 20
 
 
 def sinkhorn(
-    x: Tensor, y: Tensor | None, a: Tensor, b: Tensor, epsilon: float, iterations: int, kernel_bytes: int
+    x: Tensor, y: Tensor | None, a: Tensor, b: Tensor, epsilon: float, iterations: int
 ) -> tuple[Tensor, Tensor]:
-    if x.dim() > 2:
-        return _batches(x, a, b, epsilon, iterations)
-    return _Iteration(x, y, a, b, epsilon, kernel_bytes).run(iterations)
-
-
-def _batches(scores: Tensor, a: Tensor, b: Tensor, epsilon: float, iterations: int) -> tuple[Tensor, Tensor]:
-    flat = scores.flatten(0, -3)
-    rows, columns = a.flatten(0, -2), b.flatten(0, -2)
-    step = max(1, _BATCH_BYTES // (flat[0].numel() * rows.element_size()))
+    matrices = x.flatten(0, -3) if x.dim() > 2 else x[None]
+    rows, columns = a.reshape(len(matrices), -1), b.reshape(len(matrices), -1)
+    # Small matrices share a tile, a large one is cut into several.
+    step = max(1, _TILE_BYTES // (rows.shape[1] * columns.shape[1] * a.element_size()))
     parts = [
-        log_domain(flat[i : i + step].to(a.dtype), None, rows[i : i + step], columns[i : i + step], epsilon, iterations)
-        for i in range(0, len(flat), step)
+        _Stack(matrices[i : i + step], y, rows[i : i + step], columns[i : i + step], epsilon).balance(iterations)
+        for i in range(0, len(matrices), step)
     ]
     f, g = (torch.cat(part) for part in zip(*parts, strict=True))
     return f.view_as(a), g.view_as(b)
 
 
-class _Iteration:
-    def __init__(self, x: Tensor, y: Tensor | None, a: Tensor, b: Tensor, epsilon: float, kernel_bytes: int) -> None:
-        self.x, self.y, self.a, self.b, self.epsilon = x, None if y is None else y.to(a.dtype), a, b, epsilon
-        self.n, self.m = len(a), len(b)
-        self.step = max(1, _BLOCK_BYTES // (self.m * a.element_size()))
-        # f leaves out the row marginal: row i of the plan is a_i softmax_j((s + g) / epsilon).
-        self.f, self.g = torch.zeros_like(a), torch.zeros_like(b)
-        keeps = self.n * self.m * a.element_size() <= kernel_bytes
-        self.kernel = a.new_empty(self.n, self.m) if keeps else None
+class _Stack:
+    """Score matrices x [S, N, M], or with y [M, D] the features x [1, N, D] of one; S = 1 where N x M exceeds a tile.
 
-    def run(self, iterations: int) -> tuple[Tensor, Tensor]:
-        self._balance_columns_first()
-        column_sums = self._pass()
-        if self.kernel is not None:
-            self._scale(iterations - 1, column_sums)
-        else:
-            for _ in range(iterations - 1):
-                self.g = torch.where(self.b > 0, self.g + self.epsilon * (self.b / column_sums).log(), -torch.inf)
-                column_sums = self._pass()
-        return self.f + self.epsilon * self.a.log(), self.g
+    Row potentials are [S, N, 1], column potentials [S, 1, M].
+    """
 
-    def _balance_columns_first(self) -> None:
-        """g from f = 0: running log-sum-exps of the columns, over every row."""
-        top = torch.full_like(self.b, -torch.inf)
-        mass = torch.zeros_like(self.b)
-        for r, logits in self._logits(with_g=False):
-            new = torch.maximum(top, logits.amax(0))
-            mass = mass * (top - new).exp() + (logits - new).exp_().sum(0)
-            top = new
-            if self.kernel is not None:
-                self.kernel[r] = logits
-        self.g = self.epsilon * (self.b.log() - top - mass.log())
+    def __init__(self, x: Tensor, y: Tensor | None, a: Tensor, b: Tensor, epsilon: float) -> None:
+        self.x, self.y, self.epsilon = x, None if y is None else y.to(a.dtype), epsilon
+        self.a, self.b = a.unsqueeze(2), b.unsqueeze(1)
+        self.f, self.g = torch.zeros_like(self.a), torch.zeros_like(self.b)
+        self.scale = math.log2(math.e) / epsilon
+        count, n, m = len(a), a.shape[1], b.shape[1]
+        self.step = min(n, max(1, _TILE_BYTES // (m * a.element_size())))
+        self.buffer = a.new_empty(count * self.step * m)
+        # Half the range of exponents: what is lost below it is no part of the sum.
+        self.least = torch.finfo(a.dtype).tiny ** 0.5 * float(b.sum(1).amax())
 
-    def _logits(self, with_g: bool) -> Iterator[tuple[slice, Tensor]]:
-        """(s + g) / epsilon by blocks of rows."""
+    def balance(self, iterations: int) -> tuple[Tensor, Tensor]:
+        """Row potentials [S, N] and column potentials [S, M], in units of the score."""
+        self._balance_columns()
+        sums = self._balance_rows()
+        for _ in range(iterations - 1):
+            self.g = torch.where(self.b > 0, self.g - sums.log2(), -torch.inf)
+            sums = self._balance_rows()
+        unit = self.epsilon * math.log(2)
+        f = unit * self.f + self.epsilon * self.a.log()
+        return f.squeeze(2), (unit * self.g + self.epsilon * self.b.log()).squeeze(1)
+
+    def _balance_columns(self) -> None:
+        """g under rows of equal potential: running log-sum-exps of the columns."""
+        top, mass = torch.full_like(self.g, -torch.inf), torch.zeros_like(self.g)
         for r in self._blocks():
-            rows = self.x[r].to(self.a.dtype)
-            logits = rows / self.epsilon if self.y is None else torch.mm(rows / self.epsilon, self.y.T)
-            yield r, logits.add_(self.g / self.epsilon) if with_g else logits
+            z = self._exponents(r, self.g)
+            new = torch.maximum(top, z.amax(1, keepdim=True))
+            base = torch.where(new.isinf(), 0.0, new)
+            mass = mass * (top - base).exp2() + z.sub_(base).exp2_().sum(1, keepdim=True)
+            top = new
+        self.g = torch.where(self.b > 0, -top - mass.log2(), -torch.inf)
 
-    def _pass(self, from_kernel: bool = True) -> Tensor:
-        """Balances the rows under g; the sums of the plan's columns. Stores the rows' distributions where kept."""
+    def _balance_rows(self) -> Tensor:
+        """f under g, and the sums [S, 1, M] of the columns under both."""
         sums = torch.zeros_like(self.b)
-        stored = self.kernel is not None and from_kernel
-        for r, logits in self._stored() if stored else self._logits(with_g=True):
-            top = logits.amax(1, keepdim=True)
-            share = logits.sub_(top).exp_()
-            mass = share.sum(1, keepdim=True)
-            share.div_(mass)
-            self.f[r] = -self.epsilon * (top + mass.log()).squeeze(1)
-            sums += share.T.mv(self.a[r])
-            if self.kernel is not None and not stored:
-                self.kernel[r] = share
+        for r in self._blocks():
+            shift = self.f[:, r].mean(1, keepdim=True)
+            share = self._exponents(r, self.g + shift).exp2_()
+            mass = self._row_sums(share)
+            low, high = mass.aminmax()
+            if not (low > self.least and high < torch.inf):
+                share = self._exponents(r, self.g)
+                shift = -share.amax(2, keepdim=True)
+                mass = self._row_sums(share.add_(shift).exp2_())
+            self.f[:, r] = shift - mass.log2()
+            sums += torch.bmm((self.a[:, r] / mass).mT, share)
         return sums
 
-    def _stored(self) -> Iterator[tuple[slice, Tensor]]:
-        """The logits that the first pass left in the kernel's place, in place."""
-        assert self.kernel is not None
-        for r in self._blocks():
-            yield r, self.kernel[r].add_(self.g / self.epsilon)
+    def _exponents(self, r: slice, g: Tensor) -> Tensor:
+        """z + g [S, n, M] of the rows, in the buffer."""
+        tile = self.buffer[: len(self.x) * (r.stop - r.start) * g.shape[2]].view(len(self.x), -1, g.shape[2])
+        x = self.x[:, r]
+        if self.y is not None:
+            tile = times_transposed(x[0].to(g.dtype), self.y, tile[0])[None]
+        elif x.dtype != g.dtype:
+            tile.copy_(x)
+        else:
+            return torch.add(g, x, alpha=self.scale, out=tile)
+        return torch.add(g, tile, alpha=self.scale, out=tile)
+
+    def _row_sums(self, share: Tensor) -> Tensor:
+        # bmm multiplies a matrix with a vector well, but not many small ones
+        return torch.bmm(share, self.b.mT) if len(share) == 1 else (share * self.b).sum(2, keepdim=True)
 
     def _blocks(self) -> Iterator[slice]:
-        for i in range(0, self.n, self.step):
-            yield slice(i, min(i + self.step, self.n))
-
-    def _scale(self, iterations: int, column_sums: Tensor) -> None:
-        """The remaining iterations on the kept distributions."""
-        assert self.kernel is not None
-        u, v = torch.ones_like(self.a), torch.ones_like(self.b)
-        for _ in range(iterations):
-            v = torch.where(self.b > 0, self.b / column_sums, 0.0)
-            if _drift(u) > _DRIFT or _drift(v) > _DRIFT:
-                self.g = self.g + self.epsilon * v.log()
-                column_sums = self._pass(from_kernel=False)
-                u, v = torch.ones_like(u), torch.ones_like(v)
-                continue
-            column_sums = torch.zeros_like(self.b)
-            for r in self._blocks():
-                block = self.kernel[r]
-                u[r] = block.mv(v).reciprocal_()
-                column_sums += block.T.mv(self.a[r] * u[r])
-        self.f = self.f + self.epsilon * u.log()
-        self.g = torch.where(self.b > 0, self.g + self.epsilon * v.log(), -torch.inf)
-
-
-def _drift(scale: Tensor) -> float:
-    return float(torch.where(scale > 0, scale.log().abs(), 0.0).amax())
+        n = self.a.shape[1]
+        for i in range(0, n, self.step):
+            yield slice(i, min(i + self.step, n))

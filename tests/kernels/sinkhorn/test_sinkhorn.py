@@ -42,29 +42,72 @@ def plan(x, y, potentials):
     epsilon=st.sampled_from([0.01, 0.05, 1.0]),
     iterations=st.sampled_from([1, 2, 3, 20]),
     given_marginals=st.booleans(),
-    kernel_bytes=st.sampled_from([0, 1 << 20]),
+    features=st.booleans(),
 )
-def test_plan_is_that_of_the_log_domain(backend, n, m, epsilon, iterations, given_marginals, kernel_bytes):
+def test_plan_is_that_of_the_log_domain(backend, n, m, epsilon, iterations, given_marginals, features):
     x, y = unit(n, 9, 1), unit(m, 9, 2)
+    given_ = (x, y) if features else (x @ y.T,)
     options = {"epsilon": epsilon, "iterations": iterations}
     if given_marginals:
         options |= {"row_marginal": marginal(n, 3, n // 4), "column_marginal": marginal(m, 4, m // 4)}
     expected = plan(x, y, sinkhorn(x.double(), y.double(), backend="reference", **options))
-    found = plan(x, y, sinkhorn(x, y, backend=backend, kernel_bytes=kernel_bytes, **options))
+    found = plan(x, y, sinkhorn(*given_, backend=backend, **options))
     assert float((found - expected).norm() / expected.norm()) < 2e-5 + 4e-7 / epsilon
-    exact = sinkhorn(x.double(), y.double(), backend="chunked", kernel_bytes=kernel_bytes, **options)
+    exact = sinkhorn(x.double(), y.double(), backend="chunked", **options)
     torch.testing.assert_close(plan(x, y, exact), expected, rtol=1e-9, atol=1e-15)
 
 
-@pytest.mark.parametrize("kernel_bytes", [0, 1 << 20])
-def test_potentials_that_move_far_are_absorbed(kernel_bytes, monkeypatch):
-    monkeypatch.setattr(chunked, "_BLOCK_BYTES", 1000)
-    monkeypatch.setattr(chunked, "_DRIFT", 1.0)
-    x, y = 3 * unit(60, 5, 1, torch.float64), unit(40, 5, 2, torch.float64)
-    y[0] += 2
-    expected = sinkhorn(x, y, epsilon=0.01, iterations=30, backend="reference")
-    found = sinkhorn(x, y, epsilon=0.01, iterations=30, backend="chunked", kernel_bytes=kernel_bytes)
-    torch.testing.assert_close(plan(x, y, found), plan(x, y, expected), rtol=1e-9, atol=1e-14)
+@pytest.mark.parametrize("spread", [1, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_potentials_that_move_far_lose_nothing(spread, dtype, monkeypatch):
+    """Rows of one tile whose potentials lie hundreds of units apart, in tiles of six rows."""
+    monkeypatch.setattr(chunked, "_TILE_BYTES", 1000)
+    scores = 3 * unit(60, 5, 1, torch.float64) @ unit(40, 5, 2, torch.float64).T
+    scores = (scores + spread * torch.rand(60, 1, generator=torch.Generator().manual_seed(3)).to(DEVICE)).to(dtype)
+    options = {"epsilon": 0.05, "iterations": 30}
+    expected = sinkhorn(scores.double(), backend="reference", **options)
+    found = sinkhorn(scores, backend="chunked", **options)
+    codes = assignment(scores.double(), None, expected)
+    limit = 1e-10 if dtype == torch.float64 else 1e-6 * (1 + spread / 0.05)
+    torch.testing.assert_close(
+        assignment(scores.double(), None, found), codes, rtol=limit, atol=limit, check_dtype=False
+    )
+    torch.testing.assert_close(found.rows.double(), expected.rows, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["reference", *FORMS])
+def test_forbidden_pairs_and_marginals_of_any_size(backend):
+    scores = unit(12, 5, 1) @ unit(8, 5, 2).T
+    scores[:5, 3] = scores[7, 4:] = -torch.inf
+    columns = marginal(8, 4)
+    columns[2] = 1e-25
+    columns[5] = 0
+    options = {"column_marginal": columns / columns.sum(), "row_marginal": marginal(12, 5, 2), "iterations": 40}
+    expected = sinkhorn(scores.double(), backend="reference", **options)
+    found = sinkhorn(scores, backend=backend, **options)
+    total = [((scores.double() + p.rows[:, None] + p.columns) / p.epsilon).exp() for p in (found, expected)]
+    torch.testing.assert_close(*total, rtol=1e-4, atol=1e-30)
+    assert float(total[0][:, 2].sum()) == pytest.approx(1e-25, rel=1e-2)
+    assert total[0][:5, 3].abs().max() == 0
+
+
+@pytest.mark.parametrize("given_", ["scores", "features", "a batch of scores", "many small scores"])
+def test_nothing_as_large_as_the_scores_is_allocated(given_, largest_tensor, monkeypatch):
+    monkeypatch.setattr(chunked, "_TILE_BYTES", 1 << 14)
+    x, y = unit(700, 16, 1), unit(300, 16, 2)
+    inputs = {
+        "scores": ((x @ y.T).contiguous(),),
+        "features": (x, y),
+        "a batch of scores": ((x @ y.T).view(2, 350, 300),),
+        "many small scores": ((x @ y.T).view(420, 50, 10),),
+    }[given_]
+    with largest_tensor:
+        potentials = sinkhorn(*inputs, iterations=4, backend="chunked")
+    assert largest_tensor.bytes <= max(1 << 14, potentials.rows.nbytes, potentials.columns.nbytes) < 100_000
+
+
+def test_the_tile_is_small():
+    assert chunked._TILE_BYTES <= 16 << 20
 
 
 def test_marginals_hold_at_a_cold_temperature():
@@ -87,9 +130,9 @@ def test_known_assignments(backend):
     assert codes[:, 0].tolist() == pytest.approx([0.9526, 0.7311, 0.2689, 0.0474], abs=1e-4)
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
-def test_batches_are_the_single_problems(backend, monkeypatch):
-    monkeypatch.setattr(chunked, "_BATCH_BYTES", 200)
+@pytest.mark.parametrize(("backend", "tile_bytes"), [("reference", 0), ("chunked", 100), ("chunked", 600)])
+def test_batches_are_the_single_problems(backend, tile_bytes, monkeypatch):
+    monkeypatch.setattr(chunked, "_TILE_BYTES", tile_bytes)
     scores = torch.randn(2, 3, 7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(DEVICE)
     together = sinkhorn(scores, epsilon=0.1, iterations=5, backend=backend)
     for i in range(2):
