@@ -48,6 +48,8 @@ class RunOutcome:
     """Path or URL of the page; None where the run was stopped before it was written."""
     lines: list[str] = field(default_factory=list)
     """The metrics beside chance, as text."""
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By entry of `data`: samples that could not be read and were left out by its policy, with the reason."""
 
     @property
     def exit_code(self) -> int:
@@ -62,6 +64,7 @@ class RunOutcome:
                 stage.name: {"state": self.outcome.stages.get(stage.name), "key": stage.key} for stage in self.plan
             },
             "metrics": self.metrics,
+            "left_out": self.left_out,
             "report": self.report,
             "notes": self.outcome.notes,
         }
@@ -129,6 +132,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
         record = store.run(run_id)
         report = collect(store, record, spec)
         result.lines = summary_lines(report)
+        result.left_out = {entry["name"]: entry["skipped"] for entry in report.data if entry["skipped"]}
         result.report = record.write(_REPORT, render(report))
         reporter.link("report", result.report, "report")
         reporter.markdown("summary", summary_markdown(report))

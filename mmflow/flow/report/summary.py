@@ -11,6 +11,9 @@ from mmflow.flow.report.collect import RunReport, StageReport
 _DIRECTION = re.compile(r"(?P<a>\w+)_to_(?P<b>\w+)_(?P<what>r\d+|median_rank|map)")
 _TOP = re.compile(r"top(\d+)_accuracy")
 
+FIRST_IDS = 5
+"""Samples left out that are named; the report's page names more."""
+
 
 def title(metric: str) -> str:
     """A metric's name as a reader would write it: `image_to_text_r1` is `image → text R@1`."""
@@ -76,16 +79,24 @@ def metric_rows(stage: StageReport) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def left_out_lines(report: RunReport) -> list[str]:
+    """For each entry of `data` how many samples were left out by its policy, and the first of them."""
+    lines = []
+    for entry in report.data:
+        if ids := list(entry["skipped"]):
+            count = f"{len(ids)} sample{'s' if len(ids) > 1 else ''} of {entry['name']} left out"
+            lines.append(f"{count}: {', '.join(ids[:FIRST_IDS])}{', ...' if len(ids) > FIRST_IDS else ''}")
+    return lines
+
+
 def summary_lines(report: RunReport) -> list[str]:
-    """A plain-text table of all metrics beside chance, one block a stage."""
+    """A plain-text table of all metrics beside chance, one block a stage; then what was left out of the data."""
     lines: list[str] = []
     measured = [stage for stage in report.stages if stage.metrics]
     rows = [row for stage in measured for row in metric_rows(stage)]
-    if not rows:
-        return lines
-    width = max(len(row[0]) for row in rows) + 2
-    values = max(len(row[1]) for row in rows) + 2
-    chances = max(8, *(len(row[2]) + 2 for row in rows))
+    width = max((len(row[0]) for row in rows), default=0) + 2
+    values = max((len(row[1]) for row in rows), default=0) + 2
+    chances = max([8, *(len(row[2]) + 2 for row in rows)])
     for stage in measured:
         note = " (stored)" if stage.cached else ""
         count = f" on {stage.rows} rows" if stage.rows is not None else ""
@@ -94,7 +105,7 @@ def summary_lines(report: RunReport) -> list[str]:
         lines.append(f"  {'':<{width}}{'value':<{values}}{'chance':<{chances}}x chance".rstrip())
         for name, value, chance, times in metric_rows(stage):
             lines.append(f"  {name:<{width}}{value:<{values}}{chance:<{chances}}{times}".rstrip())
-    return lines
+    return lines + left_out_lines(report)
 
 
 def summary_markdown(report: RunReport) -> str:
@@ -106,7 +117,7 @@ def summary_markdown(report: RunReport) -> str:
             parts.append(_table(["metric", "value", "chance", "× chance"], metric_rows(stage)))
     rows = [(s.name, s.use, s.state, seconds(s.seconds), s.key[:12]) for s in report.stages]
     parts += ["## stages", _table(["stage", "use", "state", "time", "key"], rows)]
-    parts += [f"- {_cell(note)}" for note in report.notes]
+    parts += [f"- {_cell(note)}" for note in (*left_out_lines(report), *report.notes)]
     return "\n\n".join(parts) + "\n"
 
 

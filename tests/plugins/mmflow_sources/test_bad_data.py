@@ -321,6 +321,9 @@ def test_the_report_of_a_run_names_what_was_left_out(pictures: Path, tmp_path: P
     for name in ("train.json", "metrics.json"):
         (path,) = (tmp_path / "store").rglob(name)
         assert sorted(json.loads(path.read_text())["skipped"]) == sorted(expected)
+    assert sorted(outcome.summary()["left_out"]["train"]) == sorted(expected)
+    (line,) = [line for line in outcome.lines if "left out" in line]
+    assert re.fullmatch(r"20 samples of train left out: (s\d+, ){5}\.\.\.", line)
     page = Path(str(outcome.report)).read_text()
     assert "20 samples of train that could not be read" in page
     for id in expected:
