@@ -22,7 +22,7 @@ from mmflow.data.samples import (
     safe_id,
     samples_of,
 )
-from mmflow.data.views import Row, RowError, ViewedRows, column_type, fields_of, fitted, needs_batch
+from mmflow.data.views import Drawing, Row, RowError, ViewedRows, column_type, fields_of, fitted, needs_batch
 from mmflow.plugin.kinds import Reader, ShardReader, Source, View
 
 Drawn = Sequence[tuple[str, Callable[[], Mapping[str, Any]]]]
@@ -101,12 +101,12 @@ class BatchMaker(Dataset[Any]):
         share: Share | None = None,
         dealt: Dealt | None = None,
     ) -> None:
-        self.source, self.reader, self.seed = source, reader, seed
+        self.source, self.reader = source, reader
         self.share = share or Share()
         self.requests = [request for request in requests if request.target.section != "sampler"]
         self.sampled = [request for request in requests if request.target.section == "sampler"]
         declared = source.fields()
-        self.views = fitted([r.target for r in self.requests], declared, views)
+        self.drawing = Drawing(fitted([r.target for r in self.requests], declared, views), seed)
         self.types = {r.key: column_type(r.target, declared, views) for r in self.requests}
         wanted = {field for r in self.requests for field in fields_of(r.target, views)}
         self.fields = tuple(sorted(wanted))
@@ -190,7 +190,7 @@ class BatchMaker(Dataset[Any]):
         self, rows: Sequence[Row], epoch: int | None, batch: int = 0, only: ColumnRequest | None = None
     ) -> list[dict[str, Any]]:
         """The values of each row by key, preprocessed and ready to be joined."""
-        viewed = ViewedRows(rows, self.views, seed=self.seed, epoch=epoch, batch=batch)
+        viewed = ViewedRows(rows, self.drawing, epoch=epoch, batch=batch)
         found: list[dict[str, Any]] = [{} for _ in rows]
         for request in self.requests if only is None else [only]:
             depth = len(self.types[request.key].axes) - 1

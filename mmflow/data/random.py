@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,11 +20,7 @@ def address(*parts: int | str) -> int:
     """A seed in [0, 2**63) for the address `parts`; `1` and `"1"` are different parts, and so are their places."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
-        if isinstance(part, bool) or not isinstance(part, (int, str)):
-            raise TypeError(f"part {part!r} of an address is neither an int nor a str")
-        text = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else str(part).encode()
-        digest.update(b"%c%d:" % (b"s" if isinstance(part, str) else b"i", len(text)))
-        digest.update(text)
+        digest.update(_written(part))
     return int.from_bytes(digest.digest(), "little") & (2**63 - 1)
 
 
@@ -32,6 +29,33 @@ def numpy_generator(*parts: int | str) -> np.random.Generator:
     import numpy as np
 
     return np.random.Generator(np.random.PCG64(address(*parts)))
+
+
+class Address:
+    """The beginning of addresses at which draws are made by the thousand: it is hashed once.
+
+    Its generators begin at the hash itself; `numpy_generator` first hands it to numpy's own, slower mixing of seeds.
+    """
+
+    __slots__ = ("_digest",)
+
+    def __init__(self, *parts: int | str) -> None:
+        self._digest = hashlib.blake2b(digest_size=32)
+        for part in parts:
+            self._digest.update(_written(part))
+
+    def at(self, *parts: int | str) -> Address:
+        """The address that goes on with `parts`."""
+        further = object.__new__(Address)
+        further._digest = self._digest.copy()
+        for part in parts:
+            further._digest.update(_written(part))
+        return further
+
+    def generator(self) -> np.random.Generator:
+        """A numpy generator that stands here."""
+        generator, bits, hashed = _numpy()
+        return generator(bits(hashed(self._digest.digest())))
 
 
 @contextmanager
@@ -56,3 +80,30 @@ def global_generators(seed: int | None) -> Iterator[None]:
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.random.set_rng_state(before[2])
+
+
+def _written(part: int | str) -> bytes:
+    if isinstance(part, str):
+        text = part.encode("utf-8", "surrogatepass")
+        return b"s%d:%b" % (len(text), text)
+    if isinstance(part, bool) or not isinstance(part, int):
+        raise TypeError(f"part {part!r} of an address is neither an int nor a str")
+    text = b"%d" % part
+    return b"i%d:%b" % (len(text), text)
+
+
+@cache
+def _numpy() -> tuple[Any, Any, Any]:
+    import numpy as np
+    from numpy.random.bit_generator import ISeedSequence
+
+    class Hashed(ISeedSequence):
+        """A hash that is a seed as it stands."""
+
+        def __init__(self, digest: bytes) -> None:
+            self.digest = digest
+
+        def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Any:
+            return np.frombuffer(self.digest, dtype, n_words)
+
+    return np.random.Generator, np.random.PCG64, Hashed

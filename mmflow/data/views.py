@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmflow.data.random import numpy_generator
+from mmflow.data.random import Address
 from mmflow.plugin.kinds import Transform, View
 from mmflow.plugin.values import TensorType
 from mmflow.spec.target import Target
@@ -103,6 +103,45 @@ class RowError(Exception):
         self.row = row
 
 
+class Drawing:
+    """The views of a stage, with what does not depend on rows worked out once."""
+
+    def __init__(self, views: Mapping[str, View], seed: int) -> None:
+        self.views, self.seed = dict(views), seed
+        self._inputs: dict[tuple[str, int], list[Target]] = {}
+        self._copies: dict[str, int] = {}
+        self._facts: dict[str, dict[str, None]] = {}
+        self._at: dict[tuple[str, int], Address] = {}
+
+    def copies(self, name: str) -> int:
+        if name not in self._copies:
+            self._copies[name] = copies_of(name, self.views)
+        return self._copies[name]
+
+    def inputs(self, name: str, copy: int) -> list[Target]:
+        """What a copy of a view reads: of a view that it reads whole, the same copy."""
+        if (name, copy) not in self._inputs:
+            self._inputs[name, copy] = [
+                Target("views", target.name, index=copy, output=target.output)
+                if target.section == "views" and target.index is None and self.copies(target.name) > 1
+                else target
+                for target in inputs_of(name, self.views)
+            ]
+        return self._inputs[name, copy]
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What the transforms of a view will have said, before they have said it."""
+        if name not in self._facts:
+            self._facts[name] = {fact: None for transform in self.views[name].apply for fact in transform.adds}
+        return dict(self._facts[name])
+
+    def at(self, what: str, epoch: int) -> Address:
+        if (what, epoch) not in self._at:
+            self._at = {place: address for place, address in self._at.items() if place[1] == epoch}
+            self._at[what, epoch] = Address(self.seed, what, epoch)
+        return self._at[what, epoch]
+
+
 class ViewedRows:
     """Rows with their views, each computed when it is asked for, and once.
 
@@ -112,11 +151,8 @@ class ViewedRows:
     (the generator is None).
     """
 
-    def __init__(
-        self, rows: Sequence[Row], views: Mapping[str, View], *, seed: int, epoch: int | None, batch: int = 0
-    ) -> None:
-        self.rows, self.views = rows, views
-        self.seed, self.epoch, self.batch = seed, epoch, batch
+    def __init__(self, rows: Sequence[Row], drawing: Drawing, *, epoch: int | None, batch: int = 0) -> None:
+        self.rows, self.drawing, self.epoch, self.batch = rows, drawing, epoch, batch
         self._drawn: dict[tuple[str, int], list[dict[str | None, Any]]] = {}
 
     def get(self, target: Target) -> list[Any]:
@@ -124,7 +160,7 @@ class ViewedRows:
         if target.section == "fields":
             values = [row.sample[target.name] for row in self.rows]
             return values if target.index is None else [None if v is None else v[target.index] for v in values]
-        copies = copies_of(target.name, self.views)
+        copies = self.drawing.copies(target.name)
         if target.index is not None or copies == 1:
             return [drawn[target.output] for drawn in self._draw(target.name, target.index or 0)]
         each = [self._draw(target.name, copy) for copy in range(copies)]
@@ -132,10 +168,10 @@ class ViewedRows:
 
     def _draw(self, name: str, copy: int) -> list[dict[str | None, Any]]:
         if (name, copy) not in self._drawn:
-            view = self.views[name]
-            columns = [self.get(self._of_copy(inner, copy)) for inner in inputs_of(name, self.views)]
+            view = self.drawing.views[name]
+            columns = [self.get(inner) for inner in self.drawing.inputs(name, copy)]
             present = [_taken(view, row) for row in zip(*columns, strict=True)]
-            facts = [{fact: None for transform in view.apply for fact in transform.adds} for _ in self.rows]
+            facts = [self.drawing.facts(name) for _ in self.rows]
             for place, transform in enumerate(view.apply):
                 change = self._mix if transform.per_batch else self._change
                 change(transform, view, present, facts, (name, copy, place))
@@ -146,12 +182,6 @@ class ViewedRows:
             self._drawn[name, copy] = drawn
         return self._drawn[name, copy]
 
-    def _of_copy(self, target: Target, copy: int) -> Target:
-        """A copy of a view stands on the same copy of a view that it reads whole."""
-        if target.section == "views" and target.index is None and copies_of(target.name, self.views) > 1:
-            return Target("views", target.name, index=copy, output=target.output)
-        return target
-
     def _change(
         self, transform: Transform, view: View, present: list[dict[str, Any]], facts: list[dict[str, Any]],
         at: tuple[str, int, int],
@@ -161,7 +191,7 @@ class ViewedRows:
         for row, before in enumerate(present):
             if not before:
                 continue
-            many = copy + self.rows[row].turn * copies_of(name, self.views)
+            many = copy + self.rows[row].turn * self.drawing.copies(name)
             generator = self._generator("view", self.rows[row].id, name, many, place)
             try:
                 value, said = _split(transform.apply(_given(view, before), generator))
@@ -189,7 +219,7 @@ class ViewedRows:
                 facts[row].update({fact: column[row] for fact, column in said.items()})
 
     def _generator(self, what: str, whose: int | str, *at: int | str) -> Any:
-        return None if self.epoch is None else numpy_generator(self.seed, what, self.epoch, whose, *at)
+        return None if self.epoch is None else self.drawing.at(what, self.epoch).at(whose, *at).generator()
 
 
 def _given(view: View, row: dict[str, Any]) -> Any:
