@@ -295,14 +295,20 @@ class JoinReader:
                 )  # fmt: skip
             if key is not None:
                 found.setdefault(key, []).append(index)
-        matches = []
-        for index in range(len(self.inner)):
-            among = found.get(self._key(self.inner, index, self._names), [])
+        keys = [self._key(self.inner, index, self._names) for index in range(len(self.inner))]
+        matches: list[int | None] = []
+        for index, key in enumerate(keys):
+            among = found.get(key, [])
             drawn = address(source.seed, "join", self.inner.id(index)) if len(among) > 1 else 0
             matches.append(among[drawn % len(among)] if among else None)
+        if not any(match is not None for match in matches):
+            mine = next((key for key in keys if key is not None), None)
+            raise ComponentError(
+                f"join finds nothing: no {source.on} is in both sources",
+                found=f"{mine!r} in one and {next(iter(found), None)!r} in the other", expected="equal keys",
+                hint="classes are compared by their names: `names` in `columns` can make them equal",
+            )  # fmt: skip
         keep = [n for n, match in enumerate(matches) if match is not None or source.how == "left"]
-        if not keep:
-            raise ComponentError("join leaves no sample: no key is in both sources", found=source.on)
         self.selected = SelectedReader(self.inner, keep)
         self.matches = [matches[n] for n in keep]
 

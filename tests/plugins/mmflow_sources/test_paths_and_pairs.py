@@ -111,3 +111,14 @@ def test_a_sample_is_joined_with_one_of_several_of_its_class(recordings: Path) -
     assert len(pictures) > 45
     other = Join.model_validate({**fields, "several": "random", "seed": 1}).open()
     assert any(not np.array_equal(other[n]["image"], reader[n]["image"]) for n in range(10))
+
+
+@pytest.mark.parametrize("how", ["left", "inner"])
+def test_a_join_that_finds_nothing_shows_keys_of_both_sides(recordings: Path, how: str) -> None:
+    spoken = {"use": "folder", "url": str(recordings), "pattern": "{label}_{speaker}_{take}"}
+    join = Join.model_validate(
+        {"of": spoken, "other": {"use": "digits"}, "on": "label", "several": "random", "how": how}
+    )
+    with pytest.raises(ComponentError, match="no label is in both") as refused:
+        join.open()
+    assert "'0' in one and 'zero' in the other" in str(refused.value.__dict__)
