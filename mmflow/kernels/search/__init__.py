@@ -47,10 +47,14 @@ def top_k(
     Returns:
         Hits(values, indices, labels). No gradient.
 
+    Raises:
+        ValueError: also where a score that may be found is NaN or +inf, with the row at fault: it has no rank.
+
     Cost: 2 Q G D FLOP and one read of each score: a tile of scores is reduced to the maxima of groups, and only the k
     best groups, which hold the k best scores, are looked at again. Memory: one tile (16 MB) and the k best. On a GPU
-    scores stay in registers (k up to 128, and up to 64 exclusions a query; beyond that, tiles); the memory is that of
-    the k best of several stretches of the gallery, which are merged.
+    scores and the k best stay in registers, which have room for k up to 128 (and 64 exclusions a query are compared in
+    passing); beyond that tiles are searched as on the CPU, which costs one product for any k, where the kernel would
+    need one for every further 128. Its memory is the k best of several stretches of the gallery, which are merged.
     """
     if queries.dim() != 2 or gallery.dim() != 2 or queries.shape[1] != gallery.shape[1]:
         raise ValueError(
@@ -82,6 +86,8 @@ def top_k(
         from .reference import top_k as run
     with torch.autocast(queries.device.type, enabled=False):
         values, indices = run(queries.detach(), gallery.detach(), k, dtype, exclude, query_ids, gallery_ids)
+    if not bool((values[:, 0] < torch.inf).all()):
+        raise ValueError(f"top_k: {_fault(queries, gallery)}; such a score has no rank")
     indices = indices.masked_fill(values == -torch.inf, -1)
     return Hits(values, indices, None if labels is None else labels[indices.clamp_min(0).to(labels.device)])
 
@@ -136,6 +142,15 @@ def knn_vote(
     for rank in range(share.shape[1]):
         votes[rows, own[:, rank]] += share[:, rank]
     return votes / votes.sum(1, keepdim=True).clamp_min(torch.finfo(votes.dtype).tiny)
+
+
+def _fault(queries: Tensor, gallery: Tensor) -> str:
+    """Where a score that is NaN or +inf comes from."""
+    for name, rows in (("queries", queries), ("gallery", gallery)):
+        bad = (~rows.isfinite().all(1)).nonzero().flatten()
+        if len(bad):
+            return f"{len(bad)} of the {len(rows)} rows of {name} hold NaN or infinity, the first is row {int(bad[0])}"
+    return "an inner product of finite rows overflows"
 
 
 def _obstacle(entries: int, k: int, exclude: Tensor | None) -> str:

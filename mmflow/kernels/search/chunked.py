@@ -86,7 +86,11 @@ def best_of_tile(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def first_largest(values: Tensor, k: int) -> Tensor:
-    """Positions [Q, k] of the k largest of each row, ascending; of values equal to the k-th the first ones."""
+    """Positions [Q, k] of the k largest of each row, ascending; of values equal to the k-th the first ones.
+
+    NaN counts as +inf, so that it is found.
+    """
+    values = values.nan_to_num(torch.inf, torch.inf, -torch.inf)
     least = values.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True)
     above = values > least
     level = values == least

@@ -112,6 +112,8 @@ def _best(
             if WIDEN:
                 a, b = a.to(tl.float32), b.to(tl.float32)
             s = tl.dot(a, b, s, input_precision=PRECISION)
+        # NaN exceeds nothing; it must be found.
+        s = tl.where(s == s, s, float("inf"))
         s = tl.where(q_in[:, None] & g_in[None, :], s, float("-inf"))
         if BY_IDS:
             theirs = tl.load(gallery_ids + g, mask=g_in, other=0)

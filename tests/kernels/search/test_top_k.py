@@ -138,6 +138,27 @@ def test_a_late_hit_takes_the_place_of_the_last_of_equals(backend):
     assert hits.indices.tolist() == [[100, 170, 0, 1, 2]]
 
 
+@pytest.mark.parametrize("backend", ["reference", *FORMS])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("entry", [0, 300, 599])
+def test_scores_without_a_rank_are_refused(backend, bad, entry):
+    queries, gallery = torch.ones(3, 4, device=DEVICE), whole_numbers(600, 4, 1)
+    gallery[entry, 2] = bad
+    with pytest.raises(
+        ValueError, match=f"1 of the 600 rows of gallery hold NaN or infinity, the first is row {entry}"
+    ):
+        top_k(queries, gallery, 5, backend=backend)
+    everywhere = torch.full((3,), entry, device=DEVICE)
+    hits = top_k(queries, gallery, 5, exclude=everywhere, backend=backend)
+    gallery[entry] = -1000
+    assert torch.equal(hits.indices, top_k(queries, gallery, 5, backend="reference").indices)
+    queries[1, 0] = bad
+    with pytest.raises(ValueError, match="rows of queries hold NaN or infinity, the first is row 1"):
+        top_k(queries, gallery, 600, backend="chunked" if backend == "triton" else backend)
+    with pytest.raises(ValueError, match="overflows"):
+        top_k(torch.full((1, 4), 3e38, device=DEVICE), torch.full((9, 4), 3e38, device=DEVICE), 2, backend=backend)
+
+
 def test_fewer_entries_than_k_are_marked():
     hits = top_k(torch.eye(2), torch.eye(2), 2, exclude=torch.tensor([0, -1]))
     assert hits.indices.tolist() == [[1, -1], [1, 0]]
