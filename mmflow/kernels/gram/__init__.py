@@ -70,7 +70,9 @@ def gram_contrast(
         raise ValueError(f"gram_contrast: {len(x)} anchors and {len(y)} tuples; anchor i matches tuple i")
     if present is not None and (present.dtype != torch.bool or present.shape != (len(x),)):
         raise ValueError(f"gram_contrast: present is bool [{len(x)}], got {present.dtype} {list(present.shape)}")
-    scale = torch.as_tensor(temperature, device=x.device).to(x.dtype)
+    if isinstance(temperature, int | float) and not temperature > 0:
+        raise ValueError(f"gram_contrast: temperature is {temperature}; it is > 0")
+    scale = torch.as_tensor(temperature, dtype=x.dtype, device=x.device)
     form = choose("gram_contrast", x, backend=backend)
     with torch.autocast(x.device.type, enabled=False):
         if form == "reference":

@@ -44,11 +44,13 @@ def max_sim(
         s_xy, s_yx, each [N, M], float32 (float64 for float64 inputs). Gradients for x, y and the logits.
 
     Cost: one product of all tokens, 2 N M P T D FLOP, for both directions; the backward gathers (P + T) D numbers a
-    pair, or multiplies once more for each input where tokens are few or the maximum is soft. Memory: tiles, and the
-    indices of the maxima up to 16 MB, beyond which they are computed again.
+    pair, or multiplies once more for each input where tokens are few; with a soft maximum it computes the product again
+    and multiplies once more for each input. Memory: tiles, and the indices of the maxima (or the soft maxima) up to
+    16 MB, beyond which they are computed again; in the Triton form tiles hold up to 256 MB of indices, or 64 MB of
+    gradients of soft maxima, and the shorter of P and T is at most 512.
     """
     run_inputs = _inputs(x, y, x_mask, y_mask, reduce, x_logits, y_logits, inner_temperature)
-    form = choose("max_sim", x, y, backend=backend, without_triton=_obstacle(x, y, inner_temperature))
+    form = choose("max_sim", x, y, backend=backend, without_triton=_obstacle(x, y))
     if form == "triton":
         from .fused import max_sim as run
     elif form == "chunked":
@@ -96,8 +98,10 @@ def max_sim_contrast(
             f"max_sim_contrast: x has {x.shape[0]} items and y {y.shape[0]}; item i of x matches item i of y"
         )
     run_inputs = _inputs(x, y, x_mask, y_mask, reduce, x_logits, y_logits, inner_temperature)
-    scale = torch.as_tensor(temperature, device=x.device).to(run_inputs[0].dtype)
-    form = choose("max_sim_contrast", x, y, backend=backend, without_triton=_obstacle(x, y, inner_temperature))
+    if isinstance(temperature, int | float) and not temperature > 0:
+        raise ValueError(f"max_sim_contrast: temperature is {temperature}; it is > 0")
+    scale = torch.as_tensor(temperature, dtype=run_inputs[0].dtype, device=x.device)
+    form = choose("max_sim_contrast", x, y, backend=backend, without_triton=_obstacle(x, y))
     if form == "triton":
         from .fused import max_sim_contrast as run
     elif form == "chunked":
@@ -163,9 +167,7 @@ def _weights(tokens: Tensor, mask: Tensor | None, reduce: str, logits: Tensor | 
     return weight if reduce == "sum" else weight / weight.sum(1, keepdim=True).clamp_min(1)
 
 
-def _obstacle(x: Tensor, y: Tensor, inner_temperature: float | None) -> str:
-    if inner_temperature is not None:
-        return "the soft maximum has no triton form"
+def _obstacle(x: Tensor, y: Tensor) -> str:
     if min(x.shape[1], y.shape[1]) > 512:
         return "one side may have any number of tokens, the other at most 512"
     return ""

@@ -84,5 +84,5 @@ def _inputs(name: str, x: Tensor, y: Tensor, scale: float | Tensor, shift: float
             f"{name}: samples are [N, J, D] and [M, K, D] and not empty, got {list(x.shape)} and {list(y.shape)}"
         )
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
-    learned = (torch.as_tensor(v, device=x.device).to(dtype) for v in (scale, shift))
+    learned = (torch.as_tensor(v, dtype=dtype, device=x.device) for v in (scale, shift))
     return x.to(dtype), y.to(dtype), *learned

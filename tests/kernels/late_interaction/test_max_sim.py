@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmflow.kernels.late_interaction import max_sim, max_sim_contrast
@@ -93,19 +93,61 @@ def test_contrast_is_that_of_the_definition(backend, masked):
 @pytest.mark.parametrize("backend", FORMS)
 def test_half_precision_tokens_give_float32_scores(backend):
     leaves = {"x": tokens(3, 18, 20, 1), "y": tokens(2, 17, 20, 2)}
-    compare(max_sim, leaves, backend, dtype=torch.bfloat16, tolerance=2e-2)
-    compare(max_sim, leaves, backend, dtype=torch.float16, tolerance=2e-3)
+    for inner in (None, 0.1):
+        compare(max_sim, leaves, backend, dtype=torch.bfloat16, tolerance=2e-2, inner_temperature=inner)
+        compare(max_sim, leaves, backend, dtype=torch.float16, tolerance=2e-3, inner_temperature=inner)
     x, y = tokens(1, 3, 4, 1, torch.bfloat16), tokens(2, 3, 4, 2, torch.float32)
     assert max_sim(x, y, backend=backend)[0].dtype == torch.float32
 
 
-@pytest.mark.parametrize("inner", [0.02, 1.0])
-def test_soft_maximum_is_that_of_the_definition(inner):
-    leaves = {"x": tokens(4, 9, 12, 1), "y": tokens(5, 7, 12, 2)}
-    options = {"x_mask": masks(4, 9, 5, [3]), "y_mask": masks(5, 7, 6, [0])}
-    compare(max_sim, leaves, "chunked", inner_temperature=inner, **options)
-    leaves |= {"x_logits": tokens(4, 1, 9, 3)[:, 0], "y_logits": tokens(5, 1, 7, 4)[:, 0]}
-    compare(max_sim, leaves, "chunked", inner_temperature=inner, reduce="softmax", **options)
+@pytest.mark.parametrize("backend", FORMS)
+@settings(max_examples=12, deadline=None)
+@given(
+    n=st.integers(1, 3),
+    m=st.integers(1, 4),
+    p=st.sampled_from([1, 3, 17, 40]),
+    t=st.sampled_from([1, 5, 33]),
+    d=st.sampled_from([1, 7, 40]),
+    inner=st.sampled_from([0.02, 0.3, 5.0]),
+    reduce=st.sampled_from(["mean", "sum", "softmax"]),
+    masked=st.booleans(),
+)
+@example(n=3, m=4, p=17, t=33, d=7, inner=0.02, reduce="softmax", masked=True)
+@example(n=3, m=4, p=40, t=5, d=40, inner=0.3, reduce="mean", masked=True)
+def test_soft_maximum_is_that_of_the_definition(backend, n, m, p, t, d, inner, reduce, masked):
+    leaves = {"x": tokens(n, p, d, 1), "y": tokens(m, t, d, 2)}
+    if reduce == "softmax":
+        leaves |= {"x_logits": tokens(n, 1, p, 3)[:, 0], "y_logits": tokens(m, 1, t, 4)[:, 0]}
+    options = {"x_mask": masks(n, p, 5, [n - 1]), "y_mask": masks(m, t, 6, [0])} if masked else {}
+    compare(max_sim, leaves, backend, inner_temperature=inner, reduce=reduce, **options)
+
+
+@pytest.mark.parametrize("backend", FORMS)
+def test_contrast_of_soft_maxima_is_that_of_the_definition(backend):
+    leaves = {"x": tokens(5, 20, 24, 1), "y": tokens(5, 13, 24, 2), "temperature": torch.tensor(0.05, device=DEVICE)}
+    options = {"x_mask": masks(5, 20, 5, [4]), "y_mask": masks(5, 13, 6, [0]), "inner_temperature": 0.1}
+    compare(max_sim_contrast, leaves, backend, label_smoothing=0.1, **options)
+    compare(max_sim_contrast, leaves, backend, dtype=torch.bfloat16, tolerance=2e-2, **options)
+
+
+@pytest.mark.skipif("triton" not in FORMS, reason="no GPU, and Triton's interpreter is off")
+@pytest.mark.parametrize("inner", [None, 0.1])
+def test_small_tiles_of_pairs_change_nothing(inner, monkeypatch):
+    from mmflow.kernels.late_interaction import fused_maxima, fused_soft
+
+    monkeypatch.setattr(fused_maxima, "_INDEX_BYTES", 250)
+    monkeypatch.setattr(fused_soft, "_GRADIENT_BYTES", 4000)
+    leaves = {"x": tokens(5, 20, 8, 1), "y": tokens(7, 17, 8, 2)}
+    compare(max_sim, leaves, "triton", inner_temperature=inner, x_mask=masks(5, 20, 5))
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_a_temperature_is_not_rounded_to_single_precision(backend):
+    x, y = tokens(5, 6, 8, 1), tokens(5, 4, 8, 2)
+    number = max_sim_contrast(x, y, temperature=0.07, backend=backend)
+    assert number.item() == pytest.approx(
+        max_sim_contrast(x / 0.07, y, temperature=1.0, backend=backend).item(), rel=1e-13
+    )
 
 
 def test_gradcheck():
@@ -160,9 +202,9 @@ def test_padding_and_order_of_tokens_change_nothing(backend):
     assert max_sim_contrast(padded, y, x_mask=mask, backend=backend).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("backend", ["reference", *FORMS])
 def test_soft_maximum_of_a_known_case(backend):
-    eye = torch.eye(3, dtype=torch.float64, device=DEVICE)
+    eye = torch.eye(3, device=DEVICE)
     s_xy, s_yx = max_sim(eye[None, :2], eye[None], inner_temperature=1.0, backend=backend)
     e = torch.e
     assert s_xy.item() == pytest.approx(e / (e + 2))
@@ -196,10 +238,11 @@ def test_equal_tokens_send_the_gradient_to_the_first(backend):
 
 
 @pytest.mark.parametrize("backend", FORMS)
-def test_same_bits_twice(backend):
+@pytest.mark.parametrize("inner", [None, 0.1])
+def test_same_bits_twice(backend, inner):
     leaves = {"x": tokens(3, 20, 24, 1), "y": tokens(4, 17, 24, 2)}
-    first, first_gradients = run(max_sim, leaves, torch.float32, backend)
-    second, second_gradients = run(max_sim, leaves, torch.float32, backend)
+    first, first_gradients = run(max_sim, leaves, torch.float32, backend, inner_temperature=inner)
+    second, second_gradients = run(max_sim, leaves, torch.float32, backend, inner_temperature=inner)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert all(torch.equal(first_gradients[k], second_gradients[k]) for k in first_gradients)
 
