@@ -137,7 +137,31 @@ class _Checker:
         if source is not None and not any(problem.path == stage.entry.path for problem in self.problems):
             for place, message, hint in made.refuses(source):
                 self.problems.append(stage.entry.problem(message, (place,), hint=hint))
+        self.check_classes(stage, resolver)
         self.check_reached(resolver, self.roots[name])
+
+    def check_classes(self, stage: StageEntry, resolver: Resolver) -> None:
+        """A stage that reads several entries of data compares their labels by number: a class must have one."""
+        targets = resolver.targets("stage")
+        read = {target.name: place for place, target in targets.items() if target.section == "data"}
+        first, *others = [name for name in read if self.fields.get(name)] or [""]
+        for field in {target.name for target in targets.values() if target.section == "fields"} if others else ():
+            for other in others:
+                one, two = ((self.fields[name] or {}).get(field) for name in (first, other))
+                if one is None or two is None:
+                    continue
+                numbers = {name: number for number, name in enumerate(one.names)}
+                moved = next((n for n, name in enumerate(two.names) if numbers.get(name, n) != n), None)
+                if moved is not None:
+                    name = two.names[moved]
+                    self.problems.append(
+                        stage.entry.problem(
+                            f"class {name!r} of {field} is number {numbers[name]} in {first} and {moved} in {other}",
+                            (read[other],),
+                            found=f"{first}: {_listed(one.names)}; {other}: {_listed(two.names)}",
+                            hint="name the classes of both in one order (`names` of a column, `classes` of a folder)",
+                        )
+                    )
 
     def source_of(self, data: Target | None) -> Source | None:
         """The source behind a stage's `data`; None where it is not known, or cannot be read."""
@@ -330,6 +354,10 @@ class _Checker:
             if data is not None:
                 return data
         return None
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _stage_name(target: Target | None) -> str | None:
