@@ -157,14 +157,17 @@ class ViewedRows:
 
     def get(self, target: Target) -> list[Any]:
         """The value of a field or view for each row; a list over `copy` where the view has copies, none picked."""
+        copies = 1 if target.section == "fields" else self.drawing.copies(target.name)
+        if copies > 1:
+            if target.index is not None:
+                return [drawn[target.output] for drawn in self._draw(target.name, target.index)]
+            each = [self._draw(target.name, copy) for copy in range(copies)]
+            return [[drawn[target.output] for drawn in row] for row in zip(*each, strict=True)]
         if target.section == "fields":
             values = [row.sample[target.name] for row in self.rows]
-            return values if target.index is None else [None if v is None else v[target.index] for v in values]
-        copies = self.drawing.copies(target.name)
-        if target.index is not None or copies == 1:
-            return [drawn[target.output] for drawn in self._draw(target.name, target.index or 0)]
-        each = [self._draw(target.name, copy) for copy in range(copies)]
-        return [[drawn[target.output] for drawn in row] for row in zip(*each, strict=True)]
+        else:
+            values = [drawn[target.output] for drawn in self._draw(target.name, 0)]
+        return values if target.index is None else [_member(value, target.index) for value in values]
 
     def _draw(self, name: str, copy: int) -> list[dict[str | None, Any]]:
         if (name, copy) not in self._drawn:
@@ -230,6 +233,11 @@ def _given(view: View, row: dict[str, Any]) -> Any:
 def _listed(view: View, value: Any) -> Sequence[Any]:
     """What a transform gives back, in the order of `of`."""
     return [value] if len(view.of) == 1 else [value.get(of) for of in view.of]
+
+
+def _member(group: Any, index: int) -> Any:
+    """A member of a group; absent where the group is, or has fewer."""
+    return None if group is None or index >= len(group) else group[index]
 
 
 def _taken(view: View, values: Sequence[Any]) -> dict[str, Any]:

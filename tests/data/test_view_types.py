@@ -21,6 +21,9 @@ VIEWS: dict[str, Any] = {
     "one": {"of": "two.1", "apply": ["flip"]},
     "deep": {"of": ["again", "two.boxes", "caption"], "apply": [{"use": "resize", "size": [6, 8]}]},
     "text": {"of": "hard_captions", "apply": ["choose"]},
+    "hard": {"of": "hard_captions", "apply": ["lower"]},
+    "second": {"of": "hard.1"},
+    "corner": {"of": "two.boxes"},
 }
 COPY = ("sample", "copy")
 EXPECTED = {
@@ -42,6 +45,10 @@ EXPECTED = {
     "deep.boxes": (("sample", "copy", "object"), (4,), (2, 3)),
     "deep.caption": (COPY, (), (2,)),
     "text": (("sample",), (), ()),
+    "hard.1": (("sample",), (), ()),
+    "second": (("sample",), (), ()),
+    "corner": (("sample", "copy", "object"), (4,), (2, 3)),
+    "corner.1": (("sample", "object"), (4,), (3,)),
 }
 SOURCE = Shapes(size=6, pixels=20, objects=(1, 3))
 
@@ -79,6 +86,8 @@ def test_batches_have_the_declared_axes_and_sizes() -> None:
     views = {view: View.model_validate(made) for view, made in VIEWS.items()}
     requests = [ColumnRequest(name, target(name)) for name in EXPECTED]
     (batch,) = scan(SOURCE, views, requests, batch_size=6)
+    captions = [SOURCE.open()[n]["hard_captions"][1] for n in range(6)]
+    assert batch.columns["hard.1"].values == batch.columns["second"].values == [text.lower() for text in captions]
     for name, (axes, size, groups) in EXPECTED.items():
         column = batch.columns[name]
         assert column.axes == axes
