@@ -86,6 +86,8 @@ class _Checker:
             return None
         try:
             fields = dict(source.fields())
+            # What is chosen, joined or cut shows only here: an empty choice, a key that is nowhere.
+            source.open()
         except ComponentError as error:
             found, expected, hint = error.found or None, error.expected or None, error.hint or None
             self.problems.append(entry.problem(str(error), found=found, expected=expected, hint=hint))

@@ -98,6 +98,9 @@ class Graph(Source, name="graph"):
         x = TensorType("vector", ("node",), (8,))
         return {"node.x": x, "node.label": TensorType("label", ("node",), dtype="int64")}
 
+    def open(self):
+        return None
+
 
 class Absent(Source, name="absent"):
     def fields(self):
