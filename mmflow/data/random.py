@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,16 +40,13 @@ class Address:
     __slots__ = ("_digest",)
 
     def __init__(self, *parts: int | str) -> None:
-        self._digest = hashlib.blake2b(digest_size=32)
-        for part in parts:
-            self._digest.update(_written(part))
+        self._digest = hashlib.blake2b(_written_all(*parts), digest_size=32)
 
     def at(self, *parts: int | str) -> Address:
         """The address that goes on with `parts`."""
         further = object.__new__(Address)
         further._digest = self._digest.copy()
-        for part in parts:
-            further._digest.update(_written(part))
+        further._digest.update(_written_all(*parts))
         return further
 
     def generator(self) -> np.random.Generator:
@@ -90,6 +87,11 @@ def _written(part: int | str) -> bytes:
         raise TypeError(f"part {part!r} of an address is neither an int nor a str")
     text = b"%d" % part
     return b"i%d:%b" % (len(text), text)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _written_all(*parts: int | str) -> bytes:
+    return b"".join(map(_written, parts))
 
 
 @cache

@@ -110,6 +110,7 @@ class Drawing:
         self.views, self.seed = dict(views), seed
         self._inputs: dict[tuple[str, int], list[Target]] = {}
         self._copies: dict[str, int] = {}
+        self._names: dict[str, tuple[Sequence[str], Sequence[tuple[str, str]]]] = {}
         self._facts: dict[str, dict[str, None]] = {}
         self._at: dict[tuple[str, int], Address] = {}
 
@@ -128,6 +129,13 @@ class Drawing:
                 for target in inputs_of(name, self.views)
             ]
         return self._inputs[name, copy]
+
+    def names(self, name: str) -> tuple[Sequence[str], Sequence[tuple[str, str]]]:
+        """The `of` of a view, and the short name of each beside it."""
+        if name not in self._names:
+            of = tuple(map(str, self.views[name].of))
+            self._names[name] = (of, tuple(zip(self.views[name].names, of, strict=True)))
+        return self._names[name]
 
     def facts(self, name: str) -> dict[str, Any]:
         """What the transforms of a view will have said, before they have said it."""
@@ -172,45 +180,60 @@ class ViewedRows:
     def _draw(self, name: str, copy: int) -> list[dict[str | None, Any]]:
         if (name, copy) not in self._drawn:
             view = self.drawing.views[name]
+            of, names = self.drawing.names(name)
             columns = [self.get(inner) for inner in self.drawing.inputs(name, copy)]
-            present = [_taken(view, row) for row in zip(*columns, strict=True)]
+            present = [_taken(of, row) for row in zip(*columns, strict=True)]
             facts = [self.drawing.facts(name) for _ in self.rows]
             for place, transform in enumerate(view.apply):
                 change = self._mix if transform.per_batch else self._change
-                change(transform, view, present, facts, (name, copy, place))
+                change(transform, of, present, facts, (name, copy, place))
             drawn: list[dict[str | None, Any]] = []
             for row, said in zip(present, facts, strict=True):
-                given = {short: row.get(of) for short, of in zip(view.names, view.of, strict=True)}
-                drawn.append({None: row.get(view.of[0]), **given, **said})
+                found: dict[str | None, Any] = {None: row.get(of[0])}
+                for short, one in names:
+                    found[short] = row.get(one)
+                found.update(said)
+                drawn.append(found)
             self._drawn[name, copy] = drawn
         return self._drawn[name, copy]
 
     def _change(
-        self, transform: Transform, view: View, present: list[dict[str, Any]], facts: list[dict[str, Any]],
+        self, transform: Transform, of: Sequence[str], present: list[dict[str, Any]], facts: list[dict[str, Any]],
         at: tuple[str, int, int],
     ) -> None:  # fmt: skip
         """One transform on each row by itself: new values into `present`, what it says into `facts`."""
         name, copy, place = at
+        apply, single, copies = transform.apply, len(of) == 1, self.drawing.copies(name)
         for row, before in enumerate(present):
             if not before:
                 continue
-            many = copy + self.rows[row].turn * self.drawing.copies(name)
-            generator = self._generator("view", self.rows[row].id, name, many, place)
+            generator = None
+            if self.epoch is not None:
+                many = copy + self.rows[row].turn * copies
+                generator = self.drawing.at("view", self.epoch).at(self.rows[row].id).at(name, many, place).generator()
             try:
-                value, said = _split(transform.apply(_given(view, before), generator))
+                value, said = _split(apply(before[of[0]] if single else before, generator))
             except Exception as error:
                 raise RowError(row) from error
-            present[row] = _taken(view, _listed(view, value))
-            facts[row].update(said)
+            if single:
+                present[row] = {} if value is None else {of[0]: value}
+            else:
+                present[row] = _taken(of, [value.get(one) for one in of])
+            if said:
+                facts[row].update(said)
 
     def _mix(
-        self, transform: Transform, view: View, present: list[dict[str, Any]], facts: list[dict[str, Any]],
+        self, transform: Transform, of: Sequence[str], present: list[dict[str, Any]], facts: list[dict[str, Any]],
         at: tuple[str, int, int],
     ) -> None:  # fmt: skip
         """One transform on all rows together: those in which every field of the view is."""
-        given = [_given(view, row) if len(row) == len(view.of) else None for row in present]
+        single = len(of) == 1
+        given = [(row[of[0]] if single else row) if len(row) == len(of) else None for row in present]
+        generator = None
+        if self.epoch is not None:
+            generator = self.drawing.at("batch", self.epoch).at(self.batch).at(*at).generator()
         try:
-            values, said = _split(transform.apply(given, self._generator("batch", self.batch, *at)))
+            values, said = _split(transform.apply(given, generator))
             for column in (values, *said.values()):
                 if len(column) != len(given):
                     raise ValueError(f"{transform.use} gave {len(column)} values for a batch of {len(given)} rows")
@@ -218,21 +241,8 @@ class ViewedRows:
             raise RowError(None) from error
         for row, before in enumerate(given):
             if before is not None:
-                present[row] = _taken(view, _listed(view, values[row]))
+                present[row] = _taken(of, [values[row]] if single else [values[row].get(one) for one in of])
                 facts[row].update({fact: column[row] for fact, column in said.items()})
-
-    def _generator(self, what: str, whose: int | str, *at: int | str) -> Any:
-        return None if self.epoch is None else self.drawing.at(what, self.epoch).at(whose, *at).generator()
-
-
-def _given(view: View, row: dict[str, Any]) -> Any:
-    """What a transform gets of a row: the value, or those of several fields by name."""
-    return row[view.of[0]] if len(view.of) == 1 else row
-
-
-def _listed(view: View, value: Any) -> Sequence[Any]:
-    """What a transform gives back, in the order of `of`."""
-    return [value] if len(view.of) == 1 else [value.get(of) for of in view.of]
 
 
 def _member(group: Any, index: int) -> Any:
@@ -240,9 +250,9 @@ def _member(group: Any, index: int) -> Any:
     return None if group is None or index >= len(group) else group[index]
 
 
-def _taken(view: View, values: Sequence[Any]) -> dict[str, Any]:
+def _taken(of: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
     """The values that are there, by name."""
-    return {str(of): value for of, value in zip(view.of, values, strict=True) if value is not None}
+    return {one: value for one, value in zip(of, values, strict=True) if value is not None}
 
 
 def _split(result: Any) -> tuple[Any, Mapping[str, Any]]:
