@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import tarfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +14,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmflow_sources.groups import WebDataset
 from mmflow_sources.samplers import Shuffle
 from mmflow_views.mixing import Cutmix, Mixup, SpliceWords
 from mmflow_worlds.motions import Motions
 from mmflow_worlds.shapes import Shapes
+from PIL import Image
 
 from mmflow.data import Batch, ColumnRequest, Loader, SampleError, scan
 from mmflow.model.model import Model
@@ -138,6 +143,34 @@ def test_ranks_share_one_mixture(ranks: int, micro_batch_size: int | None) -> No
             rows = [batch.ids.index(id) for id in part.ids]
             for key, column in batch.columns.items():
                 assert torch.equal(part.columns[key].values, column.values[rows]), key
+
+
+def test_a_stream_goes_on_with_the_same_mixtures(tmp_path: Path) -> None:
+    reader = SOURCE.open()
+    for number in range(4):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
+            for index in range(6 * number, 6 * number + 6):
+                file = io.BytesIO()
+                Image.fromarray(reader[index]["image"]).save(file, "PNG")
+                info = tarfile.TarInfo(f"{index:02}.png")
+                info.size = file.tell()
+                tar.addfile(info, io.BytesIO(file.getvalue()))
+    source = WebDataset.model_validate({"url": str(tmp_path / "*.tar"), "stream": {"lanes": 2, "open": 1, "buffer": 4}})
+    views = {"mixed": {"of": "image", "apply": [{"use": "resize", "size": [20, 20]}, {"use": "mixup", "each": "row"}]}}
+    requests = [*viewed("mixed", "lambda", "partner"), RAW[0]]
+    whole = batches(views, requests, source=source)
+    assert len(whole) > 1
+    for other in ([whole[0], *batches(views, requests, source=source, start=1)],
+                  batches(views, requests, source=source, workers=2)):  # fmt: skip
+        for one, two in zip(whole, other, strict=True):
+            assert one.ids == two.ids
+            assert all(torch.equal(one.columns[key].values, two.columns[key].values) for key in one.columns)
+    shares = [tuple(batch.columns["lambda"].values.tolist()) for batch in whole]
+    assert len(set(shares)) == len(shares)
+    column = {name: found.values for name, found in whole[1].columns.items()}
+    own = column["lambda"][:, None, None, None]
+    expected = own * column["image"] + (1 - own) * column["image"][column["partner"]]
+    torch.testing.assert_close(column["mixed"], expected, rtol=0, atol=1e-6)
 
 
 def test_in_evaluation_nothing_is_mixed_whatever_the_batch() -> None:

@@ -213,6 +213,8 @@ def test_so_many_patches_are_hidden(rows: int, columns: int, ratio: float, block
     assert facts["mask"].shape == (rows, columns)
     assert facts["mask"].sum() == round(ratio * rows * columns)
     assert not transform.apply(picture, None)[1]["mask"].any()
+    clip = np.stack([picture] * 3)
+    np.testing.assert_array_equal(transform.apply(clip, generator(seed))[1]["mask"], facts["mask"])
 
 
 def test_what_does_not_fit_is_said() -> None:
