@@ -209,7 +209,7 @@ def token_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
 
 
 def late_interaction(x: Tensor, y: Tensor) -> Tensor:
-    from mmflow.kernels.late_interaction import max_sim
+    from mmflow.kernels import max_sim
 
     forward, backward = max_sim(x, y)
     return _clip_of(forward / 0.07, backward / 0.07)
@@ -234,7 +234,7 @@ def score_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
 
 
 def sinkhorn(inputs: Inputs) -> Step:
-    from mmflow.kernels.sinkhorn import sinkhorn as potentials
+    from mmflow.kernels import sinkhorn as potentials
 
     def step() -> dict[str, Tensor]:
         found = potentials(inputs["scores"], epsilon=0.05, iterations=50)
@@ -279,7 +279,7 @@ def cost_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
 
 
 def soft_dtw(cost: Tensor) -> Tensor:
-    from mmflow.kernels.dtw import soft_dtw
+    from mmflow.kernels import soft_dtw
 
     return soft_dtw(cost, 0.1).sum()
 
@@ -303,7 +303,7 @@ def gram_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
 
 
 def gram(a: Tensor, b: Tensor, c: Tensor, e: Tensor) -> Tensor:
-    from mmflow.kernels.gram import gram_contrast
+    from mmflow.kernels import gram_contrast
 
     value = gram_contrast(a, (b, c, e), temperature=0.07)
     assert isinstance(value, Tensor)
@@ -325,7 +325,7 @@ def gram_determinants(a: Tensor, b: Tensor, c: Tensor, e: Tensor) -> Tensor:
 
 
 def uniformity(x: Tensor) -> Tensor:
-    from mmflow.kernels.uniformity import uniformity
+    from mmflow.kernels import uniformity
 
     return uniformity(x)
 
@@ -355,7 +355,7 @@ def sample_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
 
 
 def sample_distance(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    from mmflow.kernels.sample_distance import sample_contrast
+    from mmflow.kernels import sample_contrast
 
     return sample_contrast(x, y, scale, shift)
 
@@ -386,7 +386,7 @@ def search_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
 
 
 def search(inputs: Inputs) -> Step:
-    from mmflow.kernels.search import top_k
+    from mmflow.kernels import top_k
 
     return lambda: {"scores": top_k(inputs["q"], inputs["g"], 10)[0]}
 
@@ -412,7 +412,7 @@ def vote_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
 
 
 def vote(inputs: Inputs) -> Step:
-    from mmflow.kernels.search import knn_vote
+    from mmflow.kernels import knn_vote
 
     return lambda: {"votes": knn_vote(inputs["q"], inputs["g"], inputs["labels"], 20, 100)}
 
@@ -466,7 +466,7 @@ def cluster_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
 
 
 def kmeans(inputs: Inputs) -> Step:
-    from mmflow.kernels.cluster import kmeans
+    from mmflow.kernels import kmeans
 
     x, seeds = inputs["x"], inputs["seeds"]
     return lambda: {"centers": kmeans(x, len(seeds), iterations=10, tolerance=0.0, seeds=seeds).centers}

@@ -66,7 +66,7 @@ def _loss(function: Callable[..., Tensor], options: dict) -> Callable[..., Tenso
 def relative_cases(device: str) -> Iterator[Case]:
     """The other operations; one that is not there yet is named and left out."""
     try:
-        from mmflow.kernels.late_interaction import max_sim
+        from mmflow.kernels import max_sim
 
         def late(x: Tensor, y: Tensor, backend: str) -> Tensor:
             return torch.cat([v.flatten() for v in max_sim(x, y, backend=backend)])
@@ -77,7 +77,7 @@ def relative_cases(device: str) -> Iterator[Case]:
     except ImportError as reason:
         print(f"left out: {reason}")
     try:
-        from mmflow.kernels.gram import gram_volume
+        from mmflow.kernels import gram_volume
 
         def gram(a: Tensor, b: Tensor, c: Tensor, backend: str) -> Tensor:
             return gram_volume(a, (b, c), backend=backend)
@@ -86,7 +86,7 @@ def relative_cases(device: str) -> Iterator[Case]:
     except ImportError as reason:
         print(f"left out: {reason}")
     try:
-        from mmflow.kernels.dtw import soft_dtw
+        from mmflow.kernels import soft_dtw
 
         def warp(cost: Tensor, backend: str) -> Tensor:
             return soft_dtw(cost, 0.1, backend=backend)
@@ -96,7 +96,7 @@ def relative_cases(device: str) -> Iterator[Case]:
     except ImportError as reason:
         print(f"left out: {reason}")
     try:
-        from mmflow.kernels.search import top_k
+        from mmflow.kernels import top_k
 
         def search(q: Tensor, g: Tensor, backend: str) -> Tensor:
             return top_k(q, g, 10, backend=backend)[0]
@@ -114,7 +114,7 @@ def relative_cases(device: str) -> Iterator[Case]:
     except ImportError as reason:
         print(f"left out: {reason}")
     try:
-        from mmflow.kernels.cluster import nearest_center
+        from mmflow.kernels import nearest_center
 
         def nearest(x: Tensor, centers: Tensor, backend: str) -> Tensor:
             return nearest_center(x, centers, backend=backend)[1]
@@ -125,7 +125,7 @@ def relative_cases(device: str) -> Iterator[Case]:
     except ImportError as reason:
         print(f"left out: {reason}")
     try:
-        from mmflow.kernels.sinkhorn import sinkhorn
+        from mmflow.kernels import sinkhorn
 
         def plan(scores: Tensor, backend: str) -> Tensor:
             return torch.cat([v.flatten() for v in sinkhorn(scores, iterations=20, backend=backend)[:2]])
@@ -135,7 +135,7 @@ def relative_cases(device: str) -> Iterator[Case]:
     except ImportError as reason:
         print(f"left out: {reason}")
     try:
-        from mmflow.kernels.uniformity import uniformity
+        from mmflow.kernels import uniformity
 
         def spread(x: Tensor, backend: str) -> Tensor:
             return uniformity(x, backend=backend)
@@ -145,7 +145,7 @@ def relative_cases(device: str) -> Iterator[Case]:
     except ImportError as reason:
         print(f"left out: {reason}")
     try:
-        from mmflow.kernels.sample_distance import match_log_probability, sample_contrast
+        from mmflow.kernels import match_log_probability, sample_contrast
 
         def match(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor, backend: str) -> Tensor:
             return torch.cat([v.flatten() for v in match_log_probability(x, y, scale, shift, backend=backend)])

@@ -54,7 +54,7 @@ class Uniformity(Loss, name="uniformity"):
         import torch
         from torch.nn.functional import normalize
 
-        from mmflow.kernels.uniformity import uniformity
+        from mmflow.kernels import uniformity
 
         vectors = [normalize(x, dim=-1) if self.normalize else x for x in inputs]
         return torch.stack([uniformity(x, self.t) for x in vectors]).mean()

@@ -74,7 +74,7 @@ class MaxSim(Score, name="maxsim"):
     normalize: bool = Field(True, description="whether tokens are scaled to length one first")
 
     def blocks(self, a: Encoding, b: Encoding) -> tuple[Tensor, Tensor]:
-        from mmflow.kernels.late_interaction import max_sim
+        from mmflow.kernels import max_sim
 
         (x, x_mask), (y, y_mask) = self._tokens(a), self._tokens(b)
         if self.reduce == "max":

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmflow.kernels.uniformity import chunked, uniformity
+from mmflow.kernels.gaussian_potential import chunked, uniformity
 
 FORMS = ["chunked"]
 if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():
@@ -97,7 +97,7 @@ def test_nan_is_not_hidden(backend):
 
 @pytest.mark.skipif("triton" not in FORMS, reason="needs a GPU or Triton's interpreter")
 def test_the_gradient_in_strips_is_that_of_one_strip(monkeypatch):
-    from mmflow.kernels.uniformity import fused
+    from mmflow.kernels.gaussian_potential import fused
 
     x = rows(50, 20, 1, torch.float32)
     whole = value_and_gradient(x, "triton")[1]

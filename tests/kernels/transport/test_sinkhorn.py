@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmflow.kernels.sinkhorn import Potentials, assignment, chunked, sinkhorn
+from mmflow.kernels.transport import Potentials, assignment, chunked, sinkhorn
 
 FORMS = ["chunked"]
 if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():
