@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mmflow_sources.samplers import Sequential, Shuffle
 from mmflow_sources.table import Table
 from mmflow_views.words import ReplaceWords
 from mmflow_worlds.shapes import Shapes
+from pydantic import PrivateAttr
 
 from mmflow.data import ColumnRequest, Loader, SampleError, scan
 from mmflow.plugin import ComponentError, Draw, Sampler, TensorType
@@ -281,6 +283,61 @@ def test_views_stand_on_views_and_on_fields_of_their_own_name() -> None:
     with pytest.raises(ComponentError, match="copies of a view that has 2"):
         Loader(Shapes(size=3), four, [ColumnRequest("four", Target("views", "four"))], sampler=Shuffle(), batch_size=3,
                seed=0)  # fmt: skip
+
+
+class Counted(Shapes, name="counted_shapes"):
+    """A world that counts what is asked of it."""
+
+    _asked: Counter[str] = PrivateAttr(default_factory=Counter)
+
+    def open(self) -> Any:
+        reader, asked = super().open(), self._asked
+
+        class Reader:
+            def __len__(self) -> int:
+                return len(reader)
+
+            def id(self, index: int) -> str:
+                asked["id"] += 1
+                return reader.id(index)
+
+            def read(self, index: int, fields: Any = None) -> Any:
+                asked["read"] += 1
+                return reader.read(index, fields)
+
+            def static(self) -> Mapping[str, Any]:
+                return reader.static()
+
+        return Reader()
+
+
+def test_a_world_of_a_million_samples_asks_for_one_batch_only() -> None:
+    source = Counted(size=1_000_000, pixels=16)
+    loader = Loader(source, {}, LABEL, sampler=Shuffle(), batch_size=32, seed=0)
+    assert loader.count(0) == 31_250
+    assert source._asked == {}
+    begun = loader.epoch(0, start=31_000)
+    assert source._asked == {}
+    first = next(begun)
+    assert (first.index, first.size) == (31_000, 32)
+    assert source._asked == {"id": 32, "read": 32}
+    order = next(iter(Shuffle().batches(Draw(1_000_000, 32, 0, 0))))
+    assert [f"counted_shapes-0-train-{n}" for n in order] == next(loader.epoch(0)).ids
+
+
+def test_tasks_are_drawn_as_they_are_needed() -> None:
+    """An epoch of a million samples is no list of tasks."""
+    taken: list[int] = []
+
+    class Watched(Sampler):
+        def batches(self, draw: Draw) -> Iterator[Any]:
+            for start in range(0, draw.length, draw.batch_size):
+                taken.append(start)
+                yield range(start, start + draw.batch_size)
+
+    loader = Loader(Shapes(size=1_000_000, pixels=16), {}, LABEL, sampler=Watched(), batch_size=10, seed=0)
+    next(loader.epoch(0))
+    assert len(taken) == 1
 
 
 def test_time_spent_waiting_is_counted() -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from mmflow.plugin import ComponentError, StageStopped
 from mmflow.spec import Spec
+from mmflow.train.trainer import Pace
 
 SPEC = """
 mmflow: 1
@@ -66,6 +67,27 @@ def test_the_loss_falls_and_learned_values_stay_in_bounds(
     summary = json.loads((output / "train.json").read_text())
     assert summary["steps"] == 32
     assert summary["trained_parameters"] < summary["parameters"]
+
+
+def test_the_share_of_waiting_is_told_after_the_first_steps(
+    load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path
+) -> None:
+    output = context(load(SPEC, "train.epochs=4"), tmp_path).run()
+    lines = history(output)
+    assert all("waiting" not in line for line in lines[:10])
+    assert all(0 < line["waiting"] < 1 for line in lines[10:])
+    summary = json.loads((output / "train.json").read_text())
+    assert summary["waiting"] == lines[-1]["waiting"]
+    pace = Pace()
+    pace.begin(0.0)
+    for step in range(1, 31):
+        pace.step(step * 1e-9)
+    assert pace.state()[1] == pytest.approx(20e-9)
+    # After a stop, the share goes on from what was measured; the first steps of the new process do not count.
+    again = Pace(*pace.state())
+    again.begin(0.0)
+    again.step(1e-9)
+    assert again.measured() == pace.measured()
 
 
 def test_two_runs_give_the_same_bits(load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path) -> None:
