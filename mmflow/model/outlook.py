@@ -43,7 +43,7 @@ def _stage(graph: Graph, scope: Any, declaration: Any) -> Iterator[str]:
     if micro is None or micro >= size:
         return
     for node in graph.nodes.values():
-        if node.scope == "row" and isinstance(node.structure, Encoder) and node.structure.batch_statistics:
+        if node.scope == "row" and isinstance(node.structure, Encoder) and node.structure.batch_statistics():
             yield f"{node.owner} has batch norm inside, which sees its micro-batch of {micro} rows only"
     draws = sorted(set(graph.draws()))
     if draws:

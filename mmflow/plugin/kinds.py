@@ -302,8 +302,6 @@ class Encoder(Component, kind="encoder"):
     """Modalities accepted by each input, in order; empty: anything."""
     axes: ClassVar[tuple[str, ...]] = ()
     """Group axes that the encoder takes itself instead of having them folded into rows."""
-    batch_statistics: ClassVar[bool] = False
-    """True where a row encoder has batch norm inside: it then sees a micro-batch only, and `check` says so."""
     untraceable: ClassVar[bool] = False
     """True where fake tensors cannot pass through: `check --shapes` then trusts `outputs`."""
 
@@ -320,6 +318,10 @@ class Encoder(Component, kind="encoder"):
     def scope(self) -> Scope:
         """`row` where a row's output depends on that row alone, else `batch`."""
         return "row"
+
+    def batch_statistics(self) -> bool:
+        """Whether a row encoder has batch norm inside: it then sees a micro-batch only, and `check` says so."""
+        return False
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         """Declared outputs for declared inputs, in plain Python; sizes None where unknown."""

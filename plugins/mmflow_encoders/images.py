@@ -97,12 +97,14 @@ class Resnet(ImageEncoder, name="resnet"):
     gradients depend on the micro-batch; `norm: group` (Wu and He, 2018) makes every row independent.
     """
 
-    batch_statistics: ClassVar[bool] = True
     example: ClassVar[str] = "{use: resnet, of: image, depth: 18, stem: small, head: {use: linear, dim: 128}}"
 
     depth: Literal[18, 34, 50] = Field(18, description="number of layers with weights, as published")
     stem: Literal["large", "small"] = Field("large", description="7 x 7 and pooling, or 3 x 3 for small images")
     norm: Literal["batch", "group"] = Field("batch", description="group: no row depends on another")
+
+    def batch_statistics(self) -> bool:
+        return self.norm == "batch"
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         image = inputs[0]
@@ -136,7 +138,6 @@ class Convnet4(ImageEncoder, name="convnet4"):
     in the paper, or its mean over places with `pool: mean`.
     """
 
-    batch_statistics: ClassVar[bool] = True
     example: ClassVar[str] = "{use: convnet4, of: image, size: 28, channels: 1}"
 
     width: int = Field(64, ge=1, description="channels of each block")
@@ -148,6 +149,9 @@ class Convnet4(ImageEncoder, name="convnet4"):
         if self.size < 16:
             raise ValueError(f"size {self.size} is below 16, and nothing would be left after four poolings")
         return self
+
+    def batch_statistics(self) -> bool:
+        return self.norm == "batch"
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         image, side = inputs[0], self.size // 16

@@ -96,3 +96,7 @@ def test_check_tells_what_is_kept_and_that_batch_norm_sees_a_micro_batch() -> No
     assert "train: 1 wave, batches of 16 in micro-batches of 4" in lines
     assert any("keeps 2 outputs of the whole batch" in line for line in lines)
     assert "train: encoders.image has batch norm inside, which sees its micro-batch of 4 rows only" in lines
+    spec = load_text(
+        SPEC, overrides=["train.micro_batch_size=4", "encoders.image={use: convnet4, of: image, norm: group}"]
+    )
+    assert not any("batch norm" in line for line in outlook(spec))
