@@ -11,6 +11,7 @@ from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, View
 from mmflow.plugin.references import Ref
 from mmflow.plugin.values import TensorType
+from mmflow.spec.data_paths import filled_in
 from mmflow.spec.document import Document
 from mmflow.spec.entry import Entry
 from mmflow.spec.expand import read_spec, read_text
@@ -60,6 +61,7 @@ class _Checker:
         self.names = StageNames()
 
     def run(self) -> None:
+        self.sections.entries["data"] = filled_in(self.sections.entries["data"], self.problems)
         for name, entry in self.sections.entries["data"].items():
             self.fields[name] = self.fields_of(entry)
         base = {section: self.sections.entries[section] for section in NODES}

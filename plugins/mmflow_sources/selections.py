@@ -16,12 +16,9 @@ from mmflow.plugin.kinds import Reader
 
 
 def opened(source: Source) -> Reader:
-    """The reader of an inner source, which must have random access and stand alone (no path to another entry)."""
+    """The reader of an inner source, which must have random access; a path is filled in by specs alone."""
     if isinstance(source, Shared):
-        raise ComponentError(
-            f"{source}: a source inside a source is written out", found=str(source), expected="{use: NAME, ...}",
-            hint="a YAML anchor (&name and *name) saves the repetition",
-        )  # fmt: skip
+        raise ComponentError(f"{source}: no source outside a spec", found=str(source), expected="{use: NAME, ...}")
     if source.streaming() is not None:
         raise ComponentError(
             f"{describe(source)} is streamed: a source inside a source needs random access", found=source.use,

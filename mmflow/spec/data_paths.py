@@ -1,0 +1,73 @@
+"""Sources inside sources that are named by their entry, `of: data.all`: each stands for what is written there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.kinds import Source
+from mmflow.spec.classes import models_in
+from mmflow.spec.entry import Entry
+from mmflow.spec.problems import Path, Problem, did_you_mean
+
+
+def filled_in(entries: Mapping[str, Entry], problems: list[Problem]) -> dict[str, Entry]:
+    """Entries of `data` with every path to another one replaced by that one's declaration.
+
+    What leads nowhere, or in a circle, is a problem; its entry is left without a component.
+    """
+    filler = _Filler(entries, problems)
+    return {name: replace(entry, component=filler.source(name, ())) for name, entry in entries.items()}
+
+
+class _Filler:
+    def __init__(self, entries: Mapping[str, Entry], problems: list[Problem]) -> None:
+        self.entries, self.problems = entries, problems
+        self.done: dict[str, Any] = {}
+
+    def source(self, name: str, within: tuple[str, ...]) -> Any:
+        """The declaration of an entry, filled in; None where it cannot be."""
+        if name not in self.done:
+            made = self.entries[name].component
+            self.done[name] = self.filled(made, name, (), (*within, name)) if isinstance(made, Source) else made
+        return self.done[name]
+
+    def filled(self, made: Component, name: str, path: Path, within: tuple[str, ...]) -> Component | None:
+        update: dict[str, Any] = {}
+        for attribute, field in type(made).model_fields.items():
+            if Source not in models_in(field.annotation):
+                continue
+            value = getattr(made, attribute)
+            place = (*path, field.alias or attribute)
+            several = isinstance(value, tuple)
+            found = [
+                self.one(member, name, (*place, index) if several else place, within)
+                for index, member in enumerate(value if several else (value,))
+            ]
+            if any(
+                new is None and old is not None for new, old in zip(found, value if several else (value,), strict=True)
+            ):
+                return None
+            update[attribute] = tuple(found) if several else found[0]
+        return made.model_copy(update=update) if update else made
+
+    def one(self, value: Any, name: str, path: Path, within: tuple[str, ...]) -> Any:
+        if isinstance(value, Source):
+            return self.filled(value, name, path, within)
+        if not isinstance(value, Shared):
+            return value
+        section, _, other = value.path.partition(".")
+        if section != "data" or other not in self.entries:
+            hint = did_you_mean(other or value.path, self.entries)
+            self.report(name, path, f"{value.path} is no entry of data", found=value.path, hint=hint)
+            return None
+        if other in within:
+            circle = " -> ".join((*within[within.index(other) :], other))
+            self.report(name, path, f"a source that is made of itself: {circle}", found=value.path)
+            return None
+        return self.source(other, within)
+
+    def report(self, name: str, path: Path, message: str, **parts: Any) -> None:
+        self.problems.append(self.entries[name].problem(message, path, **parts))
