@@ -36,6 +36,9 @@ class PairTransform(Transform):
     alpha: float = Field(1.0, gt=0, description="shares are drawn from Beta(alpha, alpha)")
     p: float = Field(1.0, ge=0, le=1, description="probability of mixing at all, for each draw")
     each: Literal["batch", "row"] = Field("batch", description="one draw for the batch, or one for each row")
+    pairs: Literal["shuffled", "reversed", "next"] = Field(
+        "shuffled", description="who is whose partner: at random, the first the last's and so on, or the next row"
+    )
     classes: int | None = Field(None, ge=1, description="how many, where the label that is mixed does not name them")
 
     _counts: tuple[int, ...] | None = PrivateAttr(None)
@@ -71,7 +74,10 @@ class PairTransform(Transform):
             return here, [[1.0, 0.0, 0.0]] * len(here)
         import numpy as np
 
-        partners = np.array(here)[generator.permutation(len(here))].tolist()
+        if self.pairs == "shuffled":
+            partners = np.array(here)[generator.permutation(len(here))].tolist()
+        else:
+            partners = here[::-1] if self.pairs == "reversed" else [*here[1:], here[0]]
         count = len(here) if self.each == "row" else 1
         shares = generator.beta(self.alpha, self.alpha, count)
         shares[generator.random(count) >= self.p] = 1

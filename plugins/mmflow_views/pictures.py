@@ -27,7 +27,7 @@ class PictureTransform(Transform):
         """A picture [H, W, C] after it."""
         return picture
 
-    def place(self, drawn: Any, height: int, width: int) -> Placement | None:
+    def place(self, drawn: Any, height: int, width: int) -> Placement | Turned | None:
         """Where the transform moves things, None where everything stays in its place."""
         return None
 
@@ -44,7 +44,7 @@ class PictureTransform(Transform):
         result = parts if isinstance(value, Mapping) else parts[""]
         return (result, self.facts(drawn, height, width)) if self.adds else result
 
-    def _follow(self, value: Any, drawn: Any, placement: Placement | None) -> Any:
+    def _follow(self, value: Any, drawn: Any, placement: Placement | Turned | None) -> Any:
         import numpy as np
 
         if isinstance(value, list):
@@ -123,6 +123,32 @@ class Placement(NamedTuple):
         if not self.flip:
             return values
         return values[:, ::-1] if self.flip == "horizontal" else values[::-1]
+
+
+class Turned(NamedTuple):
+    """Turned counterclockwise by so many quarters, from pictures of `height` x `width`."""
+
+    quarters: int
+    height: int
+    width: int
+
+    def picture(self, picture: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        return np.rot90(picture, self.quarters)
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        return self.picture(mask)
+
+    def boxes(self, boxes: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        height, width = self.height, self.width
+        for _ in range(self.quarters):
+            left, top, right, bottom = np.moveaxis(boxes, -1, 0)
+            boxes = np.stack([top, width - right, bottom, width - left], axis=-1).astype(boxes.dtype)
+            height, width = width, height
+        return boxes
 
 
 def is_picture(value: Any) -> bool:

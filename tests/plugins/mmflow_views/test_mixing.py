@@ -213,6 +213,37 @@ def test_absent_rows_stay_absent_and_are_nobodys_partner() -> None:
     assert Mixup().apply(nobody, np.random.default_rng(0))[0] == nobody
 
 
+def test_partners_by_place() -> None:
+    values: list[Any] = [None, 0.0, 1.0, 2.0, None, 3.0]
+    draw = np.random.default_rng
+    assert Mixup(pairs="reversed").apply(values, draw(0))[1]["partner"] == [None, 5, 3, 2, None, 1]
+    assert Mixup(pairs="next").apply(values, draw(0))[1]["partner"] == [None, 2, 3, 5, None, 1]
+
+
+def test_one_mixture_or_the_other() -> None:
+    choice = {"use": "one_of", "transforms": [{"use": "mixup", "alpha": 0.8}, "cutmix"]}
+    views = {"mixed": {"of": ["image", "label"], "apply": [choice]}}
+    requests = [*viewed("mixed", "lambda", "partner", "box", "which"), *RAW]
+    requests.append(ColumnRequest("distribution", Target("views", "mixed", output="label")))
+    seen = set()
+    for batch in [batch for epoch in range(4) for batch in batches(views, requests, epoch=epoch)]:
+        column = {name: found.values for name, found in batch.columns.items()}
+        (which,) = set(column["which"].tolist())
+        seen.add(which)
+        present = batch.columns["box"].present
+        assert present is None if which == 1 else present is not None and not present.any()
+        share, image = column["lambda"][:, None, None, None], column["image"]
+        if which == 0:
+            expected = share * image + (1 - share) * image[column["partner"]]
+        else:
+            left, top, right, bottom = (column["box"][0] * 20).round().int().tolist()
+            expected = image.clone()
+            expected[..., top:bottom, left:right] = image[column["partner"]][..., top:bottom, left:right]
+        torch.testing.assert_close(column["mixed"], expected, rtol=0, atol=1e-6)
+        assert column["distribution"].shape == (8, CLASSES)
+    assert seen == {0, 1}
+
+
 def test_so_many_batches_are_mixed() -> None:
     values: list[Any] = [0.0, 1.0]
     shares = [Mixup(p=0.3).apply(values, np.random.default_rng(n))[1]["lambda"][0] for n in range(1000)]

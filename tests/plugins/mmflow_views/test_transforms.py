@@ -12,11 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmflow_sources.samplers import Shuffle
+from mmflow_views.choices import OneOf
 from mmflow_views.colors import Blur, ColorJitter, Erase, Gray, Normalize, Solarize
-from mmflow_views.geometry import CenterCrop, Flip, RandomResizedCrop, Resize
+from mmflow_views.geometry import CenterCrop, Flip, QuarterTurn, RandomResizedCrop, Resize
+from mmflow_views.mixing import Mixup
 from mmflow_views.pictures import Placement
 from mmflow_views.torchvision_transforms import RandAugment, Torchvision
-from mmflow_views.words import Choose, DropWords, Lower, MaskWords, ReplaceWords, SwapWords, Template
+from mmflow_views.words import Choose, CropWords, DropWords, Lower, MaskWords, ReplaceWords, SwapWords, Template
 from mmflow_worlds.shapes import Shapes
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
@@ -51,7 +53,9 @@ def changed(transform: Transform, value: Any, draw: np.random.Generator | None) 
 
 MAKERS: dict[str, Any] = {
     "random_resized_crop": lambda: RandomResizedCrop(size=16), "center_crop": lambda: CenterCrop(size=16),
-    "resize": lambda: Resize(size=16), "flip": Flip, "color_jitter": ColorJitter, "gray": Gray, "blur": Blur,
+    "resize": lambda: Resize(size=16), "flip": Flip, "quarter_turn": QuarterTurn, "crop_words": CropWords,
+    "one_of": lambda: OneOf(transforms=(Gray(p=1.0), Solarize(p=1.0))),
+    "color_jitter": ColorJitter, "gray": Gray, "blur": Blur,
     "solarize": Solarize, "erase": Erase, "normalize": Normalize, "drop_words": DropWords, "mask_words": MaskWords,
     "swap_words": SwapWords, "replace_words": lambda: ReplaceWords(table={"red": ("crimson",)}),
     "rand_augment": RandAugment, "torchvision": lambda: Torchvision(name="RandomRotation", options={"degrees": 30}),
@@ -132,7 +136,8 @@ def test_in_evaluation_the_crop_is_the_largest_in_the_middle() -> None:
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize(
     "transforms",
-    [[RandomResizedCrop(size=72, scale=(0.3, 1.0))], [Flip(p=1.0)], [Flip(p=1.0, direction="vertical")],
+    [[RandomResizedCrop(size=72, scale=(0.3, 1.0))], [QuarterTurn()], [QuarterTurn(), Resize(size=(70, 90))], [Flip(p=1.0)],
+     [Flip(p=1.0, direction="vertical")],
      [Resize(size=(90, 70))], [CenterCrop(size=40)], [CenterCrop(size=80)],
      [RandomResizedCrop(size=96), Flip(p=0.5)]],
 )  # fmt: skip
@@ -249,6 +254,9 @@ def test_corrupted_words_are_those_of_the_text(text: str, seed: int, p: float) -
         filled, same = MaskWords(p=p, mark="#", spans=spans, merge=True).apply(text, generator(seed))
         assert same == facts
         assert re.sub(r"#( #)*", "#", masked) == filled
+        cropped, facts = CropWords(share=(p / 2 + 0.01, p / 2 + 0.5)).apply(text, generator(seed))
+        assert cropped.split() == [words[place] for place in facts["kept"]]
+        assert len(facts["kept"]) == max(1, facts["kept"][-1] - facts["kept"][0] + 1) <= max(1, len(words))
         table = {"a": ("x", "y")}
         replaced, facts = ReplaceWords(p=p, table=table, spans=spans).apply(text, generator(seed))
         for place, (old, new) in enumerate(zip(words, replaced.split(), strict=True)):
@@ -377,3 +385,35 @@ def test_crops_of_several_sizes_are_views_of_their_own() -> None:
         area = (right - left) * (bottom - top)
         assert low - 1e-3 <= float(area.min()) < float(area.max()) <= high + 1e-3
         assert len(set(area.flatten().tolist())) == area.numel()
+
+
+def test_a_turned_picture_is_turned_as_often_as_it_says() -> None:
+    picture = gradient(20, 30)
+    for seed in range(12):
+        turned, facts = QuarterTurn().apply(picture, generator(seed))
+        np.testing.assert_array_equal(turned, np.rot90(picture, facts["turn"]))
+        assert turned.shape == ((20, 30, 3) if facts["turn"] % 2 == 0 else (30, 20, 3))
+    square = TensorType("image", size=(20, 20, 3))
+    assert QuarterTurn().result(square) == square
+    assert QuarterTurn().result(TensorType("image", size=(20, 30, 3))).size == (None, None, 3)
+
+
+def test_one_of_several_is_drawn_as_often_as_its_odds_say() -> None:
+    picture = SAMPLES[0]["image"]
+    grey, turned = changed(Gray(p=1.0), picture, generator()), changed(Solarize(p=1.0), picture, generator())
+    choice = OneOf(transforms=(Gray(p=1.0), Solarize(p=1.0), Flip(p=1.0)), odds=(3, 1, 0), p=0.8)
+    counts = {-1: 0, 0: 0, 1: 0}
+    for seed in range(800):
+        found, facts = choice.apply(picture, generator(seed))
+        counts[facts["which"]] += 1
+        assert np.array_equal(found, {-1: picture, 0: grey, 1: turned}[facts["which"]])
+        assert facts["gray"] == {-1: False, 0: True, 1: None}[facts["which"]]
+        assert facts["flip"] is None
+    assert [counts[n] / 800 for n in (-1, 0, 1)] == pytest.approx([0.2, 0.6, 0.2], abs=0.06)
+    assert set(choice.added(TensorType("image"))) == {"gray", "solarize", "flip", "which"}
+    with pytest.raises(ValueError, match="give different things"):
+        OneOf(transforms=(Resize(size=(4, 4)), Resize(size=(5, 5)))).result(TensorType("image", size=(9, 9, 3)))
+    with pytest.raises(ValidationError, match="those of a batch"):
+        OneOf(transforms=(Mixup(), Flip()))
+    with pytest.raises(ValidationError, match="one number a transform"):
+        OneOf(transforms=(Gray(), Flip()), odds=(1,))
