@@ -136,8 +136,8 @@ def test_in_evaluation_the_crop_is_the_largest_in_the_middle() -> None:
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize(
     "transforms",
-    [[RandomResizedCrop(size=72, scale=(0.3, 1.0))], [QuarterTurn()], [QuarterTurn(), Resize(size=(70, 90))], [Flip(p=1.0)],
-     [Flip(p=1.0, direction="vertical")],
+    [[RandomResizedCrop(size=72, scale=(0.3, 1.0))], [QuarterTurn()], [QuarterTurn(), Resize(size=(70, 90))],
+     [Flip(p=1.0)], [Flip(p=1.0, direction="vertical")],
      [Resize(size=(90, 70))], [CenterCrop(size=40)], [CenterCrop(size=80)],
      [RandomResizedCrop(size=96), Flip(p=0.5)]],
 )  # fmt: skip
