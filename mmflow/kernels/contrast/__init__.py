@@ -5,16 +5,15 @@ tiles, with targets, exclusions and weights as rules, and a backward that recomp
 the same core under any score.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..dispatch import choose
 from .blocks import contrast_blocks
-from .chunked import Teacher, compute_dtype
-from .losses import Extra, cross_entropy, reduce
+from .exchange import Mode, exchange_over
+from .forms import Form, form_for, load
+from .losses import Extra, mean_of_directions
 from .options import (
     Directions,
     Exclude,
@@ -25,10 +24,12 @@ from .options import (
     pair_rules,
     presence,
     rule_names,
+    same_width,
     vector,
 )
 from .pairs import Pairs, PairWeights
-from .tiles import TILE, Sums, Want, spans
+from .soft import soft_contrast
+from .tiles import TILE, Sums, Want, compute_dtype, spans
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -62,6 +63,7 @@ def info_nce(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     group: "ProcessGroup | None" = None,
+    exchange: Mode = "ring",
     backend: str | None = None,
 ) -> Tensor:
     """InfoNCE: cross-entropy of each row against all columns and of each column against all rows.
@@ -94,10 +96,12 @@ def info_nce(
         label_smoothing: share of the target that is spread evenly over all columns of the denominator.
         reduction: "mean" (weighted, over rows that have a positive and a denominator; of both directions their mean),
             "sum", or "none": one value per row ("both": half the sum of the pair's two directions; needs N = M).
-        group: a process group over which the batch is split: x, y, ids, weights and masks are this rank's part, the
-            pairs are those of the global batch, blocks of y travel round the ranks. The loss is the global one on
-            every rank ("none": this rank's rows); x and y get the gradients of a single process, replicated inputs
-            (temperature, negatives) this rank's part of theirs, to be summed over ranks.
+        group: a process group over which the batch is split: x, y, ids, weights and masks are this rank's part (of
+            pair_weights its rows, [N, M of all ranks]), the pairs are those of the global batch. The loss is the
+            global one on every rank ("none": this rank's rows); x and y get the gradients of a single process,
+            replicated inputs (temperature, negatives) this rank's part of theirs, to be summed over ranks.
+        exchange: how ranks meet each other's y: "ring" passes blocks on, and no rank holds more than two; "gather"
+            brings all of y to every rank, in fewer and larger messages.
 
     Returns:
         A scalar, or [N] ([M] for "backward"), in float32 (float64 where an input is). A row without a positive or
@@ -112,7 +116,7 @@ def info_nce(
     Raises:
         ValueError: for sizes that do not fit, empty inputs and contradicting options.
     """
-    _same_width(x, y, "info_nce")
+    same_width(x, y, "info_nce")
     n, m, device, dtype = x.shape[0], y.shape[0], x.device, compute_dtype(x, y)
     wanted = directions_of("info_nce", directions, reduction, n, m)
     if not in_batch and (directions != "forward" or x_ids is not None or exclude is not None):
@@ -129,9 +133,12 @@ def info_nce(
         "x_ids": x_ids, "y_ids": y_ids, "x_views": x_views, "y_views": y_views,
         "x_present": x_present, "y_present": y_present, "exclude": exclude,
     }  # fmt: skip
-    pairs = pair_rules("info_nce", n, m, device, **rules, weights=pair_weights, decoupled=not positive_in_denominator)
+    split = exchange_over("info_nce", group, exchange, n, m, device)
+    pairs = pair_rules(
+        "info_nce", n, m, device, **rules, weights=pair_weights, decoupled=not positive_in_denominator, split=split
+    )
     if negatives is not None:
-        _same_width(x, negatives, "info_nce (negatives)")
+        same_width(x, negatives, "info_nce (negatives)")
     queue = 0 if negatives is None else negatives.shape[0]
     scale = column_scale("info_nce", temperature, m, dtype, device, extra=queue)
     if private_negatives is not None and scale.dim():
@@ -140,13 +147,9 @@ def info_nce(
     column_weights = vector("info_nce", "column_weights", column_weights, m, device)
     negatives_present = presence("info_nce", "negatives_present", negatives_present, (queue,), device)
     inside = positives == "inside" and pairs.positives == "ids"  # with one positive a row the two forms are one
-    obstacle = "pair_weights" if pair_weights is not None else "positives='inside'" if inside else ""
-    obstacle = obstacle and f"{obstacle} is computed by the chunked form"
-    form = choose("info_nce", x, y, negatives, private_negatives, backend=backend, without_triton=obstacle)
-    if group is not None:
-        form = "chunked"
-        if pair_weights is not None or not in_batch:
-            raise ValueError("info_nce: pair_weights and in_batch=False are not split over ranks; leave group out")
+    form = form_for(
+        "info_nce", x, y, negatives, private_negatives, backend=backend, weights=pair_weights, split=split is not None
+    )
     if form == "reference":
         from .reference import softmax_loss
 
@@ -161,26 +164,24 @@ def info_nce(
         )  # fmt: skip
     want = Want(*wanted, target=not inside, total=label_smoothing > 0, inside=inside)
     own = scale[:m] if scale.dim() else scale
-    if group is not None:
-        from .ring import softmax_sums
-
-        sides = softmax_sums(x, y, own, pairs, want, group)
-    elif in_batch:
-        sides = _sums(form, x, y, own, pairs, want)
-    else:
+    core = load(form)
+    if not in_batch:
         sides = (_own_pair(x, y, own, pairs, want), None)
+    elif split is None:
+        sides = core.softmax_sums(x, y, own, pairs, want)
+    else:
+        from .ranks import softmax_sums
+
+        sides = softmax_sums(x, y, own, pairs, want, None, split, core)
     extra = []
     if negatives is not None:
-        extra.append(_queue(form, x, negatives, scale[m:] if scale.dim() else scale, negatives_present, want))
+        extra.append(_queue(core, x, negatives, scale[m:] if scale.dim() else scale, negatives_present, want))
     if private_negatives is not None:
         extra.append(_private(x, private_negatives, scale, private_present, want))
-    values = [
-        cross_entropy(side, extra if k == 0 else [], smoothing=label_smoothing, inside=want.inside)
-        for k, side in enumerate(sides)
-        if side is not None
-    ]
-    weights = [w for w, asked in zip((row_weights, column_weights), wanted, strict=True) if asked]
-    return reduce(values, weights, reduction, _across(group))
+    return mean_of_directions(
+        sides, extra, [row_weights, column_weights], reduction, smoothing=label_smoothing, inside=want.inside,
+        across=None if split is None else split.sum,
+    )  # fmt: skip
 
 
 def sup_con(
@@ -213,87 +214,6 @@ def sup_con(
     return info_nce(x, y, temperature=temperature, x_ids=ids, y_ids=y_ids, directions="forward", **options)
 
 
-def soft_contrast(
-    x: Tensor,
-    y: Tensor,
-    x_teacher: Tensor,
-    y_teacher: Tensor,
-    *,
-    temperature: float | Tensor,
-    teacher_temperature: float | Tensor,
-    top_k: int | None = None,
-    hard: float = 0.0,
-    directions: Directions = "both",
-    exclude: Exclude = None,
-    x_present: Tensor | None = None,
-    y_present: Tensor | None = None,
-    row_weights: Tensor | None = None,
-    column_weights: Tensor | None = None,
-    reduction: Reduction = "mean",
-    backend: str | None = None,
-) -> Tensor:
-    """Cross-entropy against soft targets that are themselves a softmax of scores, computed tile by tile.
-
-    The targets of row i are (1 - hard) softmax_j(<x_teacher_i, y_teacher_j> / teacher_temperature) + hard [i = j];
-    of column j the same over i (distillation of similarities: Andonian et al., 2022; Gao et al., 2024).
-
-    Args:
-        x: [N, D]. y: [M, D]. x_teacher: [N, E]. y_teacher: [M, E]; no gradient reaches the teachers.
-        temperature, teacher_temperature: a number or a tensor [] or [M].
-        top_k: keep only each row's (column's) k highest teacher scores; ties with the k-th stay in.
-        hard: share of the one-hot target, in [0, 1].
-        exclude: "self" drops the pairs (i, i) from targets and denominators.
-        directions, x_present, y_present, row_weights, column_weights, reduction: as in `info_nce`.
-
-    Returns:
-        As `info_nce`. Cost: that of `info_nce`, and 2NME FLOP per direction and pass for the teacher's tiles.
-
-    Raises:
-        ValueError: for sizes that do not fit and empty inputs.
-    """
-    _same_width(x, y, "soft_contrast")
-    _same_width(x_teacher, y_teacher, "soft_contrast (teachers)")
-    if x_teacher.shape[0] != x.shape[0] or y_teacher.shape[0] != y.shape[0]:
-        raise ValueError(
-            f"soft_contrast: teachers have {x_teacher.shape[0]} and {y_teacher.shape[0]} rows, "
-            f"x and y {x.shape[0]} and {y.shape[0]}"
-        )
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"soft_contrast: top_k is {top_k}; it is at least 1")
-    if not 0 <= hard <= 1:
-        raise ValueError(f"soft_contrast: hard is {hard}; it is a share in [0, 1]")
-    names = rule_names("soft_contrast", exclude)
-    if set(names) - {"self"}:
-        raise ValueError(f"soft_contrast: exclude is {names}; only 'self' has a meaning with soft targets")
-    n, m, device, dtype = x.shape[0], y.shape[0], x.device, compute_dtype(x, y)
-    wanted = directions_of("soft_contrast", directions, reduction, n, m)
-    rules = {"x_present": x_present, "y_present": y_present, "exclude": exclude}
-    pairs = pair_rules("soft_contrast", n, m, device, **rules, any_shape=hard == 0)
-    scale = column_scale("soft_contrast", temperature, m, dtype, device)
-    teacher_scale = column_scale("soft_contrast", teacher_temperature, m, compute_dtype(x_teacher, y_teacher), device)
-    row_weights = vector("soft_contrast", "row_weights", row_weights, n, device)
-    column_weights = vector("soft_contrast", "column_weights", column_weights, m, device)
-    form = choose(
-        "soft_contrast", x, y, backend=backend, without_triton="soft targets are computed by the chunked form"
-    )
-    if form == "reference":
-        from .reference import softmax_loss
-
-        return softmax_loss(
-            x, y, temperature=scale.reciprocal(), negatives=None, negatives_present=None, private_negatives=None,
-            private_present=None, in_batch=True, directions=directions, masks=rules | {"exclude": names},
-            pair_weights=None, row_weights=row_weights, column_weights=column_weights, inside=False,
-            positive_in_denominator=True, label_smoothing=0.0,
-            soft=(x_teacher, y_teacher, teacher_scale.reciprocal(), top_k), hard_share=hard, reduction=reduction,
-        )  # fmt: skip
-    want = Want(*wanted, target=True)
-    teacher = Teacher(x_teacher, y_teacher, teacher_scale, pairs, want, top_k, hard)
-    sides = _sums("chunked", x, y, scale, pairs, want, teacher)
-    values = [cross_entropy(side, [], soft=True) for side in sides if side is not None]
-    weights = [w for w, asked in zip((row_weights, column_weights), wanted, strict=True) if asked]
-    return reduce(values, weights, reduction)
-
-
 def sigmoid_contrast(
     x: Tensor,
     y: Tensor,
@@ -313,6 +233,7 @@ def sigmoid_contrast(
     pair_weights: PairWeights | None = None,
     reduction: Reduction = "mean",
     group: "ProcessGroup | None" = None,
+    exchange: Mode = "ring",
     backend: str | None = None,
 ) -> Tensor:
     """Sigmoid loss over all pairs (SigLIP; Zhai et al., 2023): each pair is a binary decision of its own.
@@ -328,7 +249,7 @@ def sigmoid_contrast(
         x_ids, y_ids, exclude, x_views, y_views, x_present, y_present, pair_weights: as in `info_nce`.
         row_weights: [N], weight of each row's sum; "mean" divides by the sum of weights of present rows.
         reduction: "mean", "sum" or "none" (one value per row of x).
-        group: as in `info_nce`.
+        group, exchange: as in `info_nce`.
 
     Returns:
         A scalar or [N], in float32 (float64 where an input is).
@@ -339,16 +260,17 @@ def sigmoid_contrast(
     Raises:
         ValueError: for sizes that do not fit, empty inputs and contradicting options.
     """
-    _same_width(x, y, "sigmoid_contrast")
+    same_width(x, y, "sigmoid_contrast")
     check_reduction("sigmoid_contrast", reduction)
     n, m, device, dtype = x.shape[0], y.shape[0], x.device, compute_dtype(x, y)
     rules = {
         "x_ids": x_ids, "y_ids": y_ids, "x_views": x_views, "y_views": y_views,
         "x_present": x_present, "y_present": y_present, "exclude": exclude,
     }  # fmt: skip
-    pairs = pair_rules("sigmoid_contrast", n, m, device, **rules, weights=pair_weights)
+    split = exchange_over("sigmoid_contrast", group, exchange, n, m, device)
+    pairs = pair_rules("sigmoid_contrast", n, m, device, **rules, weights=pair_weights, split=split)
     if negatives is not None:
-        _same_width(x, negatives, "sigmoid_contrast (negatives)")
+        same_width(x, negatives, "sigmoid_contrast (negatives)")
     queue = 0 if negatives is None else negatives.shape[0]
     scale = column_scale("sigmoid_contrast", temperature, m, dtype, device, extra=queue)
     offset = torch.as_tensor(bias, dtype=dtype, device=device)
@@ -356,8 +278,7 @@ def sigmoid_contrast(
         raise ValueError(f"sigmoid_contrast: bias has shape {tuple(offset.shape)}; it is one number")
     row_weights = vector("sigmoid_contrast", "row_weights", row_weights, n, device)
     negatives_present = presence("sigmoid_contrast", "negatives_present", negatives_present, (queue,), device)
-    obstacle = "" if pair_weights is None else "pair_weights is computed by the chunked form"
-    form = choose("sigmoid_contrast", x, y, negatives, backend=backend, without_triton=obstacle)
+    form = form_for("sigmoid_contrast", x, y, negatives, backend=backend, weights=pair_weights, split=split is not None)
     if form == "reference":
         from .reference import sigmoid_loss
 
@@ -367,55 +288,31 @@ def sigmoid_contrast(
             "y_ids": pairs.y_ids, "y_views": pairs.y_views}, pair_weights=pair_weights, row_weights=row_weights,
             reduction=reduction,
         )  # fmt: skip
-    if group is not None and pair_weights is not None:
-        raise ValueError("sigmoid_contrast: pair_weights are not split over ranks; leave group out")
-    if form == "triton":
-        from .fused_sigmoid import sigmoid_rows
-    else:
-        from .sigmoid import sigmoid_rows
+    core = load(form)
     weights = torch.ones(n, dtype=dtype, device=device) if row_weights is None else row_weights.to(dtype)
     if pairs.x_present is not None:
         weights = weights * pairs.x_present
-    across = _across(group)
     if reduction == "mean":
-        count = weights.sum() if across is None else across(weights.sum())
+        count = weights.sum() if split is None else split.sum(weights.sum())
         weights = weights / torch.where(count > 0, count, torch.ones_like(count))
     summed = reduction != "none"
     own = scale[:m] if scale.dim() else scale
-    if group is None:
-        loss = sigmoid_rows(x, y, own, offset, weights, pairs, summed)
+    if split is None:
+        loss = core.sigmoid_rows(x, y, own, offset, weights, pairs, summed)
     else:
-        from .ring import sigmoid_rows as over_ring
+        from .ranks import sigmoid_rows
 
-        loss = over_ring(x, y, own, offset, weights, pairs, summed, group)
+        loss = sigmoid_rows(x, y, own, offset, weights, pairs, summed, split, core)
     if negatives is not None:
         more = Pairs(n, queue, "none", x_present=pairs.x_present, y_present=negatives_present)
         own = scale[m:] if scale.dim() else scale
-        loss = loss + sigmoid_rows(x, negatives, own, offset, weights, more, summed)
-    return loss if across is None or not summed else across(loss)
+        loss = loss + core.sigmoid_rows(x, negatives, own, offset, weights, more, summed)
+    return loss if split is None or not summed else split.sum(loss)
 
 
-def _sums(form: str, *arguments: Any) -> tuple[Sums | None, Sums | None]:
-    if form == "triton":
-        from .fused import softmax_sums
-    else:
-        from .chunked import softmax_sums
-    return softmax_sums(*arguments)
-
-
-def _across(group: "ProcessGroup | None") -> Callable[[Tensor], Tensor] | None:
-    """How a scalar is summed over the ranks of a group."""
-    if group is None:
-        return None
-    from .ring import global_sum
-
-    return lambda value: global_sum(value, group)
-
-
-def _queue(form: str, x: Tensor, negatives: Tensor, scale: Tensor, present: Tensor | None, want: Want) -> Extra:
+def _queue(core: Form, x: Tensor, negatives: Tensor, scale: Tensor, present: Tensor | None, want: Want) -> Extra:
     pairs = Pairs(x.shape[0], negatives.shape[0], "none", y_present=present)
-    sums, _ = _sums(form, x, negatives, scale, pairs, Want(True, False, target=False, total=want.total))
-    assert sums is not None
+    sums, _ = core.softmax_sums(x, negatives, scale, pairs, Want(True, False, target=False, total=want.total))
     return Extra(sums.lse, sums.total, sums.allowed)
 
 
@@ -450,19 +347,3 @@ def _own_pair(x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want) -> 
 
 def _diagonal_weights(pairs: Pairs) -> list[Tensor]:
     return [w for at in spans(pairs.rows, TILE) if (w := pairs.weight(at, at)) is not None]
-
-
-def _same_width(x: Tensor, y: Tensor, operation: str) -> None:
-    for name, t in (("first", x), ("second", y)):
-        if t.dim() != 2:
-            raise ValueError(f"{operation}: the {name} matrix has shape {tuple(t.shape)}; it is [rows, features]")
-        if not t.is_floating_point():
-            raise ValueError(f"{operation}: the {name} matrix is {t.dtype}; it is floating point")
-        if not t.numel():
-            raise ValueError(
-                f"{operation}: the {name} matrix is empty ({tuple(t.shape)}); a batch has at least one row"
-            )
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"{operation}: rows have {x.shape[1]} and {y.shape[1]} features; both matrices share one size")
-    if x.device != y.device:
-        raise ValueError(f"{operation}: the matrices lie on {x.device} and {y.device}; move them to one device")

@@ -10,12 +10,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..dispatch import opaque
-from .chunked import slope_of
-from .losses import Extra, cross_entropy, reduce
+from .losses import Extra, mean_of_directions, reduce
 from .options import Directions, Exclude, Reduction, check_reduction, column_scale, directions_of, pair_rules, presence
 from .options import vector as checked_vector
 from .pairs import Pairs, PairWeights
-from .tiles import Stream, Sums, Want, spans
+from .tiles import Slope, Stream, Sums, Want, arriving_at, spans
 
 Rows = dict[str, Tensor]
 Scored = Tensor | tuple[Tensor, Tensor]
@@ -124,13 +123,9 @@ def contrast_blocks(
         queue_want = Want(True, False, target=False, total=want.total)
         flat = _apply(_Softmax, score, a, negatives, parameters, further, queue_rules, queue_want, block, None)
         extra.append(Extra(flat[0], flat[2], flat[4]))
-    values = [
-        cross_entropy(side, extra if k == 0 else [], smoothing=label_smoothing, inside=want.inside)
-        for k, side in enumerate(sides)
-        if side is not None
-    ]
-    weights = [w for w, asked in zip((row_weights, column_weights), wanted, strict=True) if asked]
-    return reduce(values, weights, reduction)
+    return mean_of_directions(
+        sides, extra, [row_weights, column_weights], reduction, smoothing=label_smoothing, inside=want.inside
+    )
 
 
 @dataclass(frozen=True)
@@ -284,7 +279,8 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx, *grads: Tensor | None):  # pyright: ignore[reportIncompatibleMethodOverride]
         pairs: Pairs = ctx.call.pairs
         kept = [(None, None) if s is None else s for s in ctx.sides]
-        slopes = [slope_of(1 - k, lse, inside, grads[6 * k : 6 * k + 4], None) for k, (lse, inside) in enumerate(kept)]
+        arriving = [arriving_at(lse, inside, grads[6 * k : 6 * k + 4]) for k, (lse, inside) in enumerate(kept)]
+        slopes = [None if given is None else Slope(1 - k, given, None) for k, given in enumerate(arriving)]
 
         def tile_gradients(r: slice, c: slice, logits: list[Tensor]) -> list[Tensor]:
             positive, excluded = pairs.block(r, c, logits[0].device)

@@ -7,89 +7,8 @@ from torch.autograd.function import once_differentiable
 from ..dispatch import opaque
 from ..products import add_times, times_transposed
 from .pairs import Pairs
-from .tiles import TILE, Slope, Stream, Sums, Want, shift_for, spans, unit_for
-
-
-class Teacher:
-    """Soft targets computed by tile: a softmax, over rows or over columns, of <a_i, b_j> * scale, without gradient.
-
-    With `top_k` only each row's (column's) k highest scores keep their weight; ties with the k-th stay in. `hard` is
-    the share of the one-hot target in the mixture.
-    """
-
-    @opaque
-    def __init__(
-        self,
-        a: Tensor,
-        b: Tensor,
-        scale: Tensor,
-        pairs: Pairs,
-        want: Want,
-        top_k: int | None = None,
-        hard: float = 0.0,
-    ):
-        self.hard = hard
-        self.dtype = compute_dtype(a, b, scale)
-        self.a, self.b = a.detach(), b.detach()
-        self.scale = scale.detach().to(self.dtype)
-        self.pairs = pairs
-        self.least: list[Tensor | None] = [None, None]
-        if top_k is not None:
-            if want.rows and top_k < b.shape[0]:
-                self.least[0] = self._kth(top_k, 1)
-            if want.columns and top_k < a.shape[0]:
-                self.least[1] = self._kth(top_k, 0)
-        self.lse: list[Tensor | None] = [None, None]
-        for side, wanted in enumerate((want.rows, want.columns)):
-            if not wanted:
-                continue
-            size, other = (a.shape[0], b.shape[0]) if side == 0 else (b.shape[0], a.shape[0])
-            stream = Stream(size, other, 1 - side, Want(True, True, False), None, self.dtype, a.device)
-            for c in spans(b.shape[0], TILE):
-                for r in spans(a.shape[0], TILE):
-                    stream.add_running(r if side == 0 else c, self._kept(side, r, c, self._scores(r, c)), None)
-            self.lse[side] = stream.sums().lse
-
-    def block(self, side: int, r: slice, c: slice) -> Tensor:
-        """Target weights [n, m] of the tile: of its rows (side 0) or of its columns (side 1)."""
-        lse = self.lse[side]
-        assert lse is not None
-        base = lse[r, None] if side == 0 else lse[None, c]
-        base = torch.where(base == -torch.inf, torch.inf, base)
-        soft = torch.exp(self._kept(side, r, c, self._scores(r, c)) - base)
-        if self.hard:
-            positive, _ = self.pairs.block(r, c, soft.device)
-            soft.mul_(1 - self.hard)
-            if positive is not None:
-                soft.add_(positive, alpha=self.hard)
-        return soft
-
-    def _scores(self, r: slice, c: slice) -> Tensor:
-        scale = self.scale[c, None] if self.scale.dim() else self.scale
-        s = times_transposed(self.a[r].to(self.dtype), self.b[c].to(self.dtype) * scale)
-        _, excluded = self.pairs.block(r, c, s.device)
-        return s if excluded is None else s.masked_fill_(excluded, -torch.inf)
-
-    def _kept(self, side: int, r: slice, c: slice, scores: Tensor) -> Tensor:
-        least = self.least[side]
-        if least is None:
-            return scores
-        bar = least[r, None] if side == 0 else least[None, c]
-        return scores.masked_fill(scores < bar, -torch.inf)
-
-    def _kth(self, k: int, dim: int) -> Tensor:
-        """A bar between each row's k-th and (k+1)-th highest score, so that rounding cannot move a score across it."""
-        n, m = self.a.shape[0], self.b.shape[0]
-        bars = []
-        for at in spans(n if dim == 1 else m, TILE):
-            best = None
-            for over in spans(m if dim == 1 else n, TILE):
-                tile = self._scores(at, over) if dim == 1 else self._scores(over, at).T
-                both = tile if best is None else torch.cat([best, tile], 1)
-                best = both.topk(min(k + 1, both.shape[1]), dim=1).values
-            assert best is not None
-            bars.append(torch.where(best[:, k] == -torch.inf, best[:, k], (best[:, k - 1] + best[:, k]) / 2))
-        return torch.cat(bars)
+from .teacher import Teacher
+from .tiles import TILE, Arriving, Slope, Stream, Sums, Want, arriving_at, compute_dtype, shift_for, spans, unit_for
 
 
 @opaque
@@ -107,10 +26,6 @@ def softmax_sums(
     flat = _Softmax.apply(x, y, scale, pairs, want, teacher)
     sides = [Sums(*flat[6 * k : 6 * k + 6]) if wanted else None for k, wanted in enumerate((want.rows, want.columns))]
     return sides[0], sides[1]
-
-
-def compute_dtype(*tensors: Tensor) -> torch.dtype:
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
 class Buffers:
@@ -164,24 +79,15 @@ class _Softmax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor | None):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, y, scale, row_norm, row_inside, column_norm, column_inside = ctx.saved_tensors
-        slopes = [
-            slope_of(1, row_norm, row_inside, grads[:4], ctx.shift),
-            slope_of(0, column_norm, column_inside, grads[6:10], ctx.shift),
-        ]
-        if not any(slopes):
+        arriving = (
+            arriving_at(row_norm, row_inside, grads[:4]), arriving_at(column_norm, column_inside, grads[6:10])
+        )  # fmt: skip
+        if not any(arriving):
             return (None,) * 6
         dx, dy, dscale = gradients(
-            x, y, scale, ctx.pairs, ctx.teacher, slopes, ctx.shift, needs=ctx.needs_input_grad[:3]
+            x, y, scale, ctx.pairs, ctx.teacher, arriving, ctx.shift, needs=ctx.needs_input_grad[:3]
         )
         return dx, dy, dscale, None, None, None
-
-
-def slope_of(dim: int, norm: Tensor | None, inside: Tensor | None, grads, shift: float | None) -> Slope | None:
-    """What a direction sends back, or None where it was not asked for or nothing arrives."""
-    if norm is None or all(g is None for g in grads):
-        return None
-    g_lse = torch.zeros_like(norm) if grads[0] is None else grads[0]
-    return Slope(dim, norm, g_lse, grads[1], grads[2], inside, grads[3], shift)
 
 
 def streams_for(
@@ -252,7 +158,7 @@ def gradients(
     scale: Tensor,
     pairs: Pairs,
     teacher: Teacher | None,
-    slopes: list[Slope | None],
+    arriving: tuple[Arriving | None, Arriving | None],
     shift: float | None,
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -263,7 +169,7 @@ def gradients(
     dy = torch.empty(y.shape, dtype=dtype, device=device) if needs[1] else None
     # in double: the sum over tiles mixes signs and ends near zero at convergence
     dscale = torch.zeros(m, dtype=torch.float64 if device.type != "mps" else dtype, device=device) if needs[2] else None
-    sides = [(k, s) for k, s in enumerate(slopes) if s is not None]
+    sides = [(k, Slope(1 - k, given, shift)) for k, given in enumerate(arriving) if given is not None]
     buffers = Buffers(dtype, device, n, m)
     unit = unit_for(shift)
     for c in spans(m, TILE):

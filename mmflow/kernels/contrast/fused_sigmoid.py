@@ -5,6 +5,7 @@ As in `sigmoid`, the gradient is computed with the loss where rows are weighted 
 
 # Triton gives `range` and scalars of kernels types of its own
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false
 
 import torch
 import triton
@@ -12,17 +13,25 @@ import triton.language as tl
 from torch import Tensor
 
 from . import sigmoid as streamed
-from .fused_tiles import Rules, accumulate, common, pair_tile, precision_of, score_tile, sizes_for, super_tiles
+from .fused_tiles import (
+    accumulate,
+    common,
+    pair_tile,
+    precision_of,
+    rules_of,
+    scale_of,
+    score_tile,
+    sizes_for,
+    super_tiles,
+    weight_tile,
+)
 from .pairs import Pairs
 
 
 @triton.jit
 def _sigmoid_kernel(
-    x, y, scale, bias, weights, level, g, values, dscale, dbias, R, C, N, M, D, r0, c0, sx, sy, sg,
-    diagonal, x_ids, y_ids, x_views, y_views, x_present, y_present,
-    PER_COLUMN: tl.constexpr, VALUES: tl.constexpr, GRADIENT: tl.constexpr,
-    PLAIN: tl.constexpr, DIAGONAL: tl.constexpr, IDS: tl.constexpr, X_PRESENT: tl.constexpr, Y_PRESENT: tl.constexpr,
-    NO_SELF: tl.constexpr, NO_SAME_ID: tl.constexpr, NO_SAME_VIEW: tl.constexpr, NO_POSITIVES: tl.constexpr,
+    x, y, scale, scale_step, bias, weights, level, g, values, dscale, dbias, R, C, N, M, D, r0, c0, sx, sy, sg, rules,
+    KINDS: tl.constexpr, VALUES: tl.constexpr, GRADIENT: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Losses and score gradients of a super-tile [R, C] at (r0, c0).
@@ -34,15 +43,9 @@ def _sigmoid_kernel(
     in_row = i < r0 + R
     in_column = j < c0 + C
     z = score_tile(x, y, i, j, N, M, D, sx, sy, BM, BN, BK, PRECISION)
-    if PER_COLUMN:  # noqa: SIM108
-        own = tl.load(scale + j, mask=in_column, other=0.0)[None, :]
-    else:
-        own = tl.load(scale)
+    own = scale_of(scale, scale_step, j, M)
     z *= own
-    positive, kept = pair_tile(
-        i, j, N, M, diagonal, x_ids, y_ids, x_views, y_views, x_present, y_present, PLAIN, DIAGONAL, IDS,
-        X_PRESENT, Y_PRESENT, NO_SELF, NO_SAME_ID, NO_SAME_VIEW, NO_POSITIVES,
-    )  # fmt: skip
+    positive, kept = pair_tile(rules, i, j, N, M, KINDS)
     kept = kept & in_row[:, None] & in_column[None, :]
     sign = tl.where(positive, -1.0, 1.0)
     signed = (z + tl.load(bias)) * sign
@@ -52,10 +55,14 @@ def _sigmoid_kernel(
         whole = 1.0 + t
         log1p = tl.where(whole == 1.0, t, tl.log(whole) * (t / tl.where(whole == 1.0, 1.0, whole - 1.0)))
         losses = tl.where(kept, tl.maximum(signed, 0.0) + log1p, 0.0)
+        if rules.weights is not None:
+            losses *= weight_tile(rules, i, j, N, M)
         tl.store(values + tl.program_id(1).to(tl.int64) * N + i, tl.sum(losses, 1), mask=in_row)
     if GRADIENT:
         sigmoid = tl.where(signed >= 0, 1.0, t) / (1.0 + t)
         grad = tl.where(kept, sigmoid * sign, 0.0) * tl.load(weights + i, mask=in_row, other=0.0)[:, None]
+        if rules.weights is not None:
+            grad *= weight_tile(rules, i, j, N, M)
         row = tl.program_id(0).to(tl.int64) * M
         tl.store(dscale + row + j, tl.sum(grad * z, 0), mask=in_column)
         tl.store(dbias + row + j, tl.sum(grad, 0), mask=in_column)
@@ -67,11 +74,11 @@ def _sigmoid_kernel(
 def sigmoid_rows(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs, summed: bool
 ) -> Tensor:
-    """As `sigmoid.sigmoid_rows`, without pair weights."""
-    return streamed.sigmoid_rows(x, y, scale, bias, weights, pairs, summed, _sweep)
+    """As `sigmoid.sigmoid_rows`; pair weights are a tensor."""
+    return streamed.sigmoid_rows(x, y, scale, bias, weights, pairs, summed, sigmoid_sweep)
 
 
-def _sweep(
+def sigmoid_sweep(
     x: Tensor,
     y: Tensor,
     scale: Tensor,
@@ -81,9 +88,11 @@ def _sweep(
     needs: tuple[bool, ...],
     with_values: bool,
 ) -> tuple[Tensor | None, ...]:
+    """As `sigmoid.sigmoid_sweep`."""
     dtypes = x.dtype, y.dtype
     (x, y), scale = common(x, y), scale.float().contiguous()
-    sizes, rules, device = sizes_for(x.dtype), Rules(pairs, x), x.device
+    sizes, device = sizes_for(x.dtype), x.device
+    rules, kinds = rules_of(pairs, device)
     n, m = x.shape[0], y.shape[0]
     block = (min(n, sizes.super_tile), min(m, sizes.super_tile))
     row_tiles, column_tiles = triton.cdiv(block[0], sizes.BM), triton.cdiv(block[1], sizes.BN)
@@ -91,6 +100,8 @@ def _sweep(
     gradient = any(needs)
     weights = filler if weights is None else weights.float().contiguous()
     largest = weights.abs().amax() * scale.abs().amax()
+    if isinstance(pairs.weights, Tensor):
+        largest = largest * torch.stack(pairs.weights.aminmax()).float().abs().amax()
     # half precision: the largest gradient is brought to 1, so that none is lost below its smallest number
     level = torch.where(largest > 0, 1 / largest, torch.ones_like(largest)) if gradient else filler
     values = torch.zeros(n, device=device) if with_values else None
@@ -105,10 +116,9 @@ def _sweep(
         rows, columns = r.stop - r.start, c.stop - c.start
         grid = (triton.cdiv(rows, sizes.BM), triton.cdiv(columns, sizes.BN))
         _sigmoid_kernel[grid](
-            x, y, scale, bias, weights, level, g, value_parts, scale_parts, bias_parts, rows, columns, n, m, x.shape[1],
-            r.start, c.start, x.stride(0), y.stride(0), g.stride(0), rules.diagonal, *rules.pointers,
-            PER_COLUMN=scale.dim() > 0, VALUES=with_values, GRADIENT=gradient, PRECISION=precision_of(x.dtype),
-            **rules.switches, **sizes.meta(),
+            x, y, scale, scale.dim(), bias, weights, level, g, value_parts, scale_parts, bias_parts, rows, columns, n,
+            m, x.shape[1], r.start, c.start, x.stride(0), y.stride(0), g.stride(0), rules, KINDS=kinds,
+            VALUES=with_values, GRADIENT=gradient, PRECISION=precision_of(x.dtype), **sizes.meta(),
         )  # fmt: skip
         if values is not None:
             values[r] += value_parts[: grid[1], r].sum(0)
@@ -120,8 +130,8 @@ def _sweep(
             )
     return (
         values,
-        None if dx is None else (dx / level).to(dtypes[0]),
-        None if dy is None else (dy / level).to(dtypes[1]),
+        None if dx is None else dx.div_(level).to(dtypes[0]),
+        None if dy is None else dy.div_(level).to(dtypes[1]),
         (dscale / scale if scale.dim() else dscale.sum() / scale) if needs[2] else None,
         dbias.to(bias.dtype) if needs[3] else None,
     )

@@ -6,8 +6,10 @@ that a call gives the same bits every time and can be captured in a CUDA graph.
 
 # Triton gives `range` and scalars of kernels types of its own
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -16,9 +18,11 @@ from torch import Tensor
 
 from ..dispatch import interpreted
 from .pairs import Pairs
+from .teacher import Teacher
 
 LOG2E = 1.4426950408889634
 SUPER = 4096
+_LOG2E = tl.constexpr(LOG2E)
 
 
 @dataclass(frozen=True)
@@ -71,36 +75,96 @@ def common(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return (x if x.stride(1) == 1 else x.contiguous()), (y if y.stride(1) == 1 else y.contiguous())
 
 
-class Rules:
-    """The pointers and switches by which kernels read `Pairs`."""
+class Rules(NamedTuple):
+    """What kernels read of `Pairs`, as one argument: pointers are None where there is no such rule."""
 
-    def __init__(self, pairs: Pairs, filler: Tensor):
-        def integers(ids: Tensor | None) -> Tensor:
-            return filler if ids is None else ids.to(device=filler.device, dtype=torch.int64).contiguous()
+    diagonal: int
+    x_ids: Any
+    y_ids: Any
+    x_views: Any
+    y_views: Any
+    x_present: Any
+    y_present: Any
+    weights: Any
+    weight_row: int
+    weight_column: int
 
-        def flags(present: Tensor | None) -> Tensor:
-            return filler if present is None else present.to(device=filler.device, dtype=torch.int8).contiguous()
 
-        self.pointers = (
-            integers(pairs.x_ids),
-            integers(pairs.y_ids),
-            integers(pairs.x_views),
-            integers(pairs.y_views),
-            flags(pairs.x_present),
-            flags(pairs.y_present),
-        )
-        self.diagonal = pairs.first_row - pairs.first_column
-        self.switches = {
-            "PLAIN": pairs.plain,
-            "DIAGONAL": pairs.positives == "diagonal",
-            "IDS": pairs.positives == "ids",
-            "X_PRESENT": pairs.x_present is not None,
-            "Y_PRESENT": pairs.y_present is not None,
-            "NO_SELF": pairs.without_self,
-            "NO_SAME_ID": pairs.without_same_id,
-            "NO_SAME_VIEW": pairs.without_same_view,
-            "NO_POSITIVES": pairs.without_positives,
-        }
+class Kinds(NamedTuple):
+    """The rules of `Pairs` that carry no data, as one constant of a kernel."""
+
+    plain: bool
+    by_diagonal: bool
+    by_ids: bool
+    without_self: bool
+    without_same_id: bool
+    without_same_view: bool
+    without_positives: bool
+
+
+class Soft(NamedTuple):
+    """What kernels read of a `Teacher`, as one argument: its matrices, and of each side sums (base 2) and bars."""
+
+    a: Any
+    b: Any
+    scale: Any
+    scale_step: int
+    width: int
+    a_stride: int
+    b_stride: int
+    row_lse: Any
+    row_bar: Any
+    column_lse: Any
+    column_bar: Any
+    hard: float
+
+
+def rules_of(pairs: Pairs, device: torch.device) -> tuple[Rules, Kinds]:
+    """The two arguments by which kernels know the rules. Weights are read where they lie, in their own strides."""
+
+    def moved(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        return None if values is None else values.to(device=device, dtype=dtype).contiguous()
+
+    weights = pairs.weights
+    if weights is not None:
+        assert isinstance(weights, Tensor)
+        weights = weights.view(torch.uint8) if weights.dtype == torch.bool else weights
+    rules = Rules(
+        pairs.first_row - pairs.first_column,
+        moved(pairs.x_ids, torch.int64),
+        moved(pairs.y_ids, torch.int64),
+        moved(pairs.x_views, torch.int64),
+        moved(pairs.y_views, torch.int64),
+        moved(pairs.x_present, torch.int8),
+        moved(pairs.y_present, torch.int8),
+        weights,
+        0 if weights is None else weights.stride(0),
+        0 if weights is None else weights.stride(1),
+    )
+    kinds = Kinds(
+        pairs.plain,
+        pairs.positives == "diagonal",
+        pairs.positives == "ids",
+        pairs.without_self,
+        pairs.without_same_id,
+        pairs.without_same_view,
+        pairs.without_positives,
+    )
+    return rules, kinds
+
+
+def soft_of(teacher: Teacher) -> Soft:
+    """The argument by which kernels know a teacher; launches with it use the tile sizes of float32."""
+    (a, b), scale = common(teacher.a, teacher.b), teacher.scale.float().contiguous()
+    sums, bars = [], []
+    for size, lse, least in zip((a.shape[0], b.shape[0]), teacher.lse, teacher.least, strict=True):
+        # an empty row's log-sum-exp is -inf, which would turn exp2(t - lse) into inf
+        sums.append(None if lse is None else torch.where(lse == -torch.inf, torch.inf, lse.float() * LOG2E))
+        bars.append(torch.full((size,), -torch.inf, device=a.device) if least is None else least.float())
+    return Soft(
+        a, b, scale, scale.dim(), a.shape[1], a.stride(0), b.stride(0), sums[0], bars[0], sums[1], bars[1],
+        float(teacher.hard),
+    )  # fmt: skip
 
 
 @triton.jit
@@ -127,41 +191,64 @@ def score_tile(
 
 
 @triton.jit
-def pair_tile(
-    i, j, N, M, diagonal, x_ids, y_ids, x_views, y_views, x_present, y_present,
-    PLAIN: tl.constexpr, DIAGONAL: tl.constexpr, IDS: tl.constexpr, X_PRESENT: tl.constexpr, Y_PRESENT: tl.constexpr,
-    NO_SELF: tl.constexpr, NO_SAME_ID: tl.constexpr, NO_SAME_VIEW: tl.constexpr, NO_POSITIVES: tl.constexpr,
-):  # fmt: skip
+def scale_of(scale, step, j, M):
+    """[1, BN] factors of the columns: one number for all (step 0) or one for each (step 1)."""
+    return tl.load(scale + j * step, mask=j < M, other=0.0)[None, :]
+
+
+@triton.jit
+def pair_tile(rules, i, j, N, M, KINDS: tl.constexpr):
     """(positive, kept) of a tile: boolean, false outside the matrix."""
     inside = (i < N)[:, None] & (j < M)[None, :]
-    same_place = inside & ((i + diagonal)[:, None] == j[None, :])
-    if PLAIN:
+    same_place = inside & ((i + rules.diagonal)[:, None] == j[None, :])
+    if KINDS.plain:
         return same_place, inside
     kept = inside
-    if X_PRESENT:
-        kept = kept & (tl.load(x_present + i, mask=i < N, other=0) != 0)[:, None]
-    if Y_PRESENT:
-        kept = kept & (tl.load(y_present + j, mask=j < M, other=0) != 0)[None, :]
-    if NO_SELF:
-        kept = kept & ((i + diagonal)[:, None] != j[None, :])
-    if NO_SAME_VIEW:
-        of_row = tl.load(x_views + i, mask=i < N, other=0)
-        of_column = tl.load(y_views + j, mask=j < M, other=0)
+    if rules.x_present is not None:
+        kept = kept & (tl.load(rules.x_present + i, mask=i < N, other=0) != 0)[:, None]
+    if rules.y_present is not None:
+        kept = kept & (tl.load(rules.y_present + j, mask=j < M, other=0) != 0)[None, :]
+    if KINDS.without_self:
+        kept = kept & ((i + rules.diagonal)[:, None] != j[None, :])
+    if KINDS.without_same_view:
+        of_row = tl.load(rules.x_views + i, mask=i < N, other=0)
+        of_column = tl.load(rules.y_views + j, mask=j < M, other=0)
         kept = kept & (of_row[:, None] != of_column[None, :])
     positive = same_place & kept
-    if IDS or NO_SAME_ID:
-        of_row = tl.load(x_ids + i, mask=i < N, other=0)
-        of_column = tl.load(y_ids + j, mask=j < M, other=0)
+    if KINDS.by_ids or KINDS.without_same_id:
+        of_row = tl.load(rules.x_ids + i, mask=i < N, other=0)
+        of_column = tl.load(rules.y_ids + j, mask=j < M, other=0)
         same = of_row[:, None] == of_column[None, :]
-        if IDS:
+        if KINDS.by_ids:
             positive = same & kept
-        if NO_SAME_ID:
+        if KINDS.without_same_id:
             kept = kept & (positive | (same == 0))
-    if not (IDS or DIAGONAL):
+    if not (KINDS.by_ids or KINDS.by_diagonal):
         positive = positive & (i < 0)[:, None]
-    if NO_POSITIVES:
+    if KINDS.without_positives:
         kept = kept & (positive == 0)
     return positive, kept
+
+
+@triton.jit
+def weight_tile(rules, i, j, N, M):
+    """[BM, BN] weights of the pairs in the denominators."""
+    at = i.to(tl.int64)[:, None] * rules.weight_row + j.to(tl.int64)[None, :] * rules.weight_column
+    return tl.load(rules.weights + at, mask=(i < N)[:, None] & (j < M)[None, :], other=0).to(tl.float32)
+
+
+@triton.jit
+def teacher_tile(soft, kept, i, j, N, M, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr):
+    """[BM, BN] scores of the teacher, -inf where a pair is not kept."""
+    t = score_tile(soft.a, soft.b, i, j, N, M, soft.width, soft.a_stride, soft.b_stride, BM, BN, BK, PRECISION)
+    return tl.where(kept, t * scale_of(soft.scale, soft.scale_step, j, M), -float("inf"))
+
+
+@triton.jit
+def target_weights(t, lse, bar, positive, hard):
+    """Soft targets of a tile of the teacher's scores, given each row's (or column's) sum, base 2, and bar."""
+    soft = tl.where(t >= bar, tl.exp2(t * _LOG2E - lse), 0.0)
+    return soft * (1 - hard) + positive.to(tl.float32) * hard
 
 
 @triton.jit

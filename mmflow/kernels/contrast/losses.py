@@ -1,6 +1,6 @@
 """From sums over rows and columns to a loss: extra columns, targets, smoothing, weights, reduction. O(N) work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,6 +46,26 @@ def cross_entropy(
             total = total + more.total
         target = (1 - smoothing) * target + smoothing * total / allowed.clamp_min(1)
     return torch.where(valid, lse - target, 0.0), valid
+
+
+def mean_of_directions(
+    sides: Sequence[Sums | None],
+    extra: list[Extra],
+    weights: Sequence[Tensor | None],
+    reduction: str,
+    *,
+    smoothing: float = 0.0,
+    inside: bool = False,
+    soft: bool = False,
+    across: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The loss from the sums of rows and of columns (None where a direction is not asked for)."""
+    values = [
+        cross_entropy(side, extra if k == 0 else [], smoothing=smoothing, inside=inside, soft=soft)
+        for k, side in enumerate(sides)
+        if side is not None
+    ]
+    return reduce(values, [w for w, side in zip(weights, sides, strict=True) if side is not None], reduction, across)
 
 
 def reduce(

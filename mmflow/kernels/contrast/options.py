@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .exchange import Exchange
 from .pairs import Pairs, PairWeights
 
 Directions = Literal["both", "forward", "backward"]
@@ -57,8 +58,12 @@ def pair_rules(
     weights: PairWeights | None = None,
     decoupled: bool = False,
     any_shape: bool = False,
+    split: Exchange | None = None,
 ) -> Pairs:
-    """The rules over n x m pairs. `any_shape` lets positives on the diagonal be missing in some rows."""
+    """The rules over n x m pairs. `any_shape` lets positives on the diagonal be missing in some rows.
+
+    Where the batch is `split`, weights are those of this rank's rows and of all columns.
+    """
     names = rule_names(operation, exclude)
     x_ids, y_ids = _both(operation, "ids", x_ids, y_ids, n, m)
     x_views, y_views = _both(operation, "views", x_views, y_views, n, m)
@@ -69,8 +74,14 @@ def pair_rules(
     by_ids = x_ids is not None and "same_id" not in names
     if not by_ids and not any_shape and n != m:
         raise ValueError(f"{operation}: {n} rows and {m} columns have no pairs (i, i); give x_ids and y_ids")
-    if isinstance(weights, Tensor) and weights.shape != (n, m):
-        raise ValueError(f"{operation}: pair_weights has shape {tuple(weights.shape)}; it is [{n}, {m}]")
+    if isinstance(weights, Tensor):
+        against = m if split is None else split.whole[1]
+        if weights.shape != (n, against):
+            raise ValueError(f"{operation}: pair_weights has shape {tuple(weights.shape)}; it is [{n}, {against}]")
+        if weights.device != device:
+            raise ValueError(f"{operation}: pair_weights lies on {weights.device}, the matrices on {device}")
+    elif weights is not None and split is not None:
+        raise ValueError(f"{operation}: pair_weights as a function is not split over ranks; give a tensor")
     return Pairs(
         rows=n,
         columns=m,
@@ -102,6 +113,22 @@ def column_scale(
     if isinstance(temperature, int | float) and not temperature > 0:
         raise ValueError(f"{operation}: temperature is {temperature}; it is positive")
     return t.reciprocal()
+
+
+def same_width(x: Tensor, y: Tensor, operation: str) -> None:
+    for name, t in (("first", x), ("second", y)):
+        if t.dim() != 2:
+            raise ValueError(f"{operation}: the {name} matrix has shape {tuple(t.shape)}; it is [rows, features]")
+        if not t.is_floating_point():
+            raise ValueError(f"{operation}: the {name} matrix is {t.dtype}; it is floating point")
+        if not t.numel():
+            raise ValueError(
+                f"{operation}: the {name} matrix is empty ({tuple(t.shape)}); a batch has at least one row"
+            )
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"{operation}: rows have {x.shape[1]} and {y.shape[1]} features; both matrices share one size")
+    if x.device != y.device:
+        raise ValueError(f"{operation}: the matrices lie on {x.device} and {y.device}; move them to one device")
 
 
 def vector(operation: str, name: str, value: Tensor | None, size: int, device: torch.device) -> Tensor | None:

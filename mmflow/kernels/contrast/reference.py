@@ -45,7 +45,8 @@ def softmax_loss(
         excluded = excluded | positive
     weights = torch.ones(n, m, dtype=logits[0].dtype, device=x.device)
     if pair_weights is not None:
-        weights = pair_weights if isinstance(pair_weights, Tensor) else pair_weights(slice(0, n), slice(0, m))
+        given = pair_weights if isinstance(pair_weights, Tensor) else pair_weights(slice(0, n), slice(0, m))
+        weights = given.to(logits[0].dtype)
     targets = positive.to(logits[0].dtype)
     results = []
     if directions in ("both", "forward"):

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from ..dispatch import opaque
 from ..products import add_times, times_transposed
-from .chunked import Buffers, compute_dtype, largest_score
+from .chunked import Buffers, largest_score
 from .pairs import Pairs
-from .tiles import TILE, diagonal, spans, unit_for
+from .tiles import TILE, compute_dtype, diagonal, spans, unit_for
 
 Sweep = Callable[..., tuple[Tensor | None, ...]]
 

@@ -7,8 +7,7 @@ and Gimelshein, 2018); right for any score, at two exponentials a pair.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,6 +50,25 @@ class Sums(NamedTuple):
     inside: Tensor | None
     allowed: Tensor
     positives: Tensor
+
+
+class Arriving(NamedTuple):
+    """What comes back to one direction's sums: `Stream.norms` of the forward and the gradients of four of the sums."""
+
+    norm: Tensor
+    inside: Tensor | None
+    grads: tuple[Tensor | None, ...]
+    """Of lse, target, total and inside."""
+
+
+def arriving_at(norm: Tensor | None, inside: Tensor | None, grads: Sequence[Tensor | None]) -> Arriving | None:
+    """None where a direction was not asked for or nothing comes back to it."""
+    return None if norm is None or all(g is None for g in grads) else Arriving(norm, inside, tuple(grads))
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """What sums of these are computed in: float32, or float64 where one of them is."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
 def spans(size: int, tile: int) -> Iterator[slice]:
@@ -123,13 +141,37 @@ class Stream:
         self._run(self.sum, self.peak, at, scores, weight)
 
     def _run(self, total: Tensor, peak: Tensor, at: slice, scores: Tensor, weight: Tensor | None) -> None:
+        if weight is not None:
+            # as a part of the score, so that a pair of weight 0 cannot set the maximum
+            scores = scores + weight.to(scores.dtype).log()
         highest = torch.maximum(peak[at], scores.amax(self.dim))
         base = torch.where(highest == -torch.inf, torch.zeros_like(highest), highest)
         e = torch.exp(scores - base.unsqueeze(self.dim))
-        if weight is not None:
-            e = e * weight
         total[at] = total[at] * torch.exp(peak[at] - base) + e.sum(self.dim)
         peak[at] = highest
+
+    def add_sums(self, more: Sums) -> None:
+        """Adds the sums of a block of pairs; its `lse` and `inside` are sums of exp(score - k) where shifted."""
+        self.allowed += more.allowed
+        self.positives += more.positives
+        for mine, given in ((self.target, more.target), (self.total, more.total)):
+            if mine is not None and given is not None:
+                mine += given * self.unit
+        for total, peak, given in ((self.sum, self.peak, more.lse), (self.inside_sum, self.inside_peak, more.inside)):
+            if total is None or peak is None or given is None:
+                continue
+            if self.shift is None:
+                _merge(total, peak, (given > -torch.inf).to(total.dtype), given)
+            else:
+                total += given
+
+    def absorb(self, state: Tensor) -> None:
+        """Adds what another rank summed for the same rows (columns): its `state`."""
+        like = self.sum
+        theirs = Stream(len(like), self.other, self.dim, self.want, self.shift, like.dtype, like.device)
+        theirs.restore(state)
+        sums = theirs.sums()
+        self.add_sums(sums if self.shift is None else sums._replace(lse=theirs.sum, inside=theirs.inside_sum))
 
     def trusted(self) -> bool:
         """Whether no row's shifted sum came so near the smallest numbers that terms may have been lost."""
@@ -185,7 +227,6 @@ def diagonal(tile: Tensor, first: tuple[int, int], length: int) -> Tensor:
     return tile[row : row + length, column : column + length].diagonal()
 
 
-@dataclass
 class Slope:
     """One direction's part in the gradient with respect to a tile: what normalises it and what arrives for each sum.
 
@@ -193,19 +234,13 @@ class Slope:
     exponential would cost a relative 6e-6 of float32.
     """
 
-    dim: int
-    norm: Tensor
-    g_lse: Tensor
-    g_target: Tensor | None
-    g_total: Tensor | None
-    inside: Tensor | None
-    g_inside: Tensor | None
-    shift: float | None
-
-    def __post_init__(self) -> None:
-        if self.shift is None:
+    def __init__(self, dim: int, arriving: Arriving, shift: float | None):
+        self.dim, self.norm, self.inside = dim, arriving.norm, arriving.inside
+        g_lse, self.g_target, self.g_total, self.g_inside = arriving.grads
+        self.g_lse = torch.zeros_like(self.norm) if g_lse is None else g_lse
+        if shift is None:
             return
-        unit = unit_for(self.shift)
+        unit = unit_for(shift)
         self.factor = _over(self.g_lse, self.norm) / unit
         self.inside_factor = None
         if self.inside is not None and self.g_inside is not None:
@@ -240,17 +275,23 @@ class Slope:
     ) -> Tensor:
         """The gradient of the log-sum-exps with respect to a tile of scores, from the scores and the sums alone."""
         lse = self.of(self.norm, at)
-        g = torch.exp(scores - torch.where(lse == -torch.inf, torch.inf, lse))
+        weighted = scores if weight is None else scores + weight.to(scores.dtype).log()
+        g = torch.exp(weighted - torch.where(lse == -torch.inf, torch.inf, lse))
         if excluded is not None:
             g = g.masked_fill(excluded, 0)
-        if weight is not None:
-            g = g * weight
         g = g * self.of(self.g_lse, at)
         if self.inside is not None and self.g_inside is not None and positive is not None:
             base = self.of(self.inside, at)
             p = torch.exp(scores - torch.where(base == -torch.inf, torch.inf, base))
             g = g + p.masked_fill(positive == 0, 0) * self.of(self.g_inside, at)
         return g
+
+
+def _merge(total: Tensor, peak: Tensor, more: Tensor, more_peak: Tensor) -> None:
+    highest = torch.maximum(peak, more_peak)
+    base = torch.where(highest == -torch.inf, torch.zeros_like(highest), highest)
+    total.mul_(torch.exp(peak - base)).add_(more * torch.exp(more_peak - base))
+    peak.copy_(highest)
 
 
 def _over(gradient: Tensor, total: Tensor) -> Tensor:

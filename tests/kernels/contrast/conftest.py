@@ -15,3 +15,4 @@ def small_tiles(monkeypatch):
     """Tiles of 16, so that small matrices have several with a rest."""
     monkeypatch.setattr("mmflow.kernels.contrast.chunked.TILE", 16)
     monkeypatch.setattr("mmflow.kernels.contrast.sigmoid.TILE", 16)
+    monkeypatch.setattr("mmflow.kernels.contrast.teacher.Teacher.step", 16)

@@ -6,7 +6,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from mmflow.kernels import info_nce, sigmoid_contrast
+from mmflow.kernels import info_nce, sigmoid_contrast, soft_contrast
 
 pytest.importorskip("triton")
 # the interpreter warns where a branch that is not taken overflows
@@ -58,6 +58,119 @@ def test_rules(rules):
     bias = torch.tensor(-3.0, device=DEVICE, requires_grad=True)
     compare(info_nce, [x, y, t], 1e-5, **RULES[rules])
     compare(sigmoid_contrast, [x, y, t, bias], 1e-5, **RULES[rules])
+
+
+def weights(seed=5):
+    return torch.rand(70, 70, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [weights(), weights()[:1].expand(70, 70), weights().T.bfloat16(), weights() > 0.4],
+    ids=["matrix", "expanded", "transposed bfloat16", "boolean"],
+)
+def test_pair_weights_in_their_own_strides_and_dtype(given):
+    x, y = unit(70, 24, seed=0), unit(70, 24, seed=1)
+    t = torch.tensor(0.07, device=DEVICE, requires_grad=True)
+    bias = torch.tensor(-3.0, device=DEVICE, requires_grad=True)
+    compare(info_nce, [x, y, t], 1e-5, pair_weights=given, x_ids=some(6, 70, 1))
+    compare(sigmoid_contrast, [x, y, t, bias], 1e-5, pair_weights=given, x_present=some(3, 70, 4) > 0)
+
+
+@pytest.mark.parametrize("backend", ["chunked", "triton"])
+def test_a_pair_of_weight_0_may_score_beyond_all_others(backend):
+    x, y = unit(30, 24, seed=0), unit(30, 24, seed=1)
+    t = torch.tensor(0.002, device=DEVICE, requires_grad=True)
+    # each row's highest score is weighted out; it lies some hundreds above the rest
+    highest = (x @ y.T).detach()
+    given = ((highest < highest.amax(1, keepdim=True)) & (highest < highest.amax(0))).float()
+
+    def run(x, y, t, given, backend):
+        value = info_nce(x, y, temperature=t, pair_weights=given, positive_in_denominator=False, backend=backend)
+        return [value, *torch.autograd.grad(value, [x, y, t])]
+
+    found = run(x, y, t, given, backend)
+    truth = run(*(v.detach().double().requires_grad_() for v in (x, y, t)), given.double(), "reference")
+    for a, b in zip(found, truth, strict=True):
+        assert float((a.double() - b).norm() / b.norm()) < 5e-5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"y_ids": some(6, 70, 2)},
+        {"positive_in_denominator": False, "directions": "forward"},
+        {"exclude": "self", "label_smoothing": 0.1, "pair_weights": weights(), "directions": "backward"},
+        {"x_present": some(3, 70, 4) > 0, "reduction": "none"},
+    ],
+    ids=["both", "decoupled", "smoothed and weighted", "absent"],
+)
+def test_positives_inside_the_logarithm(options):
+    x, y = unit(70, 24, seed=0), unit(70, 24, seed=1)
+    for t, tolerance in ((0.07, 1e-5), (0.002, 5e-5)):
+        temperature = torch.tensor(t, device=DEVICE, requires_grad=True)
+        compare(
+            info_nce, [x, y, temperature], tolerance, x_ids=some(6, 70, 1), positives="inside", **options
+        )  # fmt: skip
+
+
+def taught(a, b):
+    def loss(x, y, *, temperature, backend, **options):
+        own = (v.double() if x.dtype == torch.float64 else v for v in (a, b))
+        return soft_contrast(x, y, *own, temperature=temperature, backend=backend, **options)
+
+    return loss
+
+
+@pytest.fixture
+def two_super_tiles(monkeypatch):
+    """The teacher's scores cross several super-tiles, as those of the losses do when interpreted."""
+    if DEVICE == "cpu":
+        monkeypatch.setattr("mmflow.kernels.contrast.fused_teacher.FusedTeacher.step", 64)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"hard": 0.3, "directions": "forward"},
+        {"top_k": 5, "exclude": "self"},
+        {"top_k": 3, "hard": 0.2, "x_present": some(3, 70, 4) > 0, "y_present": some(4, 70, 6) > 0},
+        {"top_k": 1, "directions": "backward", "reduction": "none"},
+        {"x_present": torch.zeros(70, device=DEVICE) > 0},
+    ],
+    ids=["plain", "mixed", "top 5", "absent", "top 1 of columns", "all absent"],
+)
+def test_soft_targets(options, two_super_tiles):
+    x, y, a, b = unit(70, 24, seed=0), unit(70, 24, seed=1), unit(70, 20, seed=2), unit(70, 20, seed=3)
+    t = torch.tensor(0.07, device=DEVICE, requires_grad=True)
+    compare(taught(a, b), [x, y, t], 1e-5, teacher_temperature=0.05, **options)
+
+
+def test_soft_targets_of_other_sizes_dtypes_and_ranges(two_super_tiles):
+    t = torch.tensor(0.07, device=DEVICE, requires_grad=True)
+    per_column = (torch.rand(70, generator=torch.Generator().manual_seed(3)) * 0.2 + 0.05).to(DEVICE)
+    x, y = unit(70, 24, seed=0), unit(70, 24, seed=1)
+    a, b = unit(70, 41, seed=2), unit(41, 70, seed=3).detach().T
+    compare(taught(a, b), [x, y, t], 1e-5, teacher_temperature=per_column)
+    # the student's scores, then the teacher's, beyond the range of one shift
+    compare(taught(a, b), [x, y, torch.tensor(0.002, device=DEVICE, requires_grad=True)], 5e-5, teacher_temperature=0.1)
+    compare(taught(a, b), [x, y, t], 5e-5, teacher_temperature=0.002)
+    compare(taught(a, b), [x, y, t], 5e-5, teacher_temperature=0.002, top_k=4)
+    narrow = unit(33, 8, seed=0), unit(50, 8, seed=1)
+    compare(taught(unit(33, 5, seed=2), unit(50, 5, seed=3)), [*narrow, t], 1e-5, teacher_temperature=0.1)
+    for dtype in (torch.bfloat16, torch.float16):
+        teacher = [unit(70, 20, seed=k, dtype=dtype) for k in (2, 3)]
+        students = [unit(70, 24, seed=k, dtype=dtype) for k in (0, 1)]
+        compare(taught(*teacher), [*students, t], 2e-2, teacher_temperature=0.05, top_k=6)
+
+
+def test_tied_teachers_keep_all_their_ties(two_super_tiles):
+    x, y = unit(70, 24, seed=0), unit(70, 24, seed=1)
+    a, b = (unit(7, 20, seed=k).detach().repeat_interleave(10, 0) for k in (2, 3))
+    t = torch.tensor(0.07, device=DEVICE, requires_grad=True)
+    # ten columns share the highest score of a row, and the bar falls among them
+    compare(taught(a, b), [x, y, t], 1e-5, teacher_temperature=0.05, top_k=4)
 
 
 @pytest.mark.parametrize(
@@ -141,5 +254,5 @@ def test_queue_and_mixed_dtypes():
 
 def test_what_triton_cannot_take_is_refused_by_name():
     x = unit(4, 3, seed=0)
-    with pytest.raises(ValueError, match="pair_weights is computed by the chunked form"):
-        info_nce(x, x, temperature=1.0, pair_weights=torch.ones(4, 4, device=DEVICE), backend="triton")
+    with pytest.raises(ValueError, match="pair_weights as a function is computed by the chunked form"):
+        info_nce(x, x, temperature=1.0, pair_weights=lambda r, c: torch.ones(4, 4, device=DEVICE), backend="triton")
