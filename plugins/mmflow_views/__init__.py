@@ -37,6 +37,7 @@ def mmflow_components() -> dict[str, str]:
         "transform/mixup": "mmflow_views.mixing:Mixup",
         "transform/cutmix": "mmflow_views.mixing:Cutmix",
         "transform/splice_words": "mmflow_views.mixing:SpliceWords",
+        "transform/join_texts": "mmflow_views.mixing:JoinTexts",
         "transform/one_of": "mmflow_views.choices:OneOf",
         "transform/crop_words": "mmflow_views.words:CropWords",
         "transform/drop_words": "mmflow_views.words:DropWords",

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmflow_sources.groups import WebDataset
 from mmflow_sources.samplers import Shuffle
-from mmflow_views.mixing import Cutmix, Mixup, SpliceWords
+from mmflow_views.mixing import Cutmix, JoinTexts, Mixup, SpliceWords
 from mmflow_worlds.motions import Motions
 from mmflow_worlds.shapes import Shapes
 from PIL import Image
@@ -263,6 +263,22 @@ def test_spliced_words_are_a_head_and_a_tail(texts: list[list[str]], seed: int) 
         head = round(facts["lambda"][row] * len(words))
         assert words[:head] == texts[row][:head]
         assert words[head:] == other[len(other) - (len(words) - head) :]
+
+
+def test_joined_texts_have_one_partner_and_orders_of_their_own() -> None:
+    rows: list[Any] = [{"one": f"a{n} b{n}", "two": f"c{n}"} for n in range(40)]
+    joined, facts = JoinTexts(each="row").apply(rows, np.random.default_rng(0))
+    orders = set()
+    for row, (found, partner) in enumerate(zip(joined, facts["partner"], strict=True)):
+        order = []
+        for name, text in rows[row].items():
+            pair = [text, rows[partner][name]]
+            assert found[name] in (" ".join(pair), " ".join(pair[::-1])) or partner == row
+            order.append(found[name] == " ".join(pair))
+        orders.add(tuple(order))
+        assert facts["lambda"][row] == 0.5
+    assert len(orders) == 4
+    assert JoinTexts().apply(rows, None)[0] == rows
 
 
 def test_what_cannot_be_mixed_is_said_with_the_cure() -> None:
