@@ -11,7 +11,7 @@ from mmflow.spec import load_spec
 
 ROOT = Path(__file__).parents[2]
 RECORDINGS = ROOT.parent / "shared" / "data" / "fsdd" / "recordings"
-SHORTER = [f"vars.recordings={RECORDINGS}", "train.epochs=null", "train.steps=150"]
+SHORTER = [f"vars.recordings={RECORDINGS}", "train.epochs=null", "train.steps=100"]
 
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings of spoken digits are not here")
 
