@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).with_name("ring_program.py")
+PROGRAM = Path(__file__).with_name("contrast_ranks_program.py")
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_processes_agree_with_one(ranks, tmp_path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+@pytest.mark.parametrize("exchange", ["ring", "gather"])
+@pytest.mark.parametrize(("ranks", "form"), [(2, "chunked"), (4, "chunked"), (2, "triton")])
+def test_processes_agree_with_one(ranks, form, exchange, tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    if form == "triton":
+        pytest.importorskip("triton")
+        environment["TRITON_INTERPRET"] = "1"
     running = [
         subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(rank), str(ranks), str(tmp_path / "store")],
+            [sys.executable, str(PROGRAM), str(rank), str(ranks), str(tmp_path / "store"), exchange, form],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
