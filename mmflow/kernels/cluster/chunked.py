@@ -4,20 +4,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..maxima import first_maxima
+from ..products import times_transposed
+
 _TILE_BYTES = 4 << 20
 
 
 def nearest_center(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     index = torch.empty(len(x), dtype=torch.int64, device=x.device)
     distance = x.new_empty(len(x))
-    half = (centers * centers).sum(1) / 2
-    step = max(1, _TILE_BYTES // (len(centers) * x.element_size()))
+    half = (centers * centers).sum(1, keepdim=True) / 2
+    step = min(len(x), max(1, _TILE_BYTES // (len(centers) * x.element_size())))
+    buffer = x.new_empty(step * len(centers))
     for i in range(0, len(x), step):
         rows = x[i : i + step]
-        best = torch.addmm(half, rows, centers.T, alpha=-1).min(1)
-        index[i : i + step] = best.indices
+        # Centres by rows: the maximum then runs over an outer axis.
+        scores = times_transposed(centers, rows, buffer[: len(centers) * len(rows)].view(len(centers), -1))
+        best = first_maxima(scores.sub_(half)[None])[1][0]
+        index[i : i + step] = best
         # From the difference itself: the product form loses small distances to cancellation.
-        distance[i : i + step] = (rows - centers[best.indices]).square().sum(1)
+        distance[i : i + step] = (rows - centers.index_select(0, best)).square_().sum(1)
     return index, distance
 
 

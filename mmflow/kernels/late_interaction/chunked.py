@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..maxima import first_maxima
 from ..products import times_transposed
 from ..tiles import TILE_BYTES, PairScores, Tile, contrast, score_matrices
 
@@ -163,8 +164,8 @@ class TokenMaxima(_TokenTiles):
 
     def tile(self, r: slice, c: slice) -> Tile:
         similarity = self.similarity(r, c)
-        over_y, t_index = _maxima(similarity.flatten(2))
-        over_x, p_index = _maxima(similarity.flatten(0, 1))
+        over_y, t_index = first_maxima(similarity.flatten(2))
+        over_x, p_index = first_maxima(similarity.flatten(0, 1))
         m, n = c.stop - c.start, r.stop - r.start
         over_y, over_x = over_y.view(m, -1, n), over_x.view(m, -1, n)
         state = t_index.to(self.index).view(m, -1, n), p_index.to(self.index).view(m, -1, n)
@@ -245,16 +246,6 @@ class SoftMaxima(_TokenTiles):
         share = (similarity / self.inner).softmax(dim)
         inside = (similarity - pooled.unsqueeze(dim)).div_(self.inner).add_(1.0)
         return share.mul_(inside).mul_(gain.unsqueeze(dim))
-
-
-def _maxima(tile: Tensor) -> tuple[Tensor, Tensor]:
-    """Maxima [B, C] and their first index over the middle axis of [B, K, C]."""
-    if tile.device.type == "cpu" and tile.shape[2] > 1:
-        # Pooling a channels-last image is the one vectorised maximum with index over an outer axis.
-        best, index = torch.ops.aten.max_pool2d_with_indices(tile.unsqueeze(2).permute(0, 3, 1, 2), [tile.shape[1], 1])
-        return best.flatten(1), index.flatten(1)
-    best = tile.max(1)
-    return best.values, best.indices
 
 
 def _bags(index: Tensor, table: Tensor, weight: Tensor) -> Tensor:

@@ -29,18 +29,19 @@ def blobs(k, per, d, seed, spread=0.05):
 @settings(max_examples=20, deadline=None)
 @given(
     n=st.sampled_from([1, 5, 100]),
-    k=st.sampled_from([1, 2, 70]),
+    k=st.sampled_from([1, 2, 70, 200]),
     d=st.sampled_from([1, 6, 37]),
+    tile_bytes=st.sampled_from([400, 8000]),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
 )
-def test_nearest_centres_are_those_of_the_definition(backend, n, k, d, dtype):
+def test_nearest_centres_are_those_of_the_definition(backend, n, k, d, tile_bytes, dtype):
     if backend == "triton" and dtype == torch.float64:
         return
     g = torch.Generator().manual_seed(n + k)
     # Whole numbers: every distance is exact, and ties are many.
     x, centers = (torch.randint(-3, 4, (s, d), generator=g).to(DEVICE, dtype) for s in (n, k))
     expected = nearest_center(x, centers, backend="reference")
-    before, chunked._TILE_BYTES = chunked._TILE_BYTES, 400
+    before, chunked._TILE_BYTES = chunked._TILE_BYTES, tile_bytes
     try:
         found = nearest_center(x, centers, backend=backend)
     finally:
@@ -123,6 +124,8 @@ def test_spherical_centres_are_unit_vectors():
 def test_wrong_input_is_explained():
     with pytest.raises(ValueError, match="between 1 and the 3"):
         kmeans(torch.ones(3, 2), 4)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        kmeans(torch.tensor([[1.0], [torch.nan], [2.0]]), 2)
     with pytest.raises(ValueError, match="not empty"):
         kmeans(torch.ones(0, 2), 1)
     with pytest.raises(ValueError, match=r"seeds are \[2, 2\]"):

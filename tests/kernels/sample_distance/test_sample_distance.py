@@ -67,6 +67,33 @@ def test_values_and_gradients_are_those_of_the_definition(backend, n, m, j, k, d
         tiles.KEPT_BYTES, chunked.TILE_BYTES, fused._TILE_BYTES = before
 
 
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("shift", [30.0, 300.0])
+def test_probabilities_too_small_for_single_precision_keep_their_logarithm(backend, shift):
+    leaves = [samples(5, 3, 33, 1), samples(6, 4, 33, 2), *parameters(100.0, shift)]
+    logs = match_log_probability(*leaves, backend="reference")
+    assert min(float(log.min()) for log in logs) < -100
+    compare(match_log_probability, leaves, backend, tolerance=2e-4)
+    leaves[1] = samples(5, 4, 33, 2)
+    compare(sample_contrast, leaves, backend, tolerance=2e-4)
+
+
+def test_a_probability_next_to_one_keeps_its_digits():
+    x, y = samples(4, 3, 9, 1), samples(4, 2, 9, 2)
+    expected = match_log_probability(x, y, 5.0, 14.0, backend="reference")[0]
+    found = match_log_probability(x.float(), y.float(), 5.0, 14.0, backend="chunked")[0]
+    assert float(expected.abs().max()) < 5e-3
+    torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=0)
+
+
+def test_no_distance_of_all_samples_is_kept(largest_tensor, monkeypatch):
+    monkeypatch.setattr(chunked, "TILE_BYTES", 1 << 16)
+    x, y = samples(60, 5, 8, 1).float().requires_grad_(), samples(60, 5, 8, 2).float()
+    with largest_tensor:
+        sample_contrast(x, y, 5.0, 5.0, backend="chunked").backward()
+    assert largest_tensor.bytes <= 1 << 14 < 4 * 60 * 60 * 25 // 10
+
+
 def test_gradcheck():
     leaves = [t.requires_grad_() for t in (samples(3, 2, 4, 1), samples(3, 3, 4, 2), *parameters(2.0, 1.0))]
     assert torch.autograd.gradcheck(lambda *t: match_log_probability(*t, backend="chunked"), leaves)
