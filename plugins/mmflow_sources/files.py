@@ -11,7 +11,16 @@ from urllib.parse import quote, unquote
 from fsspec.core import url_to_fs
 
 from mmflow.plugin import ComponentError
-from mmflow_sources.network import CACHES, Patience, RemoteFile, chain, client_options, is_remote, patiently
+from mmflow_sources.network import (
+    CACHES,
+    NetworkError,
+    Patience,
+    RemoteFile,
+    chain,
+    client_options,
+    is_remote,
+    patiently,
+)
 
 T = TypeVar("T")
 
@@ -144,7 +153,16 @@ class Folder:
         return sorted(posixpath.basename(str(path)) for path in self._patiently(glob, pattern))
 
     def fingerprint(self, names: Iterable[str]) -> str:
-        """A hash of the content of these files where they are few and small, else of what the listing says."""
+        """A hash of the content of these files where they are few and small, else of what the listing says.
+
+        Raises `ComponentError` where a server does not answer.
+        """
+        try:
+            return self._fingerprint(names)
+        except NetworkError as error:
+            raise ComponentError(str(error), found=self.url, expected="a server that answers") from error
+
+    def _fingerprint(self, names: Iterable[str]) -> str:
         digest = hashlib.sha256()
         unique = sorted(set(names))
         infos = {name: self._info(name) for name in unique} if len(unique) <= SMALL_FILES else self._listing(unique)

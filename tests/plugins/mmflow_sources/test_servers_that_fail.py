@@ -126,8 +126,16 @@ def pictures(found: Source, workers: int = 0) -> list[int]:
 FAULTS = {"stall": "Timeout|no answer", "503": r"answers 503 \(Service Unavailable\)", "drop": "not completed|payload"}
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "part.tar"])
-@pytest.mark.parametrize("fault", list(FAULTS))
+OPENED = [
+    ("rows.csv", "stall"),
+    ("rows.csv", "503"),
+    ("rows.csv", "drop"),
+    ("rows.parquet", "drop"),
+    ("part.tar", "stall"),
+]
+
+
+@pytest.mark.parametrize(("name", "fault"), OPENED)
 def test_two_failures_are_got_over(server: tuple[str, Faulty], name: str, fault: str) -> None:
     url, faulty = server
     faulty.set(name, fault, times=2)
@@ -135,8 +143,7 @@ def test_two_failures_are_got_over(server: tuple[str, Faulty], name: str, fault:
     assert faulty.times == 0
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("fault", list(FAULTS))
+@pytest.mark.parametrize(("fault", "workers"), [("stall", 0), ("503", 0), ("drop", 0), ("drop", 1)])
 def test_failures_in_the_middle_of_an_epoch_are_got_over(server: tuple[str, Faulty], fault: str, workers: int) -> None:
     url, faulty = server
     faulty.set("7.png", fault, times=2)
@@ -144,8 +151,7 @@ def test_failures_in_the_middle_of_an_epoch_are_got_over(server: tuple[str, Faul
     assert faulty.times == 0
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "part.tar"])
-@pytest.mark.parametrize("fault", list(FAULTS))
+@pytest.mark.parametrize(("name", "fault"), OPENED)
 def test_a_server_that_goes_on_failing_is_one_error_at_opening(
     server: tuple[str, Faulty], name: str, fault: str
 ) -> None:
@@ -161,8 +167,7 @@ def test_a_server_that_goes_on_failing_is_one_error_at_opening(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("bad", ["error", "skip"])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("bad", "workers"), [("error", 0), ("skip", 1)])
 def test_a_server_that_goes_on_failing_is_one_error_while_loading(
     server: tuple[str, Faulty], workers: int, bad: str
 ) -> None:
@@ -193,6 +198,15 @@ def test_large_files_that_fail_while_samples_are_read(server: tuple[str, Faulty]
         read()
     faulty.set(name, "drop", times=1)
     assert read() == list(range(COUNT))
+
+
+def test_a_server_that_is_gone_when_the_plan_is_made(server: tuple[str, Faulty]) -> None:
+    url, faulty = server
+    found = source(url, "rows.csv")
+    found.fields()
+    faulty.set("7.png", "503")
+    with pytest.raises(ComponentError, match=r"7\.png: the server answers 503.*tried"):
+        found.fingerprint()
 
 
 def test_a_refusal_is_not_asked_for_again(server: tuple[str, Faulty]) -> None:
