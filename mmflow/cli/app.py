@@ -52,7 +52,7 @@ def run(
     force: Annotated[
         list[str], typer.Option(metavar="STAGE", help="Run a stage, and what reads it, though stored. Repeats.")
     ] = [],  # noqa: B006
-    workers: Annotated[int, typer.Option(min=0, max=64, help="Loader processes where the spec sets none.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Loader processes where the spec sets none.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the results only.")] = False,
     as_json: AsJson = False,

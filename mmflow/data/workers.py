@@ -32,7 +32,8 @@ class Workers:
     def __init__(self, maker: BatchMaker, count: int, pin: bool) -> None:
         self.maker, self.pin = maker, pin and torch.cuda.is_available()
         if count and getattr(maker.reader, "in_process", False):
-            log.warning("%s lives in this process: it is read here, not by %d workers", describe(maker.source), count)
+            if count > 1:
+                log.warning("%s lives in this process and is read here, not by workers", describe(maker.source))
             count = 0
         self.count = count
         self.waited = 0.0
@@ -123,6 +124,14 @@ class Workers:
                 quarantine(file, describe(self.maker.source), id, reason)
 
 
+def warm_up() -> None:
+    """Begin to start what worker processes come from, and do not wait for it: they are there sooner."""
+    if _context().get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+
 class _Upcoming:
     """What the torch loader takes its tasks from: those of the current pass."""
 
@@ -167,4 +176,4 @@ def _context() -> Any:
     return context
 
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "warm_up"]

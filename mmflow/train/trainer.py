@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmflow.data import Batch, Loader, describe, stored_column
+from mmflow.data.workers import warm_up
 from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
@@ -52,6 +53,9 @@ class Trainer:
         self.roots += [f"memories.{name}" for name in self._memories()]
         if not self.scope.losses:
             raise ComponentError("a train stage needs at least one loss", hint="add one under `losses:`")
+        workers = declaration.workers if declaration.workers is not None else context.workers
+        if workers:
+            warm_up()
         self.model = self._model()
         self.history: list[dict[str, float]] = []
         self.step = 0
@@ -60,7 +64,6 @@ class Trainer:
         self.seconds = 0.0
         self.pace = Pace()
         self.waited_before = 0.0
-        workers = declaration.workers if declaration.workers is not None else context.workers
         self.loader = Loader(
             self.scope.source, self.scope.views, self.model.requests(), sampler=declaration.sampler,
             batch_size=declaration.batch_size, seed=self.seed, workers=workers, columns=self._stage_columns(),

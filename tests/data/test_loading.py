@@ -215,7 +215,7 @@ def test_memory_is_read_here_even_with_workers(tmp_path: Path, caplog: pytest.Lo
     source = Table(url=url)
     (batch,) = scan(source, {}, LABEL, batch_size=9, workers=2)
     assert batch.columns["label"].values.tolist() == [n % 3 for n in range(9)]
-    assert "read here" in caplog.text
+    assert "is read here" in caplog.text
 
 
 def test_loading_draws_nothing_from_the_global_generator() -> None:
