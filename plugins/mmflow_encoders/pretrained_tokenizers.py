@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from mmflow.plugin import ComponentError, Field, Tokenizer, outside_identity
 from mmflow_encoders.pretrained import contents, first_line, folder_of, is_local, known_to_open_clip
+from mmflow_encoders.tokenizers import well_formed
 
 
 class LoadedTokenizer(Tokenizer):
@@ -51,7 +52,7 @@ class TokenizerFile(LoadedTokenizer, name="tokenizer_file"):
         return max(_from_file(_text_of(self.url), None).get_vocab(with_added_tokens=True).values()) + 1
 
     def encode(self, text: str, state: Mapping[str, Any], *, length: int) -> list[int]:
-        return _from_file(_text_of(self.url), length).encode(text).ids
+        return _from_file(_text_of(self.url), length).encode(well_formed(text)).ids
 
     def decode(self, ids: Sequence[int], state: Mapping[str, Any]) -> str:
         return _from_file(_text_of(self.url), None).decode(list(ids), skip_special_tokens=True)
@@ -87,7 +88,7 @@ class HfTokenizer(LoadedTokenizer, name="hf_tokenizer"):
         return max(len(made), max(made.get_vocab().values()) + 1)
 
     def encode(self, text: str, state: Mapping[str, Any], *, length: int) -> list[int]:
-        return list(self._made()(text, truncation=True, max_length=length)["input_ids"])
+        return list(self._made()(well_formed(text), truncation=True, max_length=length)["input_ids"])
 
     def decode(self, ids: Sequence[int], state: Mapping[str, Any]) -> str:
         return self._made().decode(list(ids), skip_special_tokens=True)
@@ -128,7 +129,7 @@ class OpenClipTokenizer(LoadedTokenizer, name="open_clip_tokenizer"):
         return made.vocab_size if hasattr(made, "vocab_size") else len(made.tokenizer)
 
     def encode(self, text: str, state: Mapping[str, Any], *, length: int) -> list[int]:
-        ids = _from_open_clip(self.hub)([text], context_length=length)[0].tolist()
+        ids = _from_open_clip(self.hub)([well_formed(text)], context_length=length)[0].tolist()
         padding = self.special.get("padding", 0)
         while ids and ids[-1] == padding:
             ids.pop()

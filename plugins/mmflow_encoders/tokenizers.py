@@ -18,6 +18,15 @@ from mmflow.plugin import Tokenizer
 PIECE = re.compile(r"\w+|[^\w\s]")
 
 
+def well_formed(text: str) -> str:
+    """The text with U+FFFD for half a surrogate pair, which JSON can hold and no encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 class Byte(Tokenizer, name="byte"):
     """The bytes of the UTF-8 text; nothing to learn and no text unknown (as in ByT5, Xue et al., 2022).
 
@@ -31,7 +40,7 @@ class Byte(Tokenizer, name="byte"):
         return len(self.special) + 256
 
     def encode(self, text: str, state: Mapping[str, Any], *, length: int) -> list[int]:
-        return _framed([len(self.special) + b for b in text.encode()], self.special, length)
+        return _framed([len(self.special) + b for b in well_formed(text).encode()], self.special, length)
 
     def decode(self, ids: Sequence[int], state: Mapping[str, Any]) -> str:
         first = len(self.special)
@@ -108,7 +117,7 @@ class Bpe(Tokenizer, name="bpe"):
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        pieces.train_from_iterator(texts, trainer)
+        pieces.train_from_iterator(map(well_formed, texts), trainer)
         return {"pieces": pieces.to_str()}
 
     def size(self, state: Mapping[str, Any] | None) -> int:
@@ -116,7 +125,8 @@ class Bpe(Tokenizer, name="bpe"):
 
     def encode(self, text: str, state: Mapping[str, Any], *, length: int) -> list[int]:
         first = len(self.special)
-        return _framed([first + i for i in _pieces_of(state["pieces"]).encode(text).ids], self.special, length)
+        pieces = _pieces_of(state["pieces"]).encode(well_formed(text))
+        return _framed([first + i for i in pieces.ids], self.special, length)
 
     def decode(self, ids: Sequence[int], state: Mapping[str, Any]) -> str:
         first = len(self.special)

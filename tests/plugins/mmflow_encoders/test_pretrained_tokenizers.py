@@ -57,6 +57,7 @@ def test_ids_of_transformers(tmp_path: Path, padding: int) -> None:
         "padding": padding, "begin": theirs.cls_token_id, "end": theirs.sep_token_id,
         "unknown": theirs.unk_token_id, "mask": theirs.mask_token_id,
     }  # fmt: skip
+    assert ours.encode("a \ud83d", {}, length=16) == ours.encode("a \ufffd", {}, length=16)
     assert ours.size(None) == len(theirs) == max(theirs.get_vocab().values()) + 1
     assert ours.decode(ours.encode("a red circle", {}, length=16), {}) == "a red circle"
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmflow_encoders.tokenizers import Bpe, Byte, Word
+from mmflow_encoders.tokenizers import Bpe, Byte, Word, well_formed
 
 from mmflow.plugin import Tokenizer
 from mmflow.plugin.registry import registry
@@ -90,6 +90,16 @@ def test_byte_pairs_give_back_any_text(text: str) -> None:
 def test_marks_and_rare_characters_are_text_like_any_other(text: str) -> None:
     bpe = Bpe(vocabulary=300)
     assert bpe.decode(bpe.encode(text, LEARNT, length=100), LEARNT) == text
+
+
+@given(st.text(st.characters(), max_size=20))
+def test_half_a_surrogate_pair_is_a_character_like_any_other(text: str) -> None:
+    broken = text + "\ud83d" + text
+    for tokenizer in (Byte(), Bpe(vocabulary=300)):
+        ids = tokenizer.encode(broken, LEARNT, length=500)
+        assert tokenizer.decode(ids, LEARNT) == text + "\ufffd" + text
+    assert well_formed("\ud83d\ude00") == "😀"
+    Bpe(vocabulary=300).learn([broken])
 
 
 def test_byte_pairs_join_what_is_common() -> None:
