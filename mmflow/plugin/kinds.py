@@ -168,9 +168,10 @@ class View(BaseModel):
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         """Names and declared types of what the view gives, for inputs of these types in the order of `of`.
 
-        First come the fields, the main one at the head, then what transforms add. Transforms see one copy at a time;
-        where the view or an input has copies, all that the view gives has the axis `copy`. Raises `ComponentError`
-        for copies of copies and for names given twice, `ValueError` where a transform cannot take a field.
+        First come the fields, the main one at the head, then what transforms add (of two that add the same, the last).
+        Transforms see one copy at a time; where the view or an input has copies, all that the view gives has the axis
+        `copy`. Raises `ComponentError` for copies of copies and for names given twice, `ValueError` where a transform
+        cannot take a field.
         """
         copies = self.copies_of(*(i.groups[0] or 1 for i in inputs if i.axes[1:2] == ("copy",)))
         types = [_one_copy(given) for given in inputs]
