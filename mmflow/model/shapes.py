@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from mmflow.data import SampleError, scan
+from mmflow.data import ColumnBatch, SampleError, scan
 from mmflow.kernels.dispatch import VARIABLE
 from mmflow.model.graph import Node, Output
 from mmflow.model.model import Model
@@ -88,7 +88,13 @@ def _check(report: ShapeReport, scope: Any, stage: str, roots: Sequence[str]) ->
     try:
         states = Model.learn_states(scope, roots, scope.source, limit=LEARNT_FROM)
         model = Model.create(scope, roots, seed=0, states=states, device="meta")
-        batch = next(iter(scan(scope.source, scope.views, model.requests(), batch_size=SAMPLES)))
+        requests = model.requests()
+        sampled = [request for request in requests if request.target.section == "sampler"]
+        read = [request for request in requests if request not in sampled]
+        batch = next(iter(scan(scope.source, scope.views, read, batch_size=SAMPLES)))
+        for request in sampled:
+            dtype = getattr(torch, scope.type_of(request.target).dtype)
+            batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
     except (ComponentError, SampleError) as error:
         report.problems.append(_problem(("stages", stage), str(error), error))
         return
