@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mmflow_encoders.pretrained_tokenizers import HfTokenizer, OpenClipTokenizer, TokenizerFile
 from mmflow_encoders.tokenizers import Byte
 from pydantic import ValidationError
 
 from mmflow.data import collate
 from mmflow.flow.keys import Keys
+from mmflow.model.model import Model
 from mmflow.plugin import ComponentError, TensorType
 from mmflow.plugin.registry import registry
 from mmflow.spec import SpecError, load_text
@@ -141,6 +143,23 @@ encoders:
 losses: {{align: {{use: infonce, of: [text, text]}}}}
 train: {{data: train, epochs: 1, batch_size: 4}}
 """
+
+
+OURS = ["{use: bpe, vocabulary: 300}", "open_clip_tokenizer", "{use: hf_tokenizer, hub: HUB}"]
+
+
+@pytest.mark.parametrize("tokenizer", OURS)
+def test_a_stored_model_reads_texts_as_before(tmp_path: Path, tokenizer: str) -> None:
+    tokenizer = tokenizer.replace("HUB", str(trained(tmp_path / "bert")))
+    scope = load_text(SPEC.format(tokenizer=tokenizer)).scope("train")
+    roots = ["losses.align"]
+    model = Model.create(scope, roots, seed=0, states=Model.learn_states(scope, roots, scope.source))
+    model.save(tmp_path / "model")
+    again = Model.load(tmp_path / "model", scope, roots, seed=1)
+    found = [made.encode_values("text", [*TEXTS, "zzz"], ("pooled", "ids")) for made in (model, again)]
+    assert torch.equal(found[0].pooled, found[1].pooled)
+    assert torch.equal(found[0]["ids"].values, found[1]["ids"].values)
+    assert found[0]["ids"].mask.sum(1).tolist() != [found[0]["ids"].mask.shape[1]] * 5
 
 
 def test_a_key_follows_the_files_and_not_their_place(tmp_path: Path) -> None:
