@@ -21,7 +21,7 @@ def uniformity(x: Tensor, t: float = 2.0, *, present: Tensor | None = None, back
         for x.
 
     Cost: half of the pairs' products once (N^2 D FLOP) and the gradient in the same pass (2 N^2 D), the potential being
-    known up to a factor until the end. Memory: one tile of 4 MB and the gradient. The Triton form has all pairs'
+    known up to a factor until the end. Memory: a tile of 4 MB and the gradient twice. The Triton form has all pairs'
     products in the forward and once more, with the gradient, in the backward, which holds a strip of pairs of 64 MB (at
     least 128 rows).
     """
