@@ -129,7 +129,9 @@ def source_at(base: str, format: str, cache: Path, **more: Any) -> Source:
 def batches(source: Source, workers: int = 0) -> list[Batch]:
     fields = source.fields()
     requests = [ColumnRequest(name, Target("fields", name)) for name in sorted(fields) if name != "id"]
-    with Loader(source, {}, requests, sampler=Shuffle(), batch_size=50, seed=3, workers=workers) as loader:
+    with Loader(
+        source, {}, requests, sampler=Shuffle(drop_last=False), batch_size=50, seed=3, workers=workers
+    ) as loader:
         return list(loader.epoch(0))
 
 
@@ -237,6 +239,28 @@ def test_workers_open_their_own_connections(
     if where == "s3":
         request.getfixturevalue("bucket")
     check(batches(source_at(base, format, tmp_path), workers=2), expected, format)
+
+
+@pytest.mark.parametrize(
+    ("url", "use"), [("rows.jsonl", "table"), ("rows.parquet", "table"), ("part-{0..4}.tar", "webdataset")]
+)
+def test_streams_are_the_same_from_every_filesystem(
+    url: str, use: str, base: Path, site: str, bucket: str, expected: list[Batch]
+) -> None:
+    found = []
+    columns = {"vector": {"modality": "vector"}, "caption": "caption", "image": "image"}
+    for place, workers in ((base, 0), (site, 1), ("s3://samples", 1)):
+        declared = {"use": use, "url": f"{place}/{url}", "columns": columns, "stream": {"lanes": 3, "samples": COUNT}}
+        found.append(batches(Source.accept(declared), workers))
+    assert sorted(id for batch in found[0] for id in batch.ids) == sorted(id for batch in expected for id in batch.ids)
+    for other in found[1:]:
+        check(other, found[0], use)
+
+
+def test_memory_is_read_without_workers(base: Path, expected: list[Batch], caplog: pytest.LogCaptureFixture) -> None:
+    fsspec.filesystem("memory").pipe("/alone/rows.parquet", (base / "rows.parquet").read_bytes())
+    check(batches(Source.accept({"use": "table", "url": "memory://alone/rows.parquet"}), 2), expected, "parquet")
+    assert "is read here, not by workers" in caplog.text
 
 
 def test_settings_from_the_environment_reach_the_workers(bucket: str, tmp_path: Path) -> None:
