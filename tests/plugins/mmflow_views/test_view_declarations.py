@@ -1,0 +1,48 @@
+"""Every transform and tokenizer can be listed without anything heavy, and its example can be written as it stands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from mmflow_encoders import mmflow_components as of_encoders
+from mmflow_views import mmflow_components as of_views
+
+from mmflow.plugin import Tokenizer, Transform
+from mmflow.plugin.kinds import View
+from mmflow.plugin.registry import registry
+
+EVERY = [name.split("/") for name in (*of_views(), *of_encoders())]
+NAMES = [(kind, name) for kind, name in EVERY if kind in ("transform", "tokenizer")]
+HEAVY = ("torch", "numpy", "PIL", "torchvision", "transformers", "tokenizers", "timm", "open_clip")
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_examples_are_valid(kind: str, name: str) -> None:
+    declared = registry().get(kind, name)
+    assert declared.__doc__
+    if not declared.example:
+        # What needs no field is used by its name.
+        assert declared.model_validate({}) == (Transform if kind == "transform" else Tokenizer).accept(name)
+        return
+    written = yaml.safe_load(declared.example)
+    assert name in declared.example
+    for view in written.get("views", {"": written} if "apply" in written else {}).values():
+        View.model_validate({"of": "any", **view})
+    if kind == "tokenizer":
+        Tokenizer.accept(written["tokenizer"])
+    elif "use" in written:
+        Transform.accept(written)
+
+
+def test_declarations_import_nothing_heavy() -> None:
+    code = (
+        "import importlib, sys; import mmflow_views, mmflow_encoders\n"
+        "for plugin in (mmflow_views, mmflow_encoders):\n"
+        "    for path in plugin.mmflow_components().values(): importlib.import_module(path.partition(':')[0])\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
