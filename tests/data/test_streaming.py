@@ -91,8 +91,13 @@ def test_a_stream_goes_on_from_every_place(uninterrupted: list[str], shards: str
             assert [reader_process.line(batch) for batch in loader.epoch(0, start=start)] == first[start:]
 
 
-@pytest.mark.parametrize(("first", "second"), [(0, 2), (1, 0), (2, 1)])
-@pytest.mark.parametrize("where", ["in the middle", "at the end of an epoch"])
+@pytest.mark.parametrize(
+    ("first", "second", "where"),
+    [
+        (0, 2, "in the middle"), (1, 0, "in the middle"), (2, 1, "in the middle"),
+        (2, 0, "at the end of an epoch"), (0, 1, "at the end of an epoch"),
+    ],
+)  # fmt: skip
 def test_killed_in_a_stream_and_resumed_gives_the_same(
     uninterrupted: list[str], shards: str, tmp_path: Path, first: int, second: int, where: str
 ) -> None:

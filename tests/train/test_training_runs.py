@@ -112,6 +112,41 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     assert steps == [(line["step"], line["loss"]) for line in history(whole)]
 
 
+STREAM = """
+mmflow: 1
+name: streams
+data:
+  train: {use: table, url: "FOLDER/t{0..5}.jsonl", stream: {lanes: 3, buffer: 4}}
+encoders:
+  one: {use: text_transformer, of: text, width: 16, depth: 1, heads: 2, length: 8, dropout: 0.1}
+  two: {use: text_transformer, of: text, width: 16, depth: 1, heads: 2, length: 8}
+losses:
+  align: {use: infonce, of: [one, two]}
+train: {data: train, batch_size: 4, steps: 20, log_every: 1}
+"""
+
+
+@pytest.mark.parametrize("stop_after", [4, 8, 13])
+def test_a_run_over_a_stream_goes_on_as_if_nothing_had_happened(
+    load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path, stop_after: int
+) -> None:
+    """Eight batches in the first epoch, which nobody knows before; a stop in its middle, at its end, in the next."""
+    for n, size in enumerate((8, 5, 7, 9, 6, 4)):
+        rows = [json.dumps({"text": f"word{n} word{k}"}) for k in range(size)]
+        (tmp_path / f"t{n}.jsonl").write_text("\n".join(rows))
+    spec = load(STREAM.replace("FOLDER", str(tmp_path)))
+    whole = context(spec, tmp_path / "whole").run()
+    epochs = [line["epoch"] for line in history(whole)]
+    assert epochs == sorted(epochs)
+    assert epochs[-1] >= 2
+    with pytest.raises(StageStopped, match=f"step {stop_after} of 20"):
+        context(spec, tmp_path / "parts", stop_after=stop_after).run()
+    parts = context(spec, tmp_path / "parts").run()
+    one, two = weights(whole), weights(parts)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert [line["epoch"] for line in history(parts)] == epochs
+
+
 def test_a_stage_starts_from_the_model_of_another(
     load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path
 ) -> None:
