@@ -1,5 +1,6 @@
 """Balanced assignment of rows to columns by Sinkhorn's iteration, held as potentials."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -78,7 +79,8 @@ def sinkhorn(
                 f"sinkhorn: the marginals' totals differ: {a.sum(-1).flatten()[0]:.6g} of rows, "
                 f"{b.sum(-1).flatten()[0]:.6g} of columns"
             )
-    obstacle = "" if x.dim() == 2 else "batches of score matrices are computed by the chunked form"
+    count = math.prod(shape[:-2])
+    obstacle = f"{count} score matrices are more than a grid of 65535" if count > 65535 else ""
     form = choose("sinkhorn", x, y, backend=backend, without_triton=obstacle)
     with torch.autocast(x.device.type, enabled=False):
         if form == "triton":

@@ -130,10 +130,16 @@ def test_known_assignments(backend):
     assert codes[:, 0].tolist() == pytest.approx([0.9526, 0.7311, 0.2689, 0.0474], abs=1e-4)
 
 
-@pytest.mark.parametrize(("backend", "tile_bytes"), [("reference", 0), ("chunked", 100), ("chunked", 600)])
+@pytest.mark.parametrize(
+    ("backend", "tile_bytes"), [("reference", 0), ("chunked", 100), ("chunked", 600), ("triton", 0)]
+)
 def test_batches_are_the_single_problems(backend, tile_bytes, monkeypatch):
+    if backend not in ("reference", *FORMS):
+        pytest.skip("no GPU, and Triton's interpreter is off")
     monkeypatch.setattr(chunked, "_TILE_BYTES", tile_bytes)
-    scores = torch.randn(2, 3, 7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(DEVICE)
+    dtype = torch.float32 if backend == "triton" else torch.float64
+    scores = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    scores = scores.mT.to(DEVICE, dtype)
     together = sinkhorn(scores, epsilon=0.1, iterations=5, backend=backend)
     for i in range(2):
         for j in range(3):
