@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from mmflow.data.samples import describe, read_sample
 from mmflow.plugin import ComponentError, Source, TensorType
-from mmflow_sources.selections import opened
+from mmflow_sources.selections import inner, opened
 
 
 class Combination(Source):
@@ -34,8 +34,7 @@ class Combination(Source):
     def fields(self) -> Mapping[str, TensorType]:
         found: dict[str, TensorType] = {}
         for source in self.of:
-            opened(source)
-            for name, type_ in source.fields().items():
+            for name, type_ in inner(source).fields().items():
                 if name == "source":
                     raise ComponentError(f"{describe(source)} has a field `source`, which the combination adds itself")
                 found[name] = type_ if name not in found else _joined(name, found[name], type_)

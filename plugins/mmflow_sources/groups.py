@@ -129,6 +129,7 @@ class FolderRows(GroupRows):
 
     def __init__(self, folder: Folder, groups: Any, labels: Any, parts: Sequence[Mapping[str, str]] = ()) -> None:
         self.folder, self.parts = folder, parts
+        self.fingerprint: str | None = None
         super().__init__(groups, labels)
         self.names = tuple(dict.fromkeys((*self.names, *(name for part in parts for name in part))))
 
@@ -198,9 +199,12 @@ class FolderSource(Tabular, name="folder"):
 
     def fingerprint(self) -> Any:
         reader = self.open()
-        assert isinstance(reader.rows, FolderRows)
-        names = sorted(name for _, files in reader.rows.groups for name in files.values())
-        return {"files": len(names), "content": reader.root.fingerprint(names)}
+        rows = reader.rows
+        assert isinstance(rows, FolderRows)
+        names = sorted(name for _, files in rows.groups for name in files.values())
+        # The reader is kept while the listing tells of no change: its files are hashed once.
+        rows.fingerprint = rows.fingerprint or reader.root.fingerprint(names)
+        return {"files": len(names), "content": rows.fingerprint}
 
     def _parts(self, stems: Sequence[str]) -> tuple[list[Mapping[str, str]], dict[int, str]]:
         """What `pattern` finds in each path, and what to say of the paths that are unlike it."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -15,8 +14,8 @@ from mmflow.plugin import ComponentError, Shared, Source, TensorType
 from mmflow.plugin.kinds import Reader
 
 
-def opened(source: Source) -> Reader:
-    """The reader of an inner source, which must have random access; a path is filled in by specs alone."""
+def inner(source: Source) -> Source:
+    """A source inside a source, which must have random access; a path is filled in by specs alone."""
     if isinstance(source, Shared):
         raise ComponentError(f"{source}: no source outside a spec", found=str(source), expected="{use: NAME, ...}")
     if source.streaming() is not None:
@@ -24,7 +23,46 @@ def opened(source: Source) -> Reader:
             f"{describe(source)} is streamed: a source inside a source needs random access", found=source.use,
             hint="leave out its `stream`",
         )  # fmt: skip
+    return source
+
+
+def opened(source: Source) -> Reader:
+    """The reader of a source inside a source; that of one without files, which cannot change, is kept."""
+    if type(inner(source)).fingerprint is Source.fingerprint:
+        return _kept(_Asked(source.open), source.model_dump_json())
     return source.open()
+
+
+class _Same:
+    """A reader as a key: equal to itself alone."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.reader is self.reader
+
+    def __hash__(self) -> int:
+        return id(self.reader)
+
+
+class _Asked:
+    """How a reader is made: equal to any other, so that what stands beside it decides whether it is kept."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Asked)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@lru_cache(maxsize=16)
+def _kept(asked: _Asked, declaration: str, *over: _Same) -> Any:
+    """The reader of a declaration over these very readers: sources of files give the same one while nothing changes."""
+    return asked.make()
 
 
 class SelectedReader:
@@ -68,37 +106,21 @@ class Selection(Source):
         raise NotImplementedError
 
     def fields(self) -> Mapping[str, TensorType]:
-        opened(self.of)
-        return self.of.fields()
+        return inner(self.of).fields()
 
     def open(self) -> SelectedReader:
-        inner = opened(self.of)
-        content = json.dumps(self.of.fingerprint(), sort_keys=True, default=str)
-        places = _chosen(self.model_dump_json(), content, _Asked(self, inner))
-        if not len(places):
-            raise ComponentError(f"{self.use} leaves no sample of {describe(self.of)}")
-        return SelectedReader(inner, places)
+        over = opened(self.of)
+
+        def make() -> SelectedReader:
+            places = self.places(over)
+            if not len(places):
+                raise ComponentError(f"{self.use} leaves no sample of {describe(self.of)}")
+            return SelectedReader(over, places)
+
+        return _kept(_Asked(make), self.model_dump_json(), _Same(over))
 
     def fingerprint(self) -> Any:
         return self.of.fingerprint()
-
-
-class _Asked:
-    """What `_chosen` needs beside its key: equal to any other, so that the key alone decides."""
-
-    def __init__(self, selection: Selection, inner: Reader) -> None:
-        self.selection, self.inner = selection, inner
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Asked)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@lru_cache(maxsize=16)
-def _chosen(declaration: str, content: str, asked: _Asked) -> Sequence[int]:
-    return asked.selection.places(asked.inner)
 
 
 class Range(BaseModel):
@@ -253,9 +275,7 @@ class Join(Source, name="join"):
     seed: int = Field(0, description="draws among several")
 
     def fields(self) -> Mapping[str, TensorType]:
-        for source in (self.of, self.other):
-            opened(source)
-        mine, others = dict(self.of.fields()), dict(self.other.fields())
+        mine, others = dict(inner(self.of).fields()), dict(inner(self.other).fields())
         for source, types in ((self.of, mine), (self.other, others)):
             if self.on not in types:
                 raise ComponentError(f"{describe(source)} has no field {self.on!r}", found=self.on)
@@ -267,7 +287,8 @@ class Join(Source, name="join"):
         return {**others, **mine}
 
     def open(self) -> JoinReader:
-        return JoinReader(self)
+        over = opened(self.of), opened(self.other)
+        return _kept(_Asked(lambda: JoinReader(self, *over)), self.model_dump_json(), *map(_Same, over))
 
     def fingerprint(self) -> Any:
         return [self.of.fingerprint(), self.other.fingerprint()]
@@ -276,8 +297,8 @@ class Join(Source, name="join"):
 class JoinReader:
     """Looks the keys of `other` up once, when opened."""
 
-    def __init__(self, source: Join) -> None:
-        self.inner, self.other = opened(source.of), opened(source.other)
+    def __init__(self, source: Join, of: Reader, other: Reader) -> None:
+        self.inner, self.other = of, other
         types = source.fields()
         self.mine, self.theirs = set(source.of.fields()), set(source.other.fields()) - {"id", source.on}
         self.on, self._names = source.on, types[source.on].names

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mmflow_sources.digits import NAMES
+from mmflow_sources.files import Folder
 from mmflow_sources.groups import FolderSource
 from mmflow_sources.selections import Join
 from pydantic import ValidationError
@@ -122,3 +123,32 @@ def test_a_join_that_finds_nothing_shows_keys_of_both_sides(recordings: Path, ho
     with pytest.raises(ComponentError, match="no label is in both") as refused:
         join.open()
     assert "'0' in one and 'zero' in the other" in str(refused.value.__dict__)
+
+
+def test_what_is_made_of_sources_is_made_once_and_anew_when_a_file_changes(
+    recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = {"use": "folder", "url": str(recordings), "pattern": "{label}_{speaker}_{take}",
+              "columns": {"audio": {"rate": 8000}, "label": LABEL, "take": "take"}}  # fmt: skip
+    some = {"use": "filter", "of": spoken, "where": {"take": {"max": 1}}}
+    join = Join.model_validate({"of": some, "other": {"use": "digits"}, "on": "label", "several": "random"})
+    read: list[str] = []
+    content = Folder.read
+
+    def counted(self: Folder, name: str) -> bytes:
+        read.append(name)
+        return content(self, name)
+
+    monkeypatch.setattr(Folder, "read", counted)
+    first, stands_for = join.open(), join.fingerprint()
+    assert len(read) == 60
+    join.fields()
+    assert join.open() is first
+    assert join.fingerprint() == stands_for
+    assert len(read) == 60
+    (recordings / "3_anna_0.wav").rename(recordings / "3_carl_0.wav")
+    other = join.open()
+    assert other is not first
+    assert len(other) == len(first) == 40
+    assert other.index("3_carl_0") >= 0
+    assert join.fingerprint() != stands_for
