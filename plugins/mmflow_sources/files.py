@@ -199,7 +199,7 @@ class Folder:
 
     def _named(self, name: str) -> str:
         head, mark, rest = self.url.partition("::")
-        return f"{head.rstrip('/') if name else head}/{name}{mark}{rest}".rstrip("/")
+        return f"{head.rstrip('/') if name else head}/{shown(name)}{mark}{rest}".rstrip("/")
 
     def _reconnect(self) -> None:
         """An archive over a network keeps its connection: what failed there is opened anew."""
