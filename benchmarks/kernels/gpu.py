@@ -19,7 +19,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmflow.kernels import info_nce, sigmoid_contrast
+from mmflow.kernels import (
+    gram_volume,
+    info_nce,
+    match_log_probability,
+    max_sim,
+    nearest_center,
+    sample_contrast,
+    sigmoid_contrast,
+    sinkhorn,
+    soft_dtw,
+    top_k,
+    uniformity,
+)
 
 Case = tuple[str, Callable[..., Tensor], list[Tensor], float]
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-2}
@@ -64,101 +76,74 @@ def _loss(function: Callable[..., Tensor], options: dict) -> Callable[..., Tenso
 
 
 def relative_cases(device: str) -> Iterator[Case]:
-    """The other operations; one that is not there yet is named and left out."""
-    try:
-        from mmflow.kernels import max_sim
+    """The other operations."""
 
-        def late(x: Tensor, y: Tensor, backend: str) -> Tensor:
-            return torch.cat([v.flatten() for v in max_sim(x, y, backend=backend)])
+    def late(x: Tensor, y: Tensor, backend: str) -> Tensor:
+        return torch.cat([v.flatten() for v in max_sim(x, y, backend=backend)])
 
-        for n, p, t, d in ((5, 7, 3, 16), (64, 49, 32, 256)):
-            x, y = unit(n, p, d, seed=0, device=device), unit(n, t, d, seed=1, device=device)
-            yield f"max_sim {n} x ({p}, {t}) x {d}", late, [x, y], 1e-5
-    except ImportError as reason:
-        print(f"left out: {reason}")
-    try:
-        from mmflow.kernels import gram_volume
+    def soft(x: Tensor, y: Tensor, backend: str) -> Tensor:
+        return torch.cat([v.flatten() for v in max_sim(x, y, inner_temperature=0.1, backend=backend)])
 
-        def gram(a: Tensor, b: Tensor, c: Tensor, backend: str) -> Tensor:
-            return gram_volume(a, (b, c), backend=backend)
+    for n, p, t, d in ((5, 7, 3, 16), (64, 49, 32, 256)):
+        x, y = unit(n, p, d, seed=0, device=device), unit(n, t, d, seed=1, device=device)
+        yield f"max_sim {n} x ({p}, {t}) x {d}", late, [x, y], 1e-5
+        yield f"max_sim, soft {n} x ({p}, {t}) x {d}", soft, [x, y], 1e-5
 
-        yield "gram_volume 200 x 3", gram, [unit(200, 64, seed=k, device=device) for k in range(3)], 1e-4
-    except ImportError as reason:
-        print(f"left out: {reason}")
-    try:
-        from mmflow.kernels import soft_dtw
+    def gram(a: Tensor, b: Tensor, c: Tensor, backend: str) -> Tensor:
+        return gram_volume(a, (b, c), backend=backend)
 
-        def warp(cost: Tensor, backend: str) -> Tensor:
-            return soft_dtw(cost, 0.1, backend=backend)
+    yield "gram_volume 200 x 3", gram, [unit(200, 64, seed=k, device=device) for k in range(3)], 1e-4
 
-        cost = torch.rand(65, 31, 32, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
-        yield "soft_dtw 65 x 31 x 32", warp, [cost], 1e-4
-    except ImportError as reason:
-        print(f"left out: {reason}")
-    try:
-        from mmflow.kernels import top_k
+    def warp(cost: Tensor, backend: str) -> Tensor:
+        return soft_dtw(cost, 0.1, backend=backend)
 
-        def search(q: Tensor, g: Tensor, backend: str) -> Tensor:
-            return top_k(q, g, 10, backend=backend)[0]
+    cost = torch.rand(65, 31, 32, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
+    yield "soft_dtw 65 x 31 x 32", warp, [cost], 1e-4
 
-        def leave_one_out(q: Tensor, g: Tensor, backend: str) -> Tensor:
-            entries = torch.arange(len(q), device=q.device)
-            return top_k(q, g, 100, exclude=entries, query_ids=entries % 9, gallery_ids=entries % 9, backend=backend)[0]
+    def search(q: Tensor, g: Tensor, backend: str) -> Tensor:
+        return top_k(q, g, 10, backend=backend)[0]
 
-        for dtype in LIMITS:
-            for n, m, d in ((100, 5000, 64), (1, 1000, 100), (777, 70001, 257)):
-                queries, gallery = (unit(r, d, seed=r, dtype=dtype, device=device).detach() for r in (n, m))
-                yield f"top_k {n} of {m} x {d} {str(dtype)[6:]}", search, [queries, gallery], 1e-5
-        rows = unit(3001, 64, seed=0, device=device).detach()
-        yield "top_k, a hundred of the others, by ids", leave_one_out, [rows, rows], 1e-5
-    except ImportError as reason:
-        print(f"left out: {reason}")
-    try:
-        from mmflow.kernels import nearest_center
+    def leave_one_out(q: Tensor, g: Tensor, backend: str) -> Tensor:
+        entries = torch.arange(len(q), device=q.device)
+        return top_k(q, g, 100, exclude=entries, query_ids=entries % 9, gallery_ids=entries % 9, backend=backend)[0]
 
-        def nearest(x: Tensor, centers: Tensor, backend: str) -> Tensor:
-            return nearest_center(x, centers, backend=backend)[1]
+    for dtype in LIMITS:
+        for n, m, d in ((100, 5000, 64), (1, 1000, 100), (777, 70001, 257)):
+            queries, gallery = (unit(r, d, seed=r, dtype=dtype, device=device).detach() for r in (n, m))
+            yield f"top_k {n} of {m} x {d} {str(dtype)[6:]}", search, [queries, gallery], 1e-5
+    rows = unit(3001, 64, seed=0, device=device).detach()
+    yield "top_k, a hundred of the others, by ids", leave_one_out, [rows, rows], 1e-5
 
-        for n, k, d in ((1, 1, 8), (5000, 333, 100), (4096, 1000, 512)):
-            rows, centers = unit(n, d, seed=0, device=device).detach(), unit(k, d, seed=1, device=device).detach()
-            yield f"nearest_center {n} of {k} x {d}", nearest, [rows, centers], 1e-5
-    except ImportError as reason:
-        print(f"left out: {reason}")
-    try:
-        from mmflow.kernels import sinkhorn
+    def nearest(x: Tensor, centers: Tensor, backend: str) -> Tensor:
+        return nearest_center(x, centers, backend=backend)[1]
 
-        def plan(scores: Tensor, backend: str) -> Tensor:
-            return torch.cat([v.flatten() for v in sinkhorn(scores, iterations=20, backend=backend)[:2]])
+    for n, k, d in ((1, 1, 8), (5000, 333, 100), (4096, 1000, 512)):
+        rows, centers = unit(n, d, seed=0, device=device).detach(), unit(k, d, seed=1, device=device).detach()
+        yield f"nearest_center {n} of {k} x {d}", nearest, [rows, centers], 1e-5
 
-        scores = (unit(300, 32, seed=0, device=device) @ unit(200, 32, seed=1, device=device).T).detach()
-        yield "sinkhorn 300 x 200", plan, [scores], 1e-4
-    except ImportError as reason:
-        print(f"left out: {reason}")
-    try:
-        from mmflow.kernels import uniformity
+    def plan(scores: Tensor, backend: str) -> Tensor:
+        return torch.cat([v.flatten() for v in sinkhorn(scores, iterations=20, backend=backend)[:2]])
 
-        def spread(x: Tensor, backend: str) -> Tensor:
-            return uniformity(x, backend=backend)
+    scores = (unit(300, 32, seed=0, device=device) @ unit(200, 32, seed=1, device=device).T).detach()
+    yield "sinkhorn 300 x 200", plan, [scores], 1e-4
+    yield "sinkhorn 6 x 50 x 200", plan, [scores.view(6, 50, 200)], 1e-4
 
-        yield "uniformity 500 x 64", spread, [unit(500, 64, seed=0, device=device)], 1e-5
-        yield "uniformity 1001 x 100", spread, [unit(1001, 100, seed=1, device=device)], 1e-5
-    except ImportError as reason:
-        print(f"left out: {reason}")
-    try:
-        from mmflow.kernels import match_log_probability, sample_contrast
+    def spread(x: Tensor, backend: str) -> Tensor:
+        return uniformity(x, backend=backend)
 
-        def match(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor, backend: str) -> Tensor:
-            return torch.cat([v.flatten() for v in match_log_probability(x, y, scale, shift, backend=backend)])
+    yield "uniformity 500 x 64", spread, [unit(500, 64, seed=0, device=device)], 1e-5
+    yield "uniformity 1001 x 100", spread, [unit(1001, 100, seed=1, device=device)], 1e-5
 
-        for n, m, j, k, d in ((3, 5, 1, 9, 20), (33, 40, 7, 7, 64)):
-            x, y = unit(n, j, d, seed=0, device=device), unit(m, k, d, seed=1, device=device)
-            title = f"match_log_probability {n} x {m} x ({j}, {k}) x {d}"
-            yield title, match, [x, y, _scalar(5.0, device), _scalar(4.0, device)], 1e-4
-        x, y = unit(40, 7, 64, seed=0, device=device), unit(40, 7, 64, seed=1, device=device)
-        leaves = [x, y, _scalar(5.0, device), _scalar(4.0, device)]
-        yield "sample_contrast 40 x (7, 7) x 64", sample_contrast, leaves, 1e-4
-    except ImportError as reason:
-        print(f"left out: {reason}")
+    def match(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor, backend: str) -> Tensor:
+        return torch.cat([v.flatten() for v in match_log_probability(x, y, scale, shift, backend=backend)])
+
+    for n, m, j, k, d in ((3, 5, 1, 9, 20), (33, 40, 7, 7, 64)):
+        x, y = unit(n, j, d, seed=0, device=device), unit(m, k, d, seed=1, device=device)
+        title = f"match_log_probability {n} x {m} x ({j}, {k}) x {d}"
+        yield title, match, [x, y, _scalar(5.0, device), _scalar(4.0, device)], 1e-4
+    x, y = unit(40, 7, 64, seed=0, device=device), unit(40, 7, 64, seed=1, device=device)
+    leaves = [x, y, _scalar(5.0, device), _scalar(4.0, device)]
+    yield "sample_contrast 40 x (7, 7) x 64", sample_contrast, leaves, 1e-4
 
 
 def check(device: str) -> bool:
