@@ -25,6 +25,7 @@ from .fused_tiles import (
     rules_of,
     scale_of,
     score_tile,
+    step_of,
     super_tiles,
     target_weights,
     teacher_tile,
@@ -210,8 +211,8 @@ def gradients(
     for r, c in super_tiles(n, m, sizes):
         rows, columns = r.stop - r.start, c.stop - c.start
         _gradient_kernel[(triton.cdiv(rows, sizes.BM), triton.cdiv(columns, sizes.BN))](
-            x, y, scale, scale.dim(), shift2, flag, level, g, parts, *sides, rows, columns, n, m, x.shape[1], r.start,
-            c.start, x.stride(0), y.stride(0), g.stride(0), rules, soft, KINDS=kinds, WANT=want,
+            x, y, scale, step_of(scale), shift2, flag, level, g, parts, *sides, rows, columns, n, m, x.shape[1],
+            r.start, c.start, x.stride(0), y.stride(0), g.stride(0), rules, soft, KINDS=kinds, WANT=want,
             DSCALE=dscale is not None, PRECISION=precision_of(x.dtype),
             SOFT_PRECISION=precision_of(x.dtype if soft is None else soft.a.dtype), **sizes.meta(),
         )  # fmt: skip

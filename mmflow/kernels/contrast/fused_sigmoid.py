@@ -22,6 +22,7 @@ from .fused_tiles import (
     scale_of,
     score_tile,
     sizes_for,
+    step_of,
     super_tiles,
     weight_tile,
 )
@@ -47,20 +48,23 @@ def _sigmoid_kernel(
     z *= own
     positive, kept = pair_tile(rules, i, j, N, M, KINDS)
     kept = kept & in_row[:, None] & in_column[None, :]
-    sign = tl.where(positive, -1.0, 1.0)
-    signed = (z + tl.load(bias)) * sign
+    signed = z + tl.load(bias)
+    signed = tl.where(positive, -signed, signed)
     t = tl.exp(-tl.abs(signed))
     if VALUES:
-        # log(1 + t) to full precision where 1 + t rounds t away (Kahan)
-        whole = 1.0 + t
-        log1p = tl.where(whole == 1.0, t, tl.log(whole) * (t / tl.where(whole == 1.0, 1.0, whole - 1.0)))
+        # below 0.03 a series, to full precision where 1 + t rounds t away
+        series = t * (1 - t * (1 / 2 - t * (1 / 3 - t * (1 / 4 - t / 5))))
+        log1p = tl.where(t < 0.03, series, tl.log(1 + t))
         losses = tl.where(kept, tl.maximum(signed, 0.0) + log1p, 0.0)
         if rules.weights is not None:
             losses *= weight_tile(rules, i, j, N, M)
         tl.store(values + tl.program_id(1).to(tl.int64) * N + i, tl.sum(losses, 1), mask=in_row)
     if GRADIENT:
         sigmoid = tl.where(signed >= 0, 1.0, t) / (1.0 + t)
-        grad = tl.where(kept, sigmoid * sign, 0.0) * tl.load(weights + i, mask=in_row, other=0.0)[:, None]
+        grad = (
+            tl.where(kept, tl.where(positive, -sigmoid, sigmoid), 0.0)
+            * tl.load(weights + i, mask=in_row, other=0.0)[:, None]
+        )
         if rules.weights is not None:
             grad *= weight_tile(rules, i, j, N, M)
         row = tl.program_id(0).to(tl.int64) * M
@@ -116,8 +120,8 @@ def sigmoid_sweep(
         rows, columns = r.stop - r.start, c.stop - c.start
         grid = (triton.cdiv(rows, sizes.BM), triton.cdiv(columns, sizes.BN))
         _sigmoid_kernel[grid](
-            x, y, scale, scale.dim(), bias, weights, level, g, value_parts, scale_parts, bias_parts, rows, columns, n,
-            m, x.shape[1], r.start, c.start, x.stride(0), y.stride(0), g.stride(0), rules, KINDS=kinds,
+            x, y, scale, step_of(scale), bias, weights, level, g, value_parts, scale_parts, bias_parts, rows, columns,
+            n, m, x.shape[1], r.start, c.start, x.stride(0), y.stride(0), g.stride(0), rules, KINDS=kinds,
             VALUES=with_values, GRADIENT=gradient, PRECISION=precision_of(x.dtype), **sizes.meta(),
         )  # fmt: skip
         if values is not None:

@@ -23,6 +23,7 @@ from .fused_tiles import (
     rules_of,
     scale_of,
     score_tile,
+    step_of,
     target_weights,
     teacher_tile,
     weight_tile,
@@ -129,9 +130,9 @@ def _sums_kernel(
 
 @triton.jit
 def _running_kernel(
-    x, y, scale, row_step, column_step, needed, lse, N, M, D, sx, sy, rules,
-    KINDS: tl.constexpr, INSIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    PRECISION: tl.constexpr,
+    x, y, scale, scale_step, needed, lse, N, M, D, sx, sy, rules,
+    KINDS: tl.constexpr, BY_ROW: tl.constexpr, INSIDE: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Row log-sum-exps (base 2), over all pairs or over positives (INSIDE), with running maxima.
 
@@ -145,8 +146,10 @@ def _running_kernel(
     for tile in range(tl.cdiv(M, BN)):
         j = tile * BN + tl.arange(0, BN)
         z = score_tile(x, y, i, j, N, M, D, sx, sy, BM, BN, BK, PRECISION)
-        inside = (i < N)[:, None] & (j < M)[None, :]
-        z *= tl.load(scale + (i * row_step)[:, None] + (j * column_step)[None, :], mask=inside, other=0.0) * _LOG2E
+        if BY_ROW:
+            z *= tl.load(scale + i, mask=i < N, other=0.0)[:, None] * _LOG2E
+        else:
+            z *= scale_of(scale, scale_step, j, M) * _LOG2E
         positive, kept = pair_tile(rules, i, j, N, M, KINDS)
         if INSIDE:
             z = tl.where(positive, z, -float("inf"))
@@ -181,7 +184,7 @@ def statistics(
     by_row = torch.zeros(last + 1, splits, n, device=device)
     by_column = torch.zeros(last + 1, groups, m, device=device)
     _sums_kernel[(groups, splits)](
-        x, y, scale, scale.dim(), shift2, by_row, by_column, n, m, x.shape[1], x.stride(0), y.stride(0),
+        x, y, scale, step_of(scale), shift2, by_row, by_column, n, m, x.shape[1], x.stride(0), y.stride(0),
         by_row.stride(0), by_column.stride(0), strips, tiles, rules, soft, KINDS=kinds, WANT=want,
         PRECISION=precision_of(x.dtype), SOFT_PRECISION=precision_of(x.dtype if soft is None else soft.a.dtype),
         **sizes.meta(),
@@ -199,7 +202,8 @@ def running(
     n, m = x.shape[0], y.shape[0]
     lse = torch.zeros(n, device=x.device)
     _running_kernel[(triton.cdiv(n, sizes.BM),)](
-        x, y, scale, scale.dim() if side else 0, 0 if side else scale.dim(), needed, lse, n, m, x.shape[1], x.stride(0),
-        y.stride(0), rules, KINDS=kinds, INSIDE=inside, PRECISION=precision_of(x.dtype), **sizes.meta(),
+        x, y, scale, step_of(scale), needed, lse, n, m, x.shape[1], x.stride(0),
+        y.stride(0), rules, KINDS=kinds, BY_ROW=side == 1 and scale.dim() > 0, INSIDE=inside,
+        PRECISION=precision_of(x.dtype), **sizes.meta(),
     )  # fmt: skip
     return lse

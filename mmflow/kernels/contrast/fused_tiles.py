@@ -108,7 +108,7 @@ class Soft(NamedTuple):
     a: Any
     b: Any
     scale: Any
-    scale_step: int
+    scale_step: int | None
     width: int
     a_stride: int
     b_stride: int
@@ -162,7 +162,7 @@ def soft_of(teacher: Teacher) -> Soft:
         sums.append(None if lse is None else torch.where(lse == -torch.inf, torch.inf, lse.float() * LOG2E))
         bars.append(torch.full((size,), -torch.inf, device=a.device) if least is None else least.float())
     return Soft(
-        a, b, scale, scale.dim(), a.shape[1], a.stride(0), b.stride(0), sums[0], bars[0], sums[1], bars[1],
+        a, b, scale, step_of(scale), a.shape[1], a.stride(0), b.stride(0), sums[0], bars[0], sums[1], bars[1],
         float(teacher.hard),
     )  # fmt: skip
 
@@ -190,10 +190,18 @@ def score_tile(
     return acc
 
 
+def step_of(scale: Tensor) -> int | None:
+    """How kernels walk over scales: None where there is one for all columns, which then costs no registers."""
+    return 1 if scale.dim() else None
+
+
 @triton.jit
 def scale_of(scale, step, j, M):
-    """[1, BN] factors of the columns: one number for all (step 0) or one for each (step 1)."""
-    return tl.load(scale + j * step, mask=j < M, other=0.0)[None, :]
+    """The factor of all columns, or [1, BN] of each."""
+    if step is None:
+        return tl.load(scale)
+    else:
+        return tl.load(scale + j, mask=j < M, other=0.0)[None, :]
 
 
 @triton.jit

@@ -28,7 +28,7 @@ def test_processes_agree_with_one(ranks, form, exchange, tmp_path):
         for rank in range(ranks)
     ]
     try:
-        outputs = [process.communicate(timeout=120)[0] for process in running]
+        outputs = [process.communicate(timeout=300)[0] for process in running]
     finally:
         for process in running:
             process.kill()
