@@ -159,6 +159,20 @@ def test_assignments_of_some_rows_and_the_same_bits_twice():
     assert assignment(x, y, first).sum(1).tolist() == pytest.approx([1.0] * 50)
 
 
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_and_strided_inputs_are_computed_in_float32(backend, dtype, monkeypatch):
+    monkeypatch.setattr(chunked, "_TILE_BYTES", 1000)
+    x, y = unit(40, 8, 1, dtype), unit(30, 8, 2, dtype)
+    scores = (y.float() @ x.float().T).to(dtype).T
+    for given_ in ((x, y), (scores,), (scores[::2, 1:],)):
+        expected = sinkhorn(*(t.double() for t in given_), iterations=9, backend="reference")
+        found = sinkhorn(*given_, iterations=9, backend=backend)
+        assert found.rows.dtype == found.columns.dtype == torch.float32
+        torch.testing.assert_close(found.rows.double(), expected.rows, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.columns.double(), expected.columns, rtol=1e-5, atol=1e-6)
+
+
 def test_wrong_input_is_explained():
     x = torch.ones(3, 4)
     for options, message in (
