@@ -149,7 +149,7 @@ def _same(made: Any) -> Any:
 def _alone(_: int) -> None:
     """What a worker does first: leave the signals to the main process, and never outlive it."""
     # Ctrl-C and a scheduler's stop go to the process group; the main process decides what they mean.
-    os.setsid()
+    os.setpgrp()
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A forkserver lives as long as its children, so that they would never miss it: watch the main process itself.
