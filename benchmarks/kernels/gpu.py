@@ -12,10 +12,13 @@ ends the script with 1. Times are medians over CUDA events, also as TFLOP/s of t
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from itertools import chain
 from statistics import median
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +31,7 @@ from mmflow.kernels import (
     sample_contrast,
     sigmoid_contrast,
     sinkhorn,
+    soft_contrast,
     soft_dtw,
     top_k,
     uniformity,
@@ -42,26 +46,61 @@ def unit(*shape: int, seed: int, dtype: torch.dtype = torch.float32, device: str
     return F.normalize(torch.randn(*shape, generator=generator), dim=-1).to(device, dtype).requires_grad_()
 
 
-def contrast_cases(device: str) -> Iterator[Case]:
+SIZES = ((1, 1, 8), (333, 333, 40), (1000, 1000, 768), (129, 2049, 512))
+
+
+def contrast_cases(device: str, sizes: tuple[tuple[int, int, int], ...] = SIZES, side: int = 700) -> Iterator[Case]:
     for dtype, limit in LIMITS.items():
-        for n, m, d in ((1, 1, 8), (333, 333, 40), (1000, 1000, 768), (129, 2049, 512)):
+        for n, m, d in sizes:
             x, y = unit(n, d, seed=0, dtype=dtype, device=device), unit(m, d, seed=1, dtype=dtype, device=device)
+            a, b = unit(n, d, seed=2, dtype=dtype, device=device), unit(m, d, seed=3, dtype=dtype, device=device)
             t = torch.tensor(0.05, device=device, requires_grad=True)
             ids = {"x_ids": torch.arange(n, device=device) % 50, "y_ids": torch.arange(m, device=device) % 50}
             title = f"{n} x {m} x {d} {str(dtype)[6:]}"
             for rules in ({}, ids) if n == m else (ids,):
                 yield f"info_nce {title} {'by ids' if rules else ''}", _loss(info_nce, rules), [x, y, t], limit
                 yield f"sigmoid {title} {'by ids' if rules else ''}", _loss(sigmoid_contrast, rules), [x, y, t], limit
-    x, y = unit(700, 64, seed=0, device=device), unit(700, 64, seed=1, device=device)
+            yield f"info_nce {title} inside", _loss(info_nce, {"positives": "inside", **ids}), [x, y, t], limit
+            yield f"soft_contrast {title}", _taught(a, b, {}), [x, y, t], limit
+            yield f"soft_contrast {title} top 5", _taught(a, b, {"top_k": 5}), [x, y, t], limit
+    x, y, a, b = (unit(side, 64, seed=k, device=device) for k in range(4))
+    where = torch.arange(side, device=device)
     yield "info_nce, one shift is too narrow", _loss(info_nce, {}), [x, y, _scalar(0.002, device)], 1e-4
+    yield "soft_contrast, one shift is too narrow", _taught(a, b, {}), [x, y, _scalar(0.002, device)], 1e-4
+    inside = {"positives": "inside", "x_ids": where % 50}
+    yield "info_nce inside, one shift is too narrow", _loss(info_nce, inside), [x, y, _scalar(0.002, device)], 1e-4
     yield "info_nce, scale 100", _loss(info_nce, {}), [x, y, _scalar(0.01, device)], 1e-5
     yield "info_nce, duplicated rows", _loss(info_nce, {}), [x, x, _scalar(0.01, device)], 1e-4
     options = {"label_smoothing": 0.1, "positive_in_denominator": False, "directions": "forward"}
     yield "info_nce, decoupled and smoothed", _loss(info_nce, options), [x, y, _scalar(0.05, device)], 1e-5
-    per_column = (torch.rand(700, generator=torch.Generator().manual_seed(2)) * 0.2 + 0.03).to(device).requires_grad_()
+    weights = torch.rand(side, side, generator=torch.Generator().manual_seed(4)).to(device)
+    for name, given in (("", weights), (" of one row", weights[:1].expand(side, side)), (" of 0 and 1", weights > 0.5)):
+        for loss in (info_nce, sigmoid_contrast):
+            title = f"{loss.__name__}, weights of pairs{name}"
+            yield title, _loss(loss, {"pair_weights": given}), [x, y, _scalar(0.05, device)], 1e-5
+    per_column = (torch.rand(side, generator=torch.Generator().manual_seed(2)) * 0.2 + 0.03).to(device).requires_grad_()
     yield "info_nce, temperature per column", _loss(info_nce, {}), [x, y, per_column], 1e-5
-    absent = {"x_present": torch.arange(700, device=device) % 3 > 0, "y_present": torch.zeros(700, device=device) > 0}
+    absent = {"x_present": where % 3 > 0, "y_present": torch.zeros(side, device=device) > 0}
     yield "info_nce, all absent", _loss(info_nce, absent), [x, y, _scalar(0.05, device)], 1e-5
+    tied = unit(side, 64, seed=5, device=device).detach()[where // 10]
+    yield "soft_contrast, ties at the bar", _taught(tied, tied, {"top_k": 4}), [x, y, _scalar(0.05, device)], 1e-5
+    yield from split_cases(device, [x, y, _scalar(0.05, device)], a, b)
+
+
+def split_cases(device: str, leaves: list[Tensor], a: Tensor, b: Tensor) -> Iterator[Case]:
+    """The blocks of a split batch, over a group of this process alone."""
+    if not dist.is_available():
+        print("left out: torch.distributed is not in this build of torch")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        backend = "nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
+        for mode in ("ring", "gather"):
+            split = {"group": dist.group.WORLD, "exchange": mode}
+            yield f"info_nce over ranks, {mode}", _loss(info_nce, split), leaves, 1e-5
+            yield f"sigmoid_contrast over ranks, {mode}", _loss(sigmoid_contrast, split), leaves, 1e-5
+            yield f"soft_contrast over ranks, {mode}", _taught(a, b, split), leaves, 1e-5
+        dist.destroy_process_group()
 
 
 def _scalar(value: float, device: str) -> Tensor:
@@ -70,9 +109,18 @@ def _scalar(value: float, device: str) -> Tensor:
 
 def _loss(function: Callable[..., Tensor], options: dict) -> Callable[..., Tensor]:
     def call(x: Tensor, y: Tensor, t: Tensor, backend: str) -> Tensor:
-        return function(x, y, temperature=t, backend=backend, **options)
+        given = {k: v for k, v in options.items() if k not in ("group", "exchange") or backend != "reference"}
+        return function(x, y, temperature=t, backend=backend, **given)
 
     return call
+
+
+def _taught(a: Tensor, b: Tensor, options: dict) -> Callable[..., Tensor]:
+    def loss(x: Tensor, y: Tensor, **given) -> Tensor:
+        own = (v.detach().to(torch.promote_types(v.dtype, x.dtype)) for v in (a, b))
+        return soft_contrast(x, y, *own, teacher_temperature=0.05, **given)
+
+    return _loss(loss, options)
 
 
 def relative_cases(device: str) -> Iterator[Case]:
@@ -148,7 +196,7 @@ def relative_cases(device: str) -> Iterator[Case]:
 
 def check(device: str) -> bool:
     good = True
-    for title, function, inputs, limit in (*contrast_cases(device), *relative_cases(device)):
+    for title, function, inputs, limit in chain(contrast_cases(device), relative_cases(device)):
         try:
             found, again = _run(function, inputs, "triton"), _run(function, inputs, "triton")
         except Exception as reason:
@@ -158,8 +206,9 @@ def check(device: str) -> bool:
             print(f"  FAILED    {title}: {type(reason).__name__}: {str(reason)[:300]}")
             good = False
             continue
-        exact = [t.detach().double().requires_grad_(t.requires_grad) for t in inputs]
-        truth = _run(function, exact, "reference")
+        # a matrix that is given twice stays one
+        exact = {id(t): t.detach().double().requires_grad_(t.requires_grad) for t in inputs}
+        truth = _run(function, [exact[id(t)] for t in inputs], "reference")
         error = max(_distance(a, b) for a, b in zip(found, truth, strict=True))
         same = all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
         passed = error < limit and same
