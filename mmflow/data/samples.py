@@ -144,11 +144,12 @@ def stored_column(directory: Path, stage: str, name: str | None) -> dict[str, An
     import numpy as np
     import pyarrow.parquet as parquet
 
-    folder = directory / "columns"
-    path = folder / f"{(name or 'value').replace('.', '_')}.parquet"
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in folder.glob("*.parquet"))) or "none"
-        raise SampleError(f"the stage {stage} has stored no column {name!r}; it has {there}")
+    there = {file.stem: file for file in sorted((directory / "columns").glob("*.parquet"))}
+    wanted = name.replace(".", "_") if name is not None else next(iter(there), "") if len(there) == 1 else ""
+    if wanted not in there:
+        which = f"no column {name!r}" if name is not None else "several columns, or none"
+        raise SampleError(f"the stage {stage} has stored {which}; write {stage}.NAME with one of: {', '.join(there)}")
+    path = there[wanted]
     table = parquet.read_table(path)
     values = table.column("value").to_pylist()
     found = [np.asarray(v, dtype=np.float32) if isinstance(v, list) else v for v in values]

@@ -21,6 +21,7 @@ class Embed(Stage, name="embed"):
     """
 
     gives: ClassVar[Mapping[str, str]] = {"*": "Column"}
+    """Any, until `of` names them."""
     example: ClassVar[str] = "{use: embed, data: train, of: [image, text], normalize: true}"
 
     data: Ref[Data]
@@ -35,6 +36,9 @@ class Embed(Stage, name="embed"):
         if len(set(names)) < len(names):
             raise ValueError("two references in `of` would be stored under one name")
         return self
+
+    def given(self) -> Mapping[str, str]:
+        return {str(reference): "Column" for reference in self.of}
 
     def run(self, context: StageContext) -> None:
         import pyarrow as arrow

@@ -114,10 +114,10 @@ class Source(Component, kind="source"):
 class Transform(Component, kind="transform"):
     """One step of a view: maps raw values, drawing from `generator` (a numpy Generator).
 
-    `apply(value, generator)` takes one sample's value (a mapping by name in a view of several fields) and returns the
-    new one, or `(value, {"name": fact})` to add fields that say what it did. With `per_batch`, it takes a list with
-    one value a row of the global batch, None where something of the row is absent, and returns such a list, or
-    `(values, {"name": [fact a row]})`.
+    `apply(value, generator)` takes one sample's value (in a view of several fields a mapping of those that are there) and
+    returns the new one, or `(value, {"name": fact})` to add fields that say what it did. With `per_batch`, it takes a list
+    with one value a row of the global batch (in a view of several fields a mapping of all, None for what is absent),
+    None where nothing of the row is there, and returns such a list, or `(values, {"name": [fact a row]})`.
     `generator` is None in evaluation: the deterministic form (a centre crop, no flip, nothing mixed).
     """
 
@@ -527,6 +527,10 @@ class Stage(Component, kind="stage"):
     (`Model`, `Data`, `Column`, `Static`, `Files`, `Metrics`); the first is the main one."""
 
     gives: ClassVar[Mapping[str, str]] = {}
+
+    def given(self) -> Mapping[str, str]:
+        """The outputs of this declaration, where its fields name them."""
+        return self.gives
 
     def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
         """Why the stage cannot read its data: the field of the stage at fault, the reason, and the mend."""

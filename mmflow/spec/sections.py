@@ -62,7 +62,7 @@ class StageEntry:
         """The stage's outputs; None where they are unknown."""
         if self.component is None or self.refused or not issubclass(self.component, Stage):
             return None
-        return self.component.gives
+        return self.component.gives if self.declaration is None else self.declaration.given()
 
 
 @dataclass

@@ -174,7 +174,8 @@ def test_a_stages_column_orders_the_batches(tmp_path: Path) -> None:
     assert list(outcome.outcome.stages) == ["first", "feats", "second"]
     assert [stage.inputs for stage in outcome.plan][2] == ("first", "feats")
     # Other features are another order: the stage depends on their content.
-    other = load_text(text.replace("of: small, model: first}", "of: small, model: first, normalize: true}"))
+    other = text.replace("of: small, model: first}", "of: small, model: first, normalize: true}")
+    other = load_text(other.replace("of: feats.small", "of: feats"))
     again = run_spec(other, options)
     assert again.outcome.stages == {"first": "cached", "feats": "done", "second": "done"}
     histories = {path.read_text() for path in tmp_path.rglob("history.jsonl")}
@@ -184,7 +185,11 @@ def test_a_stages_column_orders_the_batches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sampler", "said"),
     [
-        ("{use: hard_neighbours, of: feats}", ["the stage `feats`", "a field of the data or a stage's column"]),
+        ("{use: hard_neighbours, of: feats.image}", ["the stage feats gives no `image`", "small"]),
+        (
+            "{use: hard_neighbours, of: first}",
+            ["the stage `first`", "a field of the data or a stage's column", "feats"],
+        ),
         ("{use: hard_neighbours, of: nothing}", ["there is no `nothing` here"]),
         ("{use: hard_neighbours, of: image}", ["the sampler hard_neighbours cannot go by `image`", "vector"]),
         ("{use: balanced, by: image}", ["the sampler balanced cannot go by `image`", "found image, expected label"]),
