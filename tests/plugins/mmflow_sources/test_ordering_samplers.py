@@ -188,7 +188,7 @@ def test_a_stages_column_orders_the_batches(tmp_path: Path) -> None:
         ("{use: hard_neighbours, of: feats.image}", ["the stage feats gives no `image`", "small"]),
         (
             "{use: hard_neighbours, of: first}",
-            ["the stage `first`", "a field of the data or a stage's column", "feats"],
+            ["the stage `first`", "a stage's column", "feats"],
         ),
         ("{use: hard_neighbours, of: nothing}", ["there is no `nothing` here"]),
         ("{use: hard_neighbours, of: image}", ["the sampler hard_neighbours cannot go by `image`", "vector"]),
