@@ -76,6 +76,17 @@ def main(rank: int, ranks: int, store: str, exchange: str, form: str) -> None:
                 error = float((p - q).norm() / q.norm().clamp_min(1e-3))
                 if not error < allowed:
                     raise SystemExit(f"case {number} {loss.__name__} {dtype}: {what} differs by {error}")
+    for options, reason in (
+        ({"pair_weights": lambda r, c: None}, "pair_weights as a function is not split"),
+        ({"pair_weights": pairs[:1, :1]}, f"it is [{sizes[rank]}, {n}]"),
+        ({"backend": "reference"}, "the reference form is not split"),
+    ):
+        try:
+            info_nce(x[mine], y[mine], temperature=1.0, group=group, exchange=exchange, **options)
+        except ValueError as refusal:
+            if reason in str(refusal):
+                continue
+        raise SystemExit(f"not refused: {reason}")
     dist.destroy_process_group()
 
 

@@ -195,6 +195,8 @@ def test_no_gradient_is_computed_for_what_needs_none():
         (lambda x: info_nce(x, x, temperature=1.0, label_smoothing=1.0), "label_smoothing is 1.0"),
         (lambda x: info_nce(x, x, temperature=1.0, positives="both"), "positives is 'both'"),
         (lambda x: sigmoid_contrast(x, x, temperature=1.0, bias=torch.ones(2)), "bias has shape"),
+        (lambda x: info_nce(x, x, temperature=1.0, exchange="tree"), "exchange is 'tree'; known are ring, gather"),
+        (lambda x: info_nce(x, x, temperature=1.0, pair_weights=x), r"pair_weights has shape \(4, 3\); it is \[4, 4\]"),
         (lambda x: soft_contrast(x, x, x[:2], x, temperature=1.0, teacher_temperature=1.0), "teachers have 2 and 4"),
         (lambda x: soft_contrast(x, x, x, x, temperature=1.0, teacher_temperature=1.0, top_k=0), "top_k is 0"),
         (lambda x: contrast_blocks(lambda a, b: a["z"], {"z": x}, {"z": x}, temperature=1.0), "the score gave"),
