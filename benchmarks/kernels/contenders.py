@@ -200,6 +200,25 @@ def metric_learning_nt_xent(x: Tensor, y: Tensor) -> Tensor:
     return NTXentLoss(temperature=0.1)(torch.cat([x, y]), torch.arange(len(x), device=x.device).repeat(2))
 
 
+# soft targets
+
+
+def taught_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
+    teachers = {"a": rows(n, d, 2, dtype, device).detach(), "b": rows(n, d, 3, dtype, device).detach()}
+    return pair_inputs(n, d, dtype, device) | teachers
+
+
+def soft_targets(x: Tensor, y: Tensor, scale: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    from mmflow.kernels import soft_contrast
+
+    return soft_contrast(x, y, a, b, temperature=1 / scale, teacher_temperature=0.05)
+
+
+def soft_targets_one_matrix(x: Tensor, y: Tensor, scale: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    logits, taught = (scale.to(x.dtype) * x) @ y.T, (a @ b.T) / 0.05
+    return (F.cross_entropy(logits, taught.softmax(1)) + F.cross_entropy(logits.T, taught.T.softmax(1))) / 2
+
+
 # late interaction
 
 
@@ -523,6 +542,8 @@ def kmeans_sklearn(inputs: Inputs) -> Step:
 
 _XY, _SIGMOID = ("x", "y", "scale"), ("x", "y", "scale", "bias")
 _SAMPLES = ("x", "y", "scale", "shift")
+_TAUGHT = ("x", "y", "scale", "a", "b")
+
 OPERATIONS = {
     "info_nce": Operation(
         (1024, 4096, 8192, 16384),
@@ -558,6 +579,15 @@ OPERATIONS = {
             "pytorch-metric-learning": trained(metric_learning_nt_xent, "x", "y"),
         },
         largest={"pytorch-metric-learning": 256},
+    ),
+    "soft_contrast": Operation(
+        (1024, 4096),
+        taught_inputs,
+        {
+            "mmflow": trained(soft_targets, *_TAUGHT),
+            "PyTorch, one matrix each": trained(soft_targets_one_matrix, *_TAUGHT),
+            "torch.compile, one matrix each": compiled(soft_targets_one_matrix, *_TAUGHT),
+        },
     ),
     "max_sim": Operation(
         (64, 128, 256),
