@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Reader, Sampler, ShardReader, Source
 from mmflow.spec.target import Target
 
@@ -82,6 +83,16 @@ def random_access_needed(sampler: Sampler, source: Source) -> tuple[str, str] | 
         return None
     message = f"the sampler {sampler.use} needs random access to samples, which {describe(source)} has not"
     return message, "use `shuffle` or `sequential`, or read the source without `stream`"
+
+
+def with_random_access(source: Source) -> Source:
+    """A source that stands inside another one, which must have random access; raises `ComponentError`."""
+    if source.streaming() is not None:
+        raise ComponentError(
+            f"{describe(source)} is streamed: a source inside a source needs random access", found=source.use,
+            hint="leave out its `stream`",
+        )  # fmt: skip
+    return source
 
 
 def safe_id(reader: Reader, index: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmflow.data.random import address, numpy_generator
-from mmflow.data.samples import SkippedSample, describe, read_sample
+from mmflow.data.samples import SkippedSample, describe, read_sample, with_random_access
 from mmflow.plugin import ComponentError, Shared, Source, TensorType
 from mmflow.plugin.kinds import Reader
 
@@ -18,12 +18,7 @@ def inner(source: Source) -> Source:
     """A source inside a source, which must have random access; a path is filled in by specs alone."""
     if isinstance(source, Shared):
         raise ComponentError(f"{source}: no source outside a spec", found=str(source), expected="{use: NAME, ...}")
-    if source.streaming() is not None:
-        raise ComponentError(
-            f"{describe(source)} is streamed: a source inside a source needs random access", found=source.use,
-            hint="leave out its `stream`",
-        )  # fmt: skip
-    return source
+    return with_random_access(source)
 
 
 def opened(source: Source) -> Reader:

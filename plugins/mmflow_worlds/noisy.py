@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from mmflow.data.random import address
-from mmflow.data.samples import describe, read_sample
+from mmflow.data.samples import describe, read_sample, with_random_access
 from mmflow.plugin import ComponentError, Source, TensorType
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -41,7 +41,7 @@ class Noisy(Source, name="noisy"):
     def fields(self) -> Mapping[str, TensorType]:
         if not isinstance(self.of, Source):
             raise ComponentError(f"{self.of}: a source inside a source is written out", expected="{use: NAME, ...}")
-        inner = self.of.fields()
+        inner = with_random_access(self.of).fields()
         added: dict[str, TensorType] = {}
         for name in (*self.labels, *self.pairs):
             if name not in inner or name == "id":

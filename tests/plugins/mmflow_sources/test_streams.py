@@ -266,6 +266,10 @@ def test_what_does_not_go_with_a_stream_is_said_at_check_time(tables: Path) -> N
     inside = SPEC.format(folder=tables, stream="true", train="steps: 2")
     inside = inside.replace("{use: table,", "{use: subset, size: 4, of: {use: table,").replace("true}", "true}}")
     assert "a source inside a source needs random access" in problems(inside)
+    wrapped = SPEC.format(folder=tables, stream="true", train="steps: 2")
+    wrapped = wrapped.replace("{use: table,", "{use: noisy, pairs: {text: 0.1}, of: {use: table,").replace(
+        "true}", "true}}")  # fmt: skip
+    assert "a source inside a source needs random access" in problems(wrapped)
     said = problems(SPEC.format(folder=tables, stream="{lanes: 0}", train="steps: 2"))
     assert "a number at least 1" in said
 
