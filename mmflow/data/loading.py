@@ -129,10 +129,10 @@ class Loader:
         if self._static:
             return iter([] if start else [Batch({}, [], 0, epoch)])
         if self._dealt is not None:
-            return self._with_rows(_lane_batches(self._workers, self._dealt, epoch, start))
-        return self._with_rows(self._workers.run(self._tasks(epoch, start)))
+            return self._with_rows(_lane_batches(self._workers, self._dealt, epoch, start), start)
+        return self._with_rows(self._workers.run(self._tasks(epoch, start)), start)
 
-    def _with_rows(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _with_rows(self, batches: Iterator[Batch], start: int) -> Iterator[Batch]:
         """Batches all of whose samples are left out by policy are left out too; of several ranks, none knows that."""
         given, empty = 0, False
         for batch in batches:
@@ -141,7 +141,7 @@ class Loader:
                 yield batch
             else:
                 empty = True
-        if empty and not given:
+        if empty and not given and not start:
             raise SampleError(f"{describe(self.source)}: every sample of every batch is left out, as its policy says")
 
     def _tasks(self, epoch: int, start: int) -> Iterator[Task]:

@@ -254,6 +254,8 @@ def test_a_batch_of_bad_samples_alone_is_left_out() -> None:
     # The next batch after the first of them stands behind its index, whether one between them was left out or not.
     loader = Loader(source, {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0)
     assert [batch.ids for batch in loader.epoch(0, start=whole[0].index + 1)] == [whole[1].ids]
+    last = numbers([4, 4], lanes=2, bad=tuple(range(8)))
+    assert list(Loader(last, {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0).epoch(0, start=1)) == []
     with pytest.raises(SampleError, match="every sample of every batch is left out"):
         list(Loader(numbers([4], bad=(0, 1, 2, 3)), {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0).epoch(0))
 
