@@ -153,10 +153,16 @@ def _join(flat: list[Any], here: np.ndarray, declared: TensorType, template: Any
 
 
 def _join_arrays(flat: list[Any], here: np.ndarray, first: np.ndarray, declared: TensorType) -> Any:
-    dtype = WIDENED.get(first.dtype.name, first.dtype.name)
-    if first.dtype == np.float64 and declared.dtype != "float64":
-        dtype = "float32"
     picture = declared.modality in ("image", "video") and _is_picture(first)
+    dtypes = {member.dtype for member in flat if member is not None} or {first.dtype}
+    if picture and len(dtypes) > 1:
+        # Bytes beside floats, which are what they become.
+        flat = [m.astype(np.float32) / 255 if m is not None and m.dtype == np.uint8 else m for m in flat]
+        dtypes = {member.dtype for member in flat if member is not None}
+    wide = np.result_type(*dtypes)
+    dtype = WIDENED.get(wide.name, wide.name)
+    if wide == np.float64 and declared.dtype != "float64":
+        dtype = "float32"
     shapes = {member.shape for member in flat if member is not None}
     if not picture and _is_sequence(first, declared, len(shapes) > 1) and len({shape[1:] for shape in shapes}) <= 1:
         return _pad(flat, dtype, first.shape[1:])

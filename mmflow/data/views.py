@@ -154,9 +154,8 @@ class ViewedRows:
     """Rows with their views, each computed when it is asked for, and once.
 
     A view of one field hands its transforms the value; a view of several hands them a mapping of those that are
-    there, and they draw once for all. A transform that works on the batch gets the rows in which all fields are; it
-    needs all rows of the global batch here, and draws at the batch's number. `epoch` None is the deterministic form
-    (the generator is None).
+    there, and they draw once for all. A transform that works on the batch needs all rows of the global batch here, and
+    draws at the batch's number. `epoch` None is the deterministic form (the generator is None).
     """
 
     def __init__(self, rows: Sequence[Row], drawing: Drawing, *, epoch: int | None, batch: int = 0) -> None:
@@ -226,9 +225,12 @@ class ViewedRows:
         self, transform: Transform, of: Sequence[str], present: list[dict[str, Any]], facts: list[dict[str, Any]],
         at: tuple[str, int, int],
     ) -> None:  # fmt: skip
-        """One transform on all rows together: those in which every field of the view is."""
+        """One transform on all rows together."""
         single = len(of) == 1
-        given = [(row[of[0]] if single else row) if len(row) == len(of) else None for row in present]
+        given: list[Any] = [None] * len(present)
+        for row, before in enumerate(present):
+            if before:
+                given[row] = before[of[0]] if single else {one: before.get(one) for one in of}
         generator = None
         if self.epoch is not None:
             generator = self.drawing.at("batch", self.epoch).at(self.batch).at(*at).generator()

@@ -49,24 +49,43 @@ class PairTransform(Transform):
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """The fields of a row mixed with another's, and what was done where it differs from what was asked.
 
-        `share` is that of `own`, 1 where it stays as it is (`other` is `own` then); `place` are two draws from [0, 1).
+        `share` is that of `own`; `place` are two draws from [0, 1).
         """
         raise NotImplementedError
 
+    def still(self, value: Any) -> Any:
+        """A value that is not mixed, in the form that mixed ones have."""
+        return value
+
+    def nothing(self) -> Mapping[str, Any]:
+        """What else is said of a row that is not mixed."""
+        return {}
+
     def apply(self, value: Any, generator: Any) -> Any:
-        here = [row for row, found in enumerate(value) if found is not None]
-        partners, draws = self._drawn(here, generator)
-        out = list(value)
+        rows = [row if isinstance(row, Mapping) or row is None else {"": row} for row in value]
+        # A row that lacks a field is mixed with none.
+        whole = [n for n, row in enumerate(rows) if row is not None and all(part is not None for part in row.values())]
+        out: list[Any] = [None] * len(value)
         facts: dict[str, list[Any]] = {name: [None] * len(value) for name in self.adds}
-        for row, partner, (share, *place) in zip(here, partners, draws, strict=True):
-            if share == 1:
-                partner = row
-            own, other = (v if isinstance(v, Mapping) else {"": v} for v in (value[row], value[partner]))
-            mixed, said = self.pair(own, other, share, (place[0], place[1]))
-            out[row] = mixed if isinstance(value[row], Mapping) else mixed[""]
-            for name, fact in {"lambda": share, "partner": partner, **said}.items():
+        for row, partner, (share, *place) in zip(whole, *self._drawn(whole, generator), strict=True):
+            said: Mapping[str, Any] = {"partner": row, **self.nothing()}
+            if share < 1:
+                out[row], more = self.pair(rows[row], rows[partner], share, (place[0], place[1]))  # type: ignore[arg-type]
+                said = {"partner": partner, **more}
+            for name, fact in {"lambda": share, **said}.items():
                 facts[name][row] = fact
-        return out, facts
+        for place, row in enumerate(rows):
+            if row is not None and out[place] is None:
+                out[place] = self._unmixed(row)
+        if any(isinstance(row, Mapping) for row in value):
+            return out, facts
+        return [None if row is None else row[""] for row in out], facts
+
+    def _unmixed(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        labels = self.labels(row)
+        still = {name: None if part is None else self.still(part) for name, part in row.items() if name not in labels}
+        names = {n: distribution(row[n], row[n], 1, classes) for n, classes in labels.items() if row[n] is not None}
+        return {**still, **names}
 
     def _drawn(self, here: list[int], generator: Any) -> tuple[list[int], list[list[float]]]:
         """The partner of each row, its share and its place."""
@@ -143,16 +162,21 @@ class Mixup(PairTransform, name="mixup"):
     def _mixed(self, own: Any, other: Any, share: float) -> Any:
         import numpy as np
 
-        if isinstance(own, (int, float, np.number)) and not isinstance(own, bool):
-            return float(share * own + (1 - share) * other)
-        if not isinstance(own, np.ndarray) or own.dtype.kind not in "fu":
-            what = f"{own.dtype} {list(own.shape)}" if isinstance(own, np.ndarray) else type(own).__name__
-            raise ValueError(f"mixup mixes pictures, arrays of floats, numbers and labels, not {what}")
-        _same_shape(self.use, own, other)
-        first, second = (v.astype(np.float32) / 255 if v.dtype == np.uint8 else v for v in (own, other))
-        if share == 1:
-            return first
+        first, second = self.still(own), self.still(other)
+        if not isinstance(first, np.ndarray):
+            return float(share * first + (1 - share) * second)
+        _same_shape(self.use, first, second)
         return (np.float32(share) * first + np.float32(1 - share) * second).astype(first.dtype)
+
+    def still(self, value: Any) -> Any:
+        import numpy as np
+
+        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+            return float(value)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fu":
+            what = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+            raise ValueError(f"mixup mixes pictures, arrays of floats, numbers and labels, not {what}")
+        return value.astype(np.float32) / 255 if value.dtype == np.uint8 else value
 
     def result(self, field: TensorType) -> TensorType:
         if field.modality in ("text", "id", "boxes", "graph"):
@@ -200,6 +224,11 @@ class Cutmix(PairTransform, name="cutmix"):
         box = np.array([left / width, top / height, right / width, bottom / height], dtype=np.float32)
         return values, {"lambda": share, "box": box}
 
+    def nothing(self) -> Mapping[str, Any]:
+        import numpy as np
+
+        return {"box": np.zeros(4, dtype=np.float32)}
+
     def _size(self, parts: Mapping[str, Any]) -> tuple[int, int]:
         for value in parts.values():
             if is_picture(value) or getattr(value, "ndim", 0) == 4:
@@ -228,13 +257,10 @@ class SpliceWords(PairTransform, name="splice_words"):
         if len(texts) != 1:
             raise ValueError(f"splice_words needs one text among its fields, got {len(texts)}")
         words, others = own[texts[0]].split(), other[texts[0]].split()
-        if share == 1:
-            spliced, kept = own[texts[0]], 1.0
-        else:
-            tail = int((1 - share) * len(others))
-            head = len(words) - int((1 - share) * len(words))
-            spliced = " ".join(words[:head] + others[len(others) - tail :])
-            kept = head / (head + tail) if head + tail else 1.0
+        tail = int((1 - share) * len(others))
+        head = len(words) - int((1 - share) * len(words))
+        spliced = " ".join(words[:head] + others[len(others) - tail :])
+        kept = head / (head + tail) if head + tail else 1.0
         names = {n: distribution(own[n], other[n], kept, classes) for n, classes in self.labels(own).items()}
         return {texts[0]: spliced, **names}, {"lambda": kept}
 
@@ -256,8 +282,6 @@ class JoinTexts(PairTransform, name="join_texts"):
     def pair(
         self, own: Mapping[str, Any], other: Mapping[str, Any], share: float, place: tuple[float, float]
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        if share == 1:
-            return own, {}
         joined = {}
         for number, (name, text) in enumerate(own.items()):
             if not isinstance(text, str):

@@ -30,6 +30,19 @@ def test_float_pictures_keep_their_values_and_channels_first_stays() -> None:
     assert torch.equal(collate([first], declared).values[0], torch.from_numpy(first))
 
 
+def test_bytes_beside_floats_become_the_floats_that_they_are_alone() -> None:
+    raw = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    declared = TensorType("image", size=(6, 7, 3))
+    alone = collate([raw], declared).values[0]
+    for rows in ([raw, raw.astype(np.float32) / 255], [raw.astype(np.float32) / 255, None, raw]):
+        joined = collate(rows, declared).values
+        assert torch.equal(joined[0], alone)
+        assert torch.equal(joined[-1], alone)
+    whole = collate([np.array([1, 2]), np.array([0.5, 1.5], np.float32)], TensorType("vector", size=(2,)))
+    assert whole.values.tolist() == [[1.0, 2.0], [0.5, 1.5]]
+    assert whole.values.dtype == torch.float32
+
+
 def test_pictures_of_different_sizes_are_refused_with_the_cure() -> None:
     rows = [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)]
     with pytest.raises(ValueError, match=r"\(4, 4, 3\) and \(4, 5, 3\).*resize"):

@@ -213,6 +213,55 @@ def test_absent_rows_stay_absent_and_are_nobodys_partner() -> None:
     assert Mixup().apply(nobody, np.random.default_rng(0))[0] == nobody
 
 
+@pytest.mark.parametrize("use", ["mixup", "cutmix"])
+def test_rows_that_lack_a_field_are_left_alone_in_the_form_of_the_others(use: str) -> None:
+    class Reader:
+        """The samples of a world, of which every third has no label and every fourth no picture."""
+
+        def __init__(self) -> None:
+            self.inner = SOURCE.open()
+
+        def __len__(self) -> int:
+            return 12
+
+        def id(self, index: int) -> str:
+            return str(index)
+
+        def __getitem__(self, index: int) -> Mapping[str, Any]:
+            sample = dict(self.inner[index])
+            return {
+                **sample,
+                **({"label": None} if index % 3 == 0 else {}),
+                **({"image": None} if index % 4 == 0 else {}),
+            }
+
+        def static(self) -> Mapping[str, Any]:
+            return {}
+
+    class Lacking(Shapes):
+        def open(self) -> Any:
+            return Reader()
+
+    views = {"mixed": View.model_validate({"of": ["image", "label"], "apply": [{"use": use, "each": "row"}]})}
+    requests = [*viewed("mixed", "lambda", "partner"), *RAW]
+    requests.append(ColumnRequest("distribution", Target("views", "mixed", output="label")))
+    source = Lacking(size=12, pixels=20)
+    (batch,) = Loader(source, views, requests, sampler=Shuffle(), batch_size=12, seed=0).epoch(0)
+    column = batch.columns
+    for row, id in enumerate(batch.ids):
+        whole = int(id) % 3 != 0 and int(id) % 4 != 0
+        assert bool(column["lambda"].present[row]) == whole  # type: ignore[index]
+        assert bool(column["mixed"].present[row]) == (int(id) % 4 != 0)  # type: ignore[index]
+        if whole:
+            other = int(batch.ids[int(column["partner"].values[row])])
+            assert other % 3 != 0 != other % 4
+        else:
+            assert torch.equal(column["mixed"].values[row], column["image"].values[row])
+            if int(id) % 3:
+                assert column["distribution"].values[row].argmax() == column["label"].values[row]
+    assert float(column["mixed"].values.max()) <= 1
+
+
 def test_partners_by_place() -> None:
     values: list[Any] = [None, 0.0, 1.0, 2.0, None, 3.0]
     draw = np.random.default_rng
