@@ -161,7 +161,8 @@ def _running_kernel(
         base = tl.where(highest == -float("inf"), 0.0, highest)
         total = total * tl.exp2(peak - base) + tl.sum(tl.exp2(z - base[:, None]), 1)
         peak = highest
-    tl.store(lse + i, tl.where(total > 0, peak + tl.log2(total), -float("inf")), mask=i < N)
+    # written so that NaN passes
+    tl.store(lse + i, tl.where(total == 0, -float("inf"), peak + tl.log2(total)), mask=i < N)
 
 
 def statistics(

@@ -255,7 +255,8 @@ def teacher_tile(soft, kept, i, j, N, M, BM: tl.constexpr, BN: tl.constexpr, BK:
 @triton.jit
 def target_weights(t, lse, bar, positive, hard):
     """Soft targets of a tile of the teacher's scores, given each row's (or column's) sum, base 2, and bar."""
-    soft = tl.where(t >= bar, tl.exp2(t * _LOG2E - lse), 0.0)
+    # written so that NaN passes
+    soft = tl.where(t < bar, 0.0, tl.exp2(t * _LOG2E - lse))
     return soft * (1 - hard) + positive.to(tl.float32) * hard
 
 

@@ -182,7 +182,7 @@ def _soft_targets(soft: tuple[Tensor, Tensor, Tensor, int | None] | None, dim: i
     if k is not None and k < scores.shape[1]:
         least = scores.topk(k, dim=1).values[:, -1:]
         scores = scores.masked_fill(scores < least, -torch.inf)
-    return scores.softmax(1).nan_to_num(0.0)
+    return scores.softmax(1).masked_fill((scores == -torch.inf).all(1, keepdim=True), 0.0)
 
 
 def _direction(
