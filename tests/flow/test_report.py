@@ -246,6 +246,17 @@ def test_the_terminal_shows_each_metric_beside_chance(first):
     assert float(row[head.index("value") :].split()[0]) == pytest.approx(metric["value"], abs=5e-4)
 
 
+def test_the_terminal_tells_what_share_of_a_training_was_waiting(first):
+    outcome, store, spec = first
+    report = collect(store, store.run(outcome.outcome.run_id), spec)
+    report.stage("train").training["waiting"] = 0.0123
+    said = "train: 1.2 % of the time after the first steps was waiting for data"
+    assert said in summary_lines(report)
+    assert "(1.2 % after the first steps)" in Page(render(report)).text
+    report.stage("train").state = "cached"
+    assert said not in summary_lines(report)
+
+
 def test_markdown_keeps_its_tables(first):
     outcome, store, spec = first
     report = collect(store, store.run(outcome.outcome.run_id), spec)

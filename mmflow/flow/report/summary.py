@@ -90,7 +90,7 @@ def left_out_lines(report: RunReport) -> list[str]:
 
 
 def summary_lines(report: RunReport) -> list[str]:
-    """A plain-text table of all metrics beside chance, one block a stage; then what was left out of the data."""
+    """A plain-text table of all metrics beside chance, one block a stage; then what is to be said of the data."""
     lines: list[str] = []
     measured = [stage for stage in report.stages if stage.metrics]
     rows = [row for stage in measured for row in metric_rows(stage)]
@@ -105,7 +105,16 @@ def summary_lines(report: RunReport) -> list[str]:
         lines.append(f"  {'':<{width}}{'value':<{values}}{'chance':<{chances}}x chance".rstrip())
         for name, value, chance, times in metric_rows(stage):
             lines.append(f"  {name:<{width}}{value:<{values}}{chance:<{chances}}{times}".rstrip())
-    return lines + left_out_lines(report)
+    return lines + waiting_lines(report) + left_out_lines(report)
+
+
+def waiting_lines(report: RunReport) -> list[str]:
+    """What share of its time each training of this run waited for data, after its first steps."""
+    return [
+        f"{stage.name}: {100 * stage.training['waiting']:.1f} % of the time after the first steps was waiting for data"
+        for stage in report.stages
+        if "waiting" in stage.training and not stage.cached
+    ]
 
 
 def summary_markdown(report: RunReport) -> str:
