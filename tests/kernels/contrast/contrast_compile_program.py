@@ -11,7 +11,6 @@ import tempfile
 import torch
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
-from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
@@ -74,6 +73,8 @@ def main() -> None:
 
 
 def print_resources() -> None:
+    from triton.backends.nvidia.compiler import get_ptxas
+
     ptxas = get_ptxas(90).path
     for name, ptx in compiled.items():
         with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
