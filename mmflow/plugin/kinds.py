@@ -114,10 +114,10 @@ class Source(Component, kind="source"):
 class Transform(Component, kind="transform"):
     """One step of a view: maps raw values, drawing from `generator` (a numpy Generator).
 
-    `apply(value, generator)` takes one sample's value (in a view of several fields a mapping of those that are there) and
-    returns the new one, or `(value, {"name": fact})` to add fields that say what it did. With `per_batch`, it takes a list
-    with one value a row of the global batch (in a view of several fields a mapping of all, None for what is absent),
-    None where nothing of the row is there, and returns such a list, or `(values, {"name": [fact a row]})`.
+    `apply(value, generator)` takes one sample's value (in a view of several fields a mapping of those that are there)
+    and returns the new one, or `(value, {"name": fact})` to add fields that say what it did. With `per_batch`, it takes
+    a list with one value a row of the global batch (in a view of several fields a mapping of all, None for what is
+    absent), None where nothing of the row is there, and returns such a list, or `(values, {"name": [fact a row]})`.
     `generator` is None in evaluation: the deterministic form (a centre crop, no flip, nothing mixed).
     """
 
