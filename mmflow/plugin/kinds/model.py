@@ -1,0 +1,195 @@
+"""Kinds that learn: encoders, scores, losses, memories, optimisers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mmflow.plugin.component import Component, default
+from mmflow.plugin.numbers import Value
+from mmflow.plugin.references import Pooled, RawField, Ref, RefMap, Refs, Weight
+from mmflow.plugin.values import Encoding, TensorType, in_all
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Scope = Literal["row", "batch"]
+
+
+class Freeze(BaseModel):
+    """Which parameters of an encoder do not train: all but those that match `except`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    but: tuple[str, ...] = Field((), alias="except")
+
+
+class Encoder(Component, kind="encoder"):
+    """A node with inputs and outputs: towers, heads, fusions, decoders, miners, assignments.
+
+    With weights: `build(*inputs)` returns an `nn.Module`; its `forward` takes `of` in order (a tensor
+    [N, ...], or `Tokens` for sequences; an `Encoding` for a reference of type `Encoded`) and other reference
+    fields by name. It returns a tensor (the output `pooled`) or a dict of outputs. Without weights: write
+    `apply` with the same arguments. Written for rows [N, ...]: group axes are folded in and out by the core.
+    """
+
+    method: ClassVar[str] = "apply"
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Modalities accepted by each input, in order; empty: anything."""
+    axes: ClassVar[tuple[str, ...]] = ()
+    """Group axes that the encoder takes itself instead of having them folded into rows."""
+    untraceable: ClassVar[bool] = False
+    """True where fake tensors cannot pass through: `check --shapes` then trusts `outputs`."""
+
+    of: Refs[Pooled | RawField] = ()
+    head: Encoder | None = None
+    """A projection of the pooled vector; the vector before it stays readable as the output `features`."""
+    tokens: Encoder | None = None
+    """A projection of each token."""
+    init: str | None = None
+    """A safetensors file (any fsspec URL) that the weights start from."""
+    freeze: bool | Freeze = False
+    lr_scale: float = Field(1.0, ge=0)
+
+    def scope(self) -> Scope:
+        """`row` where a row's output depends on that row alone, else `batch`."""
+        return "row"
+
+    def batch_statistics(self) -> bool:
+        """Whether a row encoder has batch norm inside: it then sees a micro-batch only, and `check` says so."""
+        return False
+
+    def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        """Declared outputs for declared inputs, in plain Python; sizes None where unknown."""
+        axes = inputs[0].axes if inputs else ("sample",)
+        groups = inputs[0].groups if inputs else ()
+        return {"pooled": TensorType("vector", axes, (None,), groups=groups)}
+
+    def presence(self, inputs: Sequence[Encoding]) -> Tensor | None:
+        """Where the result is there: bool [N, *groups], None for everywhere. By default, where all inputs are."""
+        present: Tensor | None = None
+        for encoding in inputs:
+            present = in_all(present, encoding.present)
+        return present
+
+    def taps(self) -> tuple[str, ...]:
+        """Further outputs, produced when asked: `forward(..., taps=("layers.6",))` returns them in its dict."""
+        return ()
+
+    def learns(self) -> tuple[int, ...]:
+        """Inputs (by place in `of`) whose raw training values `learn` must read before the model is built."""
+        return ()
+
+    def learn(self, index: int, values: Iterable[Any]) -> dict[str, Any]:
+        """JSON state learnt from raw values of an input (a vocabulary), stored with the model."""
+        return {}
+
+    def preprocess(self, index: int, value: Any, state: Mapping[str, Any]) -> Any:
+        """One raw value of input `index` as numpy array (deterministic): what one row of the input looks like.
+
+        A list of ints becomes `Tokens` when rows are joined; a uint8 HWC image becomes float32 CHW in [0, 1]
+        by default, where it is still one.
+        """
+        return value
+
+    def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> torch.nn.Module:
+        raise NotImplementedError
+
+    @property
+    def has_weights(self) -> bool:
+        return type(self).build is not Encoder.build
+
+
+class Score(Component, kind="score"):
+    """Similarity of rows. Takes whole encodings, names in `needs` the outputs that it reads.
+
+    `blocks(a, b)` gives [N, M], or `(s_ab [N, M], s_ba [M, N])` where the directions differ; `pairs(a, b)`
+    gives [N]. Where the score is a dot product of vectors of each side, `vectors(a)` gives them [N, D] and
+    the fused kernels are used. A score with weights has `build()`; its module has the same methods.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("pooled",)
+
+    def vectors(self, a: Encoding) -> Tensor | None:
+        return None
+
+    def blocks(self, a: Encoding, b: Encoding) -> Any:
+        raise NotImplementedError
+
+    def pairs(self, a: Encoding, b: Encoding) -> Tensor:
+        raise NotImplementedError
+
+
+class Active(BaseModel):
+    """When a component takes part: from and until a step or an epoch (`{epochs: 5}`, `{steps: 300}`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    since: dict[Literal["steps", "epochs"], float] | None = Field(None, alias="from")
+    until: dict[Literal["steps", "epochs"], float] | None = None
+
+    def at(self, step: int, epoch: float) -> bool:
+        now = {"steps": float(step), "epochs": epoch}
+        begun = all(now[unit] >= value for unit, value in (self.since or {}).items())
+        over = any(now[unit] >= value for unit, value in (self.until or {}).items())
+        return begun and not over
+
+
+class Loss(Component, kind="loss"):
+    """What is minimised. Write `compute` with `of` in order ([N, D] tensors, or `Encoding`s for `Encoded`).
+
+    A batch loss (the default): `compute` sees the global batch, rows present in all inputs, and returns one
+    value per row [N] or a scalar. A row loss (`per_row = True`) runs inside a micro-batch and returns `value [b]`, or
+    `(value [b], weight [b])`; the loss is sum(value * weight) / sum(weight) over the global batch.
+    A loss may not call an encoder, keep state, or use the global generator (ask for `generator`).
+    """
+
+    method: ClassVar[str] = "compute"
+    per_row: ClassVar[bool] = False
+    axes: ClassVar[tuple[str, ...]] = ()
+    """Group axes that inputs in `of` may have; `*` stands for any. The checker refuses others by name."""
+
+    of: Refs[Pooled] = ()
+    weight: Value = default(1.0)
+    rows: Ref[Weight] | None = None
+    """A weight or mask for each row."""
+    active: Active | None = None
+
+    def scope(self) -> Scope:
+        return "row" if self.per_row else "batch"
+
+
+class Memory(Component, kind="memory"):
+    """Pure state between steps: `update(state, columns)` gives the next state; nothing here has gradient.
+
+    `initial` gives the first state as a dict of tensors (all stored in checkpoints), `read` what a reference
+    sees: columns [K, D], and `present` bool [K] or None; None as a whole while it is not ready.
+    """
+
+    of: RefMap[Pooled]
+    rows: Ref[Weight] | None = None
+    active: Active | None = None
+
+    def initial(self, columns: Mapping[str, TensorType], *, generator: torch.Generator) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def update(self, state: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The next state; `columns` hold the rows of the global batch that are present in all of them."""
+        raise NotImplementedError
+
+    def read(self, state: Mapping[str, Tensor]) -> Mapping[str, Encoding] | None:
+        """One `Encoding` a column (its output is `pooled`), or None while not ready."""
+        raise NotImplementedError
+
+
+class Optimizer(Component, kind="optimizer"):
+    """Builds a torch optimiser over parameter groups that carry `lr_scale` and `weight_decay`."""
+
+    lr: Value = default(1e-3)
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """`groups`: dicts with `params`, `lr` and, where set, `weight_decay`."""
+        raise NotImplementedError
