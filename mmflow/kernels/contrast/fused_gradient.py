@@ -69,6 +69,7 @@ def _column(vector, j, inside):
 def _gradient_kernel(
     x, y, scale, scale_step, shift, running, level, g, dscale, of_rows, of_columns, R, C, N, M, D, r0, c0, sx, sy, sg,
     rules, soft, KINDS: tl.constexpr, WANT: tl.constexpr, DSCALE: tl.constexpr,
+    OF_ROWS: tl.constexpr, OF_COLUMNS: tl.constexpr, SOFT: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, SOFT_PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The gradient of the scores of a super-tile [R, C] at (r0, c0), times scale_j and `level`, in g's dtype."""
@@ -84,11 +85,11 @@ def _gradient_kernel(
     inner = tl.zeros((BM, BN), dtype=tl.float32)
     if tl.load(running) == 0:
         e = tl.exp2(z - tl.load(shift))
-        if of_rows is not None:
+        if OF_ROWS:
             grad += _row(of_rows.factor, i, in_row)
             if WANT.inside:
                 inner += _row(of_rows.inside_factor, i, in_row)
-        if of_columns is not None:
+        if OF_COLUMNS:
             grad += _column(of_columns.factor, j, in_column)
             if WANT.inside:
                 inner += _column(of_columns.inside_factor, j, in_column)
@@ -102,13 +103,13 @@ def _gradient_kernel(
         if rules.weights is not None:
             # as a part of the score, which a weight of 0 may let exceed the sum
             weighted = z + tl.log2(weight_tile(rules, i, j, N, M))
-        if of_rows is not None:
+        if OF_ROWS:
             p = tl.exp2(weighted - _row(of_rows.lse, i, in_row))
             grad += tl.where(kept, p * _row(of_rows.factor, i, in_row), 0.0)
             if WANT.inside:
                 p = tl.exp2(z - _row(of_rows.inside_lse, i, in_row))
                 inner += tl.where(positive, p * _row(of_rows.inside_factor, i, in_row), 0.0)
-        if of_columns is not None:
+        if OF_COLUMNS:
             p = tl.exp2(weighted - _column(of_columns.lse, j, in_column))
             grad += tl.where(kept, p * _column(of_columns.factor, j, in_column), 0.0)
             if WANT.inside:
@@ -116,29 +117,29 @@ def _gradient_kernel(
                 inner += tl.where(positive, p * _column(of_columns.inside_factor, j, in_column), 0.0)
     if WANT.inside:
         grad += inner
-    if soft is not None:
+    if SOFT:
         t = teacher_tile(soft, kept, i, j, N, M, BM, BN, BK, SOFT_PRECISION)
-        if of_rows is not None:
+        if OF_ROWS:
             target = target_weights(
                 t, _row(soft.row_lse, i, in_row), _row(soft.row_bar, i, in_row), positive, soft.hard
             )  # fmt: skip
             grad += target * _row(of_rows.target, i, in_row)
-        if of_columns is not None:
+        if OF_COLUMNS:
             target = target_weights(
                 t, _column(soft.column_lse, j, in_column), _column(soft.column_bar, j, in_column), positive, soft.hard
             )
             grad += target * _column(of_columns.target, j, in_column)
     elif WANT.target:
         hits = positive.to(tl.float32)
-        if of_rows is not None:
+        if OF_ROWS:
             grad += hits * _row(of_rows.target, i, in_row)
-        if of_columns is not None:
+        if OF_COLUMNS:
             grad += hits * _column(of_columns.target, j, in_column)
     if WANT.total:
         listed = kept.to(tl.float32)
-        if of_rows is not None:
+        if OF_ROWS:
             grad += listed * _row(of_rows.total, i, in_row)
-        if of_columns is not None:
+        if OF_COLUMNS:
             grad += listed * _column(of_columns.total, j, in_column)
     if DSCALE:
         part = tl.sum(grad * z, 0) / _LOG2E
@@ -213,7 +214,8 @@ def gradients(
         _gradient_kernel[(triton.cdiv(rows, sizes.BM), triton.cdiv(columns, sizes.BN))](
             x, y, scale, step_of(scale), shift2, flag, level, g, parts, *sides, rows, columns, n, m, x.shape[1],
             r.start, c.start, x.stride(0), y.stride(0), g.stride(0), rules, soft, KINDS=kinds, WANT=want,
-            DSCALE=dscale is not None, PRECISION=precision_of(x.dtype),
+            DSCALE=dscale is not None, OF_ROWS=sides[0] is not None, OF_COLUMNS=sides[1] is not None,
+            SOFT=soft is not None, PRECISION=precision_of(x.dtype),
             SOFT_PRECISION=precision_of(x.dtype if soft is None else soft.a.dtype), **sizes.meta(),
         )  # fmt: skip
         if dscale is not None and parts is not None:

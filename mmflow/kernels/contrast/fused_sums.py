@@ -45,8 +45,8 @@ def _add(workspace, at, inside, values):
 @triton.jit
 def _sums_kernel(
     x, y, scale, scale_step, shift, by_row, by_column, N, M, D, sx, sy, row_stride, column_stride, strips, tiles,
-    rules, soft, KINDS: tl.constexpr, WANT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    PRECISION: tl.constexpr, SOFT_PRECISION: tl.constexpr,
+    rules, soft, KINDS: tl.constexpr, WANT: tl.constexpr, SOFT: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, SOFT_PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Sums of exp2(score - shift) and of what else is wanted, of a block of strips and tiles.
 
@@ -89,7 +89,7 @@ def _sums_kernel(
                 row_inside += tl.sum(inner, 1)
                 if WANT.columns:
                     _add(by_column + _INSIDE * column_stride, j, here, tl.sum(inner, 0))
-            if soft is not None:
+            if SOFT:
                 t = teacher_tile(soft, kept, i, j, N, M, BM, BN, BK, SOFT_PRECISION)
                 if WANT.rows:
                     lse = tl.load(soft.row_lse + i, mask=i < N, other=0.0)[:, None]
@@ -119,7 +119,7 @@ def _sums_kernel(
             tl.store(by_row + i, row_sum, mask=inside)
             if WANT.total:
                 tl.store(by_row + _TOTAL * row_stride + i, row_total, mask=inside)
-            if soft is not None or not KINDS.plain:
+            if SOFT or not KINDS.plain:
                 tl.store(by_row + _TARGET * row_stride + i, row_target, mask=inside)
             if not KINDS.plain:
                 tl.store(by_row + _ALLOWED * row_stride + i, row_allowed, mask=inside)
@@ -187,8 +187,8 @@ def statistics(
     _sums_kernel[(groups, splits)](
         x, y, scale, step_of(scale), shift2, by_row, by_column, n, m, x.shape[1], x.stride(0), y.stride(0),
         by_row.stride(0), by_column.stride(0), strips, tiles, rules, soft, KINDS=kinds, WANT=want,
-        PRECISION=precision_of(x.dtype), SOFT_PRECISION=precision_of(x.dtype if soft is None else soft.a.dtype),
-        **sizes.meta(),
+        SOFT=soft is not None, PRECISION=precision_of(x.dtype),
+        SOFT_PRECISION=precision_of(x.dtype if soft is None else soft.a.dtype), **sizes.meta(),
     )  # fmt: skip
     return [by_row.sum(1) if want.rows else None, by_column.sum(1) if want.columns else None]
 
