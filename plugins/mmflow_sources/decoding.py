@@ -58,7 +58,8 @@ def decode_video(data: bytes, *, frames: int, max_pixels: int) -> np.ndarray:
                 if number in wanted:
                     kept.append(frame.to_ndarray(format="rgb24"))
     except (FFmpegError, IndexError) as error:
-        raise ValueError(f"a video that cannot be decoded: {error}") from error
+        reason = error.strerror if isinstance(error, FFmpegError) else error
+        raise ValueError(f"a video that cannot be decoded: {reason}") from error
     if not kept:
         raise ValueError("a video without frames")
     return np.stack(kept)
@@ -86,7 +87,11 @@ def decode_sound(data: bytes, *, rate: int, max_seconds: float) -> np.ndarray:
                 raise ValueError(f"a sound of {file.frames / found:.0f} s, more than `max_seconds` ({max_seconds:g})")
             values = file.read(dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
-        raise ValueError(f"a sound that cannot be decoded: {error}") from error
+        # The text of the error itself tells an address in memory.
+        reason = str(getattr(error, "error_string", error)).rstrip(".")
+        raise ValueError(f"a sound that cannot be decoded: {reason}") from error
+    if not len(values):
+        raise ValueError("a sound without samples")
     values = values.mean(axis=1)
     if found != rate:
         from scipy.signal import resample_poly
@@ -107,9 +112,15 @@ def decode_picture(data: bytes, *, max_pixels: int) -> np.ndarray:
         width, height = image.size
         if width * height > max_pixels:
             raise ValueError(f"a picture of {width} x {height} pixels, more than `max_pixels` ({max_pixels})")
+        # Pillow holds the 16 bits of some formats in 32, and would cut all above 255 to white.
+        deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+        if image.mode in ("I", "F") and not deep:
+            raise ValueError(
+                "a picture of 32-bit numbers, which have no known white: save it with 8 or 16 bits, or use `arrays`"
+            )
         try:
             image.load()
-            if image.mode.startswith("I;16"):
+            if deep:
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if image.mode == "P" and "transparency" in image.info:
                 image = image.convert("RGBA")
