@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.plugin import ComponentError, TensorType
-from mmflow_sources.decoding import looks_like_picture, looks_like_sound, looks_like_video
+from mmflow_sources.decoding import kind_of_content, looks_like_picture, looks_like_sound, looks_like_video
 
 Modality = Literal["image", "audio", "video", "text", "label", "labels", "number", "vector", "series"]
 LABEL_NAMES = frozenset({"label", "class", "category", "target", "y", "class_name", "species"})
@@ -45,7 +45,7 @@ class Column:
         head = list(islice(cells, LOOKED_AT))
         seen = [cell for cell in head if not _empty(cell)]
         self.modality: str = declared.modality or ("label" if names else _told(self.name, seen))
-        self.several = self.modality in ("text", "image", "audio") and bool(seen) and isinstance(seen[0], (list, tuple))
+        self.several = self.modality in ("text", "image", "audio") and any(isinstance(c, (list, tuple)) for c in seen)
         self.axis, self.rate, self.frames = declared.axis, declared.rate, declared.frames
         self.in_files = self.modality in ("image", "audio", "video")
         self.names = declared.names or names
@@ -84,7 +84,12 @@ class Column:
                 raise ValueError("empty, but required")
             return None
         if self.modality == "text":
-            return [str(member) for member in cell] if self.several else str(cell)
+            members = cell if isinstance(cell, (list, tuple)) else [cell]
+            if any(isinstance(member, (Mapping, list, tuple)) for member in members):
+                raise ValueError(f"{str(cell)[:60]!r} is no text")
+            if not self.several and members is cell:
+                raise ValueError(f"{len(cell)} texts where those before have one")
+            return [None if m is None else str(m) for m in members] if self.several else str(cell)
         if self.modality == "label":
             # -1 is how unlabelled samples of a test split are marked where classes are stored as numbers.
             return None if _class_name(cell) == "-1" and "-1" not in self.numbers else self._number_of(cell)
@@ -121,28 +126,38 @@ class Column:
 
 def _told(name: str, seen: Sequence[Any]) -> Modality:
     """What the values of a column are, told by the first of them and by the column's name."""
-    first = seen[0] if seen else ""
+    if not seen:
+        return "text"
+    first = seen[0]
     if isinstance(first, bytes) or (isinstance(first, Mapping) and {"bytes", "path"} & set(first)):
-        return "image"
+        return kind_of_content(first)
+    if isinstance(first, Mapping):
+        raise ComponentError(
+            f"column {name!r} holds objects, which are no modality", hint="name the others in `columns`, without it"
+        )
     if isinstance(first, str) and first[:1] == "[" and all(_numbers(cell) is not None for cell in seen[:20]):
         return "vector" if len({len(_numbers(cell) or ()) for cell in seen}) == 1 else "series"
-    if isinstance(first, (list, tuple)) and first and isinstance(first[0], str):
-        return "image" if all(looks_like_picture(member) for cell in seen[:20] for member in cell) else "text"
-    if not isinstance(first, (str, int, float)):
-        if isinstance(first, Mapping):
-            raise ComponentError(
-                f"column {name!r} holds objects, which are no modality", hint="leave it out of `columns`"
-            )
+    # One value beside lists of several is a list of one.
+    lists = any(isinstance(cell, (list, tuple)) for cell in seen)
+    flat = (m for cell in seen for m in (cell if isinstance(cell, (list, tuple)) else (cell,)))
+    members = [member for member in flat if member is not None]
+    if members and all(isinstance(member, str) for member in members):
+        files: tuple[tuple[Modality, Any], ...] = (
+            ("image", looks_like_picture), ("audio", looks_like_sound), ("video", looks_like_video)
+        )  # fmt: skip
+        for modality, looks in files:
+            if all(map(looks, members)):
+                return modality
+        if name.lower() in LABEL_NAMES:
+            return "labels" if lists else "label"
+        return "number" if not lists and all(map(_is_number, members)) else "text"
+    if hasattr(first, "__len__") and not isinstance(first, str):
+        if any(not hasattr(cell, "__len__") for cell in seen):
+            raise ComponentError(f"column {name!r} holds lists and single values", hint="say what it is: `modality:`")
         return "vector" if len({len(cell) for cell in seen}) == 1 else "series"
-    if isinstance(first, str) and all(isinstance(cell, str) and looks_like_picture(cell) for cell in seen):
-        return "image"
-    if isinstance(first, str) and all(isinstance(cell, str) and looks_like_sound(cell) for cell in seen):
-        return "audio"
-    if isinstance(first, str) and all(isinstance(cell, str) and looks_like_video(cell) for cell in seen):
-        return "video"
     if name.lower() in LABEL_NAMES or isinstance(first, bool):
         return "label"
-    return "number" if all(_is_number(cell) for cell in seen) and seen else "text"
+    return "number" if all(map(_is_number, seen)) else "text"
 
 
 def _collected(field: str, modality: str, head: Sequence[Any], rest: Iterable[Any]) -> tuple[str, ...]:
@@ -176,7 +191,7 @@ def _width(field: str, modality: str, seen: Sequence[Any]) -> tuple[int | None, 
 def _class_name(cell: Any) -> str:
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
-    return str(cell)
+    return str(cell).strip()
 
 
 def _listed(cell: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +14,10 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg")
+
+
+STILLS = (b"avif", b"heic", b"heix", b"mif1")
+"""Pictures in the container of videos."""
 
 
 def looks_like_picture(name: str) -> bool:
@@ -25,6 +30,26 @@ def looks_like_sound(name: str) -> bool:
 
 def looks_like_video(name: str) -> bool:
     return name.lower().endswith(VIDEOS)
+
+
+def kind_of_content(cell: Any) -> Literal["image", "audio", "video"]:
+    """What a file is that stands in a cell, as bytes or as {"bytes", "path"}: told by its name, or by how it begins."""
+    name = str((isinstance(cell, Mapping) and cell.get("path")) or "")
+    begin = ((cell.get("bytes") if isinstance(cell, Mapping) else cell) or b"")[:12]
+    if (
+        looks_like_sound(name)
+        or begin.startswith((b"fLaC", b"OggS", b"ID3"))
+        or begin[8:] in (b"WAVE", b"AIFF", b"AIFC")
+    ):
+        return "audio"
+    if (
+        looks_like_video(name)
+        or (begin[4:8] == b"ftyp" and begin[8:] not in STILLS)
+        or begin[:4] == b"\x1aE\xdf\xa3"
+        or begin[8:] == b"AVI "
+    ):
+        return "video"
+    return "image"
 
 
 def decode_video(data: bytes, *, frames: int, max_pixels: int) -> np.ndarray:

@@ -72,7 +72,8 @@ class Cells:
         if cell is None or (isinstance(cell, (str, list)) and not cell):
             return column.value(None)
         if column.several:
-            return [self._decode(column, member) for member in cell]
+            members = cell if isinstance(cell, (list, tuple)) else [cell]
+            return [None if member is None else self._decode(column, member) for member in members]
         return self._decode(column, cell)
 
     def _decode(self, column: Column, cell: Any) -> Any:
@@ -187,9 +188,8 @@ class RowReader:
         for column in self.columns.values():
             if column.in_files:
                 for cell in self.rows.column(column.name):
-                    found.extend(
-                        name for name in (cell if column.several and cell else [cell]) if isinstance(name, str)
-                    )
+                    members = cell if isinstance(cell, (list, tuple)) else [cell]
+                    found.extend(name for name in members if isinstance(name, str))
         return found
 
     def _column(self, field: str, declared: TableColumn) -> Column:

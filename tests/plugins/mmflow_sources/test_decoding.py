@@ -32,7 +32,7 @@ def test_greys_of_16_bits_keep_their_high_byte(data: bytes) -> None:
 
 @pytest.mark.parametrize("picture", [RAMP.astype(np.int32), (RAMP / 65535).astype(np.float32)], ids=["int32", "float"])
 def test_numbers_without_a_known_white_are_refused(picture: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="no known white.*8 or 16 bits"):
+    with pytest.raises(ValueError, match=r"no known white.*8 or 16 bits"):
         decode_picture(saved(picture, "TIFF"), max_pixels=1000)
 
 
