@@ -57,6 +57,8 @@ class FileSource(Source):
             return _kept(type(self), self.model_dump_json(), self.marks())
         except NetworkError as error:
             raise ComponentError(str(error), found=self.use, expected="a server that answers") from error
+        except OSError as error:
+            raise ComponentError(f"{self.use} cannot be opened: {error}", found=self.use) from error
 
     def folder(self, url: str) -> Folder:
         """A folder that is read with this source's patience."""

@@ -137,6 +137,8 @@ class Folder:
 
         bare = (self.root.rstrip("/") + "/").lstrip("/")
         found = self._patiently(find, "")
+        if self.root and self.root in found:
+            raise NotADirectoryError(f"{self.url} is a file, no folder")
         names = {path.lstrip("/").removeprefix(bare): info for path, info in sorted(found.items())}
         if chain(self.url)[0] in ("http", "https"):
             # Pages of a listing name files as URLs do.

@@ -221,6 +221,11 @@ class FolderSource(Tabular, name="folder"):
     def _listing(self) -> tuple[Folder, dict[str, str]]:
         """The folder, and the names of its files with a mark of their version."""
         place, pattern = split_url(self.url) if is_pattern(self.url) else (self.url, None)
+        if is_pattern(place):
+            raise ComponentError(
+                f"{self.url} has a pattern in the names of its folders", found=self.url, expected="one at its end",
+                hint="`flowers/*.png` stands for files in folders below flowers, too",
+            )  # fmt: skip
         folder = self.folder(place)
         web = self.url.startswith(("http://", "https://"))
         hint = "its server must list folders as pages; `table` and `webdataset` need no listing" if web else ""

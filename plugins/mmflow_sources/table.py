@@ -41,8 +41,12 @@ class Table(Streamable, name="table"):
         return expanded(self, [self.url], "tables") if self.stream else [self.url]
 
     def marks(self) -> tuple[str, ...]:
+        from mmflow_sources.patterns import is_pattern
+
         urls = self.urls()
-        return (*urls[1:], self.version_of(urls[0], "a table"))
+        many = not self.stream and (is_pattern(self.url) or "{" in self.url)
+        expected = "one table, or `stream: true` for many files" if many else "a table"
+        return (*urls[1:], self.version_of(urls[0], expected))
 
     def load(self) -> Any:
         from mmflow_sources.files import split_url

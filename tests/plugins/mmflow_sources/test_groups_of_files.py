@@ -213,6 +213,21 @@ def test_what_is_no_shard_is_said(tmp_path: Path) -> None:
         FolderSource(url=str(tmp_path / "empty")).fields()
 
 
+@pytest.mark.parametrize(
+    ("use", "url", "message"),
+    [
+        ("folder", "a.txt", r"a\.txt is a file, no folder"),
+        ("folder", "*/*.png", r"a pattern in the names of its folders"),
+        ("webdataset", "folder.tar", r"webdataset cannot be opened.*folder\.tar"),
+    ],
+)
+def test_what_is_of_another_kind_is_one_message(tmp_path: Path, use: str, url: str, message: str) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "folder.tar").mkdir()
+    with pytest.raises(ComponentError, match=message):
+        Source.accept({"use": use, "url": str(tmp_path / url)}).open()
+
+
 def test_a_broken_sidecar_is_one_samples_fault(tmp_path: Path) -> None:
     base = write_folder(str(tmp_path))
     Path(base, "cat/004.json").write_text("{broken")

@@ -218,6 +218,13 @@ def test_missing_tables_and_unknown_protocols_are_one_message(tmp_path: Path) ->
         Table(url=str(tmp_path / "t.xlsx")).fields()
 
 
+def test_many_tables_without_a_stream_say_how_they_are_read(tmp_path: Path) -> None:
+    for name in ("a*.csv", "a{0..1}.csv"):
+        with pytest.raises(ComponentError) as caught:
+            Table(url=str(tmp_path / name)).fields()
+        assert "stream: true" in caught.value.expected
+
+
 def test_wrong_cells_say_which(tmp_path: Path) -> None:
     text = 'v,label,n\n"[1, 2]",a,1\n"[1, NaN]",b,2\n"[1, 2, 3]",a,x\n'
     source = rows_of(
