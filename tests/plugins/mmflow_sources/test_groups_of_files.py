@@ -23,7 +23,7 @@ from mmflow_sources.table import Table
 from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader, SampleError, scan
-from mmflow.plugin import ComponentError
+from mmflow.plugin import ComponentError, Source
 from mmflow.spec.target import Target
 
 COUNT = 20
