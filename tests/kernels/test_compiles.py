@@ -1,4 +1,4 @@
-"""Every Triton kernel of the contrastive core compiles for the GPUs it is written for, without one at hand."""
+"""Every Triton kernel compiles for the GPUs it is written for, without one at hand."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).with_name("contrast_compile_program.py")
+PROGRAM = Path(__file__).with_name("compile_program.py")
 
 
 def test_all_kernels_compile_for_sm_90(tmp_path):
