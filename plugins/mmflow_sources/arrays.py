@@ -205,8 +205,21 @@ def _type(field: str, array: np.ndarray, column: ArrayColumn) -> TensorType:
             )
         return TensorType("image", size=(*shape[1:3], 3), dtype="uint8")
     if modality == "label":
-        names = column.names or tuple(str(number) for number in range(int(array.max(initial=0)) + 1))
+        names = column.names or _counted(field, array)
         return TensorType("label", dtype="int64", names=names)
     if modality in ("text", "number"):
         return TensorType(modality)
     return TensorType(modality, size=tuple(shape[1:]))
+
+
+def _counted(field: str, array: np.ndarray) -> tuple[str, ...]:
+    """0 to the largest class; raises `ComponentError` where numbers are no classes that are counted from 0."""
+    import numpy as np
+
+    largest, found = int(array.max(initial=0)), len(np.unique(array))
+    if largest >= 10 * found + 100:
+        raise ComponentError(
+            f"array {field!r} holds {found} classes with numbers up to {largest}", found=str(largest),
+            expected="classes numbered from 0", hint="`modality: number`, if they are no classes",
+        )  # fmt: skip
+    return tuple(map(str, range(largest + 1)))

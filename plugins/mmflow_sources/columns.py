@@ -44,7 +44,9 @@ class Column:
         cells = iter(cells)
         head = list(islice(cells, LOOKED_AT))
         seen = [cell for cell in head if not _empty(cell)]
-        self.modality: str = declared.modality or ("label" if names else _told(self.name, seen))
+        lists = bool(seen) and not isinstance(seen[0], str) and hasattr(seen[0], "__len__")
+        named = ("labels" if lists else "label") if names else None
+        self.modality: str = declared.modality or named or _told(self.name, seen)
         self.several = self.modality in ("text", "image", "audio") and any(isinstance(c, (list, tuple)) for c in seen)
         self.axis, self.rate, self.frames = declared.axis, declared.rate, declared.frames
         self.in_files = self.modality in ("image", "audio", "video")
@@ -129,18 +131,19 @@ def _told(name: str, seen: Sequence[Any]) -> Modality:
     if not seen:
         return "text"
     first = seen[0]
-    if isinstance(first, bytes) or (isinstance(first, Mapping) and {"bytes", "path"} & set(first)):
-        return kind_of_content(first)
-    if isinstance(first, Mapping):
+    # One value beside lists of several is a list of one.
+    lists = any(isinstance(cell, (list, tuple)) for cell in seen)
+    flat = (m for cell in seen for m in (cell if isinstance(cell, (list, tuple)) else (cell,)))
+    members = [member for member in flat if member is not None]
+    file = members[0] if members else None
+    if isinstance(file, bytes) or (isinstance(file, Mapping) and {"bytes", "path"} & set(file)):
+        return kind_of_content(file)
+    if isinstance(file, Mapping):
         raise ComponentError(
             f"column {name!r} holds objects, which are no modality", hint="name the others in `columns`, without it"
         )
     if isinstance(first, str) and first[:1] == "[" and all(_numbers(cell) is not None for cell in seen[:20]):
         return "vector" if len({len(_numbers(cell) or ()) for cell in seen}) == 1 else "series"
-    # One value beside lists of several is a list of one.
-    lists = any(isinstance(cell, (list, tuple)) for cell in seen)
-    flat = (m for cell in seen for m in (cell if isinstance(cell, (list, tuple)) else (cell,)))
-    members = [member for member in flat if member is not None]
     if members and all(isinstance(member, str) for member in members):
         files: tuple[tuple[Modality, Any], ...] = (
             ("image", looks_like_picture), ("audio", looks_like_sound), ("video", looks_like_video)

@@ -21,13 +21,7 @@ class HubRows:
     """Rows of a `datasets.Dataset`; pictures and sounds are given as bytes or paths, decoded by whoever reads them."""
 
     def __init__(self, dataset: Any) -> None:
-        import datasets
-
-        kinds = (datasets.Image, datasets.Audio)
-        for name, feature in dataset.features.items():
-            if isinstance(feature, kinds):
-                dataset = dataset.cast_column(name, type(feature)(decode=False))
-        self.dataset = dataset
+        self.dataset = dataset = undecoded(dataset)
         self.names: tuple[str, ...] = tuple(dataset.column_names)
         self.schema = dataset.features.arrow_schema
         self.broken: dict[int, str] = {}
@@ -52,6 +46,20 @@ class HubRows:
         if columns not in self._views:
             self._views[columns] = self.dataset.select_columns(list(columns))
         return self._views[columns]
+
+
+def undecoded(dataset: Any) -> Any:
+    """The data set with pictures, sounds and videos as bytes or paths, also where a row has a list of them."""
+    import datasets
+
+    kinds = (datasets.Image, datasets.Audio, datasets.Video)
+    for name, feature in (dataset.features or {}).items():
+        member = getattr(feature, "feature", None)
+        if isinstance(feature, kinds):
+            dataset = dataset.cast_column(name, type(feature)(decode=False))
+        elif isinstance(member, kinds):
+            dataset = dataset.cast_column(name, datasets.List(type(member)(decode=False)))
+    return dataset
 
 
 class HfDataset(Streamable, name="hf_dataset"):
@@ -138,7 +146,10 @@ class HfDataset(Streamable, name="hf_dataset"):
             self._check_split(splits)
             inside = f"{self.split}/"
         try:
-            return inside, folder.read(f"{inside}state.json").decode()
+            state = folder.read(f"{inside}state.json").decode()
+            if not inside:
+                self._check_only(json.loads(state).get("_split"))
+            return inside, state
         except FileNotFoundError:
             raise ComponentError(
                 f"no data set at {self.path}", found=self.path, expected="a folder written by `save_to_disk`"
@@ -184,6 +195,14 @@ class HfDataset(Streamable, name="hf_dataset"):
                 expected=f"one of: {', '.join(map(str, splits))}",
             )  # fmt: skip
 
+    def _check_only(self, split: Any) -> None:
+        """A folder of one data set, which may say what split it is."""
+        if self.split is not None and self.split != (split and str(split)):
+            raise ComponentError(
+                f"{self.path} holds one data set without splits, not its split {self.split!r}", found=self.split,
+                hint="leave out `split`; `use: split` and `use: subset` take a part",
+            )  # fmt: skip
+
     def _dataset(self) -> Any:
         import datasets
 
@@ -195,6 +214,8 @@ class HfDataset(Streamable, name="hf_dataset"):
                 if isinstance(found, datasets.DatasetDict):
                     self._check_split([str(split) for split in found])
                     found = found[self.split]
+                else:
+                    self._check_only(found.split)
                 return found
             found = datasets.load_dataset(
                 self.path, self.config, split=self.split, revision=self.revision, cache_dir=self.cache,

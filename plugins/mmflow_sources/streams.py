@@ -347,12 +347,11 @@ class HubShards:
     def __init__(self, dataset: Any) -> None:
         import datasets
 
+        from mmflow_sources.hub import undecoded
+
         self.on_disk = isinstance(dataset, datasets.Dataset)
         features = dataset.features or datasets.Features()
-        for name, feature in features.items():
-            if isinstance(feature, (datasets.Image, datasets.Audio)):
-                dataset = dataset.cast_column(name, type(feature)(decode=False))
-        self.dataset = dataset
+        self.dataset = undecoded(dataset)
         self.schema = features.arrow_schema if features else None
         self.count = -(-len(dataset) // self.RANGE) if self.on_disk else dataset.num_shards
 

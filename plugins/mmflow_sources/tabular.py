@@ -128,6 +128,7 @@ def _names_in_schema(schema: Any, column: str) -> tuple[str, ...]:
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         feature = features[column]
+        feature = feature.get("feature") or feature
         return tuple(feature["names"]) if feature.get("_type") == "ClassLabel" else ()
     except (KeyError, TypeError, ValueError):
         return ()

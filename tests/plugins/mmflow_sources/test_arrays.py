@@ -92,3 +92,9 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     np.savez(tmp_path / "n.npz", v=np.array([[0.0, np.nan]]))
     with pytest.raises(SampleError, match="NaN"):
         list(scan(Arrays(url=str(tmp_path / "n.npz")), {}, [ColumnRequest("v", Target("fields", "v"))], batch_size=1))
+
+
+def test_huge_numbers_are_no_classes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", y=np.array([0, 5, 10**9]))
+    with pytest.raises(ComponentError, match="'y' holds 3 classes with numbers up to 1000000000"):
+        Arrays(url=str(tmp_path / "a.npz")).open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,40 @@ def test_a_folder_and_its_splits(folder: Path) -> None:
     with pytest.raises(ComponentError, match="no split None") as caught:
         source(path=str(folder / "both")).open()
     assert "train" in caught.value.expected
+
+
+@pytest.mark.parametrize("url", ["{}", "file://{}"])
+def test_a_split_of_a_folder_without_splits_is_refused(folder: Path, url: str) -> None:
+    with pytest.raises(ComponentError, match="one data set without splits, not its split 'test'"):
+        source(path=url.format(folder / "one"), split="test").open()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_lists_of_pictures_and_classes_and_files_of_sound_and_video(tmp_path: Path, stream: bool) -> None:
+    out = io.BytesIO()
+    Image.fromarray(pictures()[0]).save(out, "PNG")
+    picture = {"bytes": out.getvalue(), "path": None}
+    plain = datasets.Dataset.from_dict(
+        {"views": [[picture, picture]], "tags": [[2, 0]], "sound": [{"bytes": b"RIFF", "path": "a.wav"}],
+         "clip": [{"bytes": b"none", "path": "a.mp4"}]}
+    )  # fmt: skip
+    kinds = {
+        "views": datasets.List(datasets.Image()), "tags": datasets.List(datasets.ClassLabel(names=["a", "b", "c"])),
+        "sound": datasets.Audio(), "clip": datasets.Video(),
+    }  # fmt: skip
+    plain.cast(datasets.Features(kinds)).save_to_disk(tmp_path / "made")
+    found = source(path=str(tmp_path / "made"), stream=stream)
+    types = found.fields()
+    assert [types[n].modality for n in kinds] == ["image", "labels", "audio", "video"]
+    assert types["views"].axes == ("sample", "item")
+    reader = found.open()
+    if stream:
+        ((id, raw),) = reader.shard(0, ("views", "tags"))
+        sample = reader.decode(id, raw, ("views", "tags"))
+    else:
+        sample = reader.read(0, ("views", "tags"))
+    assert [np.array_equal(view, pictures()[0]) for view in sample["views"]] == [True, True]
+    assert sample["tags"] == [2, 0]
 
 
 def test_its_parquet_keeps_the_names_of_classes(folder: Path) -> None:
