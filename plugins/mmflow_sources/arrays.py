@@ -86,6 +86,8 @@ class ArraysReader:
                 )
             self.names[field] = name
             self.types[field] = _type(field, arrays[name], column)
+        if not self.names:
+            raise ComponentError(f"{source.url} holds no arrays", found=source.url)
         lengths = {name: len(arrays[name]) for name in self.names.values()}
         if len(set(lengths.values())) != 1:
             found = ", ".join(f"{name}: {length}" for name, length in lengths.items())
@@ -97,7 +99,8 @@ class ArraysReader:
         self._bad_ids: dict[int, str] = {}
         if "id" in arrays:
             self._ids, self._bad_ids = told_apart(
-                [str(id) for id in arrays["id"].tolist()], lambda index: f"row {index}"
+                [id.decode("utf-8", "replace") if isinstance(id, bytes) else str(id) for id in arrays["id"].tolist()],
+                lambda index: f"row {index}",
             )
         if self._bad_ids and source.bad == "error":
             raise ComponentError(f"{source.url}, {next(iter(self._bad_ids.values()))}", found=source.url)
@@ -144,7 +147,7 @@ class ArraysReader:
 
         type_ = self.types[field]
         if type_.modality == "text":
-            return str(raw)
+            return raw.decode("utf-8") if isinstance(raw, bytes) else str(raw)
         if type_.modality == "label":
             if not 0 <= int(raw) < len(type_.names):
                 raise ValueError(f"{field} {int(raw)} is none of the {len(type_.names)} classes")
@@ -179,14 +182,22 @@ def _read(folder: Folder, file: str) -> dict[str, np.ndarray]:
     except NetworkError:
         raise
     except Exception as error:
-        hint = "arrays of Python objects are not read" if "allow_pickle" in str(error) else ""
-        raise ComponentError(f"{folder.url}/{file} holds no arrays: {error}", found=file, hint=hint) from error
+        # What numpy does not know it takes for a pickle.
+        text = str(error)
+        if "pickle" in text:
+            text = "neither .npz nor .npy" if "pickled" in text else "arrays of Python objects are not read"
+        raise ComponentError(f"{folder.url}/{file} holds no arrays: {text}", found=file) from error
 
 
 def _type(field: str, array: np.ndarray, column: ArrayColumn) -> TensorType:
     kind = array.dtype.kind
     shape: tuple[int, ...] = tuple(array.shape)
     modality = column.modality
+    if kind not in "biufUS":
+        raise ComponentError(
+            f"array {field!r} holds {array.dtype}, which is no modality", found=str(array.dtype),
+            expected="numbers or text", hint="name the others in `columns`, without it",
+        )  # fmt: skip
     if modality is None:
         if kind in "US":
             modality = "text"

@@ -98,3 +98,30 @@ def test_huge_numbers_are_no_classes(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", y=np.array([0, 5, 10**9]))
     with pytest.raises(ComponentError, match="'y' holds 3 classes with numbers up to 1000000000"):
         Arrays(url=str(tmp_path / "a.npz")).open()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), r"'x' holds datetime64\[D\], which is no modality"),
+        (np.zeros((2, 2), np.complex64), "'x' holds complex64, which is no modality"),
+        (np.array(["a", None]), "arrays of Python objects are not read"),
+    ],
+)
+def test_what_is_neither_number_nor_text_is_one_message(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    np.savez(tmp_path / "a.npz", x=array)
+    with pytest.raises(ComponentError, match=message):
+        Arrays(url=str(tmp_path / "a.npz")).open()
+
+
+def test_files_without_arrays_say_so(tmp_path: Path) -> None:
+    np.savez(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("text")
+    for name, message in (("none", r"none\.npz holds no arrays"), ("text", r"neither \.npz nor \.npy")):
+        with pytest.raises(ComponentError, match=message):
+            Arrays(url=str(tmp_path / f"{name}.npz")).open()
+
+
+def test_bytes_are_text(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", id=np.array([b"one"]), caption=np.array(["café".encode()]))
+    assert Arrays(url=str(tmp_path / "a.npz")).open()[0] == {"id": "one", "caption": "café"}
