@@ -154,7 +154,7 @@ class ArraysReader:
             return int(raw)
         if type_.modality == "number":
             return None if np.isnan(raw) else float(raw)
-        value = np.array(raw)
+        value = np.array(raw, dtype=np.float32 if type_.modality in ("vector", "series", "audio") else None)
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError(f"{field} holds NaN or infinite values")
         if type_.modality == "image":

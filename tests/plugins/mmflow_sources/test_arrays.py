@@ -8,6 +8,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import torch
 from mmflow_sources.arrays import Arrays
 from mmflow_sources.samplers import Shuffle
 from safetensors.numpy import save_file
@@ -85,7 +86,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     np.savez(tmp_path / "o.npz", x=np.array([{}, {}], dtype=object))
     with pytest.raises(ComponentError) as caught:
         Arrays(url=str(tmp_path / "o.npz")).fields()
-    assert "objects" in caught.value.hint
+    assert "objects" in str(caught.value)
     np.savez(tmp_path / "i.npz", x=np.zeros(2), id=np.array(["a", "a"]))
     with pytest.raises(ComponentError, match="row 1: id 'a' was there before, at row 0"):
         Arrays(url=str(tmp_path / "i.npz")).fields()
@@ -125,3 +126,14 @@ def test_files_without_arrays_say_so(tmp_path: Path) -> None:
 def test_bytes_are_text(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", id=np.array([b"one"]), caption=np.array(["café".encode()]))
     assert Arrays(url=str(tmp_path / "a.npz")).open()[0] == {"id": "one", "caption": "café"}
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "bool", "float16", "float64"])
+@pytest.mark.parametrize("shape", [(3, 4), (3, 5, 2)], ids=["vectors", "series"])
+def test_numbers_of_any_type_are_floats_for_encoders(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    array = (np.arange(np.prod(shape)).reshape(shape) % 7).astype(dtype)
+    np.savez(tmp_path / "a.npz", x=array)
+    (batch,) = scan(Arrays(url=str(tmp_path / "a.npz")), {}, [ColumnRequest("x", Target("fields", "x"))], batch_size=3)
+    values = batch.columns["x"].values
+    assert values.dtype == torch.float32
+    assert np.array_equal(values.numpy(), array.astype(np.float32))
