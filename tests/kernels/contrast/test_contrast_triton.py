@@ -23,7 +23,7 @@ def some(count, n, seed):
     return torch.randint(count, (n,), generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
-def compare(loss, inputs, tolerance, **options):
+def compare(loss, inputs, tolerance, twice=DEVICE == "cuda", **options):
     def values(tensors, backend):
         x, y, *rest = tensors
         names = ("temperature", "bias", "negatives")
@@ -37,8 +37,9 @@ def compare(loss, inputs, tolerance, **options):
         assert bool(torch.isfinite(a).all())
         floor = 1e-9 if a.dim() else 1e-3
         assert float((a.detach().double() - b.detach()).norm() / b.detach().norm().clamp_min(floor)) < tolerance
-    again = values(inputs, "triton")
-    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    if twice:
+        again = values(inputs, "triton")
+        assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
 RULES = {
@@ -56,8 +57,8 @@ def test_rules(rules):
     x, y = unit(70, 24, seed=0), unit(70, 24, seed=1)
     t = torch.tensor(0.07, device=DEVICE, requires_grad=True)
     bias = torch.tensor(-3.0, device=DEVICE, requires_grad=True)
-    compare(info_nce, [x, y, t], 1e-5, **RULES[rules])
-    compare(sigmoid_contrast, [x, y, t, bias], 1e-5, **RULES[rules])
+    compare(info_nce, [x, y, t], 1e-5, twice=True, **RULES[rules])
+    compare(sigmoid_contrast, [x, y, t, bias], 1e-5, twice=True, **RULES[rules])
 
 
 def weights(seed=5):
