@@ -56,7 +56,7 @@ class SpanMask(TimeTransform):
         return {"hidden": (np.array(spans, dtype=np.float32) / length).astype(np.float32)}
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
-        return {"hidden": SPANS.with_(size=(self.count, 2))}
+        return {**super().added(*fields), "hidden": SPANS.with_(size=(self.count, 2))}
 
 
 class MaskTime(SpanMask, name="mask_time"):

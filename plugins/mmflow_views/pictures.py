@@ -35,6 +35,11 @@ class PictureTransform(Transform):
         """What it did, under the names that `adds` states."""
         return {}
 
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        if fields and not any(field.modality in ("image", "video", "mask") for field in fields):
+            raise ValueError(f"{self.use} needs a picture, got {', '.join(field.modality for field in fields)}")
+        return super().added(*fields)
+
     def apply(self, value: Any, generator: Any) -> Any:
         parts = dict(value) if isinstance(value, Mapping) else {"": value}
         height, width = _size(parts, self.use)

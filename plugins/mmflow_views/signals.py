@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SPAN = TensorType("vector", size=(2,))
 TIMED = frozenset({"audio", "series", "video", "tokens"})
 """Modalities whose first content size is a length in time."""
+TIMELESS = frozenset({"image", "text", "label", "number", "id"})
+"""Modalities that have no length at all, but along an axis of frames."""
 
 
 class TimeTransform(Transform):
@@ -29,6 +31,12 @@ class TimeTransform(Transform):
 
     def facts(self, drawn: Any, length: int) -> Mapping[str, Any]:
         return {}
+
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        if fields and all(field.modality in TIMELESS and "frame" not in field.axes for field in fields):
+            found = ", ".join(field.modality for field in fields)
+            raise ValueError(f"{self.use} needs what runs in time, such as a sound, a series or a video, got {found}")
+        return super().added(*fields)
 
     def apply(self, value: Any, generator: Any) -> Any:
         import numpy as np
@@ -123,7 +131,7 @@ class SampleFrames(TimeTransform, name="sample_frames"):
         return timed(field, self.count)
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
-        return {"frames": self.adds["frames"].with_(size=(self.count,))}
+        return {"frames": super().added(*fields)["frames"].with_(size=(self.count,))}
 
 
 class AddNoise(TimeTransform, name="add_noise"):
@@ -206,6 +214,8 @@ class LogMel(Transform, name="log_mel"):
         return np.maximum(0, np.minimum(rising, falling))
 
     def result(self, field: TensorType) -> TensorType:
+        if field.modality != "audio":
+            raise ValueError(f"log_mel needs a sound, got {field.modality}")
         length = field.size[0] if field.size else None
         frames = None if length is None else 1 + (max(length, self.window) - self.window) // self.hop
         return field.with_(modality="series", size=(frames, self.mels))

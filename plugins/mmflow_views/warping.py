@@ -77,7 +77,7 @@ class WarpTime(TimeTransform, name="warp_time"):
         return {"warp": drawn[1:-1].astype("float32")}
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
-        return {"warp": TensorType("vector", size=(self.knots,))}
+        return {**super().added(*fields), "warp": TensorType("vector", size=(self.knots,))}
 
 
 class PermuteTime(TimeTransform, name="permute_time"):
@@ -106,7 +106,7 @@ class PermuteTime(TimeTransform, name="permute_time"):
         return {"order": drawn}
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
-        return {"order": self.adds["order"].with_(size=(self.parts,))}
+        return {"order": super().added(*fields)["order"].with_(size=(self.parts,))}
 
 
 class ReverseTime(TimeTransform, name="reverse_time"):

@@ -41,8 +41,10 @@ class TextTransform(Transform):
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
         text = next((field for field in fields if field.modality == "text"), None)
-        if text is None:
+        if not fields:
             return self.adds
+        if text is None:
+            raise ValueError(f"{self.use} needs a text, got {', '.join(field.modality for field in fields)}")
         return {name: fact.with_(axes=text.axes, groups=text.groups) for name, fact in self.adds.items()}
 
 

@@ -10,7 +10,7 @@ import yaml
 from mmflow_encoders import mmflow_components as of_encoders
 from mmflow_views import mmflow_components as of_views
 
-from mmflow.plugin import Tokenizer, Transform
+from mmflow.plugin import TensorType, Tokenizer, Transform
 from mmflow.plugin.kinds import View
 from mmflow.plugin.registry import registry
 
@@ -35,6 +35,21 @@ def test_examples_are_valid(kind: str, name: str) -> None:
         Tokenizer.accept(written["tokenizer"])
     elif "use" in written:
         Transform.accept(written)
+
+
+@pytest.mark.parametrize(
+    ("transform", "modality"),
+    [
+        ("drop_words", "image"), ("lower", "label"), ("flip", "text"), ("color_jitter", "series"),
+        ("reverse_time", "image"), ({"use": "crop_time", "length": 4}, "text"), ({"use": "mask_time"}, "image"),
+        ({"use": "sample_frames", "count": 2}, "image"), ("log_mel", "series"),
+        ({"use": "one_of", "transforms": ["drop_words", "lower"]}, "image"),
+    ],
+)  # fmt: skip
+def test_a_view_of_nothing_that_a_transform_changes_is_refused(transform: object, modality: str) -> None:
+    view = View.model_validate({"of": "any", "apply": [transform]})
+    with pytest.raises(ValueError, match=rf"needs (a|what) .*, got {modality}"):
+        view.outputs(TensorType(modality, size=(8, 8, 3) if modality == "image" else ()))
 
 
 def test_declarations_import_nothing_heavy() -> None:
