@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -231,6 +233,8 @@ def open_url(url: str, patience: Patience, config: Mapping[str, Any], *, anew: b
         raise ComponentError(
             f"{url}: {error}", found=url, expected="a path or a URL that fsspec opens", hint=hint
         ) from error
+    except (zipfile.BadZipFile, tarfile.TarError) as error:
+        raise ComponentError(f"{url}: {error}", found=url, expected="an archive that can be read") from error
     if {"s3", "s3a"} & set(_protocols(fs)):
         # Tries are counted in one place.
         fs.retries = 1

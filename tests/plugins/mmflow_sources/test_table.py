@@ -218,6 +218,13 @@ def test_missing_tables_and_unknown_protocols_are_one_message(tmp_path: Path) ->
         Table(url=str(tmp_path / "t.xlsx")).fields()
 
 
+@pytest.mark.parametrize("protocol", ["zip", "tar"])
+def test_an_archive_that_is_none_is_one_message(tmp_path: Path, protocol: str) -> None:
+    (tmp_path / "photos.zip").write_text("no archive")
+    with pytest.raises(ComponentError, match=rf"{protocol}://.*photos\.zip"):
+        Table(url=f"{protocol}://train.csv::{tmp_path}/photos.zip").fields()
+
+
 def test_many_tables_without_a_stream_say_how_they_are_read(tmp_path: Path) -> None:
     for name in ("a*.csv", "a{0..1}.csv"):
         with pytest.raises(ComponentError) as caught:
