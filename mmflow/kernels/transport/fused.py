@@ -40,7 +40,8 @@ def _half_step(x: Tensor, y: Tensor | None, other: Tensor, log_marginal: Tensor,
     else:
         own, met = (y, x[0]) if columns else (x[0], y)
         width, strides = x.shape[2], (0, 0, 0)
-    _softmin[(triton.cdiv(n, block[0]), len(x))](
+    # one axis: the others end at 65535, and there may be more matrices
+    _softmin[(triton.cdiv(n, block[0]) * len(x),)](
         own, met, other, log_marginal, out, n, m, width, *strides, epsilon,
         FEATURES=y is not None, BN=block[0], BM=block[1], BD=block[2], PRECISION="ieee" if interpreted() else "tf32x3",
     )  # fmt: skip
@@ -52,13 +53,15 @@ def _softmin(
     own, met, other, log_marginal, out, n, m, width, each, own_stride, met_stride, epsilon,
     FEATURES: tl.constexpr, BN: tl.constexpr, BM: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    i = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
+    program = tl.program_id(0).to(tl.int64)
+    blocks = tl.cdiv(n, BN)
+    matrix = program // blocks
+    i = program % blocks * BN + tl.arange(0, BN)
     i_in = i < n
-    matrix = tl.program_id(1).to(tl.int64)
     top = tl.full((BN,), float("-inf"), tl.float32)
     mass = tl.zeros((BN,), tl.float32)
     for start in range(0, m, BM):
-        j = tl.program_id(0).to(tl.int64) * 0 + start + tl.arange(0, BM)
+        j = program * 0 + start + tl.arange(0, BM)
         j_in = j < m
         inside = i_in[:, None] & j_in
         if FEATURES:
