@@ -73,7 +73,7 @@ def kernels_with_launches() -> set[str]:
 
 def differentiate(sums, inputs: list[Tensor]) -> None:
     values = [v for side in sums if side is not None for v in side if v is not None and v.requires_grad]
-    torch.autograd.grad(sum(v.nan_to_num().sum() for v in values), inputs)
+    torch.autograd.grad(torch.stack([v.nan_to_num().sum() for v in values]).sum(), inputs)
 
 
 def contrast(more: bool) -> None:
