@@ -210,9 +210,13 @@ class BatchMaker(Dataset[Any]):
         return found
 
     def _joined(self, request: ColumnRequest, values: list[Any], ids: list[str]) -> ColumnBatch:
+        type_ = self.types[request.key]
         nothing = bool(values) and all(value is None for value in values)
+        template = self._template(request) if nothing else None
         try:
-            return collate(values, self.types[request.key], self._template(request) if nothing else None)
+            if nothing and template is None and type_.modality in ("image", "video") and None in type_.size:
+                raise ValueError(f"no sample of the data has {request.target.name!r}")
+            return collate(values, type_, template)
         except ValueError as error:
             raise SampleError(
                 f"{describe(self.source)}, column {request.key!r} of the batch with samples "

@@ -190,8 +190,8 @@ def test_a_stop_ends_the_workers_too(tmp_path: Path) -> None:
 
 
 def test_what_goes_wrong_in_a_view_names_sample_view_and_cause() -> None:
-    views = {"words": View.model_validate({"of": "label", "apply": [{"use": "center_crop", "size": 4}]})}
-    requests = [ColumnRequest("words", Target("views", "words"))]
+    views = {"masked": View.model_validate({"of": "image", "apply": [{"use": "patch_mask", "patch": 5}]})}
+    requests = [ColumnRequest("masked", Target("views", "masked"))]
     for workers in (0, 1):
         with (
             Loader(
@@ -201,7 +201,7 @@ def test_what_goes_wrong_in_a_view_names_sample_view_and_cause() -> None:
         ):
             list(loader.epoch(0))
         message = str(caught.value)
-        for part in ("'shapes-0-train-0'", "'shapes'", "view 'words'", "center_crop needs a picture", "int"):
+        for part in ("'shapes-0-train-0'", "'shapes'", "view 'masked'", "cannot be cut into patches of 5"):
             assert part in message
         assert "\n" not in message
 
@@ -373,3 +373,13 @@ def test_a_type_can_be_asked_for_before_anything_is_read() -> None:
     )
     with pytest.raises(KeyError, match="no copy 2"):
         column_type(Target("views", "two", index=2), fields, reader_process.VIEWS)
+
+
+def test_pictures_that_no_sample_has_are_one_message(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,caption\n,a\n,b\n")
+    source = Table.model_validate(
+        {"url": str(tmp_path / "t.csv"), "columns": {"image": {"modality": "image"}, "caption": "caption"}}
+    )
+    requests = [ColumnRequest(name, Target("fields", name)) for name in ("image", "caption")]
+    with pytest.raises(SampleError, match="no sample of the data has 'image'"):
+        list(scan(source, {}, requests, batch_size=2))
