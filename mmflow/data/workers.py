@@ -121,7 +121,12 @@ class Workers:
             if len(self.skipped) <= 5:
                 log.warning("%s leaves out sample %r: %s", describe(self.maker.source), id, reason)
             if file:
-                quarantine(file, describe(self.maker.source), id, reason)
+                try:
+                    quarantine(file, describe(self.maker.source), id, reason)
+                except OSError as error:
+                    raise SampleError(
+                        f"{describe(self.maker.source)}: the file `quarantine: {file}` cannot be written: {error}"
+                    ) from error
 
 
 def warm_up() -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from mmflow_sources.table import Table
 
+from mmflow.data import ColumnRequest, SampleError, scan
 from mmflow.data.quarantine import quarantine
+from mmflow.spec.target import Target
 
 
 def listed(url: str) -> list[tuple[str, str]]:
@@ -45,3 +48,10 @@ def test_half_a_line_of_a_killed_run(tmp_path: Path) -> None:
     quarantine(str(path), "a", "1", "why")
     quarantine(str(path), "a", "2", "why")
     assert path.read_text().splitlines()[2:] == ['{"source": "a", "id": "2", "reason": "why"}']
+
+
+def test_a_file_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image\nnone.png\n")
+    source = Table.model_validate({"url": str(tmp_path / "t.csv"), "bad": "quarantine", "quarantine": str(tmp_path)})
+    with pytest.raises(SampleError, match=f"`quarantine: {tmp_path}` cannot be written"):
+        list(scan(source, {}, [ColumnRequest("image", Target("fields", "image"))], batch_size=2))
