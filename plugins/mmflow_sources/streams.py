@@ -271,7 +271,7 @@ class TableShards(_Files):
             if kind == "parquet":
                 found = self._parquet_rows(place, number if self.groups else None, columns)
             else:
-                found = self._csv_rows(place, "\t" if kind == "tsv" else None) if "sv" in kind else self._json(place)
+                found = self._csv_rows(place, kind, columns) if "sv" in kind else self._json(place)
             for cells, line, wrong in found:
                 where = f"{name}, {f'line {line}' if line else f'row {index}'}"
                 yield f"{prefix}{index}", Row(cells, where, wrong)
@@ -283,16 +283,19 @@ class TableShards(_Files):
             wrong = f"no file {name!r}" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
             yield f"{prefix}{index}", Row({}, f"{name}, row {index}", wrong)
 
-    def _csv_rows(self, place: int, delimiter: str | None) -> Iterator[tuple[Mapping[str, Any], int, str]]:
+    def _csv_rows(
+        self, place: int, kind: str, columns: Collection[str] | None
+    ) -> Iterator[tuple[Mapping[str, Any], int, str]]:
         with self.opened(place) as file:
             text = io.TextIOWrapper(_buffered(file), encoding="utf-8-sig", newline="")
             header = text.readline()
             if not header.strip():
                 raise ValueError("it is empty: a header line with the columns' names is missing")
-            delimiter = delimiter or max(",;\t", key=header.count)
+            delimiter = "\t" if kind == "tsv" else max(",;\t", key=header.count)
             names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
             if len(set(names)) < len(names):
                 raise ValueError("two columns have one name")
+            _check_columns(columns, names)
             lines = csv.reader(text, delimiter=delimiter)
             for cells in lines:
                 if cells:
@@ -329,12 +332,20 @@ class TableShards(_Files):
         from mmflow_sources.rows import cell
 
         with self._parquet(place) as file:
-            wanted = sorted(set(columns) & set(file.schema_arrow.names)) if columns is not None else None
+            _check_columns(columns, file.schema_arrow.names)
+            wanted = sorted(columns) if columns is not None else None
             groups = None if group is None else [group]
             for batch in file.iter_batches(READ_TOGETHER, row_groups=groups, columns=wanted):
                 names = batch.schema.names
                 for row in range(batch.num_rows):
                     yield {n: cell(batch.column(p)[row]) for p, n in enumerate(names)}, 0, ""
+
+
+def _check_columns(wanted: Collection[str] | None, names: Sequence[str]) -> None:
+    """A file that states its columns has those of the others; raises `ValueError`."""
+    missing = next((name for name in sorted(wanted or ()) if name not in names), None)
+    if missing is not None:
+        raise ValueError(f"it has no column {missing!r} among {', '.join(names)}")
 
 
 class HubShards:

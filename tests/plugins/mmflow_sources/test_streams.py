@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from mmflow_sources.samplers import Shuffle
@@ -287,3 +288,19 @@ def test_a_stream_trains(tables: Path, tmp_path: Path) -> None:
         assert found["steps"] == (17 if name == "steps" else 20)
         assert found["samples"] == (None if name == "steps" else 80)
         assert outcome.report is not None
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_a_file_that_lacks_a_column_of_the_others_is_bad(tmp_path: Path, format: str) -> None:
+    for number, name in enumerate(("text", "txt")):
+        table = pa.table({name: ["a", "b"], "n": [1, 2]})
+        path = tmp_path / f"{number}.{format}"
+        pq.write_table(table, path) if format == "parquet" else pacsv.write_csv(table, path)
+    fields = {"use": "table", "url": str(tmp_path / f"{{0..1}}.{format}"), "stream": True, "columns": {"text": "text"}}
+    requests = [ColumnRequest("text", Target("fields", "text"))]
+    with pytest.raises(SampleError, match=rf"1\.{format}.*it has no column 'text' among txt, n"):
+        list(scan(Source.accept(fields), {}, requests, batch_size=4))
+    skipping = Source.accept({**fields, "bad": "skip"})
+    assert [i for batch in scan(skipping, {}, requests, batch_size=4) for i in batch.ids] == [
+        f"0.{format}:0", f"0.{format}:1"
+    ]  # fmt: skip
