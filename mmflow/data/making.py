@@ -108,6 +108,13 @@ class BatchMaker(Dataset[Any]):
         declared = source.fields()
         self.drawing = Drawing(fitted([r.target for r in self.requests], declared, views), seed)
         self.types = {r.key: column_type(r.target, declared, views) for r in self.requests}
+        # The columns that a batch takes as its samples have them.
+        self.as_read = {
+            r.key
+            for r in self.requests
+            if r.target.section == "fields" and r.target.index is None and r.preprocess is None
+            if len(self.types[r.key].axes) == 1
+        }
         wanted = {field for r in self.requests for field in fields_of(r.target, views)}
         self.fields = tuple(sorted(wanted))
         self.together = any(needs_batch(r.target, views) for r in self.requests)
@@ -193,6 +200,11 @@ class BatchMaker(Dataset[Any]):
         viewed = ViewedRows(rows, self.drawing, epoch=epoch, batch=batch)
         found: list[dict[str, Any]] = [{} for _ in rows]
         for request in self.requests if only is None else [only]:
+            name = request.target.name
+            if request.key in self.as_read and all(name in row.sample for row in rows):
+                for values, row in zip(found, rows, strict=True):
+                    values[request.key] = row.sample[name]
+                continue
             depth = len(self.types[request.key].axes) - 1
             at: int | None = None
             try:
