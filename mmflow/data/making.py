@@ -158,6 +158,7 @@ class BatchMaker(Dataset[Any]):
         mine = self.share.rows(len(drawn))
         rows: list[Row] = []
         values: list[dict[str, Any]] = []
+        ids: list[str] = []
         places: list[int] = []
         skipped: dict[str, tuple[str, str | None]] = {}
         turns = _turns([id for id, _ in drawn])
@@ -169,18 +170,18 @@ class BatchMaker(Dataset[Any]):
                 skipped[id] = (skip.reason, skip.quarantine)
                 continue
             places.append(place)
-            if not self.together:
+            ids.append(id)
+            if self.together:
+                rows.append(row)
+            else:
                 # Each row is finished before the next is read, so that raw samples do not add up.
                 values += self.view([row], epoch)
-                row = Row({}, id)
-            rows.append(row)
         if self.together:
             # What mixes rows needs those of the other ranks too.
             kept = set(mine)
             values = [v for v, place in zip(self.view(rows, epoch, index), places, strict=True) if place in kept]
-            rows = [row for row, place in zip(rows, places, strict=True) if place in kept]
+            ids = [id for id, place in zip(ids, places, strict=True) if place in kept]
             places = [place for place in places if place in kept]
-        ids = [row.id for row in rows]
         columns = {r.key: self._joined(r, [row[r.key] for row in values], ids) for r in self.requests}
         for request in self.sampled:
             columns[request.key] = ColumnBatch(torch.as_tensor((sampled or {})[request.target.name])[places])
@@ -197,7 +198,7 @@ class BatchMaker(Dataset[Any]):
         self, rows: Sequence[Row], epoch: int | None, batch: int = 0, only: ColumnRequest | None = None
     ) -> list[dict[str, Any]]:
         """The values of each row by key, preprocessed and ready to be joined."""
-        viewed = ViewedRows(rows, self.drawing, epoch=epoch, batch=batch)
+        viewed: ViewedRows | None = None
         found: list[dict[str, Any]] = [{} for _ in rows]
         for request in self.requests if only is None else [only]:
             name = request.target.name
@@ -205,6 +206,7 @@ class BatchMaker(Dataset[Any]):
                 for values, row in zip(found, rows, strict=True):
                     values[request.key] = row.sample[name]
                 continue
+            viewed = viewed or ViewedRows(rows, self.drawing, epoch=epoch, batch=batch)
             depth = len(self.types[request.key].axes) - 1
             at: int | None = None
             try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmflow.data.random import Address
 from mmflow.plugin.kinds import Transform, View
@@ -86,8 +85,7 @@ def fitted(targets: Iterable[Target], fields: Mapping[str, TensorType], views: M
     return found
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A sample as its source gives it; `turn` counts how often its batch had it before (repeated augmentation)."""
 
     sample: Mapping[str, Any]
