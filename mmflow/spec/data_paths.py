@@ -22,6 +22,14 @@ def filled_in(entries: Mapping[str, Entry], problems: list[Problem]) -> dict[str
     return {name: replace(entry, component=filler.source(name, ())) for name, entry in entries.items()}
 
 
+def made_of_sources(component: Any) -> bool:
+    """Whether a source has others inside."""
+    return isinstance(component, Source) and any(
+        Source in models_in(field.annotation) and getattr(component, name)
+        for name, field in type(component).model_fields.items()
+    )
+
+
 class _Filler:
     def __init__(self, entries: Mapping[str, Entry], problems: list[Problem]) -> None:
         self.entries, self.problems = entries, problems

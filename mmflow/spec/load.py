@@ -11,7 +11,7 @@ from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, View
 from mmflow.plugin.references import Ref
 from mmflow.plugin.values import TensorType
-from mmflow.spec.data_paths import filled_in
+from mmflow.spec.data_paths import filled_in, made_of_sources
 from mmflow.spec.document import Document
 from mmflow.spec.entry import Entry
 from mmflow.spec.expand import read_spec, read_text
@@ -57,13 +57,16 @@ class _Checker:
         self.resolvers: dict[str, Resolver] = {}
         self.merged: dict[str, dict[str, dict[str, Entry]]] = {}
         self.checked: set[tuple[str | int, ...]] = set()
+        self.unreadable: set[tuple[str, str | None]] = set()
         self.roots: dict[str, list[str]] = {}
         self.names = StageNames()
 
     def run(self) -> None:
         self.sections.entries["data"] = filled_in(self.sections.entries["data"], self.problems)
-        for name, entry in self.sections.entries["data"].items():
-            self.fields[name] = self.fields_of(entry)
+        entries = self.sections.entries["data"]
+        self.fields = dict.fromkeys(entries)
+        for name in sorted(entries, key=lambda name: made_of_sources(entries[name].component)):
+            self.fields[name] = self.fields_of(entries[name])
         base = {section: self.sections.entries[section] for section in NODES}
         for name, stage in self.sections.stages.items():
             self.merged[name] = merged_entries(base, stage, self.problems)
@@ -92,7 +95,12 @@ class _Checker:
             source.open()
         except ComponentError as error:
             found, expected, hint = error.found or None, error.expected or None, error.hint or None
-            self.problems.append(entry.problem(str(error), found=found, expected=expected, hint=hint))
+            problem = entry.problem(str(error), found=found, expected=expected, hint=hint)
+            said = (problem.message, found)
+            # A source that is made of others fails as they do, and they have told it.
+            if said not in self.unreadable or not made_of_sources(source):
+                self.problems.append(problem)
+            self.unreadable.add(said)
             return None
         except Exception as error:  # a source of a plugin may raise anything
             self.problems.append(entry.problem(f"source {source.use} cannot be read: {type(error).__name__}: {error}"))

@@ -31,3 +31,12 @@ def test_a_source_that_cannot_be_opened_is_a_mistake_of_the_spec(data: str, mess
     with pytest.raises(SpecError) as refused:
         load_text(SPEC.replace("DATA", data).replace("PATH", str(tmp_path / "table.csv")))
     assert any(message in str(problem) and ":4:" in str(problem) for problem in refused.value.problems)
+
+
+def test_sources_made_of_one_that_cannot_be_read_do_not_repeat_its_mistake(tmp_path: Path) -> None:
+    data = (
+        f"{{use: filter, of: data.cells, where: {{label: red}}}}\n  cells: {{use: table, url: {tmp_path / 'no.csv'}}}"
+    )
+    with pytest.raises(SpecError) as refused:
+        load_text(SPEC.replace("DATA", data))
+    assert ["no.csv" in str(problem) and ":5:" in str(problem) for problem in refused.value.problems] == [True]
