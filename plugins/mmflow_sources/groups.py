@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import posixpath
 import re
@@ -182,6 +183,7 @@ class FolderSource(Tabular, name="folder"):
         groups = [(stem, files) for stem, files in sorted(found.items()) if any(map(_is_data, files))]
         labels = None
         if self.classes:
+            self._check_classes({stem.partition("/")[0] for stem, _ in groups if "/" in stem})
             groups = [(stem, files) for stem, files in groups if stem.partition("/")[0] in self.classes]
         if groups and all("/" in stem for stem, _ in groups):
             labels = [stem.partition("/")[0] for stem, _ in groups]
@@ -205,6 +207,19 @@ class FolderSource(Tabular, name="folder"):
         # The reader is kept while the listing tells of no change: its files are hashed once.
         rows.fingerprint = rows.fingerprint or reader.root.fingerprint(names)
         return {"files": len(names), "content": rows.fingerprint}
+
+    def _check_classes(self, folders: Collection[str]) -> None:
+        """Refuse a class that has no folder where one that is not chosen is called almost so.
+
+        Any other class may be without a folder: a test split need not have them all.
+        """
+        for name in self.classes:
+            near = difflib.get_close_matches(name, sorted(set(folders) - set(self.classes)), n=1, cutoff=0.6)
+            if name not in folders and near:
+                raise ComponentError(
+                    f"no folder of {self.url} is called {name!r}, as `classes` has it",
+                    found=name, hint=f"did you mean {near[0]!r}?",
+                )  # fmt: skip
 
     def _parts(self, stems: Sequence[str]) -> tuple[list[Mapping[str, str]], dict[int, str]]:
         """What `pattern` finds in each path, and what to say of the paths that are unlike it."""

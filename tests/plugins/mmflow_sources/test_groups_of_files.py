@@ -152,6 +152,14 @@ def test_folder(tmp_path: Path, place: str) -> None:
     assert turned.open().read(0, ("label",)) == {"id": "cat/000", "label": 1}
 
 
+def test_a_mistyped_class_is_refused_and_one_without_files_is_not(tmp_path: Path) -> None:
+    base = write_folder(str(tmp_path / "f"))
+    with pytest.raises(ComponentError, match=r"no folder of .* is called 'cta'") as refused:
+        FolderSource.model_validate({"url": base, "classes": ["dog", "cta"]}).open()
+    assert refused.value.hint == "did you mean 'cat'?"
+    assert FolderSource.model_validate({"url": base, "classes": ["dog", "cat", "horse"]}).open().rows
+
+
 @pytest.mark.parametrize("place", ["disk", "memory"])
 def test_shards(tmp_path: Path, place: str) -> None:
     base = str(tmp_path / "s") if place == "disk" else f"memory://{tmp_path.name}/s"
