@@ -63,6 +63,11 @@ class CrossEntropy(Loss, name="cross_entropy"):
         from torch.nn.functional import cross_entropy
 
         if labels.is_floating_point():
+            if labels.shape != logits.shape:
+                raise ComponentError(
+                    "cross_entropy takes a logit for every class of the distributions over classes",
+                    found=f"logits {list(logits.shape)} and labels {list(labels.shape)}",
+                )
             return cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
         if labels.shape != logits.shape[:1]:
             raise ComponentError(

@@ -96,6 +96,8 @@ def test_cross_entropy_takes_a_distribution_and_smoothing() -> None:
 def test_cross_entropy_names_shapes_that_do_not_fit() -> None:
     with pytest.raises(ComponentError, match="one label a row"):
         CrossEntropy(of="z", labels="label").compute(torch.zeros(3, 4), torch.zeros(3, 2, dtype=torch.int64))  # type: ignore[arg-type]
+    with pytest.raises(ComponentError, match="a logit for every class"):
+        CrossEntropy(of="z", labels="label").compute(torch.zeros(3, 4), torch.full((3, 6), 1 / 6))  # type: ignore[arg-type]
 
 
 def test_a_label_beyond_the_logits_is_named() -> None:
