@@ -38,15 +38,41 @@ class Rows(Protocol):
         ...
 
 
-def read_rows(folder: Folder, name: str, format: str | None) -> Rows:
-    """Open a table; raises `ComponentError` where it is missing or is no table."""
+def kind_of(name: str, format: str | None) -> str:
+    """csv, tsv, jsonl, ndjson or parquet; raises `ComponentError` where a file is no table by its name."""
     kind = format or name.partition("?")[0].rpartition(".")[2].lower()
-    readers = {"csv": CsvRows, "tsv": CsvRows, "jsonl": JsonRows, "ndjson": JsonRows, "parquet": ParquetRows}
-    if kind not in readers:
+    if kind not in ("csv", "tsv", "jsonl", "ndjson", "parquet"):
         raise ComponentError(
             f"{name}: not a table by its name", found=name, expected="a .csv, .tsv, .jsonl or .parquet file",
             hint="or say which with `format:`",
         )  # fmt: skip
+    return kind
+
+
+def delimiter_of(kind: str, header: str) -> str:
+    """What separates the cells of a CSV or TSV file with this header line."""
+    return "\t" if kind == "tsv" else max(",;\t", key=header.count)
+
+
+def misfit(cells: Sequence[str], names: Sequence[str]) -> str:
+    """What is wrong with the cells of a line under a header; empty where they fit it."""
+    return f"{len(cells)} cells where the header has {len(names)}" if len(cells) != len(names) else ""
+
+
+def json_row(line: str | bytes) -> tuple[Mapping[str, Any], str]:
+    """The object of a line, and what is wrong with it: then there is none."""
+    try:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError(f"a {type(row).__name__} where an object belongs")
+    except (ValueError, RecursionError) as error:
+        return {}, f"no JSON object: {error}"
+    return row, ""
+
+
+def read_rows(folder: Folder, name: str, format: str | None) -> Rows:
+    """Open a table; raises `ComponentError` where it is missing or is no table."""
+    kind = kind_of(name, format)
     try:
         if kind == "parquet":
             return ParquetRows(folder, name)
@@ -57,16 +83,14 @@ def read_rows(folder: Folder, name: str, format: str | None) -> Rows:
         raise ComponentError(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}", found=name) from None
     except (OSError, ValueError) as error:
         raise ComponentError(f"{name} in {folder.url} cannot be read: {error}", found=name) from error
-    return CsvRows(name, text, "\t" if kind == "tsv" else None) if kind in ("csv", "tsv") else JsonRows(name, text)
+    return CsvRows(name, text, kind) if kind in ("csv", "tsv") else JsonRows(name, text)
 
 
 class CsvRows:
     """A file with a header line; cells are str, empty ones None."""
 
-    def __init__(self, name: str, text: str, delimiter: str | None) -> None:
-        if delimiter is None:
-            header = text.partition("\n")[0]
-            delimiter = max(",;\t", key=header.count)
+    def __init__(self, name: str, text: str, kind: str) -> None:
+        delimiter = delimiter_of(kind, text.partition("\n")[0])
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         self.broken: dict[int, str] = {}
         self._lines: list[int] = []
@@ -82,8 +106,8 @@ class CsvRows:
             for cells in lines:
                 if not cells:
                     continue
-                if len(cells) != len(self.names):
-                    self.broken[len(self._cells)] = f"{len(cells)} cells where the header has {len(self.names)}"
+                if wrong := misfit(cells, self.names):
+                    self.broken[len(self._cells)] = wrong
                 self._lines.append(lines.line_num)
                 self._cells.append(cells)
         except csv.Error as error:
@@ -120,14 +144,9 @@ class JsonRows:
         for line, raw in enumerate(text.split("\n"), start=1):
             if not raw.strip():
                 continue
-            row: Mapping[str, Any] = {}
-            try:
-                row = json.loads(raw)
-                if not isinstance(row, dict):
-                    raise ValueError(f"a {type(row).__name__} where an object belongs")
-            except (ValueError, RecursionError) as error:
-                self.broken[len(self._objects)] = f"no JSON object: {error}"
-                row = {}
+            row, wrong = json_row(raw)
+            if wrong:
+                self.broken[len(self._objects)] = wrong
             names.update(dict.fromkeys(row))
             self._lines.append(line)
             self._objects.append(row)
@@ -203,7 +222,8 @@ class ParquetRows:
             return self._groups[key]
         table = self._opened().read_row_group(group, columns=list(columns)).combine_chunks()
         self._groups[key] = table
-        while len(self._groups) > 1 and sum(kept.nbytes for kept in self._groups.values()) > self.KEPT:
+        # Columns of one group are wanted together: that group stays, however large it is.
+        while next(iter(self._groups))[0] != group and sum(kept.nbytes for kept in self._groups.values()) > self.KEPT:
             self._groups.popitem(last=False)
         return table
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,6 +15,7 @@ from mmflow_sources.columns import TableColumn
 from mmflow_sources.files import Folder, split_url
 from mmflow_sources.groups import GroupRows
 from mmflow_sources.network import NetworkError
+from mmflow_sources.rows import cell, delimiter_of, json_row, kind_of, misfit
 from mmflow_sources.tabular import Cells, Streamable, column_of
 from mmflow_sources.tar import Damaged, members
 
@@ -236,13 +236,7 @@ class TableShards(_Files):
 
     def __init__(self, source: FileSource, urls: Sequence[str], format: str | None) -> None:
         super().__init__(source, urls)
-        self.kinds = [format or split_url(url)[1].partition("?")[0].rpartition(".")[2].lower() for url in urls]
-        for kind, name in zip(self.kinds, self.files, strict=True):
-            if kind not in ("csv", "tsv", "jsonl", "ndjson", "parquet"):
-                raise ComponentError(
-                    f"{name}: not a table by its name", found=name,
-                    expected="a .csv, .tsv, .jsonl or .parquet file", hint="or say which with `format:`",
-                )  # fmt: skip
+        self.kinds = [kind_of(split_url(url)[1], format) for url in urls]
         self.schema: Any = None
         self.groups: list[int] = []
         """First rows of the row groups of a single Parquet file, and the number of its rows."""
@@ -291,7 +285,7 @@ class TableShards(_Files):
             header = text.readline()
             if not header.strip():
                 raise ValueError("it is empty: a header line with the columns' names is missing")
-            delimiter = "\t" if kind == "tsv" else max(",;\t", key=header.count)
+            delimiter = delimiter_of(kind, header)
             names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
             if len(set(names)) < len(names):
                 raise ValueError("two columns have one name")
@@ -299,21 +293,15 @@ class TableShards(_Files):
             lines = csv.reader(text, delimiter=delimiter)
             for cells in lines:
                 if cells:
-                    wrong = f"{len(cells)} cells where the header has {len(names)}" if len(cells) != len(names) else ""
-                    yield {n: c or None for n, c in zip(names, cells, strict=False)}, lines.line_num + 1, wrong
+                    found = {n: c or None for n, c in zip(names, cells, strict=False)}
+                    yield found, lines.line_num + 1, misfit(cells, names)
 
     def _json(self, place: int) -> Iterator[tuple[Mapping[str, Any], int, str]]:
         with self.opened(place) as file:
             for line, raw in enumerate(_buffered(file), start=1):
-                if not raw.strip():
-                    continue
-                try:
-                    found = json.loads(raw)
-                    if not isinstance(found, dict):
-                        raise ValueError(f"a {type(found).__name__} where an object belongs")
-                    yield found, line, ""
-                except (ValueError, RecursionError) as error:
-                    yield {}, line, f"no JSON object: {error}"
+                if raw.strip():
+                    found, wrong = json_row(raw)
+                    yield found, line, wrong
 
     def _parquet(self, place: int) -> Any:
         import pyarrow as pa
@@ -329,8 +317,6 @@ class TableShards(_Files):
     def _parquet_rows(
         self, place: int, group: int | None, columns: Collection[str] | None
     ) -> Iterator[tuple[Mapping[str, Any], int, str]]:
-        from mmflow_sources.rows import cell
-
         with self._parquet(place) as file:
             _check_columns(columns, file.schema_arrow.names)
             wanted = sorted(columns) if columns is not None else None

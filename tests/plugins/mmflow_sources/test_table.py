@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mmflow_sources.rows import ParquetRows
 from mmflow_sources.table import Table
 from PIL import Image
 
@@ -279,3 +280,22 @@ def test_several_captions_are_a_group_axis(tmp_path: Path) -> None:
     present = batch.columns["c"].present
     assert present is not None
     assert present.tolist() == [[True, True], [True, False]]
+
+
+def test_the_columns_of_a_large_row_group_do_not_push_each_other_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.parquet"
+    pq.write_table(pa.table({"a": range(8), "b": range(8)}), path, row_group_size=4)
+    monkeypatch.setattr(ParquetRows, "KEPT", 1)
+    read: list[tuple[int, tuple[str, ...]]] = []
+    plain = pq.ParquetFile.read_row_group
+
+    def counted(self: pq.ParquetFile, group: int, columns: list[str], **more: object) -> pa.Table:
+        read.append((group, tuple(columns)))
+        return plain(self, group, columns=columns, **more)  # type: ignore[arg-type]
+
+    reader = Table(url=str(path)).open()
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    assert [reader[index]["b"] for index in range(8)] == list(range(8))
+    assert sorted(read) == [(0, ("a",)), (0, ("b",)), (1, ("a",)), (1, ("b",))]
