@@ -13,7 +13,7 @@ help:
 	@echo "make quickstart   train and evaluate specs/quickstart.yaml, print the metrics and the report's path"
 	@echo "make test         run the tests"
 	@echo "make lint         ruff, pyright and the import contracts"
-	@echo "make format       let ruff rewrite the layout and what it can mend"
+	@echo "make format       let ruff rewrite the layout and what it can fix"
 	@echo "make clean        remove the virtual environment and caches; results under .mmflow stay"
 
 install: $(STAMP)

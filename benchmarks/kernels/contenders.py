@@ -182,7 +182,7 @@ def siglip_loss(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 def nt_xent(x: Tensor, y: Tensor) -> Tensor:
     from mmflow.kernels import sup_con
 
-    # the others normalise inside, so that their gradients pass through it
+    # the others normalize inside, so that their gradients pass through it
     return sup_con(
         F.normalize(torch.cat([x, y]), dim=1), torch.arange(len(x), device=x.device).repeat(2), temperature=0.1
     )
@@ -423,7 +423,7 @@ def search_faiss(inputs: Inputs) -> Step:
     return lambda: {"scores": torch.from_numpy(index.search(queries, 10)[0])}
 
 
-# votes of 20 neighbours: 1024 queries, `size` vectors of 100 classes
+# votes of 20 neighbors: 1024 queries, `size` vectors of 100 classes
 
 
 def vote_inputs(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:

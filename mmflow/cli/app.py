@@ -195,12 +195,12 @@ def schema() -> None:
         _print_json(json_schema())
 
 
-@app.command(short_help="Write the report of a recorded run anew.")
+@app.command(short_help="Write the report of a recorded run again.")
 def report(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, or `latest`.")] = "latest",
     store: StoreUrl = DEFAULT_STORE,
 ) -> None:
-    """Write the report of a recorded run anew and print where it is."""
+    """Write the report of a recorded run again and print where it is."""
     with reported():
         from mmflow.flow.run import open_store, write_report
 

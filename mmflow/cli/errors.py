@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """Something the user can mend: the message says what, where and how."""
+    """Something the user can fix: the message says what, where and how."""
 
 
 @contextmanager

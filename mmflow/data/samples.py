@@ -78,7 +78,7 @@ def describe(source: Source) -> str:
 
 
 def random_access_needed(sampler: Sampler, source: Source) -> tuple[str, str] | None:
-    """Why a sampler cannot order the samples of a source that is read front to back, and the mend."""
+    """Why a sampler cannot order the samples of a source that is read front to back, and the fix."""
     if source.streaming() is None or sampler.streamed() is not None:
         return None
     message = f"the sampler {sampler.use} needs random access to samples, which {describe(source)} has not"

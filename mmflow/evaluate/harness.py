@@ -20,7 +20,7 @@ from mmflow.model.model import Model
 from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.kinds import Evaluator, StageContext
 from mmflow.plugin.references import Data, reference_fields
-from mmflow.plugin.values import Encoding, Measured, Metric
+from mmflow.plugin.values import Encoding, EvaluationResult, Metric
 from mmflow.spec.target import Target
 
 LABEL_OF_MAP = "map label"
@@ -131,7 +131,7 @@ class _Binding:
         return found
 
     def _label(self) -> str | None:
-        """The field that colours the map: what `labels` names, else the first label of the data."""
+        """The field that colors the map: what `labels` names, else the first label of the data."""
         asked = self.targets.get("labels")
         if asked is not None and asked.section == "fields":
             return asked.name
@@ -145,7 +145,7 @@ class _Binding:
         names = self.scope.fields[label].names
         return ["" if i < 0 else names[i] if i < len(names) else str(i) for i in map(int, column.tolist())]
 
-    def call(self) -> Measured:
+    def call(self) -> EvaluationResult:
         """Call the method; its parameters that are no field and no request receive `of`, in order."""
         evaluator = self.evaluator
         of = list(self.rows.of)
@@ -262,9 +262,11 @@ def _as_list(value: Any) -> Any:
     raise TypeError(f"an evaluator's figures and examples hold plain data, not {type(value).__name__}")
 
 
-def _check(measured: Measured, stage: str) -> None:
-    if not isinstance(measured, Measured):
-        raise ComponentError(f"stage {stage}: `evaluate` returned {type(measured).__name__}", expected="Measured")
+def _check(measured: EvaluationResult, stage: str) -> None:
+    if not isinstance(measured, EvaluationResult):
+        raise ComponentError(
+            f"stage {stage}: `evaluate` returned {type(measured).__name__}", expected="EvaluationResult"
+        )
     names: set[str] = set()
     for metric in measured.metrics:
         numbers = [metric.value, metric.chance, metric.spread]

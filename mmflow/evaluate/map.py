@@ -17,7 +17,7 @@ ROWS = 500
 def embedding_map(
     names: Sequence[str], encodings: Sequence[Encoding], ids: Sequence[str], labels: Sequence[str] | None
 ) -> dict[str, Any] | None:
-    """The first two principal components of L2-normalised vectors, of at most `ROWS` rows chosen by their ids.
+    """The first two principal components of L2-normalized vectors, of at most `ROWS` rows chosen by their ids.
 
     Encoders with equally long vectors share one map; others are projected one by one and laid over each other
     (`joint` false). The sign of a component is such that its largest loading is positive. Returns plain data
@@ -59,12 +59,12 @@ def embedding_map(
 
 
 def _project(vectors: Tensor) -> tuple[Tensor, list[float]]:
-    centred = vectors - vectors.mean(0)
-    _, values, loadings = torch.linalg.svd(centred, full_matrices=False)
+    centerd = vectors - vectors.mean(0)
+    _, values, loadings = torch.linalg.svd(centerd, full_matrices=False)
     loadings = loadings[:2]
     largest = loadings.abs().argmax(1, keepdim=True)
     loadings = loadings * loadings.gather(1, largest).sign()
-    points = centred @ loadings.T
+    points = centerd @ loadings.T
     if points.shape[1] < 2:
         points = torch.cat([points, torch.zeros(len(points), 2 - points.shape[1], dtype=points.dtype)], dim=1)
     total = float(values.pow(2).sum())

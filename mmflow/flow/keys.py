@@ -200,7 +200,7 @@ class Keys:
 
 
 def stage_owners(scope: Scope) -> tuple[str, ...]:
-    """What a stage asks for directly: its own references, and the losses that it minimises."""
+    """What a stage asks for directly: its own references, and the losses that it minimizes."""
     return ("stage", *(f"losses.{name}" for name in scope.losses))
 
 

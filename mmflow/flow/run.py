@@ -169,7 +169,7 @@ def open_store(url: str) -> RunStore:
 
 
 def write_report(store: RunStore, run_id: str = "latest") -> str:
-    """Write the report of a recorded run anew; returns its path or URL. Raises `StoreError` for an unknown run."""
+    """Write the report of a recorded run again; returns its path or URL. Raises `StoreError` for an unknown run."""
     from mmflow.flow.report import collect, render
     from mmflow.spec import load_text
 

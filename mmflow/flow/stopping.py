@@ -1,6 +1,6 @@
 """Asking a stage to stop, by a signal or by a cancellation, so that it can save what it has done.
 
-A signal that raises in the middle of an optimiser step would let a checkpoint of half a step be written. So a stage
+A signal that raises in the middle of an optimizer step would let a checkpoint of half a step be written. So a stage
 that asks `should_stop` between its steps is asked first, and only one that does not ask is interrupted where it is.
 """
 

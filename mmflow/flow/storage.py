@@ -1,7 +1,7 @@
 """Bytes of the run store: whole trees and single objects on a local disk or on any fsspec file system.
 
 Both forms promise the same: `write` makes an object visible whole or not at all, `put_tree` returns only after every
-file has reached the storage, and `materialise` gives a directory whose files have the recorded sha256.
+file has reached the storage, and `materialize` gives a directory whose files have the recorded sha256.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ class Storage(ABC):
         """Sorted names directly below `name`."""
 
     @abstractmethod
-    def materialise(self, name: str, files: Mapping[str, FileRecord]) -> Path:
+    def materialize(self, name: str, files: Mapping[str, FileRecord]) -> Path:
         """A local directory with exactly the recorded bytes of `files`; raises `DamagedFile`."""
 
     @abstractmethod
@@ -181,7 +181,7 @@ class LocalStorage(Storage):
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def materialise(self, name: str, files: Mapping[str, FileRecord]) -> Path:
+    def materialize(self, name: str, files: Mapping[str, FileRecord]) -> Path:
         base = self._at(name)
         for relative, record in files.items():
             path = base / relative
@@ -270,7 +270,7 @@ class ObjectStorage(Storage):
             return []
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
 
-    def materialise(self, name: str, files: Mapping[str, FileRecord]) -> Path:
+    def materialize(self, name: str, files: Mapping[str, FileRecord]) -> Path:
         copy = self.cache / name
         if copy.is_dir():
             try:

@@ -147,15 +147,15 @@ class RunStore:
             if entry is None:
                 break
             try:
-                path = self._storage.materialise(f"entries/{key}/{entry.attempt}", entry.files)
+                path = self._storage.materialize(f"entries/{key}/{entry.attempt}", entry.files)
             except DamagedFile as damage:
                 if (now := self.entry(key)) is not None and now.attempt != entry.attempt:
-                    # Another run has published the key anew meanwhile.
+                    # Another run has published the key again meanwhile.
                     continue
                 self._set_aside(f"entries/{key}/manifest.json", str(damage))
                 raise DamagedEntry(
                     f"the stored result {key} in {self.url} is damaged: {damage}; it was set aside, "
-                    "start the run again to make it anew"
+                    "start the run again to make it again"
                 ) from None
             return path if into is None else _copy_files(path, entry.files, into)
         raise NotStored(f"nothing is stored under {key} in {self.url}")
@@ -204,7 +204,7 @@ class RunStore:
                 continue
             try:
                 entry = _parse_manifest(key, data)
-                return self._storage.materialise(f"{folder}/{entry.attempt}", entry.files)
+                return self._storage.materialize(f"{folder}/{entry.attempt}", entry.files)
             except (ValueError, DamagedFile) as damage:
                 self._set_aside(manifest, str(damage))
         return None

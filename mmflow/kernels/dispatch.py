@@ -4,7 +4,7 @@ An operation is a folder of four files::
 
     mmflow/kernels/<operation>/
         __init__.py    the public function: docstring, checks of the input, then `choose` and a call
-        reference.py   the definition, materialised, any dtype; the truth of the tests
+        reference.py   the definition, materialized, any dtype; the truth of the tests
         chunked.py     streaming PyTorch: any device, float64 too, memory grows with N and not with N x M
         fused.py       Triton, forward and backward; imported only once `choose` has answered "triton"
 

@@ -40,7 +40,7 @@ class Copy(Application, name="copy"):
 class Ema(Application, name="ema"):
     """Exponential moving average of another encoder's weights (a momentum encoder; He et al., 2020).
 
-    `w' = momentum * w + (1 - momentum) * w_other`, after each optimiser step, or before each forward pass;
+    `w' = momentum * w + (1 - momentum) * w_other`, after each optimizer step, or before each forward pass;
     it starts equal to the other's weights and carries no gradient. Buffers (running statistics) are its own,
     copied from the other, or averaged like the weights.
     """

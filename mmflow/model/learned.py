@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class LearnedValue(nn.Module):
     """A scalar; stored as its logarithm where `exponential`, so that it stays positive.
 
-    `forward()` gives the 0-d value; `constrain()` puts it back inside `[low, high]` after an optimiser step
+    `forward()` gives the 0-d value; `constrain()` puts it back inside `[low, high]` after an optimizer step
     (a clamp in the forward pass would stop its gradient at the bound).
     """
 

@@ -1,4 +1,4 @@
-"""`Model`: the modules, learnt preprocessing and memories of a stage's graph, and how to encode with them."""
+"""`Model`: the modules, learned preprocessing and memories of a stage's graph, and how to encode with them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Model:
         cls, scope: Any, roots: Sequence[str], *, seed: int, device: str = "cpu",
         states: Mapping[str, Mapping[str, Any]] | None = None, upstream: Callable[[str], Path] | None = None,
     ) -> Model:  # fmt: skip
-        """An untrained model of the entries `roots`. `states`: learnt preprocessing, see `learn_states`."""
+        """An untrained model of the entries `roots`. `states`: learned preprocessing, see `learn_states`."""
         graph = build_graph(scope, roots)
         modules = Modules(scope, graph, seed=seed, states=states or {}, upstream=upstream)
         with torch.device("meta") if device == "meta" else nullcontext():
@@ -93,13 +93,13 @@ class Model:
         cls, directory: Path, scope: Any, roots: Sequence[str], *, seed: int, device: str = "cpu",
         upstream: Callable[[str], Path] | None = None,
     ) -> Model:  # fmt: skip
-        """The model that a train stage stored, as far as `roots` need it; what it never had is drawn anew."""
+        """The model that a train stage stored, as far as `roots` need it; what it never had is drawn again."""
         states = stored_states(directory)
         for node in build_graph(scope, roots).nodes.values():
             base, component = structure_of(scope, node.owner) if node.role == "encoder" else ("", None)
             if component is not None and component.learns() and base not in states:
                 raise ComponentError(
-                    f"the model has no {base}: no loss of its training reads that encoder, so it learnt no vocabulary",
+                    f"the model has no {base}: no loss of its training reads that encoder, so it learned no vocabulary",
                     hint="train it with a loss, or measure it with `model: init`",
                 )
         model = cls.create(scope, roots, seed=seed, states=states, upstream=upstream)
@@ -261,7 +261,7 @@ def _members(value: Any, depth: int) -> Iterator[Any]:
 
 
 def stored_states(directory: Path) -> dict[str, dict[str, Any]]:
-    """The learnt preprocessing that a stored model carries."""
+    """The learned preprocessing that a stored model carries."""
     return json.loads((directory / "states.json").read_text())
 
 

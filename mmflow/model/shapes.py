@@ -34,7 +34,7 @@ from mmflow.plugin.values import Encoding, Tokens
 from mmflow.spec.problems import Problem
 
 SAMPLES = 2
-LEARNT_FROM = 64
+LEARNED_FROM = 64
 """Samples that tokenizers and the like learn from here: sizes of vocabularies are not what is checked."""
 
 UNTRACEABLE = (
@@ -66,7 +66,7 @@ def check_shapes(spec: Any) -> ShapeReport:
         scope = spec.scope(name)
         roots = _roots(scope, declaration)
         if roots:
-            with _materialised(), torch.random.fork_rng(devices=[]):
+            with _materialized(), torch.random.fork_rng(devices=[]):
                 _check(report, scope, name, roots)
     report.problems = [_placed(spec, problem) for problem in dict.fromkeys(report.problems)]
     report.untraced = list(dict.fromkeys(report.untraced))
@@ -86,7 +86,7 @@ def _roots(scope: Any, declaration: Any) -> list[str]:
 
 def _check(report: ShapeReport, scope: Any, stage: str, roots: Sequence[str]) -> None:
     try:
-        states = Model.learn_states(scope, roots, scope.source, limit=LEARNT_FROM)
+        states = Model.learn_states(scope, roots, scope.source, limit=LEARNED_FROM)
         model = Model.create(scope, roots, seed=0, states=states, device="meta")
         requests = model.requests()
         sampled = [request for request in requests if request.target.section == "sampler"]
@@ -179,7 +179,7 @@ class _Pass:
 
 
 @contextmanager
-def _materialised() -> Iterator[None]:
+def _materialized() -> Iterator[None]:
     """Run the kernels' definitions, which fake tensors pass through; streaming forms read values to choose a path."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = "reference"

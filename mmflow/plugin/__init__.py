@@ -51,7 +51,7 @@ from mmflow.plugin.references import (
     TokenSequence,
     Weight,
 )
-from mmflow.plugin.values import Encoding, Measured, Metric, TensorType, Tokens
+from mmflow.plugin.values import Encoding, EvaluationResult, Metric, TensorType, Tokens
 
 __all__ = [
     "Bank",
@@ -66,6 +66,7 @@ __all__ = [
     "Encoded",
     "Encoder",
     "Encoding",
+    "EvaluationResult",
     "Evaluator",
     "Field",
     "Files",
@@ -74,7 +75,6 @@ __all__ = [
     "Labels",
     "Learned",
     "Loss",
-    "Measured",
     "Memory",
     "Metric",
     "Metrics",

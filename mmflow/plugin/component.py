@@ -32,7 +32,7 @@ class Shared:
 
 
 class ComponentError(ValueError):
-    """A component that cannot be found, imported or used; `hint` says how to mend it."""
+    """A component that cannot be found, imported or used; `hint` says how to fix it."""
 
     def __init__(self, message: str, *, found: str = "", expected: str = "", hint: str = "") -> None:
         super().__init__(message)

@@ -24,7 +24,7 @@ class Specifications:
 
     @hookspec
     def mmflow_step_done(self, run: str, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        """An optimiser step was logged."""
+        """An optimizer step was logged."""
 
     @hookspec
     def mmflow_stage_finished(self, run: str, stage: str, key: str, result: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from mmflow.plugin.component import Component
 
 @dataclass(frozen=True)
 class Clock:
-    """Where a training stage stands: optimiser steps done and to do, epochs (fractional) done and to do."""
+    """Where a training stage stands: optimizer steps done and to do, epochs (fractional) done and to do."""
 
     step: int
     steps: int
@@ -56,7 +56,7 @@ class Constant(Value, name="constant"):
 
 
 class Learned(Value, name="learned"):
-    """A scalar parameter with bounds, kept inside them after each optimiser step.
+    """A scalar parameter with bounds, kept inside them after each optimizer step.
 
     `exp: true` (the default for a positive `init`) stores its logarithm, as CLIP's logit scale does
     (Radford et al., 2021); `exp: false` stores the number itself, as SigLIP's bias needs.

@@ -136,7 +136,7 @@ class Registry:
             raise ComponentError(
                 f"{kind} {found.name!r} of {found.distribution} cannot be imported: {type(error).__name__}: {error}",
                 found=found.name,
-                hint=f"reinstall or mend {found.distribution}; nothing else of it is affected",
+                hint=f"reinstall or fix {found.distribution}; nothing else of it is affected",
             ) from error
         self._loaded[found.path] = check_declaration(component, found)
         return component

@@ -128,7 +128,7 @@ class Metric:
 
 
 @dataclass
-class Measured:
+class EvaluationResult:
     """What an evaluator gives: metrics, and optionally rows to show in the report.
 
     `examples` is a list of `{"query": id, "field": name, "found": [ids], "field_found": name, "right": [bools]}`;

@@ -205,14 +205,14 @@ class _Checker:
         self.check_reached(resolver, owners)
 
     def selected(self, stage: StageEntry, made: Stage, losses: Mapping[str, Entry]) -> list[str]:
-        """Names of the losses that a stage minimises."""
+        """Names of the losses that a stage minimizes."""
         if "losses" not in type(made).model_fields:
             return []
         wanted = getattr(made, "losses", None)
         if wanted is None:
             if not losses and not stage.refused and self.sections.complete:
                 hint = "write a section `losses`" if not self.sections.entries["losses"] else "keep one of them"
-                self.problems.append(stage.entry.problem(f"the stage {stage.name} has no loss to minimise", hint=hint))
+                self.problems.append(stage.entry.problem(f"the stage {stage.name} has no loss to minimize", hint=hint))
             return list(losses)
         for index, name in enumerate(wanted):
             if name not in losses:

@@ -1,4 +1,4 @@
-"""What is wrong with a spec, where, and how to mend it: one `Problem` a mistake, all of them in one `SpecError`."""
+"""What is wrong with a spec, where, and how to fix it: one `Problem` a mistake, all of them in one `SpecError`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake. `found` and `expected` are phrases ready for print; `hint` is the sentence that mends it."""
+    """One mistake. `found` and `expected` are phrases ready for print; `hint` is the sentence that fixes it."""
 
     message: str
     path: Path = ()

@@ -27,7 +27,7 @@ class Scope:
     encoders: Mapping[str, Encoder]
     memories: Mapping[str, Memory]
     losses: Mapping[str, Loss]
-    """Those that the stage minimises; for a stage that trains nothing, those that it refers to."""
+    """Those that the stage minimizes; for a stage that trains nothing, those that it refers to."""
     parts: Mapping[str, Component]
     data_name: str | None
     source: Source | None

@@ -161,7 +161,7 @@ def _problem(entry: Entry, model: type[BaseModel], fields: Mapping[str, Any], er
 
 
 def text_hint(node: Node | None, expected: str) -> str | None:
-    """The mend of a value that was meant as it stands, but reads as something else."""
+    """The fix of a value that was meant as it stands, but reads as something else."""
     if node is None or not isinstance(node.value, str):
         return None
     text = node.value.strip()

@@ -352,7 +352,7 @@ def core_scalar(text: str) -> Scalar:
 
 
 def _advice(what: str, near: list[str]) -> str:
-    """How to mend the syntax errors that people make; `near` are the lines where it was noticed and where it began."""
+    """How to fix the syntax errors that people make; `near` are the lines where it was noticed and where it began."""
     line = near[0] if near else ""
     both = "\n".join(near)
     if "\t" in both:

@@ -74,7 +74,7 @@ def cut(encoding: Encoding, name: str, *, keep_graph: bool = False) -> Kept:
 
 @contextmanager
 def running_statistics(root: nn.Module, *, move: bool) -> Iterator[None]:
-    """Let running statistics of normalisation layers move, or not: only the pass that carries gradient may."""
+    """Let running statistics of normalization layers move, or not: only the pass that carries gradient may."""
     if move:
         yield
         return

@@ -40,7 +40,7 @@ class Train(Stage, name="train"):
     batch_size: int = Field(256, ge=1)
     micro_batch_size: int | None = Field(None, ge=1)
     sampler: Sampler = default("shuffle")
-    losses: tuple[str, ...] | None = Field(None, description="names of the losses to minimise; all by default")
+    losses: tuple[str, ...] | None = Field(None, description="names of the losses to minimize; all by default")
     optimizer: Optimizer = default("adamw")
     schedule: Value = default(1.0, description="factor on every learning rate")
     clip: float | None = Field(None, gt=0, description="largest global norm of the gradient")

@@ -20,7 +20,7 @@ from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
 from mmflow.plugin.numbers import Clock
-from mmflow.train.optimisation import Optimisation
+from mmflow.train.optimization import Optimization
 from mmflow.train.stage import Train
 from mmflow.train.step import Step, StepResult
 
@@ -70,7 +70,7 @@ class Trainer:
             pin=self.device.type == "cuda",
         )  # fmt: skip
         self.steps: int = declaration.steps or self.loader.steps(declaration.epochs or 0)
-        self.optimisation = Optimisation(declaration, self.model)
+        self.optimization = Optimization(declaration, self.model)
         dtype = PRECISIONS[declaration.precision]
         autocast = dtype if dtype in (torch.bfloat16, torch.float16) else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
@@ -128,7 +128,7 @@ class Trainer:
                 self._save()
                 raise StageStopped(f"stopped after step {self.step} of {self.steps}; the next run goes on from there")
             clock = self.clock()
-            rate = self.optimisation.begin(clock)
+            rate = self.optimization.begin(clock)
             result, norm = self._one(batch, clock)
             self.step += 1
             self.done = batch.index + 1
@@ -143,17 +143,17 @@ class Trainer:
                 saved = time.monotonic()
 
     def _one(self, batch: Batch, clock: Clock) -> tuple[StepResult, torch.Tensor]:
-        optimizer = self.optimisation.optimizer
+        optimizer = self.optimization.optimizer
         optimizer.zero_grad(set_to_none=True)
         self.compute.scale = self.scaler.get_scale() if self.scaler.is_enabled() else 1.0
         result = self.compute.run(batch, clock)
         self.scaler.unscale_(optimizer)
-        norm = self.optimisation.clip()
+        norm = self.optimization.clip()
         self.scaler.step(optimizer)
         self.scaler.update()
         for owner, state in result.memories.items():
             self.model.memories[owner] = state
-        self.optimisation.finish(clock)
+        self.optimization.finish(clock)
         return result, norm
 
     def clock(self) -> Clock:
@@ -211,25 +211,25 @@ class Trainer:
         with TemporaryDirectory() as directory:
             folder = Path(directory)
             self.model.save(folder / "model")
-            tensors, plain = _split_state(self.optimisation.optimizer.state_dict()["state"])
+            tensors, plain = _split_state(self.optimization.optimizer.state_dict()["state"])
             save_file(tensors, folder / "optimizer.safetensors")
             state = {
                 "step": self.step, "epoch": self.epoch, "done": self.done, "seconds": self.seconds,
                 "waited": self.waited, "pace": self.pace.state(), "history": self.history,
                 "optimizer": plain, "scaler": self.scaler.state_dict(),
-                "parameters": [name for name, _ in self.optimisation.named],
+                "parameters": [name for name, _ in self.optimization.named],
             }  # fmt: skip
             (folder / "trainer.json").write_text(json.dumps(state))
             self.context.save_partial(f"step-{self.step:08d}", folder)
 
     def _resume(self, folder: Path) -> None:
         state = json.loads((folder / "trainer.json").read_text())
-        if state["parameters"] != [name for name, _ in self.optimisation.named]:
+        if state["parameters"] != [name for name, _ in self.optimization.named]:
             raise ComponentError(
-                "the checkpoint was written for other parameters", hint="run with --force to start anew"
+                "the checkpoint was written for other parameters", hint="run with --force to start again"
             )
         self.model.restore(folder / "model")
-        optimizer = self.optimisation.optimizer
+        optimizer = self.optimization.optimizer
         tensors = load_file(folder / "optimizer.safetensors")
         own = optimizer.state_dict()
         optimizer.load_state_dict({**own, "state": _joined_state(tensors, state["optimizer"])})
@@ -249,7 +249,7 @@ class Trainer:
         """Write the stage's outputs: `model/`, `history.jsonl`, `train.json`."""
         self.model.save(output / "model")
         (output / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.history))
-        trained = sum(p.numel() for p in self.optimisation.parameters)
+        trained = sum(p.numel() for p in self.optimization.parameters)
         summary = {
             "steps": self.steps, "epochs": round(self.clock().epoch, 4), "samples": self.loader.length,
             "batch_size": self.declaration.batch_size, "seconds": round(self.seconds, 3),
@@ -306,7 +306,7 @@ class _Window:
 
 
 def _split_state(state: dict[Any, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
-    """An optimiser's state as tensors for safetensors and the rest for JSON."""
+    """An optimizer's state as tensors for safetensors and the rest for JSON."""
     tensors: dict[str, torch.Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}
     for number, values in state.items():

@@ -107,8 +107,8 @@ def normalized(x: Tensor, mask: Tensor) -> Tensor:
     """Each row of `x` [N, T, C] with mean 0 and standard deviation 1 over what `mask` [N, T] marks; 0 elsewhere."""
     real = mask.unsqueeze(-1).to(x.dtype)
     count = (real.sum(1, keepdim=True) * x.shape[-1]).clamp_min(1)
-    centred = (x - (x * real).sum((1, 2), keepdim=True) / count) * real
-    return centred * ((centred**2).sum((1, 2), keepdim=True) / count + 1e-6).rsqrt()
+    centerd = (x - (x * real).sum((1, 2), keepdim=True) / count) * real
+    return centerd * ((centerd**2).sum((1, 2), keepdim=True) / count + 1e-6).rsqrt()
 
 
 def norm_layer(norm: str) -> Callable[[int], nn.Module]:

@@ -25,9 +25,9 @@ class ImageEncoder(Encoder):
 
     size: int = Field(64, ge=1, le=4096, description="height and width of the image that is encoded, in pixels")
     fit: Literal["crop", "squash"] = Field(
-        "crop", description="crop: scale the shorter side and cut out the centre; squash: scale both sides"
+        "crop", description="crop: scale the shorter side and cut out the center; squash: scale both sides"
     )
-    channels: Literal[1, 3] = Field(3, description="of the image that is encoded: grey or colour")
+    channels: Literal[1, 3] = Field(3, description="of the image that is encoded: gray or color")
     mean: float = Field(0.5, description="subtracted from the image in [0, 1]")
     std: float = Field(0.5, gt=0, description="what the image is divided by after that")
 
@@ -170,7 +170,7 @@ class Convnet4(ImageEncoder, name="convnet4"):
 def fit_image(image: Any, size: int, channels: int, *, squash: bool) -> np.ndarray:
     """A raw image (uint8 or float in [0, 1]; HW or HWC) as an array [size, size, channels] of the same type.
 
-    Scaling is bilinear with antialiasing. Grey images get three equal channels; colours become grey by the weights of
+    Scaling is bilinear with antialiasing. Gray images get three equal channels; colors become gray by the weights of
     ITU-R BT.601; an alpha channel is dropped. Floats [channels, size, size], as the preprocessing of other libraries
     gives them, stay as they are.
     """
@@ -187,8 +187,8 @@ def fit_image(image: Any, size: int, channels: int, *, squash: bool) -> np.ndarr
         )  # fmt: skip
     planes = array[:, :, None] if array.ndim == 2 else array[:, :, :3]
     if planes.shape[2] == 3 and channels == 1:
-        grey = planes @ np.array([0.299, 0.587, 0.114])
-        planes = (np.rint(grey) if array.dtype == np.uint8 else grey).astype(array.dtype)[:, :, None]
+        gray = planes @ np.array([0.299, 0.587, 0.114])
+        planes = (np.rint(gray) if array.dtype == np.uint8 else gray).astype(array.dtype)[:, :, None]
     height, width = planes.shape[:2]
     if (height, width) != (size, size):
         if squash:

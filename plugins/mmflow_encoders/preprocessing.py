@@ -94,7 +94,7 @@ class TimmImage(LibraryImage, name="timm_image"):
     extra: ClassVar[str] = "timm"
     example: ClassVar[str] = "views: {picture: {of: image, apply: [{use: timm_image, hub: vit_tiny_patch16_224}]}}"
 
-    augment: bool = Field(False, description="the library's random crop, mirror and colours in training")
+    augment: bool = Field(False, description="the library's random crop, mirror and colors in training")
     options: dict[str, Any] = Field({}, description="of that augmentation, such as {auto_augment: rand-m9-mstd0.5}")
 
     def made(self, training: bool) -> Callable[[Any], Any]:
@@ -163,7 +163,7 @@ class HfAudio(Transform, name="hf_audio"):
 
 
 def as_picture(array: np.ndarray, use: str) -> Any:
-    """A raw picture as a PIL picture in colour."""
+    """A raw picture as a PIL picture in color."""
     import numpy as np
     from PIL import Image
 

@@ -15,7 +15,7 @@ from mmflow_encoders.tokenizers import well_formed
 
 
 class LoadedTokenizer(Tokenizer):
-    """Base of the tokenizers that come from files: nothing is learnt, `special` is read from the files."""
+    """Base of the tokenizers that come from files: nothing is learned, `special` is read from the files."""
 
     @property
     def special(self) -> Mapping[str, int]:  # pyright: ignore[reportIncompatibleVariableOverride]

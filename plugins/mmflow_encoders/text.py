@@ -89,7 +89,7 @@ class CaptionDecoder(Encoder, name="caption_decoder"):
 
     Output: `logits` [N, L, V] with the text's mask; those at place t are for the id at t + 1, which is how
     `caption_nll` reads them. V is the number of ids of the text encoder's tokenizer: its `vocabulary`, the largest
-    that it may learn, since the states come without what was learnt; for raw text the number learnt.
+    that it may learn, since the states come without what was learned; for raw text the number learned.
     The loss's `targets` are the ids of the same text: `targets: text.ids`, or `targets: caption`.
     """
 

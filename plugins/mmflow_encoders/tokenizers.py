@@ -1,4 +1,4 @@
-"""Tokenizers of our own: bytes, and words or byte pairs learnt from the training texts.
+"""Tokenizers of our own: bytes, and words or byte pairs learned from the training texts.
 
 Ids 0 to 2 are padding, begin and end in all; every text begins with begin and ends with end, truncated or not.
 """
@@ -88,8 +88,8 @@ class Word(Tokenizer, name="word"):
 
 
 class Bpe(Tokenizer, name="bpe"):
-    """Pieces of words learnt by joining the commonest pairs (Sennrich et al., 2016), over bytes (GPT-2; Radford et al.,
-    2019), so that no text is unknown and decoding gives every text back.
+    """Pieces of words learned by joining the most frequent pairs (Sennrich et al., 2016), over bytes (GPT-2; Radford
+    et al., 2019), so that no text is unknown and decoding gives every text back.
 
     Ids: 0 padding, 1 begin, 2 end, then the 256 bytes and the pairs in the order in which they were joined. The same
     texts give the same pieces, in any order.

@@ -81,7 +81,7 @@ class ImageTransformer(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        initialise(self)
+        initialize(self)
 
     def forward(self, image: Tensor, taps: Sequence[str] = ()) -> dict[str, Tensor | Tokens]:
         x = self.patches((image - self.mean) / self.std).flatten(2).transpose(1, 2)
@@ -117,7 +117,7 @@ class TextTransformer(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        initialise(self)
+        initialize(self)
 
     def forward(self, text: Tokens, taps: Sequence[str] = ()) -> dict[str, Tensor | Tokens]:
         ids, mask = text
@@ -176,7 +176,7 @@ class CaptionDecoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout, memory_width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.logits = nn.Linear(width, vocabulary)
-        initialise(self)
+        initialize(self)
 
     def forward(self, text: Tokens, *memories: Tensor | Tokens) -> dict[str, Tokens]:
         x, mask = text
@@ -198,7 +198,7 @@ class AttentionPool(nn.Module):
         self.norm_memory = nn.LayerNorm(memory_width)
         self.attention = Attention(width, heads, dropout, memory_width)
         self.norm = nn.LayerNorm(width)
-        initialise(self)
+        initialize(self)
 
     def forward(self, sequence: Tensor | Tokens) -> dict[str, Tensor | Tokens]:
         memory = as_tokens(sequence)
@@ -217,7 +217,7 @@ class CrossAttention(nn.Module):
         self.pool = pool
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout, memory_width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        initialise(self)
+        initialize(self)
 
     def forward(self, sequence: Tensor | Tokens, *memories: Tensor | Tokens) -> dict[str, Tensor | Tokens]:
         x, mask = as_tokens(sequence)
@@ -260,7 +260,7 @@ def join(sequences: Sequence[Tokens]) -> Tokens:
     return Tokens(torch.cat([s.values for s in sequences], dim=1), torch.cat([s.mask for s in sequences], dim=1))
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Normal weights of deviation 0.02 and zero biases (as in GPT; Radford et al., 2018)."""
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import model_validator
 
-from mmflow.plugin import ComponentError, Encoding, Evaluator, Measured, Metric, PositiveFloat, default
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, PositiveFloat, default
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,15 +18,15 @@ BLOCK = 2048
 
 
 class Geometry(Evaluator, name="geometry"):
-    """How L2-normalised vectors lie on the sphere, in float64, for each encoder in `of` and each pair of them.
+    """How L2-normalized vectors lie on the sphere, in float64, for each encoder in `of` and each pair of them.
 
     For each encoder: `uniformity` = log mean over pairs i < j of exp(-t |x_i - x_j|^2) (Wang and Isola, 2020: two
     opposite points give -4t, collapse gives 0); `effective_rank` = exp of the entropy of the singular values
-    divided by their sum (Roy and Vetterli, 2007), of the normalised vectors without centring.
+    divided by their sum (Roy and Vetterli, 2007), of the normalized vectors without centering.
     For each pair of encoders, over the rows present in both: `alignment` = mean |x_i - y_i|^power;
     `uniformity` = mean of both; `cross_uniformity` = the same over ordered pairs i != j across the two (Fahim et
-    al., 2024); `modality_gap` = distance of the two centres (Liang et al., 2022) and `gap_share` = the part of
-    the variance of all vectors together that lies between the centres, from 0 to 1; `gap_separability` =
+    al., 2024); `modality_gap` = distance of the two centers (Liang et al., 2022) and `gap_share` = the part of
+    the variance of all vectors together that lies between the centers, from 0 to 1; `gap_separability` =
     accuracy of a logistic regression that tells the two apart, on a fifth of the rows held out (0.5: no gap);
     `pair_cosine` and `other_cosine` = mean cosine of rows that belong together and of all others.
     Read the gap beside uniformity: a collapsed model has none.
@@ -44,7 +44,7 @@ class Geometry(Evaluator, name="geometry"):
             raise ValueError("`of` names no encoder")
         return self
 
-    def evaluate(self, *of: Encoding, ids: list[str]) -> Measured:
+    def evaluate(self, *of: Encoding, ids: list[str]) -> EvaluationResult:
         import torch
 
         metrics: list[Metric] = []
@@ -78,7 +78,7 @@ class Geometry(Evaluator, name="geometry"):
                     hint="give both a head of the same `dim`",
                 )
             metrics += self._pair(prefix, x, y, (own[i] + own[j]) / 2, [i for i, b in zip(ids, both, strict=True) if b])
-        return Measured(metrics)
+        return EvaluationResult(metrics)
 
     def _pair(self, prefix: str, x: Tensor, y: Tensor, mean_uniformity: float, ids: list[str]) -> list[Metric]:
         distance = (x - y).norm(dim=-1).pow(self.power).mean()
@@ -125,15 +125,15 @@ def _potential(x: Tensor, y: Tensor, t: float) -> float:
 
 
 def modality_gap(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Distance of the centres of [N, D] and [N, D], and its share of the variance of all 2N vectors."""
+    """Distance of the centers of [N, D] and [N, D], and its share of the variance of all 2N vectors."""
     gap = float((x.mean(0) - y.mean(0)).norm())
-    centre = (x.mean(0) + y.mean(0)) / 2
-    total = float(((x - centre).pow(2).sum() + (y - centre).pow(2).sum()) / (2 * len(x)))
+    center = (x.mean(0) + y.mean(0)) / 2
+    total = float(((x - center).pow(2).sum() + (y - center).pow(2).sum()) / (2 * len(x)))
     return gap, min(1.0, gap * gap / 4 / total) if total > 0 else 0.0
 
 
 def effective_rank(x: Tensor) -> float:
-    """exp of the entropy of the normalised singular values of [N, D]."""
+    """exp of the entropy of the normalized singular values of [N, D]."""
     import torch
 
     gram = x.T @ x if x.shape[0] >= x.shape[1] else x @ x.T
@@ -149,10 +149,10 @@ def gap_separability(x: Tensor, y: Tensor, ids: list[str]) -> float:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    from mmflow_evaluators.probing import Labelled, split
+    from mmflow_evaluators.probing import Labeled, split
 
     both: Any = np.concatenate([x.cpu().numpy(), y.cpu().numpy()])
     sides = np.repeat(np.array([0, 1]), len(x))
-    learned, held = split(Labelled(both, sides, [*ids, *ids]), 0.2, "gap separability")
+    learned, held = split(Labeled(both, sides, [*ids, *ids]), 0.2, "gap separability")
     model = LogisticRegression(C=100.0, max_iter=500).fit(learned.vectors, learned.labels)
     return float(model.score(held.vectors, held.labels))

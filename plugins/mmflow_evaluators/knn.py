@@ -1,4 +1,4 @@
-"""Classification by the nearest neighbours."""
+"""Classification by the nearest neighbors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mmflow.plugin import (
     ComponentError,
     Data,
     Encoding,
+    EvaluationResult,
     Evaluator,
     Labels,
-    Measured,
     PositiveFloat,
     PositiveInt,
     Ref,
@@ -26,7 +26,7 @@ class Knn(Evaluator, name="knn"):
 
     Rows of `test` are classified; without `test` each row of `data` is, by the others (leave one out). Votes are
     equal, or exp(score / temperature) with `temperature` (Wu et al., 2018, use cosine and 0.07). A tie of votes
-    goes to the class with the nearest neighbour. Chance is the majority class.
+    goes to the class with the nearest neighbor. Chance is the majority class.
     """
 
     example: ClassVar[str] = "{use: knn, data: train, test: test, of: image, labels: label, k: 20}"
@@ -43,26 +43,26 @@ class Knn(Evaluator, name="knn"):
             raise ValueError("`of` names no encoder")
         return self
 
-    def evaluate(self, *of: Encoding, labels: Any, ids: list[str], score: Any, test: Any) -> Measured:
+    def evaluate(self, *of: Encoding, labels: Any, ids: list[str], score: Any, test: Any) -> EvaluationResult:
         import torch
 
         from mmflow_evaluators.probing import accuracy, metric_name
         from mmflow_evaluators.ranking import score_rows
 
-        measured = Measured([])
+        measured = EvaluationResult([])
         for place, (name, encoding) in enumerate(zip(self.of, of, strict=True)):
             known, classes = _kept(encoding, labels)
             asked, truth = (known, classes) if test is None else _kept(test.of[place], test.fields["labels"])
-            neighbours = min(self.k, len(classes) - (test is None))
-            if neighbours < 1 or not len(truth):
-                raise ComponentError(f"knn of {name}: no labelled rows to vote or to classify")
+            neighbors = min(self.k, len(classes) - (test is None))
+            if neighbors < 1 or not len(truth):
+                raise ComponentError(f"knn of {name}: no labeled rows to vote or to classify")
             right = []
             for start, scores in score_rows(score, asked, known, swap=False):
                 if test is None:
                     itself = torch.arange(len(scores), device=scores.device)
                     scores[itself, itself + start] = -torch.inf
                 best, at = scores.sort(dim=1, descending=True, stable=True)
-                best, voters = best[:, :neighbours], classes[at[:, :neighbours]]
+                best, voters = best[:, :neighbors], classes[at[:, :neighbors]]
                 right.append(self._vote(best, voters) == truth[start : start + len(scores)])
             hits = torch.cat(right).cpu().numpy()
             train, held = (x.cpu().numpy() for x in (classes, truth))

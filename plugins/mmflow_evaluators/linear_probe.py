@@ -11,9 +11,9 @@ from mmflow.plugin import (
     ComponentError,
     Data,
     Encoding,
+    EvaluationResult,
     Evaluator,
     Labels,
-    Measured,
     PositiveFloat,
     PositiveInt,
     Ref,
@@ -22,7 +22,7 @@ from mmflow.plugin import (
 
 
 class LinearProbe(Evaluator, name="linear_probe"):
-    """Accuracy of a logistic regression on frozen, standardised vectors, for each encoder in `of`.
+    """Accuracy of a logistic regression on frozen, standardized vectors, for each encoder in `of`.
 
     It learns on `data` and is tested on `test`; without `test`, on the part `held_out` of `data`, chosen by the
     rows' ids. The strength of the L2 penalty (scikit-learn's C) is the one of `c` that is best on a fifth of the
@@ -47,16 +47,16 @@ class LinearProbe(Evaluator, name="linear_probe"):
             raise ValueError("`of` names no encoder")
         return self
 
-    def evaluate(self, *of: Encoding, labels: Any, ids: list[str], test: Any) -> Measured:
-        from mmflow_evaluators.probing import accuracy, labelled, metric_name, split
+    def evaluate(self, *of: Encoding, labels: Any, ids: list[str], test: Any) -> EvaluationResult:
+        from mmflow_evaluators.probing import accuracy, labeled, metric_name, split
 
-        measured = Measured([])
+        measured = EvaluationResult([])
         for place, (name, encoding) in enumerate(zip(self.of, of, strict=True)):
-            train = labelled(encoding, labels, ids, where=f"linear_probe of {name}")
+            train = labeled(encoding, labels, ids, where=f"linear_probe of {name}")
             if test is None:
                 train, held = split(train, self.held_out, "probe test")
             else:
-                held = labelled(test.of[place], test.fields["labels"], test.ids, where=f"linear_probe of {name} (test)")
+                held = labeled(test.of[place], test.fields["labels"], test.ids, where=f"linear_probe of {name} (test)")
             if len(set(train.labels.tolist())) < 2:
                 raise ComponentError(f"linear_probe of {name}: the rows to learn from have one class only")
             chosen, tried = self._choose(train)

@@ -1,4 +1,4 @@
-"""What the probes share: labelled rows to learn from and labelled rows to be tested on."""
+"""What the probes share: labeled rows to learn from and labeled rows to be tested on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """Vectors float64 [N, D] with labels int64 [N] and the ids of their rows."""
 
     vectors: NDArray[np.float64]
@@ -25,12 +25,12 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def rows(self, index: NDArray[Any]) -> Labelled:
+    def rows(self, index: NDArray[Any]) -> Labeled:
         places: list[int] = np.arange(len(self))[index].tolist()
-        return Labelled(self.vectors[index], self.labels[index], [self.ids[i] for i in places])
+        return Labeled(self.vectors[index], self.labels[index], [self.ids[i] for i in places])
 
 
-def labelled(encoding: Encoding, labels: Any, ids: Sequence[str], *, where: str) -> Labelled:
+def labeled(encoding: Encoding, labels: Any, ids: Sequence[str], *, where: str) -> Labeled:
     """The rows that are present and have a label; raises `ComponentError` where the vectors are no [N, D]."""
     vectors = encoding.pooled
     if vectors.ndim != 2:
@@ -41,14 +41,14 @@ def labelled(encoding: Encoding, labels: Any, ids: Sequence[str], *, where: str)
     index = np.flatnonzero(kept.cpu().numpy())
     if not len(index):
         raise ComponentError(f"{where}: no row has both a label and a value for the encoder")
-    return Labelled(
+    return Labeled(
         vectors.double().cpu().numpy()[index],
         labels.cpu().numpy()[index].astype(np.int64),
         [ids[i] for i in index.tolist()],
     )
 
 
-def split(data: Labelled, share: float, purpose: str) -> tuple[Labelled, Labelled]:
+def split(data: Labeled, share: float, purpose: str) -> tuple[Labeled, Labeled]:
     """Part `data` by the address of each row's id: (kept, held out), about `share` of the rows in the second."""
     from mmflow.data.random import address
 

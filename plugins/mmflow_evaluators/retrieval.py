@@ -8,8 +8,8 @@ from pydantic import model_validator
 
 from mmflow.plugin import (
     Encoding,
+    EvaluationResult,
     Evaluator,
-    Measured,
     Metric,
     NonNegativeInt,
     PositiveInt,
@@ -50,13 +50,15 @@ class Retrieval(Evaluator, name="retrieval"):
             raise ValueError(f"retrieval goes between two encoders; `of` has {len(self.of)}")
         return self
 
-    def evaluate(self, a: Encoding, b: Encoding, score: Any, match: tuple[Any, ...], ids: list[str]) -> Measured:
+    def evaluate(
+        self, a: Encoding, b: Encoding, score: Any, match: tuple[Any, ...], ids: list[str]
+    ) -> EvaluationResult:
         from mmflow_evaluators.ranking import codes, equal_or_same, fold, rank, score_rows
 
         left, left_rows = fold(a)
         right, right_rows = fold(b)
         columns = [codes(column, left_rows.device) for column in match]
-        measured = Measured([])
+        measured = EvaluationResult([])
         recalls: list[Metric] = []
         sides = ((self.of[0], left, left_rows), (self.of[1], right, right_rows))
         for swap in (False, True):

@@ -9,9 +9,9 @@ from pydantic import field_validator, model_validator
 from mmflow.plugin import (
     ComponentError,
     Encoding,
+    EvaluationResult,
     Evaluator,
     Labels,
-    Measured,
     Metric,
     PositiveInt,
     Ref,
@@ -30,7 +30,7 @@ class ZeroShot(Evaluator, name="zero_shot"):
     """Accuracy when each row is given the class whose name scores highest with it (Radford et al., 2021).
 
     `of` names the encoder of the rows and the one of the class names. Each name is put into every prompt, and a
-    class is the mean of its L2-normalised prompt vectors; a score that reads tokens is averaged over the prompts
+    class is the mean of its L2-normalized prompt vectors; a score that reads tokens is averaged over the prompts
     instead. Ties count by expectation: equal scores for all classes give exactly K / C. Rows without a label are
     left out. Chance is K / C for C classes; the spread is half the 95 % Wilson interval.
     """
@@ -57,7 +57,7 @@ class ZeroShot(Evaluator, name="zero_shot"):
             raise ValueError(f"`of` names the encoder of the rows and that of the class names; it has {len(self.of)}")
         return self
 
-    def evaluate(self, rows: Encoding, texts: Encoding, labels: Tensor, score: Any, model: Any) -> Measured:
+    def evaluate(self, rows: Encoding, texts: Encoding, labels: Tensor, score: Any, model: Any) -> EvaluationResult:
         import torch
 
         from mmflow_evaluators.ranking import Ranks, rank, wilson
@@ -106,7 +106,9 @@ class ZeroShot(Evaluator, name="zero_shot"):
         assert total is not None
         return total / len(self.prompts)
 
-    def _tell(self, metrics: list[Metric], right: Any, predicted: Tensor, labels: Tensor, names: list[str]) -> Measured:
+    def _tell(
+        self, metrics: list[Metric], right: Any, predicted: Tensor, labels: Tensor, names: list[str]
+    ) -> EvaluationResult:
         import numpy as np
 
         truth = labels.numpy()
@@ -132,4 +134,4 @@ class ZeroShot(Evaluator, name="zero_shot"):
                 "kind": "matrix", "rows": names, "columns": names, "values": matrix.tolist(),
                 "row_title": "true class", "column_title": "predicted class",
             }  # fmt: skip
-        return Measured(metrics, figures=figures)
+        return EvaluationResult(metrics, figures=figures)

@@ -1,4 +1,4 @@
-"""First-party components: optimisers and schedules."""
+"""First-party components: optimizers and schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declarations of the optimisers."""
+"""Declarations of the optimizers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Decayed(Optimizer):
-    """What all optimisers here share: which parameters decay."""
+    """What all optimizers here share: which parameters decay."""
 
     weight_decay: float = Field(0.0, ge=0, description="share of a weight that decays a step, times the rate")
     decay_1d: bool = Field(False, description="whether biases, norms and all else of one dimension or none decay too")

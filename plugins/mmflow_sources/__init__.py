@@ -28,5 +28,5 @@ def mmflow_components() -> dict[str, str]:
         "sampler/repeated": "mmflow_sources.label_samplers:Repeated",
         "sampler/token_budget": "mmflow_sources.budget_samplers:TokenBudget",
         "sampler/curriculum": "mmflow_sources.difficulty_samplers:Curriculum",
-        "sampler/hard_neighbours": "mmflow_sources.difficulty_samplers:HardNeighbours",
+        "sampler/hard_neighbors": "mmflow_sources.difficulty_samplers:HardNeighbors",
     }

@@ -93,7 +93,7 @@ class Column:
                 raise ValueError(f"{len(cell)} texts where those before have one")
             return [None if m is None else str(m) for m in members] if self.several else str(cell)
         if self.modality == "label":
-            # -1 is how unlabelled samples of a test split are marked where classes are stored as numbers.
+            # -1 is how unlabeled samples of a test split are marked where classes are stored as numbers.
             return None if _class_name(cell) == "-1" and "-1" not in self.numbers else self._number_of(cell)
         if self.modality == "labels":
             return [self._number_of(member) for member in _listed(cell)]

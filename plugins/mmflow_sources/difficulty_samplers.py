@@ -1,4 +1,4 @@
-"""Samplers by difficulty: from easy samples to all (`curriculum`), batches of near neighbours (`hard_neighbours`)."""
+"""Samplers by difficulty: from easy samples to all (`curriculum`), batches of near neighbors (`hard_neighbors`)."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ class Curriculum(Sampler, name="curriculum"):
         return _cut(order, draw.batch_size, self.drop_last)
 
 
-class HardNeighbours(Sampler, name="hard_neighbours"):
+class HardNeighbors(Sampler, name="hard_neighbors"):
     """Batches of samples that lie close together, so that a contrastive loss meets hard negatives.
 
     `of` names a vector of every sample: a stage's column, such as `feats.image` of an `embed` stage, or a field. The
-    samples are shuffled and cut into pools; in a pool, each sample that is left in turn takes its nearest neighbours
+    samples are shuffled and cut into pools; in a pool, each sample that is left in turn takes its nearest neighbors
     that are left, until `group` are together; a batch holds whole groups. Every sample comes once an epoch, but for
     those of the last, smaller batch. Samples without a vector are left out. Time grows with samples times `pool`,
     memory with the square of `pool`.
     """
 
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("vector",)}
-    example: ClassVar[str] = "sampler: {use: hard_neighbours, of: feats.image, group: 16}"
+    example: ClassVar[str] = "sampler: {use: hard_neighbors, of: feats.image, group: 16}"
 
     of: Ref[Sampled] = Field(description="a stage's column or a field with the vectors")
-    group: int | None = Field(None, ge=2, description="samples that are neighbours; the whole batch where unset")
-    pool: int = Field(2048, ge=2, le=65536, description="samples among which neighbours are looked for")
+    group: int | None = Field(None, ge=2, description="samples that are neighbors; the whole batch where unset")
+    pool: int = Field(2048, ge=2, le=65536, description="samples among which neighbors are looked for")
     distance: Literal["cosine", "euclidean"] = "cosine"
 
     def batches(self, draw: Draw) -> Iterator[Sequence[int]]:
@@ -80,7 +80,7 @@ class HardNeighbours(Sampler, name="hard_neighbours"):
         for first in range(0, len(shuffled), self.pool):
             pool = shuffled[first : first + self.pool]
             near = _near(np.stack([np.asarray(vectors[place], dtype=np.float32) for place in pool]), self.distance)
-            taken = _neighbourhoods(near, self.group or draw.batch_size)
+            taken = _neighborhoods(near, self.group or draw.batch_size)
             groups += [[pool[row] for row in rows] for rows in taken]
         order = [place for number in generator.permutation(len(groups)).tolist() for place in groups[number]]
         return _cut(order, draw.batch_size, drop_last=True)
@@ -96,7 +96,7 @@ def _near(vectors: Any, distance: str) -> Any:
 
     if vectors.ndim != 2:
         shape = list(vectors.shape[1:])
-        raise ComponentError("the sampler hard_neighbours needs one vector a sample", found=f"values of shape {shape}")
+        raise ComponentError("the sampler hard_neighbors needs one vector a sample", found=f"values of shape {shape}")
     if distance == "cosine":
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors @ vectors.T
@@ -104,7 +104,7 @@ def _near(vectors: Any, distance: str) -> Any:
     return 2 * (vectors @ vectors.T) - squares[:, None] - squares[None, :]
 
 
-def _neighbourhoods(near: Any, size: int) -> Iterator[list[int]]:
+def _neighborhoods(near: Any, size: int) -> Iterator[list[int]]:
     """Groups of `size` rows, every row in one: each row that is left, in order, with the nearest that are left."""
     import numpy as np
 

@@ -24,7 +24,7 @@ TEMPLATES = (
 
 
 class Digits(Source, name="digits"):
-    """Handwritten digits, 8 x 8 pixels with 17 grey levels (Alpaydin and Kaynak, UCI, 1998), 1,797 in all.
+    """Handwritten digits, 8 x 8 pixels with 17 gray levels (Alpaydin and Kaynak, UCI, 1998), 1,797 in all.
 
     A fifth of the pictures, the same always, is `test`; `train` has the others, `all` both. Fields: `image` (uint8
     [pixels, pixels, 3], white on black), `caption`, `label` (named `zero` to `nine`).
@@ -90,7 +90,7 @@ class DigitsReader:
         import numpy as np
         from PIL import Image
 
-        grey = Image.fromarray(np.rint(self.images[index] * (255 / 16)).astype(np.uint8))
+        gray = Image.fromarray(np.rint(self.images[index] * (255 / 16)).astype(np.uint8))
         if self.source.pixels != 8:
-            grey = grey.resize((self.source.pixels, self.source.pixels), Image.Resampling.BILINEAR)
-        return np.repeat(np.asarray(grey)[:, :, None], 3, axis=2)
+            gray = gray.resize((self.source.pixels, self.source.pixels), Image.Resampling.BILINEAR)
+        return np.repeat(np.asarray(gray)[:, :, None], 3, axis=2)

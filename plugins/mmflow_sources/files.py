@@ -58,7 +58,7 @@ class Folder:
         self._config = {protocol: dict(options) for protocol, options in fsspec.config.conf.items()}
         self._fs: Any = None
         self._root = ""
-        self._anew = False
+        self._fresh = False
 
     def __getstate__(self) -> Mapping[str, Any]:
         return {**self.__dict__, "_fs": None, "_root": ""}
@@ -66,7 +66,7 @@ class Folder:
     @property
     def fs(self) -> Any:
         if self._fs is None:
-            self._fs, self._root = open_url(self.url, self.patience, self._config, anew=self._anew)
+            self._fs, self._root = open_url(self.url, self.patience, self._config, fresh=self._fresh)
         return self._fs
 
     @property
@@ -206,9 +206,9 @@ class Folder:
         return f"{head.rstrip('/') if name else head}/{shown(name)}{mark}{rest}".rstrip("/")
 
     def _reconnect(self) -> None:
-        """An archive over a network keeps its connection: what failed there is opened anew."""
+        """An archive over a network keeps its connection: what failed there is opened again."""
         if "::" in self.url:
-            self._fs, self._anew = None, True
+            self._fs, self._fresh = None, True
 
 
 def shown(name: str) -> str:
@@ -221,11 +221,11 @@ def version(info: Mapping[str, Any]) -> str:
     return "\0".join(str(info[key]) for key in ("size", "ino", *MARKS) if info.get(key))
 
 
-def open_url(url: str, patience: Patience, config: Mapping[str, Any], *, anew: bool = False) -> tuple[Any, str]:
+def open_url(url: str, patience: Patience, config: Mapping[str, Any], *, fresh: bool = False) -> tuple[Any, str]:
     """The filesystem and path behind a URL; raises `ComponentError` where its protocol is not installed."""
     try:
         options: dict[str, Any] = client_options(url, patience, config)
-        fs, path = url_to_fs(url, **options, **({"skip_instance_cache": True} if anew else {}))
+        fs, path = url_to_fs(url, **options, **({"skip_instance_cache": True} if fresh else {}))
     except (ImportError, ValueError) as error:
         hint = "is its package installed?"
         if isinstance(error, ImportError):

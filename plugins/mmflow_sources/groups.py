@@ -89,7 +89,7 @@ class GroupRows:
         return self._json(index).get(column)
 
     def _json(self, index: int) -> Mapping[str, Any]:
-        """What the .json of a sample holds; those of the last samples are kept, since each column asks anew."""
+        """What the .json of a sample holds; those of the last samples are kept, since each column asks again."""
         where = self.groups[index][1].get("json")
         if where is None:
             return {}

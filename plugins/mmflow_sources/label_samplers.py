@@ -45,7 +45,7 @@ class Balanced(Sampler, name="balanced"):
     """Every class equally often in each batch, however rare it is; classes are those of the column `by`.
 
     With `classes`, a batch holds so many of them (P classes of K samples; Hermans et al., 2017), drawn at random. An
-    epoch has as many batches as one of `shuffle`. `unlabelled` gives samples without a label the weight of so many
+    epoch has as many batches as one of `shuffle`. `unlabeled` gives samples without a label the weight of so many
     classes; they are left out by default.
     """
 
@@ -55,7 +55,7 @@ class Balanced(Sampler, name="balanced"):
 
     by: Ref[Sampled] = Field(description="the field (or a stage's column) that tells the classes")
     classes: int | None = Field(None, ge=1, description="classes in a batch; all where unset")
-    unlabelled: float = Field(0.0, ge=0)
+    unlabeled: float = Field(0.0, ge=0)
 
     def batches(self, draw: Draw) -> Iterator[Sequence[int]]:
         labels, batch_size = draw.columns["by"], draw.batch_size
@@ -63,13 +63,13 @@ class Balanced(Sampler, name="balanced"):
         generator = numpy_generator(draw.seed, "order", draw.epoch)
         queues = [Queue(indices, generator) for indices in groups.values()]
         free = [index for index, label in enumerate(labels) if label is None]
-        rest = Queue(free, generator) if free and self.unlabelled else None
+        rest = Queue(free, generator) if free and self.unlabeled else None
         many = min(self.classes or len(queues), len(queues))
         for _ in range(self.count(draw)):
             open_places = batch_size
             taken: list[int] = []
             if rest is not None:
-                share = self.unlabelled / (self.unlabelled + many)
+                share = self.unlabeled / (self.unlabeled + many)
                 taken += rest.take(round(batch_size * share))
                 open_places -= len(taken)
             chosen = generator.permutation(len(queues))[:many].tolist()

@@ -32,7 +32,7 @@ class Plain(Sampler):
 
 
 class Shuffle(Plain, name="shuffle"):
-    """Every sample once an epoch, in an order drawn anew for each.
+    """Every sample once an epoch, in an order drawn again for each.
 
     With `block`, samples that lie together stay near each other: the order of blocks of so many samples is drawn, and
     then that of the samples within each run of eight blocks. So a Parquet file (a block as large as its row groups) or

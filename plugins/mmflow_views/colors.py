@@ -1,4 +1,4 @@
-"""Transforms of what pictures look like: colour, sharpness, scale of the values."""
+"""Transforms of what pictures look like: color, sharpness, scale of the values."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Sometimes(PictureTransform):
 class ColorJitter(Sometimes, name="color_jitter"):
     """Brightness, contrast, saturation and hue changed at random, in random order (Chen et al., SimCLR, 2020).
 
-    The first three are factors drawn from [1 - x, 1 + x]; hue is a turn of the colour circle drawn from [-x, x].
+    The first three are factors drawn from [1 - x, 1 + x]; hue is a turn of the color circle drawn from [-x, x].
     Adds `jitter`: these four numbers, (1, 1, 1, 0) where nothing changed.
     """
 
@@ -78,11 +78,11 @@ class ColorJitter(Sometimes, name="color_jitter"):
             if step == 0:
                 values = values * brightness
             elif step == 1:
-                mean = _grey(values).mean()
+                mean = _gray(values).mean()
                 values = mean + contrast * (values - mean)
             elif step == 2:
-                grey = _grey(values)[..., None]
-                values = grey + saturation * (values - grey)
+                gray = _gray(values)[..., None]
+                values = gray + saturation * (values - gray)
             elif hue:
                 values = _turned(values, hue)
             values = np.clip(values, 0, 255)
@@ -90,7 +90,7 @@ class ColorJitter(Sometimes, name="color_jitter"):
 
 
 class Gray(Sometimes, name="gray"):
-    """Grey values in all channels. Adds `gray`, whether it is."""
+    """Gray values in all channels. Adds `gray`, whether it is."""
 
     adds: ClassVar[Mapping[str, TensorType]] = {"gray": YES}
 
@@ -102,8 +102,8 @@ class Gray(Sometimes, name="gray"):
     def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
         import numpy as np
 
-        grey = (_grey(picture) + 0.5).astype(np.uint8)
-        return np.repeat(grey[..., None], picture.shape[2], axis=2)
+        gray = (_gray(picture) + 0.5).astype(np.uint8)
+        return np.repeat(gray[..., None], picture.shape[2], axis=2)
 
 
 class Blur(Sometimes, name="blur"):
@@ -230,7 +230,7 @@ class Normalize(PictureTransform, name="normalize"):
         return field.with_(dtype="float32") if field.modality in ("image", "video") else field
 
 
-def _grey(picture: np.ndarray) -> np.ndarray:
+def _gray(picture: np.ndarray) -> np.ndarray:
     if picture.shape[2] < 3:
         return picture[..., 0].astype("float32")
     red, green, blue = LUMA
@@ -238,7 +238,7 @@ def _grey(picture: np.ndarray) -> np.ndarray:
 
 
 def _turned(values: np.ndarray, hue: float) -> np.ndarray:
-    """Hue turned by a share of the circle, in the colour space of PIL (8 bits)."""
+    """Hue turned by a share of the circle, in the color space of PIL (8 bits)."""
     import numpy as np
     from PIL import Image
 

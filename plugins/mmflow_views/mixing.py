@@ -189,7 +189,7 @@ class Mixup(PairTransform, name="mixup"):
 class Cutmix(PairTransform, name="cutmix"):
     """A rectangle of another picture pasted in (Yun et al., 2019); in a clip, the same one in all frames.
 
-    The rectangle has the share `1 - lambda` of the area and a random centre; what an edge cuts off it counts as own, so
+    The rectangle has the share `1 - lambda` of the area and a random center; what an edge cuts off it counts as own, so
     that `lambda` is the share of the pixels that are the row's. Masks follow, labels are mixed by `lambda`. Adds `box`:
     the rectangle as (left, top, right, bottom), shares of the sides.
     """

@@ -51,7 +51,7 @@ class TorchvisionTransform(Transform):
 
 
 class RandAugment(TorchvisionTransform, name="rand_augment"):
-    """`n` of torchvision's fourteen changes of colour and geometry in a row, of one strength (Cubuk et al., 2020).
+    """`n` of torchvision's fourteen changes of color and geometry in a row, of one strength (Cubuk et al., 2020).
     Nothing in evaluation."""
 
     example: ClassVar[str] = "apply: [{use: random_resized_crop, size: 48}, {use: rand_augment, n: 2, magnitude: 9}]"

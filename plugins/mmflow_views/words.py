@@ -129,7 +129,7 @@ class MaskWords(Corruption, name="mask_words"):
     example: ClassVar[str] = "views: {masked: {of: caption, apply: [{use: mask_words, p: 0.3, spans: 3, merge: true}]}}"
 
     mark: str = Field("[MASK]", min_length=1)
-    merge: bool = Field(False, description="whether neighbours share a mark")
+    merge: bool = Field(False, description="whether neighbors share a mark")
 
     def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> tuple[list[str], list[int]]:
         out = []

@@ -134,4 +134,4 @@ EXTENTS = {
     "cross": (1.0, 1.0, 1.0, 1.0),
     "ring": (1.0, 1.0, 1.0, 1.0),
 }
-"""How far each shape reaches from its centre to the left, top, right and bottom, in radii."""
+"""How far each shape reaches from its center to the left, top, right and bottom, in radii."""

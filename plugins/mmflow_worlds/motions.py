@@ -19,13 +19,13 @@ STEP = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1), "move
 
 
 class Motions(World, name="motions"):
-    """Videos of one coloured shape that does one thing after the other (moves, grows, shrinks, stays).
+    """Videos of one colored shape that does one thing after the other (moves, grows, shrinks, stays).
 
     Fields: `video` (uint8 [frames, pixels, pixels, 3]), `caption` ("a red ring moves left then grows"), `label` (the
     first verb), `shape`, `color`, `background`, `steps` (the verb of each step, axis `step`), `step_of` (int64
     [frames]: the step that each frame belongs to), `boxes` (float32 [frames, 4], pixels: the track), `masks` (bool
     [frames, pixels, pixels]) and `order_changed` (the caption with its steps in the opposite order: wrong, as no two
-    neighbouring steps are alike and a sequence is never its own reverse).
+    neighboring steps are alike and a sequence is never its own reverse).
     """
 
     example: ClassVar[str] = "data: {train: {use: motions, split: train, size: 2000, frames: 12}}"
@@ -94,7 +94,7 @@ class Motions(World, name="motions"):
         return sample
 
     def _verbs(self, generator: Any) -> list[str]:
-        """Steps of which no two neighbours are alike, and that read differently from their end."""
+        """Steps of which no two neighbors are alike, and that read differently from their end."""
         while True:
             numbers = generator.integers(len(VERBS), size=self.steps).tolist()
             if any(a == b for a, b in pairwise(numbers)):
@@ -103,7 +103,7 @@ class Motions(World, name="motions"):
                 return [VERBS[number] for number in numbers]
 
     def _path(self, verbs: list[str], start: list[float]) -> np.ndarray:
-        """Centre and radius in each frame, [frames, 3], in shares of the side; all of it inside the picture."""
+        """Center and radius in each frame, [frames, 3], in shares of the side; all of it inside the picture."""
         import numpy as np
 
         each = self.frames // self.steps
@@ -121,6 +121,6 @@ class Motions(World, name="motions"):
         room = 0.96 - 2 * radius.max() - (high - low)[:2]
         # Long ways are shortened until they fit.
         shrink = np.minimum(1.0, (0.96 - 2 * radius.max()) / np.maximum((high - low)[:2], 1e-9))
-        centre = (path[:, :2] - low[:2]) * shrink
+        center = (path[:, :2] - low[:2]) * shrink
         offset = 0.02 + radius.max() + np.maximum(room, 0) * np.array(start)
-        return np.concatenate([centre + offset, radius[:, None]], axis=1)
+        return np.concatenate([center + offset, radius[:, None]], axis=1)

@@ -1,4 +1,4 @@
-"""Scenes of coloured shapes: what is where, and how it is said. `drawing` makes pictures of them."""
+"""Scenes of colored shapes: what is where, and how it is said. `drawing` makes pictures of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ COLORS = {
     "white": (240, 240, 240),
     "cyan": (60, 200, 215),
 }
-BACKGROUNDS = {"black": (15, 15, 15), "grey": (110, 110, 110), "brown": (90, 60, 40), "navy": (25, 30, 75)}
+BACKGROUNDS = {"black": (15, 15, 15), "gray": (110, 110, 110), "brown": (90, 60, 40), "navy": (25, 30, 75)}
 SIZES = {"small": 0.09, "medium": 0.14, "large": 0.2}
 """Radius of the circumscribed circle as a share of the picture's side."""
 PLACES = ("top left", "top right", "bottom left", "bottom right")
-CENTRE = "centre"
+CENTER = "center"
 """Where the main thing of a pile is, its others around it in the directions of `PLACES`."""
 DIRECTIONS = (
     "above", "below", "left of", "right of", "above and left of", "above and right of", "below and left of",
@@ -35,12 +35,12 @@ CHANGES = ("attribute", "object", "order", "number")
 MOST = 4
 """Things in a scene."""
 JITTER = 10
-"""Largest change of a colour channel from its name's value."""
+"""Largest change of a color channel from its name's value."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape: attributes by name, centre and radius as shares of the picture's side, colour as drawn."""
+    """One shape: attributes by name, center and radius as shares of the picture's side, color as drawn."""
 
     shape: str
     color: str
@@ -103,7 +103,7 @@ def draw_scene(generator: Any, shapes: Sequence[str], colors: Sequence[str], obj
 
 
 def draw_pile(generator: Any, shapes: Sequence[str], colors: Sequence[str], objects: tuple[int, int]) -> Scene:
-    """A scene in which each other thing lies in front of the main one or behind it, and differs from it in colour."""
+    """A scene in which each other thing lies in front of the main one or behind it, and differs from it in color."""
     from mmflow_worlds.drawing import laid
 
     draws = generator.random(64).tolist()
@@ -122,7 +122,7 @@ def draw_pile(generator: Any, shapes: Sequence[str], colors: Sequence[str], obje
             shape=_pick(shapes, take()),
             color=color,
             size=size,
-            place=CENTRE if main is None else places.pop(int(take() * len(places))),
+            place=CENTER if main is None else places.pop(int(take() * len(places))),
             x=0.5 + 0.04 * (2 * take() - 1),
             y=0.5 + 0.04 * (2 * take() - 1),
             radius=SIZES[size] * (0.94 + 0.12 * take()),
@@ -152,14 +152,14 @@ def caption(scene: Scene) -> str:
 def altered(scene: Scene, change: str, shapes: Sequence[str], colors: Sequence[str]) -> Scene:
     """The scene with one thing changed, so that its caption is wrong for the first one and nearly the same.
 
-    `attribute`: the first two things change colours, `object`: shapes, `order`: places, or who is in front in a pile.
-    Where they are alike or there is only one, the main thing gets the next colour or shape of the list, or the opposite
+    `attribute`: the first two things change colors, `object`: shapes, `order`: places, or who is in front in a pile.
+    Where they are alike or there is only one, the main thing gets the next color or shape of the list, or the opposite
     place. `number`: the last thing is there once more, in a free place; of four things it goes.
     """
     from mmflow_worlds.drawing import laid
 
     main, *others = scene.things
-    piled = main.place == CENTRE
+    piled = main.place == CENTER
     if change == "number":
         if len(scene.things) == MOST:
             return replace(scene, things=scene.things[:-1])

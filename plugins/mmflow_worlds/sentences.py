@@ -82,7 +82,7 @@ class Sentences(World, name="sentences"):
             meaning = tuple(generator.integers(counts).tolist())
             if split_of(meaning) != self.split:
                 continue
-            # A meaning may have no neighbour in its split: after some tries another one is drawn.
+            # A meaning may have no neighbor in its split: after some tries another one is drawn.
             for _ in range(20):
                 kept = set(generator.permutation(len(SLOTS))[:equal].tolist())
                 shift = generator.integers(1, counts).tolist()

@@ -1,4 +1,4 @@
-"""The world of coloured shapes: pictures with complete truth, drawn when they are asked for."""
+"""The world of colored shapes: pictures with complete truth, drawn when they are asked for."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Color = Literal["red", "green", "blue", "yellow", "purple", "orange", "white", "
 
 
 class Shapes(World, name="shapes"):
-    """Coloured shapes on a plain background, one to four a picture, with every factor of variation as a field.
+    """Colored shapes on a plain background, one to four a picture, with every factor of variation as a field.
 
     The first thing of a picture is its main one: larger than the others. Fields: `image` (uint8 [pixels, pixels, 3]),
-    `caption` (all things, as in "a large red circle above a small blue square"), `label` (colour and shape of the
+    `caption` (all things, as in "a large red circle above a small blue square"), `label` (color and shape of the
     main thing, named as in "red circle"), its factors `shape`, `color`, `scale` (small, medium, large) and `place`,
     further `background` and `count`. For each thing (axis `object`): `things` (its class, as in `label`), `scales`,
     `places`, `relations` (where the main thing stands to it; absent for itself), `boxes` (left, top, right, bottom in
     pixels) and `masks` (the pixels that show it).
 
-    With `overlap` the main thing is at the centre and the others lie in front of it or behind it, in another colour
+    With `overlap` the main thing is at the center and the others lie in front of it or behind it, in another color
     each: relations are these two, and there are `depths` (the layer of each thing: front, middle, back) and `depth`
     (int64 [pixels, pixels]: the layer that a pixel shows, 3 for the background).
 
-    `hard_captions` (axis `candidate`) are four captions that are wrong in one way each: colours (attribute), shapes
+    `hard_captions` (axis `candidate`) are four captions that are wrong in one way each: colors (attribute), shapes
     (object) or places (order; in front and behind where things overlap) are exchanged, or there is one thing more, or
     fewer where there are four (number). `pair_image` and `pair_caption` are a second sample that differs from the
     first in one of these ways alone, which `pair_change` names.
@@ -81,7 +81,7 @@ class Shapes(World, name="shapes"):
 
         side, most = self.pixels, self.objects[1]
         each: dict[str, Any] = {"axes": ("sample", "object"), "groups": (most,)}
-        places = (*scenes.PLACES, scenes.CENTRE) if self.overlap else scenes.PLACES
+        places = (*scenes.PLACES, scenes.CENTER) if self.overlap else scenes.PLACES
         sizes = tuple(scenes.SIZES)
 
         def label(*names: str, **more: Any) -> TensorType:
@@ -128,7 +128,7 @@ class Shapes(World, name="shapes"):
 
         scene, side = self.scene(generator), self.pixels
         main, *others = scene.things
-        sizes, places = tuple(scenes.SIZES), (*scenes.PLACES, scenes.CENTRE)
+        sizes, places = tuple(scenes.SIZES), (*scenes.PLACES, scenes.CENTER)
         relations = scenes.ORDERS if self.overlap else scenes.DIRECTIONS
         sample: dict[str, Any] = {
             "label": self._class(main),

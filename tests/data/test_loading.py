@@ -62,7 +62,7 @@ def test_each_epoch_has_its_order_and_its_views(uninterrupted: list[str]) -> Non
     assert lines(0) == uninterrupted
 
 
-def test_each_epoch_draws_each_sample_anew() -> None:
+def test_each_epoch_draws_each_sample_again() -> None:
     with reader_process.loader(0, size=6) as loader:
         seen = [dict(zip(b.ids, b.columns["two"].values, strict=True)) for e in (0, 1) for b in loader.epoch(e)]
     assert seen[0].keys() == seen[1].keys()
@@ -244,7 +244,7 @@ class Twice(Sampler):
         yield [0, 1, 0, 1], {"turn": torch.tensor([0, 0, 1, 1])}
 
 
-def test_a_sample_that_comes_twice_in_a_batch_draws_anew_and_samplers_add_fields() -> None:
+def test_a_sample_that_comes_twice_in_a_batch_draws_again_and_samplers_add_fields() -> None:
     requests = [*reader_process.REQUESTS, ColumnRequest("turn", Target("sampler", "turn"))]
     loader = Loader(Shapes(size=2, pixels=24), reader_process.VIEWS, requests, sampler=Twice(), batch_size=4, seed=0)
     (batch,) = loader.epoch(0)

@@ -45,8 +45,8 @@ def test_an_address_goes_on_as_if_it_had_been_written_at_once(begin: list[int | 
     assert one.integers(0, 2**62, 3).tolist() != further.integers(0, 2**62, 3).tolist()
 
 
-def test_generators_of_neighbouring_addresses_are_evenly_spread() -> None:
-    """Neither the first draws of many addresses nor the draws of one lean to a side, or to those of a neighbour."""
+def test_generators_of_neighboring_addresses_are_evenly_spread() -> None:
+    """Neither the first draws of many addresses nor the draws of one lean to a side, or to those of a neighbor."""
     begin = Address(3, "view", 0)
     draws = np.array([begin.at(f"sample-{n}", "two", 0).generator().random(4) for n in range(4000)])
     # Means of 4000 even draws have a standard deviation of 0.0046, correlations one of 0.016.

@@ -20,9 +20,9 @@ from mmflow.model.model import Model
 from mmflow.plugin import (
     Data,
     Encoding,
+    EvaluationResult,
     Evaluator,
     Labels,
-    Measured,
     Metric,
     RawField,
     Ref,
@@ -51,13 +51,13 @@ class Look(Evaluator, name="look_of_tests"):
     def evaluate(
         self, first: Encoding, *others: Encoding, labels: Any, fields: Any, test: Any, score: Any, factor: float,
         ids: Any, data: Any,
-    ) -> Measured:  # fmt: skip
+    ) -> EvaluationResult:  # fmt: skip
         SEEN.update(first=first, others=others, labels=labels, fields=fields, test=test, score=score)
         SEEN.update(factor=factor, ids=ids, data=data)
         if self.value == -1:
             return None  # type: ignore[return-value]
         value = float("nan") if self.value is None else np.float32(self.value)
-        return Measured([Metric("value", value)], figures={"counts": {"kind": "bars", "values": np.arange(3)}})  # type: ignore[arg-type]
+        return EvaluationResult([Metric("value", value)], figures={"counts": {"kind": "bars", "values": np.arange(3)}})  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

@@ -90,10 +90,10 @@ def test_a_failed_stage_skips_only_what_reads_it(store):
     traceback = store.run(outcome.run_id).read("train.error.txt").decode()
     assert "in run" in traceback
     calls.clear()
-    mended = go(store, make_jobs(store, calls))
+    fixed = go(store, make_jobs(store, calls))
     assert calls == ["train", "retrieval", "purity"]
-    assert mended.stages["cluster"] == "cached"
-    assert mended.exit_code == 0
+    assert fixed.stages["cluster"] == "cached"
+    assert fixed.exit_code == 0
 
 
 def test_a_stage_that_publishes_nothing_has_failed(store):

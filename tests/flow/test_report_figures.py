@@ -65,18 +65,18 @@ def test_shades_of_a_matrix_are_shares_of_its_rows():
     assert tips == ["a as a: 3 of 4", "a as b: 1 of 4", "<b> as b: 2 of 2"]
 
 
-def test_the_most_frequent_groups_have_colours_and_the_rest_shares_one():
+def test_the_most_frequent_groups_have_colors_and_the_rest_shares_one():
     groups = [f"g{i}" for i in range(20) for _ in range(20 - i)]
     points = [[float(i), float(i % 3)] for i in range(len(groups))]
     drawn = figures.scatter(points, groups, groups)
     (svg,) = pictures(drawn)
-    colours = {}
+    colors = {}
     for spot, group in zip(svg.iter(f"{SVG}circle"), groups, strict=True):
-        colours.setdefault(group, set()).add(spot.attrib["class"])
-    assert all(len(c) == 1 for c in colours.values())
-    own = {next(iter(colours[f"g{i}"])) for i in range(8)}
+        colors.setdefault(group, set()).add(spot.attrib["class"])
+    assert all(len(c) == 1 for c in colors.values())
+    own = {next(iter(colors[f"g{i}"])) for i in range(8)}
     assert len(own) == 8
-    assert {next(iter(colours[f"g{i}"])) for i in range(8, 20)} == {"dot f8"}
+    assert {next(iter(colors[f"g{i}"])) for i in range(8, 20)} == {"dot f8"}
     assert "others" in drawn
 
 

@@ -96,7 +96,7 @@ def test_a_damaged_result_is_made_again(run: Run, tmp_path: Path):
     assert ran(run()) == {"retrieval"}
 
 
-def test_a_report_is_written_with_the_run_and_anew_from_its_record(run: Run, tmp_path: Path):
+def test_a_report_is_written_with_the_run_and_again_from_its_record(run: Run, tmp_path: Path):
     outcome = run()
     page = Path(str(outcome.report))
     assert "retrieval" in page.read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ SPEC = """
     """
 
 
-def test_words_of_a_view_of_a_label_of_copies_and_of_a_group_are_learnt() -> None:
+def test_words_of_a_view_of_a_label_of_copies_and_of_a_group_are_learned() -> None:
     scope = load_text(dedent(SPEC)).scope("train")
     states = Model.learn_states(scope, ["losses.word", "losses.text"], scope.source)
     colors = set(states["encoders.word"]["ids"])

@@ -113,19 +113,19 @@ def test_freeze_leaves_out_all_but_what_it_excepts(spec: Make, build: Build, fre
 
 
 def test_an_averaged_encoder_follows_after_each_step(spec: Make, build: Build) -> None:
-    from mmflow.train.optimisation import Optimisation
+    from mmflow.train.optimization import Optimization
 
     model, _ = build(
         spec("x: {use: affine, of: a}, s: {use: ema, weights: x, momentum: 0.75}", "l: {use: gap, of: [x, s]}")
     )
-    optimisation = Optimisation(model.scope.declaration, model)
+    optimization = Optimization(model.scope.declaration, model)
     before = {n: v.clone() for n, v in model.modules.state_dict().items()}
     assert torch.equal(before["encoders.s.weight"], before["encoders.x.weight"])
     with torch.no_grad():
         next(p for n, p in model.modules.named_parameters() if n == "encoders.x.weight").add_(1.0)
-    optimisation.begin(Clock(0, 10))
+    optimization.begin(Clock(0, 10))
     assert torch.equal(model.modules.state_dict()["encoders.s.weight"], before["encoders.s.weight"])
-    optimisation.finish(Clock(0, 10))
+    optimization.finish(Clock(0, 10))
     after = model.modules.state_dict()["encoders.s.weight"]
     torch.testing.assert_close(after, before["encoders.s.weight"] + 0.25)
 

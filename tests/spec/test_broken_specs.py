@@ -1,4 +1,4 @@
-"""Broken specs: each mistake gives one message with its line, what is wrong and how to mend it."""
+"""Broken specs: each mistake gives one message with its line, what is wrong and how to fix it."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ BROKEN = [
     ("epochs: 1", "epochs: 1, start: retrieval", "18:40: train.start", ["a stage that gives a model", "train"]),
     ("epochs: 1", "epochs: 1, losses: [algn]", "18:42: train.losses.0", ["no loss `algn`", "align?"]),
     ("epochs: 1", "epochs: 1, losses: {algn: {weight: 2}}", "18:42: train.losses.algn", ["no `algn`", "align?"]),
-    ("epochs: 1", "epochs: 1, losses: {align: null}", "18:8: train", ["no loss to minimise"]),
+    ("epochs: 1", "epochs: 1, losses: {align: null}", "18:8: train", ["no loss to minimize"]),
     ("epochs: 1", "epochs: 1, groups: {a: {match: encoders.imag.*}}", "18:53: train.groups.a.match", ["nothing"]),
     ("data: test,", "data: test, model: trian,", "20:50: eval.retrieval.model", ["no `trian`", "did you mean train?"]),
     ("data: test,", "data: test, model: retrieval,", "20:50: eval.retrieval.model", ["gives a model", "such as train"]),

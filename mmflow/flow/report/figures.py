@@ -1,4 +1,4 @@
-"""Figures as inline SVG, without scripts or outside fonts; colours are the page's variables, so that they turn dark.
+"""Figures as inline SVG, without scripts or outside fonts; colors are the page's variables, so that they turn dark.
 
 Every text that is put in is escaped here.
 """
@@ -13,8 +13,8 @@ from markupsafe import Markup, escape
 
 from mmflow.flow.report.summary import number
 
-COLOURS = 9
-"""Colours that the page defines (`--c0` and on); the last stands for all others."""
+COLORS = 9
+"""Colors that the page defines (`--c0` and on); the last stands for all others."""
 LONGEST_LINE = 400
 """Points a line is thinned to."""
 LARGEST_MATRIX_WITH_NUMBERS = 16
@@ -39,12 +39,12 @@ def line_chart(
     out = [_open(width, height), *_grid(plot, x_ticks, y_ticks)]
     out.append(_text("axis", (left + width - right) / 2, height - 3, x_label, "middle"))
     for place, line in enumerate(series.values()):
-        colour = _colour(place)
+        color = _color(place)
         points = " ".join(f"{plot.x(x):.1f},{plot.y(y):.1f}" for x, y in line)
-        out.append(f'<polyline class="line s{colour}" points="{points}"/>')
+        out.append(f'<polyline class="line s{color}" points="{points}"/>')
         if len(line) == 1:
             x, y = plot.x(line[0][0]), plot.y(line[0][1])
-            out.append(f'<circle class="dot f{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+            out.append(f'<circle class="dot f{color}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
     out.append("</svg>")
     return Markup("".join(map(str, out))) + (legend(list(series)) if len(series) > 1 else Markup(""))
 
@@ -130,7 +130,7 @@ def scatter(
     width: int = 400,
     height: int = 320,
 ) -> Markup:
-    """Points in the plane on equal scales, coloured by group; the most frequent groups have colours of their own."""
+    """Points in the plane on equal scales, colored by group; the most frequent groups have colors of their own."""
     if not points:
         return Markup("")
     names = _most_frequent(groups)
@@ -142,7 +142,7 @@ def scatter(
         f'<rect class="plane" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="4"/>',
     ]
     for (x, y), group, tip in zip(points, groups, tips, strict=True):
-        place = names.index(group) if group in names else COLOURS - 1
+        place = names.index(group) if group in names else COLORS - 1
         cx, cy = width / 2 + (x - middle[0]) / scale, height / 2 - (y - middle[1]) / scale
         spot = f'cx="{cx:.1f}" cy="{cy:.1f}" r="2.6"'
         out.append(f'<circle class="dot f{place}" {spot}><title>{escape(tip)}</title></circle>')
@@ -174,7 +174,7 @@ def gauge(value: float, chance: float | None) -> Markup:
 
 
 def figure(data: Mapping[str, Any]) -> Markup:
-    """A plain-data figure of an evaluator (`mmflow.plugin.Measured.figures`); a kind not known here gives nothing."""
+    """A plain-data figure of an evaluator (`EvaluationResult.figures`); a kind not known here gives nothing."""
     kind = data.get("kind")
     if kind == "bars":
         return bars(data["labels"], data["values"], chance=data.get("chance"), counts=data.get("counts"))
@@ -193,11 +193,11 @@ def figure(data: Mapping[str, Any]) -> Markup:
 
 
 def legend(names: Sequence[str], *, others: bool = False) -> Markup:
-    """Names beside their colours."""
-    entries = [(name, _colour(place)) for place, name in enumerate(names)]
+    """Names beside their colors."""
+    entries = [(name, _color(place)) for place, name in enumerate(names)]
     if others:
-        entries.append(("others", COLOURS - 1))
-    items = "".join(f'<span><i class="b{colour}"></i>{escape(name or "(none)")}</span>' for name, colour in entries)
+        entries.append(("others", COLORS - 1))
+    items = "".join(f'<span><i class="b{color}"></i>{escape(name or "(none)")}</span>' for name, color in entries)
     return Markup(f'<div class="legend">{items}</div>')
 
 
@@ -266,7 +266,7 @@ def _open(width: float, height: float, *, natural: bool = False) -> str:
 
 
 def _thin(line: _Line) -> _Line:
-    """At most `LONGEST_LINE` points: means of neighbours, the last point kept."""
+    """At most `LONGEST_LINE` points: means of neighbors, the last point kept."""
     if len(line) <= LONGEST_LINE:
         return line
     size = math.ceil(len(line) / LONGEST_LINE)
@@ -276,16 +276,16 @@ def _thin(line: _Line) -> _Line:
 
 
 def _most_frequent(groups: Sequence[str]) -> list[str]:
-    """The groups that get a colour, in a stable order: those of most points, then by name."""
+    """The groups that get a color, in a stable order: those of most points, then by name."""
     counts: dict[str, int] = {}
     for group in groups:
         counts[group] = counts.get(group, 0) + 1
     names = sorted(counts, key=lambda name: (-counts[name], name))
-    return sorted(names if len(names) <= COLOURS else names[: COLOURS - 1])
+    return sorted(names if len(names) <= COLORS else names[: COLORS - 1])
 
 
-def _colour(place: int) -> int:
-    return min(place, COLOURS - 1)
+def _color(place: int) -> int:
+    return min(place, COLORS - 1)
 
 
 def _short(text: object, length: int) -> str:

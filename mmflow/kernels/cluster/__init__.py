@@ -1,4 +1,4 @@
-"""k-means: assignment of rows to their nearest centre, seeding, and Lloyd's iteration with restarts."""
+"""k-means: assignment of rows to their nearest center, seeding, and Lloyd's iteration with restarts."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class Clusters(NamedTuple):
     """The best of the restarts.
 
     Attributes:
-        centers: [k, D]. labels: int64 [N], the nearest centre of each row. inertia: [], sum of squared distances (for
+        centers: [k, D]. labels: int64 [N], the nearest center of each row. inertia: [], sum of squared distances (for
             `spherical`, of 2 - 2 cosine). iterations: of the restart that won.
     """
 
@@ -56,16 +56,16 @@ def kmeans(
 ) -> Clusters:
     """Lloyd's k-means from k-means++ seeds (Lloyd, 1982; Arthur and Vassilvitskii, 2007).
 
-    A centre that lost all its rows moves to the row farthest from its centre, the next such centre to the next
+    A center that lost all its rows moves to the row farthest from its center, the next such center to the next
     farthest.
 
     Args:
         x: [N, D], any floating dtype. k: 1..N.
-        iterations: at most so many; stops when the centres' squared movement falls below `tolerance` times the
+        iterations: at most so many; stops when the centers' squared movement falls below `tolerance` times the
             variance of x.
         restarts: runs from different seeds, the smallest inertia wins (the first of equal ones).
-        spherical: rows and centres are normalised (cosine k-means).
-        seeds: [k, D], centres to start from instead; restarts is then 1.
+        spherical: rows and centers are normalized (cosine k-means).
+        seeds: [k, D], centers to start from instead; restarts is then 1.
         generator: of the draws, on the CPU; by default a fresh one with seed 0, so that equal calls give equal results.
 
     Returns:
@@ -100,7 +100,7 @@ def kmeans(
 def _checked(name: str, x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     if x.dim() != 2 or centers.dim() != 2 or x.shape[1] != centers.shape[1] or not x.numel() or not centers.numel():
         raise ValueError(
-            f"{name}: rows are [N, D], centres [K, D], not empty; got {list(x.shape)}, {list(centers.shape)}"
+            f"{name}: rows are [N, D], centers [K, D], not empty; got {list(x.shape)}, {list(centers.shape)}"
         )
     dtype = torch.promote_types(torch.promote_types(x.dtype, centers.dtype), torch.float32)
     return x.detach().to(dtype), centers.detach().to(dtype)

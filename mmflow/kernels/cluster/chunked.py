@@ -1,4 +1,4 @@
-"""Nearest centres by tiles of products, and sums of rows by cluster without atomics."""
+"""Nearest centers by tiles of products, and sums of rows by cluster without atomics."""
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ def nearest_center(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     buffer = x.new_empty(step * len(centers))
     for i in range(0, len(x), step):
         rows = x[i : i + step]
-        # Centres by rows: the maximum then runs over an outer axis.
+        # Centers by rows: the maximum then runs over an outer axis.
         scores = times_transposed(centers, rows, buffer[: len(centers) * len(rows)].view(len(centers), -1))
         best = first_maxima(scores.sub_(half)[None])[1][0]
         index[i : i + step] = best

@@ -1,4 +1,4 @@
-"""Nearest centres in Triton: one program per block of rows, the best centre so far kept beside the tile of products."""
+"""Nearest centers in Triton: one program per block of rows, the best center so far kept beside the tile of products."""
 
 # Triton gives `range` and scalars of kernels types of its own
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false

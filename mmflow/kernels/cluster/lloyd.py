@@ -54,7 +54,7 @@ def _variance(x: Tensor) -> float:
 def plus_plus(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """k rows, each drawn with probability proportional to its squared distance from those drawn before.
 
-    Of 2 + ln k draws per centre the one that lowers the sum of distances most is taken (greedy k-means++).
+    Of 2 + ln k draws per center the one that lowers the sum of distances most is taken (greedy k-means++).
     """
     trials = 2 + int(torch.tensor(float(k)).log())
     chosen = [int(torch.randint(len(x), (), generator=generator))]

@@ -1,4 +1,4 @@
-"""Nearest centres by their definition."""
+"""Nearest centers by their definition."""
 
 from torch import Tensor
 

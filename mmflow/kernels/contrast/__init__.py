@@ -72,7 +72,7 @@ def info_nce(
 
         log( sum_j w_ij exp(s_ij) + sum over extra columns ) - mean over its positives p of s_ip
 
-    (van den Oord et al., 2018; both directions: Radford et al., 2021). Nothing is normalised here: pass unit rows for
+    (van den Oord et al., 2018; both directions: Radford et al., 2021). Nothing is normalized here: pass unit rows for
     cosine similarity.
 
     Args:
@@ -242,7 +242,7 @@ def sigmoid_contrast(
     where z_ij is 1 for positives and -1 otherwise; "mean" divides the sum over rows by their number, as published.
 
     Args:
-        x: [N, D]. y: [M, D]. Nothing is normalised here.
+        x: [N, D]. y: [M, D]. Nothing is normalized here.
         temperature: a number, a tensor [] or [M] ([M + K] with `negatives`); the inverse of the published scale.
         bias: a number or a tensor []; may need gradient.
         negatives: [K, D], further columns that are nobody's positive. negatives_present: [K] boolean.

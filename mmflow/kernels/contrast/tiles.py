@@ -2,7 +2,7 @@
 
 Two ways to keep a log-sum-exp over a stream. *Shifted*: one constant k is subtracted from every score, so that one
 exponential serves the row and the column and partial sums simply add; right where |score| <= BOUND, which
-normalised features at temperatures down to 1/150 meet. *Running*: each row and column carries its own maximum (Milakov
+normalized features at temperatures down to 1/150 meet. *Running*: each row and column carries its own maximum (Milakov
 and Gimelshein, 2018); right for any score, at two exponentials a pair.
 """
 
@@ -228,7 +228,7 @@ def diagonal(tile: Tensor, first: tuple[int, int], length: int) -> Tensor:
 
 
 class Slope:
-    """One direction's part in the gradient with respect to a tile: what normalises it and what arrives for each sum.
+    """One direction's part in the gradient with respect to a tile: what normalizes it and what arrives for each sum.
 
     `norm` and `inside` are log-sum-exps, or, shifted, the sums themselves: a logarithm of size 100 taken back by an
     exponential would cost a relative 6e-6 of float32.

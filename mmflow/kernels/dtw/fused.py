@@ -1,4 +1,4 @@
-"""Soft-DTW in Triton: a lane per pair walks its matrix row by row, its left and diagonal neighbours in registers.
+"""Soft-DTW in Triton: a lane per pair walks its matrix row by row, its left and diagonal neighbors in registers.
 
 Only the row above is read back, from the table that is written anyway, behind a barrier per row. Pairs lie next to each
 other in memory, so that all accesses of a program are contiguous. The recursion runs in float32: a path's likelihood

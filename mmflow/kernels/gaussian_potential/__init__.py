@@ -12,7 +12,7 @@ def uniformity(x: Tensor, t: float = 2.0, *, present: Tensor | None = None, back
         log mean_{i != j} exp(-t |x_i - x_j|^2)
 
     Args:
-        x: [N, D], usually normalised. float32, bfloat16, float16 or float64.
+        x: [N, D], usually normalized. float32, bfloat16, float16 or float64.
         t: > 0.
         present: bool [N]; absent rows are left out.
 

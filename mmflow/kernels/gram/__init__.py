@@ -16,12 +16,12 @@ def gram_volume(
 
         volume[i, j] = sqrt(max(det Gram(anchor_i, others_j1, ..., others_jr), eps))
 
-    The determinant is never formed: each tuple is orthonormalised once, and
+    The determinant is never formed: each tuple is orthonormalized once, and
     det = vol(others_j)^2 (|a_i|^2 - sum_m <a_i, q_jm>^2), which is also the more accurate.
 
     Args:
         anchor: [N, D]. others: [M, R, D] or R tensors [M, D], R = 1..4 (k = R + 1 modalities). Any floating dtype.
-            Vectors are not normalised here (the method normalises them).
+            Vectors are not normalized here (the method normalizes them).
         eps: floor of the determinant; pairs below it get no gradient.
 
     Returns:

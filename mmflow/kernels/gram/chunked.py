@@ -1,4 +1,4 @@
-"""Gram volume from projections on orthonormalised tuples, by tiles: R products and a sum of squares."""
+"""Gram volume from projections on orthonormalized tuples, by tiles: R products and a sum of squares."""
 
 from functools import partial
 from typing import Any

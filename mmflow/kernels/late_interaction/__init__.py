@@ -30,7 +30,7 @@ def max_sim(
     with weights a, b over the valid tokens: 1 / count (`mean`, FILIP: Yao et al., 2022), 1 (`sum`, ColBERT: Khattab and
     Zaharia, 2020) or a softmax over tokens of logits (`softmax`, weighted token interaction: Wang et al., 2022). The
     maximum goes to the first of equal tokens. With `inner_temperature` it is softened to
-    sum_t softmax_t(s / inner_temperature) s (CiCo: Cheng et al., 2023). Tokens are not normalised here.
+    sum_t softmax_t(s / inner_temperature) s (CiCo: Cheng et al., 2023). Tokens are not normalized here.
 
     Args:
         x: [N, P, D]. y: [M, T, D]. float32, bfloat16, float16 or float64; mixed dtypes are promoted.

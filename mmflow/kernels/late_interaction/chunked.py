@@ -1,7 +1,7 @@
 """Late interaction by tiles of pairs: one matrix product a tile serves both directions, and only maxima leave it.
 
 A tile of n x m items is one product of all their tokens. Tokens of x lie token-major, so that a tile is
-[m, T, P, n] and both maxima run over an outer axis with the n items contiguous: pooling, vectorised. Padding costs
+[m, T, P, n] and both maxima run over an outer axis with the n items contiguous: pooling, vectorized. Padding costs
 nothing: two further features carry a mask as a very negative term of the product itself.
 
 The gradient of a maximum touches one token. Where tokens are many it is gathered: every token's gradient is a weighted

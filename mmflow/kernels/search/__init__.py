@@ -105,17 +105,17 @@ def knn_vote(
     exclude: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Class scores by the vote of the k nearest neighbours; `argmax(1)` predicts.
+    """Class scores by the vote of the k nearest neighbors; `argmax(1)` predicts.
 
     Args:
-        queries: [Q, D]. gallery: [G, D], usually normalised. labels: int64 [G], in 0..classes-1.
-        k: neighbours; more than the gallery holds means all of it.
+        queries: [Q, D]. gallery: [G, D], usually normalized. labels: int64 [G], in 0..classes-1.
+        k: neighbors; more than the gallery holds means all of it.
         classes: number of classes; by default the largest label plus 1.
-        weights: "exponential" gives a neighbour exp(similarity / temperature) (Wu et al., 2018), "uniform" gives 1.
+        weights: "exponential" gives a neighbor exp(similarity / temperature) (Wu et al., 2018), "uniform" gives 1.
         exclude: as in `top_k` (leave-one-out: `torch.arange(Q)`).
 
     Returns:
-        [Q, classes], rows summing to 1 (to 0 where every neighbour was excluded). No gradient.
+        [Q, classes], rows summing to 1 (to 0 where every neighbor was excluded). No gradient.
 
     Cost: that of `top_k`.
     """
@@ -130,12 +130,12 @@ def knn_vote(
     assert hits.labels is not None
     found = hits.indices >= 0
     if weights == "exponential":
-        # The best neighbour is subtracted, which changes nothing after the division and keeps the exponential finite.
+        # The best neighbor is subtracted, which changes nothing after the division and keeps the exponential finite.
         best = hits.values[:, :1].masked_fill(~found[:, :1], 0.0)
         share = ((hits.values - best) / temperature).exp().masked_fill(~found, 0.0)
     else:
         share = found.to(hits.values.dtype)
-    # One class at a time per neighbour rank: additions happen in the order of rank on every device.
+    # One class at a time per neighbor rank: additions happen in the order of rank on every device.
     votes = share.new_zeros(len(queries), count)
     rows = torch.arange(len(queries), device=votes.device)
     own = hits.labels.to(votes.device)

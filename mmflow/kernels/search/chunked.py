@@ -33,7 +33,7 @@ def top_k(
         best: tuple[Tensor, Tensor] | None = None
         for b in range(0, g, height):
             part = gallery[b : b + height].to(dtype)
-            # Gallery by queries: groups of neighbouring entries are then maxima over an outer axis.
+            # Gallery by queries: groups of neighboring entries are then maxima over an outer axis.
             scores = times_transposed(part, block, buffer[: len(part) * len(block)].view(len(part), len(block)))
             _strike_out(scores, b, excluded, rows, query_ids, gallery_ids)
             found, at = best_of_tile(scores, k)

@@ -33,7 +33,7 @@ def sinkhorn(
     column_marginal: Tensor | None = None,
     backend: str | None = None,
 ) -> Potentials:
-    """Potentials of the plan that maximises <plan, score> + epsilon entropy(plan) under given marginals.
+    """Potentials of the plan that maximizes <plan, score> + epsilon entropy(plan) under given marginals.
 
     Each iteration balances the columns and then the rows (Cuturi, 2013; as codes: Caron et al., 2020), so that rows
     are exact at every stop. The result equals that of the log-domain iteration, at any epsilon.

@@ -102,7 +102,7 @@ class Transform(Component, kind="transform"):
     and returns the new one, or `(value, {"name": fact})` to add fields that say what it did. With `per_batch`, it takes
     a list with one value a row of the global batch (in a view of several fields a mapping of all, None for what is
     absent), None where nothing of the row is there, and returns such a list, or `(values, {"name": [fact a row]})`.
-    `generator` is None in evaluation: the deterministic form (a centre crop, no flip, nothing mixed).
+    `generator` is None in evaluation: the deterministic form (a center crop, no flip, nothing mixed).
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {}

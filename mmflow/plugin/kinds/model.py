@@ -1,4 +1,4 @@
-"""Kinds that learn: encoders, scores, losses, memories, optimisers."""
+"""Kinds that learn: encoders, scores, losses, memories, optimizers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Encoder(Component, kind="encoder"):
         return ()
 
     def learn(self, index: int, values: Iterable[Any]) -> dict[str, Any]:
-        """JSON state learnt from raw values of an input (a vocabulary), stored with the model."""
+        """JSON state learned from raw values of an input (a vocabulary), stored with the model."""
         return {}
 
     def preprocess(self, index: int, value: Any, state: Mapping[str, Any]) -> Any:
@@ -139,7 +139,7 @@ class Active(BaseModel):
 
 
 class Loss(Component, kind="loss"):
-    """What is minimised. Write `compute` with `of` in order ([N, D] tensors, or `Encoding`s for `Encoded`).
+    """What is minimized. Write `compute` with `of` in order ([N, D] tensors, or `Encoding`s for `Encoded`).
 
     A batch loss (the default): `compute` sees the global batch, rows present in all inputs, and returns one
     value per row [N] or a scalar. A row loss (`per_row = True`) runs inside a micro-batch and returns `value [b]`, or
@@ -186,7 +186,7 @@ class Memory(Component, kind="memory"):
 
 
 class Optimizer(Component, kind="optimizer"):
-    """Builds a torch optimiser over parameter groups that carry `lr_scale` and `weight_decay`."""
+    """Builds a torch optimizer over parameter groups that carry `lr_scale` and `weight_decay`."""
 
     lr: Value = default(1e-3)
 

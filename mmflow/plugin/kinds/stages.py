@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from mmflow.plugin.component import Component, outside_identity
 from mmflow.plugin.kinds.data import Source
 from mmflow.plugin.references import Data, Encoded, Model, Ref, Refs
-from mmflow.plugin.values import Measured
+from mmflow.plugin.values import EvaluationResult
 
 
 class Reporter(Protocol):
@@ -85,7 +85,7 @@ class Stage(Component, kind="stage"):
         return self.gives
 
     def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
-        """Why the stage cannot read its data: the field of the stage at fault, the reason, and the mend."""
+        """Why the stage cannot read its data: the field of the stage at fault, the reason, and the fix."""
         return iter(())
 
     def run(self, context: StageContext) -> None:
@@ -96,7 +96,7 @@ class Stage(Component, kind="stage"):
 class Evaluator(Stage):
     """A stage that measures. Write `evaluate` with `of` in order, each an `Encoding` over all rows of `data`,
     and other fields by name (references to fields as tensors or lists, `score` built); on request `ids`
-    (list of str) and `model` (an object with `encode`, to encode further values). Returns `Measured`.
+    (list of str) and `model` (an object with `encode`, to encode further values). Returns `EvaluationResult`.
     The flow embeds the data, or finds the encodings in the store, and calls it."""
 
     method: ClassVar[str] = "evaluate"
@@ -107,7 +107,7 @@ class Evaluator(Stage):
     model: Ref[Model] | None = None
     batch_size: int = outside_identity(256, ge=1)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> Measured:
+    def evaluate(self, *args: Any, **kwargs: Any) -> EvaluationResult:
         raise NotImplementedError
 
 

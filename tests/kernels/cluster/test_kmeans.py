@@ -34,7 +34,7 @@ def blobs(k, per, d, seed, spread=0.05):
     tile_bytes=st.sampled_from([400, 8000]),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
 )
-def test_nearest_centres_are_those_of_the_definition(backend, n, k, d, tile_bytes, dtype):
+def test_nearest_centers_are_those_of_the_definition(backend, n, k, d, tile_bytes, dtype):
     if backend == "triton" and dtype == torch.float64:
         return
     g = torch.Generator().manual_seed(n + k)
@@ -81,7 +81,7 @@ def test_separated_clusters_are_found():
     assert found.inertia.item() == pytest.approx(float((x - found.centers[found.labels]).square().sum()), rel=1e-5)
 
 
-def test_centres_are_means_and_labels_are_nearest():
+def test_centers_are_means_and_labels_are_nearest():
     x = normal(200, 4, 1, torch.float64)
     found = kmeans(x, 7, tolerance=0.0, iterations=500)
     for j in range(7):
@@ -100,7 +100,7 @@ def test_more_restarts_are_never_worse_and_equal_calls_agree():
     assert not torch.equal(other.centers, one.centers)
 
 
-def test_a_centre_without_rows_moves_to_the_farthest_row():
+def test_a_center_without_rows_moves_to_the_farthest_row():
     x = torch.tensor([[0.0], [1.0], [10.0]])
     found = kmeans(x, 2, seeds=torch.tensor([[0.5], [1e6]]))
     assert sorted(found.centers.flatten().tolist()) == [0.5, 10.0]
@@ -113,7 +113,7 @@ def test_equal_rows_and_k_of_all_rows():
     assert kmeans(x, 6).inertia.item() == pytest.approx(0, abs=1e-10)
 
 
-def test_spherical_centres_are_unit_vectors():
+def test_spherical_centers_are_unit_vectors():
     x = normal(100, 6, 1) * torch.linspace(0.1, 10, 100)[:, None]
     found = kmeans(x, 5, spherical=True)
     torch.testing.assert_close(found.centers.norm(dim=1), torch.ones(5))

@@ -177,7 +177,7 @@ def test_wrong_input_is_explained():
         knn_vote(x, x, torch.arange(3), 1, classes=2)
 
 
-def test_vote_weighs_neighbours_by_similarity():
+def test_vote_weighs_neighbors_by_similarity():
     gallery = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0]])
     labels = torch.tensor([0, 1, 1, 2])
     query = torch.tensor([[1.0, 0.0]])

@@ -1,4 +1,4 @@
-"""The encoder of series: padding and neighbours change nothing, loudness is taken out, lengths are as declared."""
+"""The encoder of series: padding and neighbors change nothing, loudness is taken out, lengths are as declared."""
 
 from __future__ import annotations
 

@@ -71,42 +71,42 @@ def test_rare_words_and_capitals() -> None:
     assert set(Word(lowercase=False).learn(["A a"])["ids"]) == {"A", "a"}
 
 
-LEARNT = Bpe(vocabulary=300).learn([f"{text} and {text}" for text in TEXTS] * 3)
+LEARNED = Bpe(vocabulary=300).learn([f"{text} and {text}" for text in TEXTS] * 3)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=40))
 def test_byte_pairs_give_back_any_text(text: str) -> None:
     bpe = Bpe(vocabulary=300)
-    ids = bpe.encode(text, LEARNT, length=500)
-    assert bpe.decode(ids, LEARNT) == text
+    ids = bpe.encode(text, LEARNED, length=500)
+    assert bpe.decode(ids, LEARNED) == text
     assert (ids[0], ids[-1]) == (1, 2)
-    assert all(2 < i < bpe.size(LEARNT) for i in ids[1:-1])
-    cut = bpe.encode(text, LEARNT, length=6)
+    assert all(2 < i < bpe.size(LEARNED) for i in ids[1:-1])
+    cut = bpe.encode(text, LEARNED, length=6)
     assert cut == (ids if len(ids) <= 6 else [*ids[:5], 2])
 
 
 @pytest.mark.parametrize("text", ["[PAD] <|endoftext|> </s>", "\x00\x01", "  two  spaces \n", "ﬁ Å Å 😀🏽", ""])
 def test_marks_and_rare_characters_are_text_like_any_other(text: str) -> None:
     bpe = Bpe(vocabulary=300)
-    assert bpe.decode(bpe.encode(text, LEARNT, length=100), LEARNT) == text
+    assert bpe.decode(bpe.encode(text, LEARNED, length=100), LEARNED) == text
 
 
 @given(st.text(st.characters(), max_size=20))
 def test_half_a_surrogate_pair_is_a_character_like_any_other(text: str) -> None:
     broken = text + "\ud83d" + text
     for tokenizer in (Byte(), Bpe(vocabulary=300)):
-        ids = tokenizer.encode(broken, LEARNT, length=500)
-        assert tokenizer.decode(ids, LEARNT) == text + "\ufffd" + text
+        ids = tokenizer.encode(broken, LEARNED, length=500)
+        assert tokenizer.decode(ids, LEARNED) == text + "\ufffd" + text
     assert well_formed("\ud83d\ude00") == "😀"
     Bpe(vocabulary=300).learn([broken])
 
 
 def test_byte_pairs_join_what_is_common() -> None:
     bpe = Bpe(vocabulary=300)
-    assert bpe.size(None) == 300 >= bpe.size(LEARNT) > 259
-    assert len(bpe.encode("a red circle", LEARNT, length=99)) == 2 + 3
-    assert len(bpe.encode("zzq", LEARNT, length=99)) == 2 + 3
+    assert bpe.size(None) == 300 >= bpe.size(LEARNED) > 259
+    assert len(bpe.encode("a red circle", LEARNED, length=99)) == 2 + 3
+    assert len(bpe.encode("zzq", LEARNED, length=99)) == 2 + 3
     assert Bpe(vocabulary=259).size(Bpe(vocabulary=259).learn(TEXTS)) == 259
 
 
@@ -120,7 +120,7 @@ def test_learning_byte_pairs_depends_on_the_texts_alone() -> None:
         run = subprocess.run(
             [sys.executable, "-c", script, json.dumps(order)], capture_output=True, text=True, check=True
         )
-        assert json.loads(run.stdout) == LEARNT
+        assert json.loads(run.stdout) == LEARNED
 
 
 @pytest.mark.parametrize("name", ["byte", "word", "bpe"])

@@ -157,7 +157,7 @@ def test_patches_may_change_places_where_positions_are_equal() -> None:
     torch.testing.assert_close(module(image)["pooled"], module(image.roll((8, 16), (2, 3)))["pooled"])
 
 
-def test_images_are_normalised_as_the_fields_say() -> None:
+def test_images_are_normalized_as_the_fields_say() -> None:
     plain, shifted = image_tower(mean=0.0, std=1.0), image_tower(mean=0.25, std=0.5)
     image = torch.rand(1, 3, 32, 32, dtype=torch.float64)
     torch.testing.assert_close(shifted(image * 0.5 + 0.25)["pooled"], plain(image)["pooled"])
@@ -213,13 +213,13 @@ def test_cropping_keeps_the_middle_and_squashing_all(dtype: Any) -> None:
     assert cropped.dtype == squashed.dtype == dtype
 
 
-def test_grey_and_colour_images() -> None:
-    grey = np.full((8, 8), 7, np.uint8)
-    assert (fit_image(grey, 8, 3, squash=False) == 7).all()
-    assert fit_image(grey, 8, 3, squash=False).shape == (8, 8, 3)
-    colour = np.zeros((8, 8, 4), np.uint8)
-    colour[..., 1] = 100
-    assert fit_image(colour, 8, 1, squash=False).tolist() == np.full((8, 8, 1), 59).tolist()
+def test_gray_and_color_images() -> None:
+    gray = np.full((8, 8), 7, np.uint8)
+    assert (fit_image(gray, 8, 3, squash=False) == 7).all()
+    assert fit_image(gray, 8, 3, squash=False).shape == (8, 8, 3)
+    color = np.zeros((8, 8, 4), np.uint8)
+    color[..., 1] = 100
+    assert fit_image(color, 8, 1, squash=False).tolist() == np.full((8, 8, 1), 59).tolist()
 
 
 def test_what_is_no_image_is_named() -> None:

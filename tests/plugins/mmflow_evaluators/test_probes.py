@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmflow_evaluators.knn import Knn
 from mmflow_evaluators.linear_probe import LinearProbe
-from mmflow_evaluators.probing import Labelled, split
+from mmflow_evaluators.probing import Labeled, split
 
 from mmflow.plugin import ComponentError, Encoding
 
@@ -25,8 +25,8 @@ def blobs(count: int, classes: int, spread: float, seed: int) -> tuple[Encoding,
     """Points around the corners of a cross, one class a corner."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (count,), generator=generator)
-    centres = torch.eye(classes, 8) * 3
-    return encoding(centres[labels] + spread * torch.randn(count, 8, generator=generator)), labels
+    centers = torch.eye(classes, 8) * 3
+    return encoding(centers[labels] + spread * torch.randn(count, 8, generator=generator)), labels
 
 
 def as_test(vectors: Encoding, labels: torch.Tensor) -> Any:
@@ -49,7 +49,7 @@ def test_a_linear_probe_finds_separable_classes_and_nothing_in_noise():
     assert abs(metric.value - 0.25) < 3 * metric.spread
 
 
-def test_features_are_standardised():
+def test_features_are_standardized():
     probe = LinearProbe(data="train", test="test", of=("image",), labels="label")
     train, labels = blobs(120, 3, 0.8, 0)
     test, truth = blobs(60, 3, 0.8, 1)
@@ -83,7 +83,7 @@ def test_the_penalty_is_chosen_on_held_out_rows_of_the_training_data():
 
 
 def test_without_test_data_a_part_chosen_by_ids_is_held_out():
-    data = Labelled(np.arange(400.0)[:, None], np.arange(400) % 2, ids(400))
+    data = Labeled(np.arange(400.0)[:, None], np.arange(400) % 2, ids(400))
     kept, out = split(data, 0.25, "probe test")
     assert set(kept.ids).isdisjoint(out.ids)
     assert len(kept) + len(out) == 400
@@ -112,7 +112,7 @@ def test_rows_without_label_or_value_are_left_out():
         probe.evaluate(train, labels=torch.zeros(100, dtype=torch.int64), ids=ids(100), test=None)
 
 
-def test_neighbours_vote(dot):
+def test_neighbors_vote(dot):
     # On a line, scores are products: row 3 (at 1.0) sees 3.0, 2.9 of class 0 and 2.8, 2.7, 2.6 of class 1.
     known = encoding([[3.0], [2.9], [2.8], [2.7], [2.6]])
     labels = torch.tensor([0, 0, 1, 1, 1])

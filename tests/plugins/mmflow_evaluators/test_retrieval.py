@@ -9,7 +9,7 @@ from mmflow_evaluators import ranking
 from mmflow_evaluators.ranking import Ranks, bootstrap_median, rank, wilson
 from mmflow_evaluators.retrieval import Retrieval
 
-from mmflow.plugin import Encoding, Measured, Tokens
+from mmflow.plugin import Encoding, EvaluationResult, Tokens
 
 
 def encoding(vectors: Any, axes: tuple[str, ...] = ("sample",), present: Any = None) -> Encoding:
@@ -23,16 +23,16 @@ def scores_as_rows(matrix: Any) -> tuple[Encoding, Encoding]:
     return encoding(matrix), encoding(torch.eye(matrix.shape[1]))
 
 
-def evaluate(evaluator: Retrieval, a: Encoding, b: Encoding, match: tuple[Any, ...] = ()) -> Measured:
+def evaluate(evaluator: Retrieval, a: Encoding, b: Encoding, match: tuple[Any, ...] = ()) -> EvaluationResult:
     ids = [f"row-{i}" for i in range(len(a))]
     return evaluator.evaluate(a, b, score=evaluator.score, match=match, ids=ids)
 
 
-def values(measured: Measured) -> dict[str, float]:
+def values(measured: EvaluationResult) -> dict[str, float]:
     return {m.name: m.value for m in measured.metrics}
 
 
-def chances(measured: Measured) -> dict[str, float | None]:
+def chances(measured: EvaluationResult) -> dict[str, float | None]:
     return {m.name: m.chance for m in measured.metrics}
 
 
@@ -213,8 +213,8 @@ def test_the_spread_holds_the_truth_in_about_95_of_100_samples():
     for rate in (0.05, 0.5):
         found = generator.binomial(100, rate, size=4000) / 100
         z2 = 1.959963984540054**2
-        centre = (found + z2 / 200) / (1 + z2 / 100)
-        inside = [abs(c - rate) <= wilson(float(f), 100) for f, c in zip(found, centre, strict=True)]
+        center = (found + z2 / 200) / (1 + z2 / 100)
+        inside = [abs(c - rate) <= wilson(float(f), 100) for f, c in zip(found, center, strict=True)]
         assert 0.92 < np.mean(inside) < 0.98
     assert wilson(1.0, 50) > 0
     assert bootstrap_median(np.full(10, 3.0)) == 0.0

@@ -1,4 +1,4 @@
-"""Optimisers: the published update, and which parameters decay."""
+"""Optimizers: the published update, and which parameters decay."""
 
 from __future__ import annotations
 

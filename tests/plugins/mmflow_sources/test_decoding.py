@@ -10,7 +10,7 @@ from mmflow_sources.decoding import decode_picture, decode_sound
 from PIL import Image
 
 RAMP = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
-"""All greys of 16 bits whose high byte says all of them."""
+"""All grays of 16 bits whose high byte says all of them."""
 
 
 def saved(picture: np.ndarray, format: str) -> bytes:
@@ -24,7 +24,7 @@ def saved(picture: np.ndarray, format: str) -> bytes:
     [saved(RAMP, "PNG"), saved(RAMP, "TIFF"), b"P5 16 16 65535\n" + RAMP.astype(">u2").tobytes()],
     ids=["png", "tiff", "pgm"],
 )
-def test_greys_of_16_bits_keep_their_high_byte(data: bytes) -> None:
+def test_grays_of_16_bits_keep_their_high_byte(data: bytes) -> None:
     found = decode_picture(data, max_pixels=1000)
     assert found.shape == (16, 16, 3)
     assert np.array_equal(found[..., 0], RAMP >> 8)
@@ -51,4 +51,4 @@ def test_the_message_of_a_broken_sound_is_the_same_each_time() -> None:
         with pytest.raises(ValueError, match="cannot be decoded") as caught:
             decode_sound(b"no sound", rate=8000, max_seconds=1)
         found.add(str(caught.value))
-    assert found == {"a sound that cannot be decoded: Format not recognised"}
+    assert found == {"a sound that cannot be decoded: Format not recognized"}

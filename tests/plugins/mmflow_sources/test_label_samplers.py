@@ -55,12 +55,12 @@ def test_members_of_a_class_come_in_turn() -> None:
     assert drawn(Balanced(by=BY), labels, 20, epoch=1) != batches
 
 
-def test_some_classes_and_unlabelled_samples() -> None:
+def test_some_classes_and_unlabeled_samples() -> None:
     labels = [n % 10 for n in range(200)] + [None] * 100
     for batch in drawn(Balanced(by=BY, classes=4), labels, 32):
         assert sorted(Counter(labels[index] for index in batch).values()) == [8, 8, 8, 8]
         assert len(set(batch)) == 32
-    for batch in drawn(Balanced(by=BY, unlabelled=10.0), labels, 40):
+    for batch in drawn(Balanced(by=BY, unlabeled=10.0), labels, 40):
         assert sum(labels[index] is None for index in batch) == 20
 
 
@@ -155,7 +155,7 @@ def test_losses_read_what_the_sampler_adds(tmp_path: Path) -> None:
         (("sampler.query", "sampler.weight"), ["the sampler episodes adds no field `weight`", "label, support, query"]),
         (("{use: episodes, by: color, way: 4, shot: 1, query: 2, episodes: 4}", "shuffle"),
          ["the sampler shuffle adds no field `label`", "it adds none"]),
-        (("by: color", "by: colour"), ["there is no `colour` here", "color"]),
+        (("by: color", "by: colr"), ["there is no `colr` here", "color"]),
     ],
 )  # fmt: skip
 def test_what_the_sampler_adds_is_checked_by_name(change: tuple[str, str], said: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Samplers that follow lengths, difficulties and neighbourhoods."""
+"""Samplers that follow lengths, difficulties and neighborhoods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mmflow_sources.budget_samplers import TokenBudget
-from mmflow_sources.difficulty_samplers import Curriculum, HardNeighbours
+from mmflow_sources.difficulty_samplers import Curriculum, HardNeighbors
 
 from mmflow.data import Loader
 from mmflow.plugin import ComponentError, Draw, Ref, Source
@@ -110,7 +110,7 @@ def test_pacing_by_hand() -> None:
     assert root.share(1) == pytest.approx((0.04 + 0.96 / 4) ** 0.5)
 
 
-# --- near neighbours ------------------------------------------------------------------------------------
+# --- near neighbors ------------------------------------------------------------------------------------
 
 
 @given(
@@ -122,7 +122,7 @@ def test_every_sample_comes_once(
 ) -> None:
     rng = np.random.default_rng(count)
     vectors = [None if n % 7 == 3 else rng.normal(size=3).astype(np.float32) for n in range(count)]
-    sampler = HardNeighbours(of=X, group=group, pool=pool, distance=distance)
+    sampler = HardNeighbors(of=X, group=group, pool=pool, distance=distance)
     batches = drawn(sampler, vectors, batch_size, epoch)
     seen = [place for batch in batches for place in batch]
     assert len(set(seen)) == len(seen)
@@ -132,16 +132,16 @@ def test_every_sample_comes_once(
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
-def test_batches_hold_neighbours(distance: Any) -> None:
+def test_batches_hold_neighbors(distance: Any) -> None:
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(20, 8)) * 5
     vectors = [(centers[n % 20] + rng.normal(size=8) * 0.1).astype(np.float32) for n in range(400)]
-    for batch in drawn(HardNeighbours(of=X, distance=distance), vectors, 20):
+    for batch in drawn(HardNeighbors(of=X, distance=distance), vectors, 20):
         assert len({place % 20 for place in batch}) == 1
-    for batch in drawn(HardNeighbours(of=X, group=5, distance=distance), vectors, 20):
+    for batch in drawn(HardNeighbors(of=X, group=5, distance=distance), vectors, 20):
         groups = [{place % 20 for place in batch[start : start + 5]} for start in range(0, 20, 5)]
         assert all(len(group) == 1 for group in groups)
-    first, second = (drawn(HardNeighbours(of=X, group=5), vectors, 20, epoch) for epoch in (0, 1))
+    first, second = (drawn(HardNeighbors(of=X, group=5), vectors, 20, epoch) for epoch in (0, 1))
     assert first != second
 
 
@@ -149,7 +149,7 @@ def test_batches_hold_neighbours(distance: Any) -> None:
 
 SPEC = """
 mmflow: 1
-name: neighbours
+name: neighbors
 data: {train: {use: shapes, size: 60, pixels: 16}}
 encoders:
   image: {use: convnet4, of: image, width: 8}
@@ -167,7 +167,7 @@ stages:
 def test_a_stages_column_orders_the_batches(tmp_path: Path) -> None:
     from mmflow.flow.run import RunOptions, run_spec
 
-    text = SPEC.replace("SAMPLER", "{use: hard_neighbours, of: feats.small, group: 5}")
+    text = SPEC.replace("SAMPLER", "{use: hard_neighbors, of: feats.small, group: 5}")
     options = RunOptions(store=str(tmp_path), engine="local", device="cpu")
     outcome = run_spec(load_text(text), options)
     assert outcome.exit_code == 0, outcome.outcome.notes
@@ -185,17 +185,17 @@ def test_a_stages_column_orders_the_batches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sampler", "said"),
     [
-        ("{use: hard_neighbours, of: feats.image}", ["the stage feats gives no `image`", "small"]),
+        ("{use: hard_neighbors, of: feats.image}", ["the stage feats gives no `image`", "small"]),
         (
-            "{use: hard_neighbours, of: first}",
+            "{use: hard_neighbors, of: first}",
             ["the stage `first`", "a stage's column", "feats"],
         ),
-        ("{use: hard_neighbours, of: nothing}", ["there is no `nothing` here"]),
-        ("{use: hard_neighbours, of: image}", ["the sampler hard_neighbours cannot go by `image`", "vector"]),
+        ("{use: hard_neighbors, of: nothing}", ["there is no `nothing` here"]),
+        ("{use: hard_neighbors, of: image}", ["the sampler hard_neighbors cannot go by `image`", "vector"]),
         ("{use: balanced, by: image}", ["the sampler balanced cannot go by `image`", "found image, expected label"]),
         ("{use: curriculum, by: caption, epochs: 3}", ["curriculum cannot go by `caption`", "number or label"]),
         ("{use: balanced}", ["sampler balanced needs `by`"]),
-        ("{use: hard_neighbours, of: first.small}", ["first"]),
+        ("{use: hard_neighbors, of: first.small}", ["first"]),
     ],
 )
 def test_what_a_sampler_cannot_go_by_is_said_at_check_time(sampler: str, said: list[str]) -> None:
@@ -210,7 +210,7 @@ def test_what_a_sampler_cannot_go_by_is_said_at_check_time(sampler: str, said: l
 def test_a_column_of_other_samples_is_refused() -> None:
     source = Source.accept({"use": "shapes", "size": 5, "pixels": 16})
     with pytest.raises(Exception, match="knows no sample of source 'shapes'"):
-        Loader(source, {}, [], sampler=HardNeighbours(of=X), batch_size=2, seed=0, columns={"of": {"other": [1.0]}})
+        Loader(source, {}, [], sampler=HardNeighbors(of=X), batch_size=2, seed=0, columns={"of": {"other": [1.0]}})
 
 
 def test_epochs_of_different_lengths_train_to_the_end(tmp_path: Path) -> None:

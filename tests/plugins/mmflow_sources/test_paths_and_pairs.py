@@ -125,7 +125,7 @@ def test_a_join_that_finds_nothing_shows_keys_of_both_sides(recordings: Path, ho
     assert "'0' in one and 'zero' in the other" in str(refused.value.__dict__)
 
 
-def test_what_is_made_of_sources_is_made_once_and_anew_when_a_file_changes(
+def test_what_is_made_of_sources_is_made_once_and_again_when_a_file_changes(
     recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoken = {"use": "folder", "url": str(recordings), "pattern": "{label}_{speaker}_{take}",

@@ -40,7 +40,7 @@ def test_filter_keeps_what_is_as_it_says() -> None:
     assert 5 < len(expected) < 60
     assert kept.open()[0]["id"] == expected[0]
     assert ids(source("filter", of=SHAPES, where={"scale": "large"})) != expected
-    for where, word in [({"colour": "red"}, "no field 'colour'"), ({"color": "pink"}, "no class 'pink'"),
+    for where, word in [({"color": "red"}, "no field 'color'"), ({"color": "pink"}, "no class 'pink'"),
                         ({"count": 9}, "leaves no sample")]:  # fmt: skip
         with pytest.raises(ComponentError, match=word):
             source("filter", of=SHAPES, where=where).open()

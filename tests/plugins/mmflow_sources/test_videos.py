@@ -16,7 +16,7 @@ av = pytest.importorskip("av")
 
 
 def write_video(path: Path, frames: int) -> None:
-    """Frames whose grey value is ten times their number, and one more."""
+    """Frames whose gray value is ten times their number, and one more."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"

@@ -117,7 +117,7 @@ def test_a_random_crop_keeps_its_bounds_and_its_box_is_true(
     assert area <= 1 + 1e-6
     if (right - left) < 0.999 and (bottom - top) < 0.999:
         assert area >= low - 1e-4
-    # The colour at the middle of the crop is that of the box's middle.
+    # The color at the middle of the crop is that of the box's middle.
     middle = picture[size[0] // 2 - 1 : size[0] // 2 + 1, size[1] // 2 - 1 : size[1] // 2 + 1].mean((0, 1))
     expected = np.array([(left + right) / 2 * width - 0.5, (top + bottom) / 2 * height - 0.5])
     expected *= 255 / np.array([width - 1, height - 1])
@@ -200,11 +200,11 @@ def test_all_frames_of_a_clip_are_treated_alike() -> None:
     assert (jittered != clip).any()
 
 
-def test_colours_change_as_their_names_say() -> None:
+def test_colors_change_as_their_names_say() -> None:
     picture = SAMPLES[0]["image"]
-    grey = changed(Gray(p=1.0), picture, generator())
-    assert (grey[..., 0] == grey[..., 2]).all()
-    np.testing.assert_allclose(grey[..., 0], picture @ np.array([0.299, 0.587, 0.114]), atol=0.51)
+    gray = changed(Gray(p=1.0), picture, generator())
+    assert (gray[..., 0] == gray[..., 2]).all()
+    np.testing.assert_allclose(gray[..., 0], picture @ np.array([0.299, 0.587, 0.114]), atol=0.51)
     np.testing.assert_array_equal(
         changed(Solarize(p=1.0, threshold=100), picture, generator()), np.where(picture >= 100, 255 - picture, picture)
     )
@@ -400,13 +400,13 @@ def test_a_turned_picture_is_turned_as_often_as_it_says() -> None:
 
 def test_one_of_several_is_drawn_as_often_as_its_odds_say() -> None:
     picture = SAMPLES[0]["image"]
-    grey, turned = changed(Gray(p=1.0), picture, generator()), changed(Solarize(p=1.0), picture, generator())
+    gray, turned = changed(Gray(p=1.0), picture, generator()), changed(Solarize(p=1.0), picture, generator())
     choice = OneOf(transforms=(Gray(p=1.0), Solarize(p=1.0), Flip(p=1.0)), odds=(3, 1, 0), p=0.8)
     counts = {-1: 0, 0: 0, 1: 0}
     for seed in range(800):
         found, facts = choice.apply(picture, generator(seed))
         counts[facts["which"]] += 1
-        assert np.array_equal(found, {-1: picture, 0: grey, 1: turned}[facts["which"]])
+        assert np.array_equal(found, {-1: picture, 0: gray, 1: turned}[facts["which"]])
         assert facts["gray"] == {-1: False, 0: True, 1: None}[facts["which"]]
         assert facts["flip"] is None
     assert [counts[n] / 800 for n in (-1, 0, 1)] == pytest.approx([0.2, 0.6, 0.2], abs=0.06)

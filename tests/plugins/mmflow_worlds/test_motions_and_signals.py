@@ -12,15 +12,15 @@ from mmflow.data import ColumnRequest, scan
 from mmflow.spec.target import Target
 
 
-def centre_and_size(frame: np.ndarray) -> tuple[float, float, float]:
+def center_and_size(frame: np.ndarray) -> tuple[float, float, float]:
     seen = np.abs(frame.astype(int) - frame[0, 0].astype(int)).max(-1) / 255
     rows, columns = np.mgrid[: frame.shape[0], : frame.shape[1]]
     return float((seen * columns).sum() / seen.sum()), float((seen * rows).sum() / seen.sum()), float(seen.sum())
 
 
 def verb_of(frames: np.ndarray) -> str:
-    """What happens in some frames, told by how the centre and the area change."""
-    first, last = centre_and_size(frames[0]), centre_and_size(frames[-1])
+    """What happens in some frames, told by how the center and the area change."""
+    first, last = center_and_size(frames[0]), center_and_size(frames[-1])
     dx, dy, growth = last[0] - first[0], last[1] - first[1], np.log(last[2] / first[2])
     if abs(growth) > 0.25:
         return "grows" if growth > 0 else "shrinks"
@@ -48,7 +48,7 @@ def test_verbs_are_read_back_from_the_frames(steps: int) -> None:
         assert (sample["boxes"] >= 0).all()
         assert (sample["boxes"] <= 64).all()
         for frame, mask, box in zip(sample["video"], sample["masks"], sample["boxes"], strict=True):
-            x, y, _ = centre_and_size(frame)
+            x, y, _ = center_and_size(frame)
             assert box[0] <= x <= box[2]
             assert box[1] <= y <= box[3]
             rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

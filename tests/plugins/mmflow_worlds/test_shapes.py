@@ -32,7 +32,7 @@ def nearest(rgb: np.ndarray, palette: dict[str, tuple[int, int, int]]) -> str:
 
 
 def background_of(image: np.ndarray) -> np.ndarray:
-    """The colour of the corner: no thing reaches it."""
+    """The color of the corner: no thing reaches it."""
     return image[0, 0].astype(int)
 
 
@@ -104,18 +104,18 @@ def test_places_sizes_and_relations_of_all_things_are_read_back_from_the_pixels(
         assert sorted(places) == sorted(found)
         assert places[0] == names("place")[sample["place"]]
         half = PIXELS // 2
-        centres = []
+        centers = []
         for place, thing, size in zip(places, sample["things"], sample["scales"], strict=True):
             mask = np.zeros((PIXELS, PIXELS), dtype=bool)
             mask[found[place]] = foreground(sample["image"])[found[place]]
             left, top, right, bottom = extent(mask)
-            centres.append(((left + right) / 2, (top + bottom) / 2))
+            centers.append(((left + right) / 2, (top + bottom) / 2))
             reach = drawing.EXTENTS[names("things")[thing].split()[1]]
             radius = (right - left) / (reach[0] + reach[2]) / PIXELS
             told = min(scenes.SIZES, key=lambda name, radius=radius: abs(scenes.SIZES[name] - radius))
             assert told == names("scales")[size]
         assert sample["relations"][0] is None
-        (x, y), *others = centres
+        (x, y), *others = centers
         for (right, down), number in zip(others, sample["relations"][1:], strict=True):
             vertical = "" if (y < half) == (down < half) else "above" if y < down else "below"
             horizontal = "" if (x < half) == (right < half) else "left of" if x < right else "right of"
@@ -146,14 +146,14 @@ def test_who_is_in_front_is_read_back_from_what_is_hidden() -> None:
             assert f"{told} {scenes.with_article(thing.words())}" in sample["caption"]
             seen.add(told)
         assert types["depths"].names[sample["depths"][0]] == "middle"
-        assert types["place"].names[sample["place"]] == "centre"
+        assert types["place"].names[sample["place"]] == "center"
     assert seen == {"in front of", "behind"}
 
 
 def told(caption: str) -> tuple[str, Counter[tuple[str, str]]]:
     """What a caption claims: the main thing, and each other with where the main one stands to it (or its own place)."""
     text = re.sub(r"^(a picture of |there is |we see )", "", caption)
-    text = re.sub(r" on an? (black|grey|brown|navy) background$", "", text)
+    text = re.sub(r" on an? (black|gray|brown|navy) background$", "", text)
     things = list(re.finditer(r"\ban? ((?:small|medium|large) \w+ \w+)", text))
     claims: Counter[tuple[str, str]] = Counter()
     for before, thing in pairwise(things):
@@ -188,7 +188,7 @@ def test_depth_maps_and_visible_masks_say_what_each_pixel_shows() -> None:
         drawn = np.any(sample["masks"], axis=0)
         assert (np.sum(sample["masks"], axis=0) <= 1).all()
         assert (sample["depth"][~drawn] == len(scenes.LAYERS)).all()
-        # Mixed colours at an edge may come near the background's.
+        # Mixed colors at an edge may come near the background's.
         away = np.abs(image - background_of(image)).max(-1)
         assert (away[sample["depth"] < 3] > 20).mean() > 0.95
         for mask, layer, thing, box in zip(

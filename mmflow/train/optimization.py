@@ -16,8 +16,8 @@ from mmflow.plugin.numbers import Clock
 from mmflow.train.stage import Group, Train
 
 
-class Optimisation:
-    """The optimiser of a train stage with its groups, schedule, clipping, averaged encoders and bounds."""
+class Optimization:
+    """The optimizer of a train stage with its groups, schedule, clipping, averaged encoders and bounds."""
 
     def __init__(self, declaration: Train, model: Model) -> None:
         self.declaration, self.model = declaration, model
@@ -60,7 +60,7 @@ class Optimisation:
         return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
 
     def finish(self, clock: Clock) -> None:
-        """After the optimiser's step: bounds of learned numbers, averages with `after_step`."""
+        """After the optimizer's step: bounds of learned numbers, averages with `after_step`."""
         for _, module in self.model.modules.learned_values():
             module.constrain()
         self._average("after_step", clock)
@@ -110,7 +110,7 @@ def _lr_scale(model: Model, path: str) -> float:
 
 
 def _merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Groups with equal settings, joined, so that the optimiser's fused kernels see long lists."""
+    """Groups with equal settings, joined, so that the optimizer's fused kernels see long lists."""
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     for group in groups:
         key = (group["rule"], group["lr_scale"], group["fixed_lr"], group.get("weight_decay"))
