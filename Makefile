@@ -5,13 +5,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mmflow-installed
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python)
-SOURCES := mmflow plugins tests benchmarks
+SOURCES := mmflow plugins tests benchmarks examples
+# Test processes side by side: one for each core, two at most.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); test $$n -gt 2 && echo 2 || echo $$n)
 
-.PHONY: help install quickstart test lint format clean
+.PHONY: help install quickstart test test-fast test-long lint format clean
 
 help:
 	@echo "make quickstart   train and evaluate specs/quickstart.yaml, print the metrics and the report's path"
 	@echo "make test         run the tests"
+	@echo "make test-fast    run those that answer in a moment, all in under two minutes"
+	@echo "make test-long    run the long ones of tests/long (sweeps, kills, random specs)"
 	@echo "make lint         ruff, pyright and the import contracts"
 	@echo "make format       let ruff rewrite the layout and what it can fix"
 	@echo "make clean        remove the virtual environment and caches; results under .mmflow stay"
@@ -35,7 +39,13 @@ quickstart: $(STAMP)
 	$(BIN)/mmflow run specs/quickstart.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m fast $(PYTEST_ARGS)
+
+test-long: $(STAMP)
+	$(BIN)/python -m pytest tests/long -o norecursedirs= $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)
