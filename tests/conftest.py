@@ -1,6 +1,6 @@
 """One thread a process: results do not depend on it, and spinning threads on a busy core take many times as long.
 
-Property tests draw the same examples every time: what passed once passes again. Tests without another marker are `fast`.
+Property tests draw the same examples every time, so that they pass again. Tests without another marker are `fast`.
 """
 
 import os

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class GatedLinear(Encoder, name="gated_linear"):
-    """A linear layer whose outputs are gated by a second one (GLU; Dauphin et al., 2017): (xW + b) * sigmoid(xV + c)."""
+    """A linear layer gated by a second one (GLU; Dauphin et al., 2017): (xW + b) * sigmoid(xV + c)."""
 
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("vector",),)
     example: ClassVar[str] = "{use: gated_linear, of: image, dim: 32}"
