@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from mmflow_sources.digits import Digits
 from mmflow_sources.samplers import Sequential, Shuffle
 from mmflow_sources.table import Table
-from mmflow_views.words import ReplaceWords
+from mmflow_views.texts.replace_words import ReplaceWords
 from mmflow_worlds.shapes import Shapes
 from pydantic import PrivateAttr
 

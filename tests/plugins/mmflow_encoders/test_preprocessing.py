@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmflow_encoders.preprocessing import HfAudio, HfImage, OpenClipImage, TimmImage
+from mmflow_open_clip.image import OpenClipImage
 from mmflow_sources.samplers import Shuffle
+from mmflow_timm.image import TimmImage
+from mmflow_transformers.audio import HfAudio
+from mmflow_transformers.image import HfImage
 from mmflow_worlds.shapes import Shapes
 from PIL import Image
 

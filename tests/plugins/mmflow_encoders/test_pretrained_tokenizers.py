@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from mmflow_encoders.pretrained_tokenizers import HfTokenizer, OpenClipTokenizer, TokenizerFile
-from mmflow_encoders.tokenizers import Byte
+from mmflow_encoders.tokenizers.byte import Byte
+from mmflow_open_clip.tokenizer import OpenClipTokenizer
+from mmflow_transformers.tokenizer import HfTokenizer
+from mmflow_transformers.tokenizer_file import TokenizerFile
 from pydantic import ValidationError
 
 from mmflow.data import collate

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mmflow_encoders.fusion import AttentionPool, Concat, CrossAttention, Members, Scores, Stack
-from mmflow_encoders.heads import L2Norm, Linear, Mlp
+from mmflow_encoders.fusion.attention_pool import AttentionPool
+from mmflow_encoders.fusion.concat import Concat
+from mmflow_encoders.fusion.cross_attention import CrossAttention
+from mmflow_encoders.fusion.members import Members
+from mmflow_encoders.fusion.scores import Scores
+from mmflow_encoders.fusion.stack import Stack
+from mmflow_encoders.heads.l2norm import L2Norm
+from mmflow_encoders.heads.linear import Linear
+from mmflow_encoders.heads.mlp import Mlp
 from pydantic import ValidationError
 from torch import Tensor, nn
 

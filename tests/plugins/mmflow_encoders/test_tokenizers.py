@@ -9,7 +9,10 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmflow_encoders.tokenizers import Bpe, Byte, Word, well_formed
+from mmflow_encoders.tokenizers.bpe import Bpe
+from mmflow_encoders.tokenizers.byte import Byte
+from mmflow_encoders.tokenizers.framing import well_formed
+from mmflow_encoders.tokenizers.word import Word
 
 from mmflow.plugin import Tokenizer
 from mmflow.plugin.registry import registry
@@ -112,7 +115,7 @@ def test_byte_pairs_join_what_is_common() -> None:
 
 def test_learning_byte_pairs_depends_on_the_texts_alone() -> None:
     script = (
-        "import json, sys; from mmflow_encoders.tokenizers import Bpe;"
+        "import json, sys; from mmflow_encoders.tokenizers.bpe import Bpe;"
         "print(json.dumps(Bpe(vocabulary=300).learn(json.loads(sys.argv[1]))))"
     )
     texts = [f"{text} and {text}" for text in TEXTS] * 3

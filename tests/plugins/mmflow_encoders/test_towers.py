@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mmflow_encoders.images import Convnet4, Resnet, Vit, fit_image
-from mmflow_encoders.text import CaptionDecoder, TextTransformer
+from mmflow_encoders.decoders.caption_decoder import CaptionDecoder
+from mmflow_encoders.images.convnet4 import Convnet4
+from mmflow_encoders.images.fitting import fit_image
+from mmflow_encoders.images.resnet import Resnet
+from mmflow_encoders.images.vit import Vit
+from mmflow_encoders.texts.text_transformer import TextTransformer
 from pydantic import ValidationError
 from torch import Tensor, nn
 

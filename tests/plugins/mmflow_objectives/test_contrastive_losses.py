@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
-from mmflow_objectives.contrastive import InfoNCE, SigLIP, SupCon
+from mmflow_objectives.contrastive.infonce import InfoNCE
+from mmflow_objectives.contrastive.siglip import SigLIP
+from mmflow_objectives.contrastive.supcon import SupCon
 from pydantic import ValidationError
 from torch import Tensor
 

@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
-from mmflow_objectives.geometry import Alignment, Triplet, Uniformity
+from mmflow_objectives.distance.alignment import Alignment
+from mmflow_objectives.distance.triplet import Triplet
+from mmflow_objectives.distance.uniformity import Uniformity
 from torch import Tensor
 from torch.nn.functional import normalize
 

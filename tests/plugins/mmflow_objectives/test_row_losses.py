@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmflow_objectives.likelihood import CaptionNLL, CrossEntropy, MeanSquaredError
+from mmflow_objectives.prediction.caption_nll import CaptionNLL
+from mmflow_objectives.prediction.cross_entropy import CrossEntropy
+from mmflow_objectives.prediction.mse import MeanSquaredError
 
 from mmflow.plugin import ComponentError, Tokens
 

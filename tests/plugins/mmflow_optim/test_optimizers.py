@@ -6,7 +6,9 @@ import copy
 
 import pytest
 import torch
-from mmflow_optim.optimizers import Adam, AdamW, Lars, Sgd
+from mmflow_optim.optimizers.adam import Adam, AdamW
+from mmflow_optim.optimizers.lars import Lars
+from mmflow_optim.optimizers.sgd import Sgd
 from torch import nn
 
 from mmflow.plugin import Optimizer

@@ -7,7 +7,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mmflow_optim.schedules import Cosine, Linear, Step
+from mmflow_optim.schedules.cosine import Cosine
+from mmflow_optim.schedules.linear import Linear
+from mmflow_optim.schedules.step import Step
 from pydantic import ValidationError
 
 from mmflow.plugin import Clock, Value

@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mmflow_sources.samplers import Shuffle
-from mmflow_views.masking import MaskBands, MaskTime, MaskTokens, PatchMask
-from mmflow_views.signals import AddNoise, CropTime, Gain, LogMel, SampleFrames
-from mmflow_views.warping import PermuteTime, ReverseTime, ShiftTime, WarpTime
+from mmflow_views.images.patch_mask import PatchMask
+from mmflow_views.texts.mask_tokens import MaskTokens
+from mmflow_views.time.crop_time import CropTime
+from mmflow_views.time.log_mel import LogMel
+from mmflow_views.time.loudness import AddNoise, Gain
+from mmflow_views.time.permute_time import PermuteTime
+from mmflow_views.time.reverse_time import ReverseTime
+from mmflow_views.time.sample_frames import SampleFrames
+from mmflow_views.time.shift_time import ShiftTime
+from mmflow_views.time.span_masks import MaskBands, MaskTime
+from mmflow_views.time.warp_time import WarpTime
 from mmflow_worlds.motions import Motions
 from mmflow_worlds.signals import Sounds
 

@@ -12,13 +12,29 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmflow_sources.samplers import Shuffle
-from mmflow_views.choices import OneOf
-from mmflow_views.colors import Blur, ColorJitter, Erase, Gray, Normalize, Solarize
-from mmflow_views.geometry import CenterCrop, Flip, QuarterTurn, RandomResizedCrop, Resize
-from mmflow_views.mixing import Mixup
-from mmflow_views.pictures import Placement
-from mmflow_views.torchvision_transforms import RandAugment, Torchvision
-from mmflow_views.words import Choose, CropWords, DropWords, Lower, MaskWords, ReplaceWords, SwapWords, Template
+from mmflow_views.choices.choose import Choose
+from mmflow_views.choices.one_of import OneOf
+from mmflow_views.images.blur import Blur
+from mmflow_views.images.center_crop import CenterCrop
+from mmflow_views.images.color_jitter import ColorJitter
+from mmflow_views.images.erase import Erase
+from mmflow_views.images.flip import Flip
+from mmflow_views.images.gray import Gray
+from mmflow_views.images.normalize import Normalize
+from mmflow_views.images.placement import Placement
+from mmflow_views.images.quarter_turn import QuarterTurn
+from mmflow_views.images.random_resized_crop import RandomResizedCrop
+from mmflow_views.images.resize import Resize
+from mmflow_views.images.solarize import Solarize
+from mmflow_views.images.torchvision_transforms import RandAugment, Torchvision
+from mmflow_views.mixing.mixup import Mixup
+from mmflow_views.texts.crop_words import CropWords
+from mmflow_views.texts.drop_words import DropWords
+from mmflow_views.texts.lower import Lower
+from mmflow_views.texts.mask_words import MaskWords
+from mmflow_views.texts.replace_words import ReplaceWords
+from mmflow_views.texts.swap_words import SwapWords
+from mmflow_views.texts.template import Template
 from mmflow_worlds.shapes import Shapes
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter

@@ -1,0 +1,1 @@
+"""Decoders: from encodings back to texts and images."""

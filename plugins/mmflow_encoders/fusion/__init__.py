@@ -1,0 +1,1 @@
+"""Encoders that join or condense the outputs of other encoders."""

@@ -1,0 +1,26 @@
+"""Inputs that the fusions share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmflow.plugin import (
+    Grid,
+    Pooled,
+    RawField,
+    Refs,
+    TokenSequence,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+SEQUENCES = ("tokens", "grid", "vector")
+
+
+Sequences = Refs[TokenSequence | Grid | Pooled | RawField]
+
+
+GROUPS = ("copy", "frame", "caption", "candidate", "object", "item", "step")
+"""Group axes whose members can be put together or in a row."""

@@ -1,0 +1,1 @@
+"""Projections of vectors, tokens and grids."""

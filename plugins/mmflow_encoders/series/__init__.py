@@ -1,0 +1,1 @@
+"""Encoders of series and of sounds as spectrograms."""

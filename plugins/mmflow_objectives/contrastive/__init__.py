@@ -1,0 +1,1 @@
+"""Contrastive losses on `mmflow.kernels.contrast`: no matrix of all pairs is kept, whatever the score is."""

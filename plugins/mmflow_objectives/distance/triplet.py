@@ -1,0 +1,49 @@
+"""Triplets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from mmflow.plugin import Bounds, Encoded, Loss, Refs, Score, Value, default
+from mmflow.plugin.kinds import Scope
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmflow.plugin import Encoding
+
+
+class Triplet(Loss, name="triplet"):
+    """Hinge between the score of a match and of a negative: max(0, margin - s(a, p) + s(a, n)).
+
+    With three inputs the third holds each row's negative (Schroff et al., 2015). With two, the negatives are the other
+    rows of the batch, in both directions, and a row's value is the sum of the two hinges against its hardest
+    negative, or, with `negatives: all`, of the means over all negatives (VSE++; Faghri et al., 2018).
+    """
+
+    example: ClassVar[str] = "{use: triplet, of: [image, text], margin: 0.2}"
+
+    of: Refs[Encoded] = Field(min_length=2, max_length=3)  # pyright: ignore[reportIncompatibleVariableOverride]
+    score: Score = default("cosine", description="how two rows are compared")
+    margin: Annotated[Value, Bounds(ge=0)] = default(0.2, description="by how much a match must score higher")
+    negatives: Literal["hardest", "all"] = Field("hardest", description="which negatives of the batch count")
+
+    def scope(self) -> Scope:
+        return "row" if len(self.of) == 3 else "batch"
+
+    def compute(self, *inputs: Encoding, score: Score, margin: float | Tensor) -> Tensor:
+        if len(inputs) == 3:
+            anchor, positive, negative = inputs
+            return (margin - score.pairs(anchor, positive) + score.pairs(anchor, negative)).relu()
+        scored = score.blocks(*inputs)
+        forward, backward = scored if isinstance(scored, tuple) else (scored, scored.T)
+        return self._hinges(forward, margin) + self._hinges(backward, margin)
+
+    def _hinges(self, scores: Tensor, margin: float | Tensor) -> Tensor:
+        import torch
+
+        own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        hinges = (margin - scores.diagonal()[:, None] + scores).relu().masked_fill(own, 0)
+        return hinges.amax(1) if self.negatives == "hardest" else hinges.sum(1) / max(1, len(scores) - 1)

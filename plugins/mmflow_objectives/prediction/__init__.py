@@ -1,0 +1,1 @@
+"""Losses of a prediction against its target, row by row."""

@@ -1,0 +1,49 @@
+"""Likelihood of texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from mmflow.plugin import ComponentError, Loss, RawField, Ref, Refs, TokenSequence
+from mmflow_objectives.prediction.counted import counted_cross_entropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmflow.plugin import Tokens
+
+
+class CaptionNLL(Loss, name="caption_nll"):
+    """Negative log-likelihood of a text's ids (as in CoCa; Yu et al., 2022): the mean over all tokens of the batch.
+
+    Takes logits [N, L, V] with their mask and `targets`, ids [N, L] with theirs: `targets: text.ids`, the ids of a
+    text encoder, or the field of its text. The logits at place t are for the id at t + `shift`; padding counts
+    nowhere. A row's value is the mean over its tokens, its weight their number.
+    """
+
+    per_row: ClassVar[bool] = True
+    example: ClassVar[str] = "{use: caption_nll, of: next.logits, targets: text.ids, weight: 2.0}"
+
+    of: Refs[TokenSequence] = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
+    targets: Ref[TokenSequence | RawField] = Field(description="the ids of the text, or the field of the text")
+    shift: int = Field(1, ge=0, description="how many places after its logits an id stands")
+    smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all ids")
+
+    def compute(self, logits: Tokens, targets: Tokens) -> tuple[Tensor, Tensor]:
+        if not isinstance(targets, tuple) or targets.values.is_floating_point():
+            raise ComponentError(
+                "the targets of caption_nll are no ids",
+                found="raw texts" if isinstance(targets, list) else "numbers of another kind",
+                hint="name the ids of the encoder that reads the text: targets: text.ids",
+            )
+        length = min(logits.values.shape[1], targets.values.shape[1] - self.shift)
+        scores = logits.values[:, : max(0, length)]
+        ids = targets.values[:, self.shift : self.shift + max(0, length)]
+        counted = targets.mask[:, self.shift : self.shift + max(0, length)] & logits.mask[:, : max(0, length)]
+        nll = counted_cross_entropy(scores.flatten(0, 1), ids.flatten(), counted.flatten(), self.smoothing).view(
+            ids.shape
+        )
+        weight = counted.sum(1)
+        return nll.sum(1) / weight.clamp_min(1), weight.to(nll.dtype)

@@ -1,0 +1,43 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer as TorchOptimizer
+
+from mmflow_optim.optimizers.base import Decayed, Share, fusable
+
+
+class AdamW(Decayed, name="adamw"):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), fused into one kernel where torch has one."""
+
+    example: ClassVar[str] = "optimizer: {use: adamw, lr: 1e-3, weight_decay: 0.05}"
+
+    weight_decay: float = Field(0.01, ge=0, description="share of a weight that decays a step, times the rate")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="memory of the mean and of the square of gradients")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the mean square")
+
+    def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:
+        import torch
+
+        groups = self.decayed(groups)
+        return torch.optim.AdamW(groups, betas=self.betas, eps=self.eps, fused=fusable(groups))
+
+
+class Adam(Decayed, name="adam"):
+    """Adam (Kingma and Ba, 2015); its weight decay is part of the gradient."""
+
+    example: ClassVar[str] = "optimizer: {use: adam, lr: 1e-3}"
+
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="memory of the mean and of the square of gradients")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the mean square")
+
+    def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:
+        import torch
+
+        groups = self.decayed(groups)
+        return torch.optim.Adam(groups, betas=self.betas, eps=self.eps, fused=fusable(groups))

@@ -1,0 +1,44 @@
+"""Model folders and hub names."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from mmflow.plugin import ComponentError
+
+WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".npz", ".gguf", ".ot"})
+
+
+def is_local(name: str) -> bool:
+    """Whether a name means a folder here: it is one, or is written as a path."""
+    return Path(name).is_dir() or name.startswith((".", "/", "~"))
+
+
+def folder_of(name: str, *needed: str) -> Path:
+    """The folder `name`; raises `ComponentError` where it, or all of the files `needed`, are not there."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise ComponentError(f"there is no folder {name}", hint="name a folder, or a model of the hub")
+    if needed and not any((folder / file).is_file() for file in needed):
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise ComponentError(f"{name} holds none of {', '.join(needed)}", found=found)
+    return folder
+
+
+def contents(name: str, revision: str | None = None) -> Any:
+    """What stands for a folder (a hash of its files, those with weights left out) or a hub name in a key."""
+    if not is_local(name):
+        return {"name": name, "revision": revision}
+    digest = hashlib.sha256()
+    folder = folder_of(name)
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in WEIGHTS):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return {"content": digest.hexdigest()}
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of a library's message."""
+    return str(error).strip().split("\n")[0]

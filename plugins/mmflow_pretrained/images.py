@@ -1,0 +1,74 @@
+"""The base of the image transforms that a library makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mmflow.data.random import global_generators
+from mmflow.plugin import TensorType, Transform, outside_identity
+
+if TYPE_CHECKING:
+    import numpy as np
+
+from mmflow_pretrained.folders import contents
+
+Size = tuple[int | None, int | None]
+
+
+class LibraryImage(Transform):
+    """Base of the transforms that a library makes: write `made` and `size`."""
+
+    hub: str = outside_identity(description="a folder with the model's configuration, or a name that the library knows")
+
+    def fingerprint(self) -> Any:
+        return contents(self.hub, getattr(self, "revision", None))
+
+    def made(self, training: bool) -> Callable[[Any], Any]:
+        """The library's own function from a PIL picture to a tensor [C, H, W]; kept once it is made."""
+        raise NotImplementedError
+
+    def size(self) -> Size:
+        """Height and width of what comes out, None where they depend on the picture."""
+        raise NotImplementedError
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        if isinstance(value, Mapping):
+            raise ValueError(f"{self.use} takes one field: give it a view of its own")
+        function = self.made(generator is not None)
+        seed = None if generator is None else int(generator.integers(2**32))
+        return self._each(value, function, seed)
+
+    def _each(self, value: Any, function: Callable[[Any], Any], seed: int | None) -> Any:
+        import numpy as np
+
+        if isinstance(value, list):
+            return [None if member is None else self._each(member, function, seed) for member in value]
+        array = np.asarray(value)
+        if array.ndim == 4:
+            return np.stack([self._each(frame, function, seed) for frame in array])
+        if array.ndim == 3 and array.dtype.kind == "f" and array.shape[0] in (1, 3) and array.shape[2] > 4:
+            return array
+        picture = as_picture(array, self.use)
+        with global_generators(seed):
+            return np.asarray(function(picture), dtype=np.float32)
+
+    def result(self, field: TensorType) -> TensorType:
+        if field.modality not in ("image", "video"):
+            raise ValueError(f"{self.use} needs pictures, got {field.modality}")
+        self.made(training=True)
+        return field.with_(size=(*field.size[:-3], *self.size(), 3), dtype="float32")
+
+
+def as_picture(array: np.ndarray, use: str) -> Any:
+    """A raw picture as a PIL picture in color."""
+    import numpy as np
+    from PIL import Image
+
+    if array.ndim == 3 and array.dtype.kind == "f" and array.shape[2] in (1, 3, 4):
+        array = np.rint(array * 255).clip(0, 255).astype(np.uint8)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ValueError(
+            f"{use} needs a picture (uint8, height x width x channels), got {array.dtype} {[*array.shape]}"
+        )
+    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array).convert("RGB")

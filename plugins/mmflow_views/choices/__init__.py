@@ -1,0 +1,1 @@
+"""Transforms that choose: among transforms, or among the members of a group."""

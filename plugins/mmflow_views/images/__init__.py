@@ -1,0 +1,1 @@
+"""Transforms of images, clips, masks and boxes."""

@@ -1,0 +1,93 @@
+"""The base of the image transforms: one draw for all fields of a view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mmflow.plugin import TensorType, Transform
+from mmflow_views.images.placement import Placement, Turned
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class PictureTransform(Transform):
+    """Base of the transforms of pictures: write `draw`, and `change` for pictures alone or `place` for all."""
+
+    def draw(self, height: int, width: int, generator: Any) -> Any:
+        """What is done this time to a picture of that size; `generator` is None in evaluation."""
+        return None
+
+    def change(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
+        """A picture [H, W, C] after it."""
+        return picture
+
+    def place(self, drawn: Any, height: int, width: int) -> Placement | Turned | None:
+        """Where the transform moves things, None where everything stays in its place."""
+        return None
+
+    def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
+        """What it did, under the names that `adds` states."""
+        return {}
+
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        if fields and not any(field.modality in ("image", "video", "mask") for field in fields):
+            raise ValueError(f"{self.use} needs a picture, got {', '.join(field.modality for field in fields)}")
+        return super().added(*fields)
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        parts = dict(value) if isinstance(value, Mapping) else {"": value}
+        height, width = _size(parts, self.use)
+        drawn = self.draw(height, width, generator)
+        placement = self.place(drawn, height, width)
+        parts = {name: self._follow(part, drawn, placement) for name, part in parts.items()}
+        result = parts if isinstance(value, Mapping) else parts[""]
+        return (result, self.facts(drawn, height, width)) if self.adds else result
+
+    def _follow(self, value: Any, drawn: Any, placement: Placement | Turned | None) -> Any:
+        import numpy as np
+
+        if isinstance(value, list):
+            return [None if member is None else self._follow(member, drawn, placement) for member in value]
+        if not isinstance(value, np.ndarray):
+            return value
+        if is_picture(value):
+            moved = value if placement is None else placement.picture(value)
+            return self.change(moved, drawn)
+        if value.dtype == np.uint8 and value.ndim == 4:
+            return np.stack([self._follow(frame, drawn, placement) for frame in value])
+        if placement is None:
+            return value
+        if value.ndim == 2 and value.dtype.kind in "bui":
+            return placement.mask(value)
+        if value.dtype.kind == "f" and value.shape[-1:] == (4,):
+            return placement.boxes(value)
+        return value
+
+
+def is_picture(value: Any) -> bool:
+    import numpy as np
+
+    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] <= 4
+
+
+def _size(parts: Mapping[str, Any], use: str) -> tuple[int, int]:
+    import numpy as np
+
+    for value in parts.values():
+        first = value
+        while isinstance(first, list) and first:
+            first = next((member for member in first if member is not None), None)
+        if isinstance(first, np.ndarray) and first.dtype == np.uint8 and first.ndim in (3, 4):
+            return first.shape[-3], first.shape[-2]
+    for value in parts.values():
+        if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "bui":
+            return value.shape[0], value.shape[1]
+    found = ", ".join(f"{type(v).__name__}{_described(v)}" for v in parts.values())
+    raise ValueError(f"{use} needs a picture (uint8, height x width x channels), got {found}")
+
+
+def _described(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return "" if shape is None else f" of {getattr(value, 'dtype', '')} {list(shape)}"

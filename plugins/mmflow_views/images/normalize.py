@@ -1,0 +1,40 @@
+"""Values scaled by mean and deviation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import field_validator
+
+from mmflow.plugin import TensorType
+from mmflow_views.images.base import PictureTransform
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Normalize(PictureTransform, name="normalize"):
+    """Pictures as float32 [H, W, C], `(value / 255 - mean) / std` for each channel. The last transform of a view."""
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, std: tuple[float, ...]) -> tuple[float, ...]:
+        if min(std, default=1) <= 0:
+            raise ValueError("standard deviations must be positive")
+        return std
+
+    def change(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
+        import numpy as np
+
+        mean, std = np.asarray(self.mean, dtype=np.float32), np.asarray(self.std, dtype=np.float32)
+        if mean.shape != std.shape or len(mean) not in (1, picture.shape[2]):
+            raise ValueError(
+                f"normalize has {len(mean)} means and {len(std)} deviations for {picture.shape[2]} channels"
+            )
+        return (picture.astype(np.float32) / 255 - mean) / std
+
+    def result(self, field: TensorType) -> TensorType:
+        return field.with_(dtype="float32") if field.modality in ("image", "video") else field

@@ -1,0 +1,101 @@
+"""Transforms of `torchvision.transforms.v2`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mmflow.data.random import global_generators
+from mmflow.plugin import Field, TensorType, Transform
+from mmflow_views.images.base import is_picture
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class TorchvisionTransform(Transform):
+    """Base of the transforms that are torchvision's: write `made`. Pictures and clips (all frames alike) stay uint8."""
+
+    def made(self) -> Any:
+        """torchvision's transform, from a uint8 tensor [..., C, H, W] to one."""
+        raise NotImplementedError
+
+    def skips(self, generator: Any) -> bool:
+        """Whether nothing is done: in evaluation."""
+        return generator is None
+
+    def apply(self, value: Any, generator: Any) -> Any:
+        import numpy as np
+
+        if isinstance(value, list):
+            raise ValueError(f"{self.use} takes pictures and clips, not groups of them")
+        if not isinstance(value, np.ndarray) or not (
+            is_picture(value) or (value.dtype == np.uint8 and value.ndim == 4)
+        ):
+            found = "several fields" if isinstance(value, Mapping) else type(value).__name__
+            raise ValueError(f"{self.use} needs a picture or a clip (uint8), got {getattr(value, 'shape', found)}")
+        if self.skips(generator):
+            return value
+        with global_generators(0 if generator is None else int(generator.integers(2**32))):
+            return self._run(value)
+
+    def _run(self, value: np.ndarray) -> np.ndarray:
+        import numpy as np
+        import torch
+
+        changed = self.made()(torch.from_numpy(np.ascontiguousarray(np.moveaxis(value, -1, -3))))
+        if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.ndim != value.ndim:
+            found = getattr(changed, "dtype", type(changed).__name__)
+            raise ValueError(f"{self.use} must give pictures of bytes, this transform gives {found}")
+        return np.ascontiguousarray(np.moveaxis(changed.numpy(), -3, -1))
+
+
+class RandAugment(TorchvisionTransform, name="rand_augment"):
+    """`n` of torchvision's fourteen changes of color and geometry in a row, of one strength (Cubuk et al., 2020).
+    Nothing in evaluation."""
+
+    example: ClassVar[str] = "apply: [{use: random_resized_crop, size: 48}, {use: rand_augment, n: 2, magnitude: 9}]"
+
+    n: int = Field(2, ge=1, le=14)
+    magnitude: int = Field(9, ge=0, le=30, description="strength, 30 being the most")
+
+    def made(self) -> Any:
+        from torchvision.transforms import v2
+
+        return v2.RandAugment(num_ops=self.n, magnitude=self.magnitude)
+
+
+class Torchvision(TorchvisionTransform, name="torchvision"):
+    """Any transform of `torchvision.transforms.v2` from pictures of bytes to pictures of bytes, by the name of its
+    class, with `options` as its arguments. Skipped in evaluation, unless `always`."""
+
+    example: ClassVar[str] = "apply: [{use: torchvision, name: RandomPerspective, options: {distortion_scale: 0.3}}]"
+
+    name: str = Field(description="of a class of torchvision.transforms.v2")
+    options: dict[str, Any] = Field({}, description="its arguments")
+    always: bool = Field(False, description="in evaluation too; for what draws nothing, such as Pad")
+
+    def skips(self, generator: Any) -> bool:
+        return generator is None and not self.always
+
+    def made(self) -> Any:
+        from torchvision.transforms import v2
+
+        found = getattr(v2, self.name, None)
+        if not (isinstance(found, type) and issubclass(found, v2.Transform)):
+            import difflib
+
+            near = ", ".join(difflib.get_close_matches(self.name, v2.__dict__, 3))
+            raise ValueError(
+                f"torchvision has no transform {self.name!r}" + (f"; did you mean {near}?" if near else "")
+            )
+        try:
+            return found(**self.options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"torchvision's {self.name} refuses these options: {error}") from error
+
+    def result(self, field: TensorType) -> TensorType:
+        self.made()
+        if field.modality not in ("image", "video") or len(field.size) < 3:
+            return field
+        return field.with_(size=(*field.size[:-3], None, None, field.size[-1]))

@@ -1,0 +1,1 @@
+"""Transforms of a batch that mix each row with another row."""

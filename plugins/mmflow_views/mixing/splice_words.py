@@ -1,0 +1,41 @@
+"""The words of two texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mmflow.plugin import TensorType
+from mmflow_views.mixing.base import PairTransform, distribution
+
+if TYPE_CHECKING:
+    pass
+
+
+class SpliceWords(PairTransform, name="splice_words"):
+    """The first words of a text followed by the last words of another one.
+
+    Each gives its share of words, rounded down for the other; `lambda` is the share of the words that are the row's.
+    Labels are mixed by it.
+    """
+
+    example: ClassVar[str] = "views: {both: {of: caption, apply: [{use: splice_words, each: row}]}}"
+
+    def pair(
+        self, own: Mapping[str, Any], other: Mapping[str, Any], share: float, place: tuple[float, float]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        texts = [name for name, value in own.items() if isinstance(value, str)]
+        if len(texts) != 1:
+            raise ValueError(f"splice_words needs one text among its fields, got {len(texts)}")
+        words, others = own[texts[0]].split(), other[texts[0]].split()
+        tail = int((1 - share) * len(others))
+        head = len(words) - int((1 - share) * len(words))
+        spliced = " ".join(words[:head] + others[len(others) - tail :])
+        kept = head / (head + tail) if head + tail else 1.0
+        names = {n: distribution(own[n], other[n], kept, classes) for n, classes in self.labels(own).items()}
+        return {texts[0]: spliced, **names}, {"lambda": kept}
+
+    def result(self, field: TensorType) -> TensorType:
+        if field.modality not in ("text", "label"):
+            raise ValueError(f"splice_words takes a text and labels, not {field.modality}")
+        return super().result(field)

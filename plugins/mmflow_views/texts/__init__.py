@@ -1,0 +1,1 @@
+"""Transforms of texts and sequences of ids."""

@@ -1,0 +1,58 @@
+"""Noise and gain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import model_validator
+
+from mmflow.plugin import Field, TensorType
+from mmflow_views.time.base import TimeTransform
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class AddNoise(TimeTransform, name="add_noise"):
+    """White noise of standard deviation `std` added; none in evaluation."""
+
+    std: float = Field(0.01, ge=0)
+
+    def draw(self, length: int, generator: Any) -> Any:
+        # The noise itself depends on each field's shape: a seed stands for it.
+        return None if generator is None else int(generator.integers(2**63))
+
+    def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
+        import numpy as np
+
+        if drawn is None:
+            return values
+        noise = np.random.Generator(np.random.PCG64(drawn)).standard_normal(values.shape, dtype=np.float32)
+        return values + np.float32(self.std) * noise
+
+
+class Gain(TimeTransform, name="gain"):
+    """Scaled by a factor drawn between `low` and `high` decibels; unchanged in evaluation. Adds `gain`, in decibels."""
+
+    adds: ClassVar[Mapping[str, TensorType]] = {"gain": TensorType("number")}
+
+    low: float = -6.0
+    high: float = 6.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Gain:
+        if self.low > self.high:
+            raise ValueError("`low` lies above `high`")
+        return self
+
+    def draw(self, length: int, generator: Any) -> float:
+        return 0.0 if generator is None else float(generator.uniform(self.low, self.high))
+
+    def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
+        import numpy as np
+
+        return values if drawn == 0 else values * np.float32(10 ** (drawn / 20))
+
+    def facts(self, drawn: Any, length: int) -> Mapping[str, Any]:
+        return {"gain": drawn}
