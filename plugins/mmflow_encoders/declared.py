@@ -10,11 +10,11 @@ from mmflow.plugin import ComponentError, TensorType
 def check_heads(width: int, heads: int) -> None:
     if width % heads:
         fitting = max(n for n in range(1, heads + 1) if width % n == 0)
-        raise ValueError(f"width {width} is no multiple of heads {heads}; {fitting} heads would do")
+        raise ValueError(f"width {width} is no multiple of heads {heads}; {fitting} heads would fit")
 
 
 def sequence_of(component: str, *sequences: TensorType) -> int:
-    """The one width of token sequences, grids or vectors; an error where it is unknown or differs."""
+    """The common width of token sequences, grids or vectors; an error where it is unknown or differs."""
     widths = {s.size[-1] if s.size else None for s in sequences}
     width = widths.pop()
     if widths or width is None:

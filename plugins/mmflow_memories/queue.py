@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 class Queue(Memory, name="queue"):
     """The newest `size` rows of one or several columns, first in first out (MoCo; He et al., 2020).
 
-    State: a buffer [size, ...] a column, `cursor`, the place that is written next, and `filled`, the places that hold
-    something. Columns are kept in step: place k of each comes from one row. Of a batch larger than the queue the
+    State: a buffer [size, ...] a column, `cursor`, the place that is written next, and `filled`, the number of places
+    in use. Columns are kept in step: place k of each comes from one row. Of a batch larger than the queue the
     newest `size` rows stay.
     """
 
     example: ClassVar[str] = "{use: queue, size: 4096, of: {image: image_slow, text: text_slow}}"
 
-    size: int = Field(ge=1, description="rows that it holds")
+    size: int = Field(ge=1, description="number of rows")
     fill: Literal["empty", "random"] = Field(
-        "empty", description="random: begin full, with random vectors of length one (integers: -1)"
+        "empty", description="random: start full, with random vectors of length one (integers: -1)"
     )
-    ready: Literal["any", "full"] = Field("any", description="when it can be read: once it holds any row, or once full")
+    ready: Literal["any", "full"] = Field("any", description="readable from the first row on, or when full")
     normalize: bool = Field(False, description="store vectors with length one")
 
     def initial(self, columns: Mapping[str, TensorType], *, generator: torch.Generator) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ class Queue(Memory, name="queue"):
         arrived = rows.pop()
         kept = min(arrived, self.size)
         cursor, filled = state["cursor"], state["filled"]
-        # Rows that this very batch would overwrite again still move the cursor.
+        # Rows that this batch itself would overwrite still move the cursor.
         places = (cursor + arrived - kept + torch.arange(kept, device=cursor.device)) % self.size
         after: dict[str, Tensor] = {}
         for name, column in columns.items():

@@ -7,10 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mmflow_open_clip.names import known_to_open_clip
 from mmflow_pretrained.folders import first_line, folder_of, is_local
 
 from mmflow.plugin import ComponentError, Field
+from mmflow_open_clip.names import known_to_open_clip
 
 if TYPE_CHECKING:
     pass
@@ -19,12 +19,12 @@ from mmflow_pretrained.images import LibraryImage, Size
 
 
 class OpenClipImage(LibraryImage, name="open_clip_image"):
-    """Pictures by the transform of an open_clip model; in training with `augment` the library's augmentation, which
+    """Images by the transform of an open_clip model; in training with `augment` the library's augmentation, which
     `options` change (fields of its `AugmentationCfg`)."""
 
     requires: ClassVar[tuple[str, ...]] = ("open_clip",)
     extra: ClassVar[str] = "open_clip"
-    example: ClassVar[str] = "views: {picture: {of: image, apply: [{use: open_clip_image, hub: ViT-B-32}]}}"
+    example: ClassVar[str] = "views: {ready: {of: image, apply: [{use: open_clip_image, hub: ViT-B-32}]}}"
 
     pretrained: str | None = Field(None, description="the tag of the weights, where their preprocessing differs")
     augment: bool = Field(False, description="the library's random crop in training")

@@ -6,7 +6,7 @@ from mmflow.plugin import ComponentError
 
 
 def known_to_open_clip(name: str) -> None:
-    """Raise `ComponentError` where open_clip has no model of that name."""
+    """Raises `ComponentError` where open_clip has no model of that name."""
     import difflib
 
     import open_clip

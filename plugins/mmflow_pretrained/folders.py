@@ -12,12 +12,12 @@ WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", "
 
 
 def is_local(name: str) -> bool:
-    """Whether a name means a folder here: it is one, or is written as a path."""
+    """Whether a name means a local folder: a folder exists, or the name is written as a path."""
     return Path(name).is_dir() or name.startswith((".", "/", "~"))
 
 
 def folder_of(name: str, *needed: str) -> Path:
-    """The folder `name`; raises `ComponentError` where it, or all of the files `needed`, are not there."""
+    """The folder `name`; raises `ComponentError` where it is missing, or all of the files `needed` are."""
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise ComponentError(f"there is no folder {name}", hint="name a folder, or a model of the hub")
@@ -28,7 +28,7 @@ def folder_of(name: str, *needed: str) -> Path:
 
 
 def contents(name: str, revision: str | None = None) -> Any:
-    """What stands for a folder (a hash of its files, those with weights left out) or a hub name in a key."""
+    """Identity of a folder (a hash of its files, weights left out) or of a hub name in a key."""
     if not is_local(name):
         return {"name": name, "revision": revision}
     digest = hashlib.sha256()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class MaxSim(Score, name="maxsim"):
-    """Late interaction: each token of one side finds its best token on the other.
+    """Late interaction: the best match of each token among the tokens of the other side.
 
         s_ab[i, j] = reduce_p max_t <a[i, p], b[j, t]>     s_ba[j, i] = reduce_t max_p <b[j, t], a[i, p]>
 
@@ -27,7 +27,7 @@ class MaxSim(Score, name="maxsim"):
     needs: ClassVar[tuple[str, ...]] = ("tokens",)
     example: ClassVar[str] = "{use: infonce, of: [image, text], score: {use: maxsim, reduce: mean}}"
 
-    reduce: Literal["mean", "sum", "max"] = Field("mean", description="how the best matches of the tokens are joined")
+    reduce: Literal["mean", "sum", "max"] = Field("mean", description="reduction over the best matches of the tokens")
     normalize: bool = Field(True, description="whether tokens are scaled to length one first")
 
     def blocks(self, a: Encoding, b: Encoding) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ class Dot(Score, name="dot"):
 
 
 class Cosine(Dot, name="cosine"):
-    """Cosine of pooled vectors: <a, b> / (||a|| ||b||); a zero vector is like nothing."""
+    """Cosine of pooled vectors: <a, b> / (||a|| ||b||); 0 for a zero vector."""
 
     example: ClassVar[str] = "{use: infonce, of: [image, text], score: cosine}"
 

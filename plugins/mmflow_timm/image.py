@@ -17,12 +17,12 @@ from mmflow_pretrained.images import LibraryImage, Size
 
 
 class TimmImage(LibraryImage, name="timm_image"):
-    """Pictures by the transform of a timm model's data configuration; in training with `augment` the library's
+    """Images by the transform of a timm model's data configuration; in training with `augment` the library's
     augmentation, which `options` change (arguments of `timm.data.create_transform`)."""
 
     requires: ClassVar[tuple[str, ...]] = ("timm",)
     extra: ClassVar[str] = "timm"
-    example: ClassVar[str] = "views: {picture: {of: image, apply: [{use: timm_image, hub: vit_tiny_patch16_224}]}}"
+    example: ClassVar[str] = "views: {ready: {of: image, apply: [{use: timm_image, hub: vit_tiny_patch16_224}]}}"
 
     augment: bool = Field(False, description="the library's random crop, mirror and colors in training")
     options: dict[str, Any] = Field({}, description="of that augmentation, such as {auto_augment: rand-m9-mstd0.5}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mmflow_transformers.loading import load
-
 from mmflow.plugin import Field
+from mmflow_transformers.loading import load
 
 if TYPE_CHECKING:
     pass
@@ -16,17 +15,17 @@ from mmflow_pretrained.images import LibraryImage, Size
 
 
 class HfImage(LibraryImage, name="hf_image"):
-    """Pictures by the image processor of a transformers model, the same in training and evaluation."""
+    """Images by the image processor of a transformers model, the same in training and evaluation."""
 
     requires: ClassVar[tuple[str, ...]] = ("transformers",)
     extra: ClassVar[str] = "hf"
-    example: ClassVar[str] = "views: {picture: {of: image, apply: [flip, {use: hf_image, hub: ./clip-tiny}]}}"
+    example: ClassVar[str] = "views: {ready: {of: image, apply: [flip, {use: hf_image, hub: ./clip-tiny}]}}"
 
     revision: str | None = Field(None, description="of the hub's repository")
 
     def made(self, training: bool) -> Callable[[Any], Any]:
         processor = load("AutoImageProcessor", self.hub, self.revision)
-        return lambda picture: processor(picture, return_tensors="pt")["pixel_values"][0]
+        return lambda image: processor(image, return_tensors="pt")["pixel_values"][0]
 
     def size(self) -> Size:
         processor = load("AutoImageProcessor", self.hub, self.revision)

@@ -21,5 +21,5 @@ def load(kind: str, hub: str, revision: str | None) -> Any:
     try:
         return getattr(transformers, kind).from_pretrained(where, revision=revision)
     except (OSError, ValueError) as error:
-        what = {"AutoImageProcessor": "image processor", "AutoFeatureExtractor": "feature extractor"}[kind]
-        raise ComponentError(f"transformers finds no {what} in {hub}: {first_line(error)}") from error
+        kinds = {"AutoImageProcessor": "image processor", "AutoFeatureExtractor": "feature extractor"}
+        raise ComponentError(f"transformers finds no {kinds[kind]} in {hub}: {first_line(error)}") from error

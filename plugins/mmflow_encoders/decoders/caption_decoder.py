@@ -21,9 +21,9 @@ class CaptionDecoder(Encoder, name="caption_decoder"):
     `tokenizer`, a raw text, which is then embedded here with learned positions; the others (tokens, grids or vectors
     of one width, joined) are attended to. Each block is causal self-attention, cross-attention, MLP, all pre-norm.
 
-    Output: `logits` [N, L, V] with the text's mask; those at place t are for the id at t + 1, which is how
-    `caption_nll` reads them. V is the number of ids of the text encoder's tokenizer: its `vocabulary`, the largest
-    that it may learn, since the states come without what was learned; for raw text the number learned.
+    Output: `logits` [N, L, V] with the text's mask; the logits at place t are for the id at t + 1, as
+    `caption_nll` reads them. V is the number of ids of the text encoder's tokenizer: its `vocabulary`, an upper
+    bound, since the states come without the learned vocabulary; for raw text the learned number.
     The loss's `targets` are the ids of the same text: `targets: text.ids`, or `targets: caption`.
     """
 
@@ -31,12 +31,12 @@ class CaptionDecoder(Encoder, name="caption_decoder"):
     example: ClassVar[str] = "{use: caption_decoder, of: [text.tokens, image.tokens], depth: 2}"
 
     of: Refs[TokenSequence | Pooled | RawField] = Field(min_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
-    tokenizer: Tokenizer | None = Field(None, description="for raw text, and for it alone")
+    tokenizer: Tokenizer | None = Field(None, description="for raw text only")
     length: int = Field(64, ge=2, le=8192, description="ids of a raw text at most, begin and end included")
-    width: int | None = Field(None, ge=1, description="for raw text; otherwise that of the states")
+    width: int | None = Field(None, ge=1, description="for raw text; otherwise the width of the states")
     depth: int = Field(2, ge=1, description="number of blocks")
     heads: int = Field(4, ge=1, description="must divide width")
-    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over that of the tokens")
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over the width of the tokens")
     dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
@@ -70,7 +70,7 @@ class CaptionDecoder(Encoder, name="caption_decoder"):
         vocabulary = self.tokenizer.size(state or None) if self.tokenizer else text.vocabulary
         if vocabulary is None:
             raise ComponentError(
-                "caption_decoder does not know how many ids there are to predict",
+                "caption_decoder does not know the number of ids to predict",
                 expected="tokens of an encoder that reads text and states its `vocabulary`, or a text field",
             )
         width = (self.width or 256) if self.tokenizer else sequence_of("caption_decoder", text)

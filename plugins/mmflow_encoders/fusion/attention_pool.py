@@ -31,7 +31,7 @@ class AttentionPool(Encoder, name="attention_pool"):
 
     of: Sequences = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
     queries: int = Field(1, ge=1, description="number of learned queries")
-    width: int | None = Field(None, ge=1, description="of the queries; that of the input where unset")
+    width: int | None = Field(None, ge=1, description="of the queries; the width of the input where unset")
     heads: int = Field(4, ge=1, description="must divide width")
     dropout: float = Field(0.0, ge=0, lt=1, description="of attention weights")
 

@@ -23,9 +23,9 @@ from mmflow_encoders.fusion.inputs import SEQUENCES, Sequences
 class CrossAttention(Encoder, name="cross_attention"):
     """Transformer blocks in which the first sequence attends to itself and to the others (ALBEF; Li et al., 2021).
 
-    `of: [text.tokens, image.tokens, ...]`: the others have one width and are joined. Each block is self-attention,
-    cross-attention, MLP, all pre-norm; padding counts nowhere. Outputs: `tokens` [N, L, D] with the first input's
-    mask; `pooled` [N, D], the first token or the mean of the real ones.
+    `of: [text.tokens, image.tokens, ...]`: the others share one width and are joined. Each block is self-attention,
+    cross-attention, MLP, all pre-norm; padding changes nothing. Outputs: `tokens` [N, L, D] with the first input's
+    mask; `pooled` [N, D], the first token or the mean of the real tokens.
     """
 
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (SEQUENCES, SEQUENCES)
@@ -34,9 +34,9 @@ class CrossAttention(Encoder, name="cross_attention"):
     of: Sequences = Field(min_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
     layers: int = Field(2, ge=1, description="number of blocks")
     heads: int = Field(4, ge=1, description="must divide the width of the first input")
-    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over that of the tokens")
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over the width of the tokens")
     dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
-    pool: Literal["first", "mean"] = Field("first", description="the first token, or the mean of the real ones")
+    pool: Literal["first", "mean"] = Field("first", description="the first token, or the mean of the real tokens")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         first = inputs[0]

@@ -23,4 +23,4 @@ Sequences = Refs[TokenSequence | Grid | Pooled | RawField]
 
 
 GROUPS = ("copy", "frame", "caption", "candidate", "object", "item", "step")
-"""Group axes whose members can be put together or in a row."""
+"""Group axes along which vectors can be stacked or pooled."""

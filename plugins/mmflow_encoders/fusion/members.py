@@ -25,10 +25,10 @@ from mmflow_encoders.fusion.inputs import GROUPS
 
 
 class Members(Encoder, name="members"):
-    """The vectors along a group axis (frames, captions, objects) as one: [N, G, D] -> [N, D]. No weights.
+    """The vectors along a group axis (frames, captions, objects) as one vector: [N, G, D] -> [N, D]. No weights.
 
-    Outputs: `pooled` [N, D], the mean or the maximum over the members that are present; `tokens` [N, G, D], all of them
-    in their order with their mask, for an encoder of sequences to go on with. A row without members is absent.
+    Outputs: `pooled` [N, D], the mean or the maximum over the members that are present; `tokens` [N, G, D], all members
+    in their order with their mask, as input of a sequence encoder. A row without members is absent.
     """
 
     axes: ClassVar[tuple[str, ...]] = GROUPS

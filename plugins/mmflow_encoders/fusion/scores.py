@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 class Scores(Encoder, name="scores"):
-    """Scores of each row with rows that are the same for all (class texts, prototypes): logits [N, C].
+    """Scores of each row with rows that all samples share (class texts, prototypes): logits [N, C].
 
-    pooled[i, c] = score(a_i, b_c) / temperature. The second input has no sample axis: a static field, or a node over
-    one, or what a batch node found for classes.
+    pooled[i, c] = score(a_i, b_c) / temperature. The second input has no sample axis: a static field, an
+    encoder of one, or the class vectors of a batch node.
     """
 
     example: ClassVar[str] = "{use: scores, of: [image, names], score: cosine, temperature: 0.01}"
 
     of: Refs[Encoded] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
-    score: Score = default("cosine", description="how a row is compared with each of the others")
-    temperature: Annotated[Value, Bounds(gt=0)] = default(1.0, description="what scores are divided by")
+    score: Score = default("cosine", description="similarity of a row and a class")
+    temperature: Annotated[Value, Bounds(gt=0)] = default(1.0, description="divisor of the scores")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         rows, columns = inputs

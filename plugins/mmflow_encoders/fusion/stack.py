@@ -25,7 +25,7 @@ from mmflow_encoders.fusion.inputs import GROUPS
 
 
 class Stack(Encoder, name="stack"):
-    """Vectors one behind the other along a group axis: [N, D] and [N, G, D] count 1 and G places. No weights."""
+    """Vectors stacked along a group axis: [N, D] and [N, G, D] give 1 and G places. No weights."""
 
     axes: ClassVar[tuple[str, ...]] = GROUPS
     example: ClassVar[str] = "{use: stack, of: [body, body_small], axis: copy}"

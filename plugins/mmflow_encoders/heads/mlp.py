@@ -18,10 +18,10 @@ from mmflow_encoders.heads.inputs import VECTORS, projected, width_of
 
 
 class Mlp(Encoder, name="mlp"):
-    """Linear layers with norm, activation and dropout between them; none of the three after the last.
+    """Linear layers with norm, activation and dropout between them, and none of these after the last layer.
 
     `dims` lists the widths after the input. With `norm: batch` (as in SimCLR; Chen et al., 2020) the node sees the
-    whole batch, so that micro-batches change nothing; tokens that are padding are then left out of the statistics.
+    whole batch, so that micro-batches change nothing; padding is left out of the statistics.
     """
 
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (VECTORS,)

@@ -16,9 +16,9 @@ from mmflow_encoders.images.fitting import fit_image
 
 
 class ImageEncoder(Encoder):
-    """What all image encoders share: the deterministic way from a raw image to a square of `size`.
+    """Base of the image encoders: the deterministic preprocessing from a raw image to a square of `size`.
 
-    Of a video each frame is encoded: its outputs have the axis `frame`.
+    Each frame of a video is encoded, and the outputs have the axis `frame`.
     """
 
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("image", "video"),)
@@ -29,7 +29,7 @@ class ImageEncoder(Encoder):
     )
     channels: Literal[1, 3] = Field(3, description="of the image that is encoded: gray or color")
     mean: float = Field(0.5, description="subtracted from the image in [0, 1]")
-    std: float = Field(0.5, gt=0, description="what the image is divided by after that")
+    std: float = Field(0.5, gt=0, description="divisor of the image after the subtraction")
 
     def preprocess(self, index: int, value: Any, state: Mapping[str, Any]) -> np.ndarray:
         return fit_image(value, self.size, self.channels, squash=self.fit == "squash")

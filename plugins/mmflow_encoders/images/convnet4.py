@@ -31,7 +31,7 @@ class Convnet4(ImageEncoder, name="convnet4"):
     @model_validator(mode="after")
     def _large_enough(self) -> Convnet4:
         if self.size < 16:
-            raise ValueError(f"size {self.size} is below 16, and nothing would be left after four poolings")
+            raise ValueError(f"size {self.size} is below 16, and four poolings would leave nothing")
         return self
 
     def batch_statistics(self) -> bool:

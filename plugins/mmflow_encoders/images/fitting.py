@@ -15,7 +15,7 @@ def fit_image(image: Any, size: int, channels: int, *, squash: bool) -> np.ndarr
 
     Scaling is bilinear with antialiasing. Gray images get three equal channels; colors become gray by the weights of
     ITU-R BT.601; an alpha channel is dropped. Floats [channels, size, size], as the preprocessing of other libraries
-    gives them, stay as they are.
+    gives them, stay unchanged.
     """
     import numpy as np
     from PIL import Image

@@ -30,7 +30,7 @@ class Vit(ImageEncoder, name="vit"):
     width: int = Field(256, ge=1, description="of tokens and of the pooled vector")
     depth: int = Field(4, ge=1, description="number of blocks")
     heads: int = Field(4, ge=1, description="must divide width")
-    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over that of the tokens")
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over the width of the tokens")
     dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
     pool: Literal["cls", "mean"] = Field("mean", description="a class token, or the mean of the patches")
 

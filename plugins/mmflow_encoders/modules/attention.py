@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `x` [N, L, D] to itself, or to `memory` [N, M, C] where one is given."""
+    """Multi-head attention of `x` [N, L, D] to itself, or to `memory` [N, M, C] where it is given."""
 
     def __init__(self, width: int, heads: int, dropout: float, memory_width: int | None = None) -> None:
         super().__init__()
@@ -60,8 +60,8 @@ class Block(nn.Module):
 
 
 def attention_mask(mask: Tensor, *, causal: bool = False) -> Tensor:
-    """Who may attend to whom, bool [N, 1, 1 or L, L]. A row without any real token attends freely, which keeps it
-    finite; what it gives is never read."""
+    """Allowed pairs of query and key, bool [N, 1, 1 or L, L]. A row without any real token attends freely, which keeps
+    it finite; its result is never read."""
     if not causal:
         return (mask | ~mask.any(dim=1, keepdim=True))[:, None, None, :]
     length = mask.shape[1]

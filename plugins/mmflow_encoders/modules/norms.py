@@ -1,4 +1,4 @@
-"""Norms of convolutional networks, and batch norm that leaves padding out."""
+"""Norms of convolutional networks."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def norm_layer(norm: str) -> Callable[[int], nn.Module]:
 
 
 def group_norm(width: int) -> nn.Module:
-    """Group norm of 32 groups, or as many as divide the width."""
+    """Group norm with 32 groups, or the largest smaller number that divides the width."""
     return nn.GroupNorm(max(n for n in range(1, 33) if width % n == 0), width)

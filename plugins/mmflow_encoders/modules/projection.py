@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Projection(nn.Module):
-    """Base: sorts out vectors, tokens and grids. A tensor [N, D] gives a tensor, the others a named output."""
+    """Base: vectors [N, D] give a tensor; tokens and grids give a named output."""
 
     l2norm: bool
 

@@ -11,7 +11,7 @@ from mmflow.plugin.values import Tokens
 
 
 def as_tokens(sequence: Tensor | Tokens) -> Tokens:
-    """Tokens [N, L, D] of what may be tokens, a plain sequence [N, L, D], a grid [N, H, W, D] or one vector [N, D]."""
+    """Tokens [N, L, D] of tokens, a plain sequence [N, L, D], a grid [N, H, W, D] or one vector [N, D] a row."""
     if isinstance(sequence, Tokens):
         return sequence
     return all_real(sequence.unsqueeze(1) if sequence.ndim == 2 else sequence.flatten(1, -2))
@@ -25,7 +25,7 @@ def join(sequences: Sequence[Tokens]) -> Tokens:
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the real tokens: [N, L, D] and bool [N, L] -> [N, D]; zero where there is none."""
+    """Mean over the real tokens: [N, L, D] and bool [N, L] -> [N, D]; zero for rows without tokens."""
     weight = mask.unsqueeze(-1).to(x.dtype)
     return (x * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1)
 

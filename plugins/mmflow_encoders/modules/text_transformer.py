@@ -14,7 +14,7 @@ from mmflow_encoders.modules.sequences import masked_mean
 
 
 class TextTransformer(nn.Module):
-    """Token embeddings, learned positions, blocks, final norm. See the declaration for what `pool` means."""
+    """Token embeddings, learned positions, blocks, final norm. The declaration explains `pool`."""
 
     def __init__(
         self, *, vocabulary: int, length: int, width: int, depth: int, heads: int, mlp_ratio: float, dropout: float,
@@ -37,7 +37,7 @@ class TextTransformer(nn.Module):
         x = self.words(ids) + self.positions[:, : ids.shape[1]]
         known = mask
         if self.classify is not None:
-            # The class token stands where it sees every token and no token sees it under a causal mask.
+            # Under a causal mask the class token comes last, so that it sees every token and no token sees it.
             parts = [x, self.classify.expand(len(x), -1, -1)]
             x = torch.cat(parts if self.causal else parts[::-1], dim=1)
             ones = mask.new_ones(len(mask), 1)

@@ -11,7 +11,7 @@ from mmflow.plugin.values import Tokens
 
 
 class ConvolutionsInTime(nn.Module):
-    """Layers of convolution along time, layer norm over channels, GELU. What is padding stays zero in all of them."""
+    """Layers of convolution along time, layer norm over channels, GELU. Padding stays zero in all of them."""
 
     def __init__(
         self, *, channels: int, width: int, depth: int, kernel: int, stride: int, pool: str, normalize: bool
@@ -42,13 +42,13 @@ class ConvolutionsInTime(nn.Module):
     def _pooled(self, x: Tensor, mask: Tensor) -> Tensor:
         if self.pool == "mean":
             return x.sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
-        # A row of padding alone has no largest token: it gets zeros, as in the mean.
+        # A row of padding alone has no largest token; it gets zeros, as in the mean.
         largest = x.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(1)
         return torch.where(mask.any(1, keepdim=True), largest, 0.0)
 
 
 def normalized(x: Tensor, mask: Tensor) -> Tensor:
-    """Each row of `x` [N, T, C] with mean 0 and standard deviation 1 over what `mask` [N, T] marks; 0 elsewhere."""
+    """Rows of `x` [N, T, C] with mean 0 and standard deviation 1 over the steps in `mask` [N, T]; 0 elsewhere."""
     real = mask.unsqueeze(-1).to(x.dtype)
     count = (real.sum(1, keepdim=True) * x.shape[-1]).clamp_min(1)
     centered = (x - (x * real).sum((1, 2), keepdim=True) / count) * real

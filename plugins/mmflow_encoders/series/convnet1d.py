@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Convnet1d(Encoder, name="convnet1d"):
     """Convolutions along time, each with layer norm and GELU, that shorten a series step by step.
 
-    Input: a series [T] or [T, C] of any length, such as the view `log_mel` of a sound, or tokens, such as the frames of
-    a video as `members` puts them in a row. Outputs: `tokens` [N, L, width] with their mask, L = T / stride^depth
+    Input: a series [T] or [T, C] of any length, such as the view `log_mel` of a sound, or tokens, such as the frames
+    of a video that `members` puts in order. Outputs: `tokens` [N, L, width] with their mask, L = T / stride^depth
     rounded up; `pooled` [N, width], their mean or maximum; taps `layers.1` to `layers.<depth>`. Padding changes
     nothing, and no row depends on another.
     """
@@ -29,8 +29,8 @@ class Convnet1d(Encoder, name="convnet1d"):
     of: Refs[TokenSequence | RawField] = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
     width: int = Field(128, ge=1, description="channels of each layer")
     depth: int = Field(4, ge=1, le=16, description="number of layers")
-    kernel: int = Field(5, ge=1, description="steps that a layer sees at once; odd")
-    stride: int = Field(2, ge=1, description="how many times shorter each layer makes the series")
+    kernel: int = Field(5, ge=1, description="steps that a layer sees at once, an odd number")
+    stride: int = Field(2, ge=1, description="factor by which each layer shortens the series")
     pool: Literal["mean", "max"] = Field("mean", description="of the tokens")
     normalize: bool = Field(True, description="bring each series, all channels together, to mean 0 and deviation 1")
 
@@ -38,7 +38,7 @@ class Convnet1d(Encoder, name="convnet1d"):
     @classmethod
     def _odd(cls, kernel: int) -> int:
         if kernel % 2 == 0:
-            raise ValueError(f"kernel {kernel} is even, and would have no middle")
+            raise ValueError(f"kernel {kernel} is even and has no middle")
         return kernel
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:

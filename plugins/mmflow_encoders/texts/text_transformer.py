@@ -29,14 +29,16 @@ class TextTransformer(Encoder, name="text_transformer"):
     example: ClassVar[str] = "{use: text_transformer, of: caption, width: 128, depth: 2, head: {use: linear, dim: 128}}"
 
     tokenizer: Tokenizer = default("word", description="text to ids; it may learn from the training texts")
-    length: int = Field(64, ge=2, le=8192, description="ids of a text at most, begin and end included")
+    length: int = Field(64, ge=2, le=8192, description="largest number of ids of a text, begin and end included")
     width: int = Field(256, ge=1, description="of tokens and of the pooled vector")
     depth: int = Field(4, ge=1, description="number of blocks")
     heads: int = Field(4, ge=1, description="must divide width")
-    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over that of the tokens")
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over the width of the tokens")
     dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
-    causal: bool = Field(False, description="a token sees only those before it, as a decoder on top needs")
-    pool: Literal["mean", "last", "eos", "cls"] = Field("mean", description="what the pooled vector is")
+    causal: bool = Field(False, description="a token sees only the tokens before it, as a decoder on top needs")
+    pool: Literal["mean", "last", "eos", "cls"] = Field(
+        "mean", description="the pooled vector: a mean, a token, or a class token"
+    )
 
     @model_validator(mode="after")
     def _divisible(self) -> TextTransformer:

@@ -10,7 +10,7 @@ from mmflow_encoders.tokenizers.framing import framed, well_formed
 
 
 class Byte(Tokenizer, name="byte"):
-    """The bytes of the UTF-8 text; nothing to learn and no text unknown (as in ByT5, Xue et al., 2022).
+    """The bytes of the UTF-8 text; nothing is learned and no text is unknown (as in ByT5, Xue et al., 2022).
 
     Ids: 0 padding, 1 begin, 2 end, 3 + byte.
     """

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def well_formed(text: str) -> str:
-    """The text with U+FFFD for half a surrogate pair, which JSON can hold and no encoding."""
+    """The text with U+FFFD for half a surrogate pair, which JSON can hold and no encoding can."""
     try:
         text.encode()
     except UnicodeEncodeError:

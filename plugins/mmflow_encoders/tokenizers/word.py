@@ -16,7 +16,7 @@ PIECE = re.compile(r"\w+|[^\w\s]")
 
 
 class Word(Tokenizer, name="word"):
-    """Words and punctuation marks, the commonest of the training texts, at most `vocabulary` ids.
+    """Words and punctuation marks, the most frequent of the training texts, at most `vocabulary` ids.
 
     Ids: 0 padding, 1 begin, 2 end, 3 unknown, then words by falling count (ties in the order of the alphabet).
     Decoding joins with single spaces.
@@ -28,7 +28,7 @@ class Word(Tokenizer, name="word"):
 
     vocabulary: int = Field(4096, ge=5, le=1_000_000, description="largest number of ids, special ones included")
     least: int = Field(1, ge=1, description="a word that occurs less often is unknown")
-    lowercase: bool = Field(True, description="whether capitals are made small")
+    lowercase: bool = Field(True, description="whether capitals become lowercase")
 
     def learn(self, texts: Iterable[str]) -> dict[str, Any]:
         counts: Counter[str] = Counter()

@@ -23,7 +23,7 @@ def contrast(
     score: Score,
     options: Mapping[str, Any],
 ) -> Tensor:
-    """Run the streamed kernel: on vectors where the score has them, else block by block through the score."""
+    """Run the streamed kernel: on vectors where the score gives them, otherwise block by block through the score."""
     for side in (a, b):
         if len(side.axes) > 1:
             raise ComponentError(
@@ -54,7 +54,7 @@ def contrast(
 
 
 def _ungrouped(encoding: Encoding) -> Encoding:
-    """Group axes become rows: several negatives a row are candidates of every row."""
+    """Group axes as rows: several negatives a row are candidates of every row."""
     groups = len(encoding.axes) - 1
     return encoding.map(lambda tensor: tensor.flatten(0, groups)) if groups else encoding
 

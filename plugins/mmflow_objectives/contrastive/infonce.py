@@ -26,18 +26,21 @@ class InfoNCE(Loss, name="infonce"):
         forward_i = log sum_j exp(s_ij) - s_ii      backward_i = log sum_j exp(s_ji) - s_ii
 
     and the value of row i is the mean of the chosen directions, [N]. Where a score has two directions (`maxsim`),
-    each is taken in its own. `negatives`, a memory or an encoding, are further columns of the forward direction that
-    match nothing; a memory that is not ready adds none. `in_batch: false` leaves the own match and the negatives
-    alone (MoCo; He et al., 2020).
+    each direction uses its own. `negatives`, a memory or an encoding, are further columns of the forward direction that
+    match nothing; a memory that is not ready adds none. With `in_batch: false` the only candidates are the match and
+    the negatives (MoCo; He et al., 2020).
     """
 
     example: ClassVar[str] = "{use: infonce, of: [image, text], temperature: {use: learned, init: 0.07, min: 0.01}}"
 
     of: Refs[Encoded] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
-    score: Score = default("cosine", description="how two rows are compared")
-    temperature: Temperature = default(0.07, description="what scores are divided by")
+    score: Score = default("cosine", description="similarity of two rows")
+    temperature: Temperature = default(0.07, description="divisor of the scores")
     directions: tuple[Literal["forward", "backward"], ...] = Field(
-        ("forward", "backward"), min_length=1, max_length=2, description="which side picks its match among the other"
+        ("forward", "backward"),
+        min_length=1,
+        max_length=2,
+        description="forward: a row of the first input among the rows of the second",
     )
     in_batch: bool = Field(True, description="whether the other rows of the batch are candidates")
     negatives: Ref[Bank | Encoded] | None = Field(None, description="further candidates: a memory or an encoder")

@@ -19,7 +19,7 @@ Temperature = Annotated[Value, Bounds(gt=0)]
 
 
 class SigLIP(Loss, name="siglip"):
-    """Each pair is a binary decision of its own (Zhai et al., 2023).
+    """Binary cross-entropy of each pair (Zhai et al., 2023).
 
     With s_ij the score over the temperature plus the bias, the value of row i is the sum over all j of
     log(1 + exp(-z_ij s_ij)), z_ii = 1 and z_ij = -1 otherwise, [N]; the mean over rows is the published loss. The
@@ -30,9 +30,9 @@ class SigLIP(Loss, name="siglip"):
     example: ClassVar[str] = "{use: siglip, of: [image, text]}"
 
     of: Refs[Encoded] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
-    score: Score = default("cosine", description="how two rows are compared")
+    score: Score = default("cosine", description="similarity of two rows")
     temperature: Temperature = default(
-        {"use": "learned", "init": 0.1, "min": 0.001}, description="what scores are divided by"
+        {"use": "learned", "init": 0.1, "min": 0.001}, description="divisor of the scores"
     )
     bias: Value = default({"use": "learned", "init": -10.0, "exp": False}, description="added to every scaled score")
     negatives: Ref[Bank | Encoded] | None = Field(None, description="further candidates: a memory or an encoder")

@@ -16,25 +16,27 @@ Temperature = Annotated[Value, Bounds(gt=0)]
 
 
 class SupCon(Loss, name="supcon"):
-    """Rows of one label attract each other among all other rows (Khosla et al., 2020).
+    """Cross-entropy of rows of one label among all other rows (Khosla et al., 2020).
 
     Takes one or several inputs, each [N, D] or with a group axis [N, G, D]: all their vectors form one set. For a
-    vector with scores s over the temperature and positives P (the other vectors of its label; without `labels`, those
-    of its own sample, which is the loss of SimCLR; Chen et al., 2020):
+    vector with scores s over the temperature and positives P (the other vectors of its label; without `labels`, the
+    other vectors of its sample, as in SimCLR; Chen et al., 2020):
 
         outside:  mean_{p in P} ( log sum_{j other} exp(s_j) - s_p )
         inside:   log sum_{j other} exp(s_j) - log mean_{p in P} exp(s_p)
 
-    The value of a row is the mean over its vectors, [N]. A vector without positives has loss 0 and counts.
+    The value of a row is the mean over its vectors, [N]. A vector without positives has loss 0 and counts in the mean.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("*",)
     example: ClassVar[str] = "{use: supcon, of: [two.0, two.1], labels: label, temperature: 0.1}"
 
     of: Refs[Pooled] = Field(min_length=1)
-    labels: Ref[Labels] | None = Field(None, description="rows of one label match; own copies alone where unset")
-    temperature: Temperature = default(0.1, description="what scores are divided by")
-    normalize: bool = Field(True, description="compare by cosine; otherwise by dot product")
+    labels: Ref[Labels] | None = Field(
+        None, description="rows of one label match; only the copies of a sample where unset"
+    )
+    temperature: Temperature = default(0.1, description="divisor of the scores")
+    normalize: bool = Field(True, description="score by cosine, otherwise by dot product")
     positives: Literal["outside", "inside"] = Field("outside", description="mean over positives outside or inside log")
 
     def compute(self, *views: Tensor, labels: Tensor | None, temperature: float | Tensor) -> Tensor:

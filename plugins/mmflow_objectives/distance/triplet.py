@@ -26,9 +26,13 @@ class Triplet(Loss, name="triplet"):
     example: ClassVar[str] = "{use: triplet, of: [image, text], margin: 0.2}"
 
     of: Refs[Encoded] = Field(min_length=2, max_length=3)  # pyright: ignore[reportIncompatibleVariableOverride]
-    score: Score = default("cosine", description="how two rows are compared")
-    margin: Annotated[Value, Bounds(ge=0)] = default(0.2, description="by how much a match must score higher")
-    negatives: Literal["hardest", "all"] = Field("hardest", description="which negatives of the batch count")
+    score: Score = default("cosine", description="similarity of two rows")
+    margin: Annotated[Value, Bounds(ge=0)] = default(
+        0.2, description="smallest difference between the scores of match and negative"
+    )
+    negatives: Literal["hardest", "all"] = Field(
+        "hardest", description="the hardest negative of the batch, or the mean over all"
+    )
 
     def scope(self) -> Scope:
         return "row" if len(self.of) == 3 else "batch"

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Uniformity(Loss, name="uniformity"):
-    """How unevenly vectors of length one lie: log mean_{i<j} exp(-t ||x_i - x_j||^2) (Wang and Isola, 2020). A scalar.
+    """Unevenness of vectors of length one: log mean_{i<j} exp(-t ||x_i - x_j||^2) (Wang and Isola, 2020). A scalar.
 
-    Several inputs are averaged. One row alone has no pair and loss 0.
+    Several inputs are averaged. A single row has no pair and loss 0.
     """
 
     example: ClassVar[str] = "{use: uniformity, of: [image, text], t: 2}"
 
     of: Refs[Pooled] = Field(min_length=1)
-    t: PositiveFloat = Field(2.0, description="how fast the kernel falls with the squared distance")
+    t: PositiveFloat = Field(2.0, description="decay of the kernel with the squared distance")
     normalize: bool = Field(True, description="whether vectors are scaled to length one first")
 
     def compute(self, *inputs: Tensor) -> Tensor:

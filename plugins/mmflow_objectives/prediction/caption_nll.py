@@ -19,8 +19,8 @@ class CaptionNLL(Loss, name="caption_nll"):
     """Negative log-likelihood of a text's ids (as in CoCa; Yu et al., 2022): the mean over all tokens of the batch.
 
     Takes logits [N, L, V] with their mask and `targets`, ids [N, L] with theirs: `targets: text.ids`, the ids of a
-    text encoder, or the field of its text. The logits at place t are for the id at t + `shift`; padding counts
-    nowhere. A row's value is the mean over its tokens, its weight their number.
+    text encoder, or the field of its text. The logits at place t are for the id at t + `shift`; padding does not
+    count. A row's value is the mean over its tokens, its weight their number.
     """
 
     per_row: ClassVar[bool] = True
@@ -28,13 +28,13 @@ class CaptionNLL(Loss, name="caption_nll"):
 
     of: Refs[TokenSequence] = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
     targets: Ref[TokenSequence | RawField] = Field(description="the ids of the text, or the field of the text")
-    shift: int = Field(1, ge=0, description="how many places after its logits an id stands")
+    shift: int = Field(1, ge=0, description="number of places between logits and the id that they predict")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all ids")
 
     def compute(self, logits: Tokens, targets: Tokens) -> tuple[Tensor, Tensor]:
         if not isinstance(targets, tuple) or targets.values.is_floating_point():
             raise ComponentError(
-                "the targets of caption_nll are no ids",
+                "the targets of caption_nll are not ids",
                 found="raw texts" if isinstance(targets, list) else "numbers of another kind",
                 hint="name the ids of the encoder that reads the text: targets: text.ids",
             )

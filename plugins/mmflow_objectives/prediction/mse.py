@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MeanSquaredError(Loss, name="mse"):
-    """Squared difference of two inputs of one shape, the mean over all that is in a row: mean_d (a_d - b_d)^2."""
+    """Squared difference of two inputs of one shape, the mean over all values of a row: mean_d (a_d - b_d)^2."""
 
     per_row: ClassVar[bool] = True
     example: ClassVar[str] = "{use: mse, of: [decoded, target.detach]}"

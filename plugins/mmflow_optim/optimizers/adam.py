@@ -13,12 +13,16 @@ from mmflow_optim.optimizers.base import Decayed, Share, fusable
 
 
 class AdamW(Decayed, name="adamw"):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), fused into one kernel where torch has one."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), fused into one kernel where torch can."""
 
     example: ClassVar[str] = "optimizer: {use: adamw, lr: 1e-3, weight_decay: 0.05}"
 
-    weight_decay: float = Field(0.01, ge=0, description="share of a weight that decays a step, times the rate")
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="memory of the mean and of the square of gradients")
+    weight_decay: float = Field(
+        0.01, ge=0, description="share of a weight that decays in a step, times the learning rate"
+    )
+    betas: tuple[Share, Share] = Field(
+        (0.9, 0.999), description="decay of the running means of gradients and of their squares"
+    )
     eps: float = Field(1e-8, gt=0, description="added to the root of the mean square")
 
     def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:
@@ -33,7 +37,9 @@ class Adam(Decayed, name="adam"):
 
     example: ClassVar[str] = "optimizer: {use: adam, lr: 1e-3}"
 
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="memory of the mean and of the square of gradients")
+    betas: tuple[Share, Share] = Field(
+        (0.9, 0.999), description="decay of the running means of gradients and of their squares"
+    )
     eps: float = Field(1e-8, gt=0, description="added to the root of the mean square")
 
     def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:

@@ -16,10 +16,12 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Decayed(Optimizer):
-    """What all optimizers here share: which parameters decay."""
+    """Base of the optimizers: the choice of parameters that decay."""
 
-    weight_decay: float = Field(0.0, ge=0, description="share of a weight that decays a step, times the rate")
-    decay_1d: bool = Field(False, description="whether biases, norms and all else of one dimension or none decay too")
+    weight_decay: float = Field(
+        0.0, ge=0, description="share of a weight that decays in a step, times the learning rate"
+    )
+    decay_1d: bool = Field(False, description="whether parameters of one dimension or none (biases, norms) decay too")
 
     def decayed(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The groups with `weight_decay` set, each cut in two where some of its parameters do not decay."""
@@ -37,6 +39,6 @@ class Decayed(Optimizer):
 
 
 def fusable(groups: list[dict[str, Any]]) -> bool:
-    """Whether torch's fused kernels take all parameters."""
+    """Whether torch's fused kernels accept all parameters."""
     parameters: list[Tensor] = [p for group in groups for p in group["params"]]
     return bool(parameters) and all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 
 class LARS(Optimizer):
-    """See the declaration `mmflow_optim.optimizers.Lars`. A scale of 1 stands in where a weight or gradient is zero."""
+    """The optimizer that `lars` declares. The scale is 1 where a weight or gradient is zero."""
 
     def __init__(self, params: Any, lr: float = 0.1, momentum: float = 0.9, trust: float = 0.001) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0})

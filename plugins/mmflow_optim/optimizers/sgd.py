@@ -17,8 +17,8 @@ class Sgd(Decayed, name="sgd"):
 
     example: ClassVar[str] = "optimizer: {use: sgd, lr: 0.1, momentum: 0.9, weight_decay: 1e-4}"
 
-    momentum: Share = Field(0.9, description="share of the last step that is kept")
-    nesterov: bool = Field(False, description="look ahead by the momentum (Nesterov, 1983); needs momentum")
+    momentum: Share = Field(0.9, description="share of the previous step that is kept")
+    nesterov: bool = Field(False, description="the look-ahead form (Nesterov, 1983); needs momentum")
 
     @model_validator(mode="after")
     def _momentum_to_look_ahead(self) -> Sgd:

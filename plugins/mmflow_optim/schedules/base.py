@@ -1,4 +1,4 @@
-"""The base of the schedules: a warm-up, then a way."""
+"""The base of the schedules: a warm-up, then a decay."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from mmflow.plugin import Clock, Value
 
 
 class Schedule(Value):
-    """Base: a warm-up to `initial`, then a way from `initial` to `final` over the steps that remain.
+    """Base: a warm-up to `initial`, then a change from `initial` to `final` over the remaining steps.
 
     During `w` warm-up steps the value is initial * (s + 1) / (w + 1) at step s = 0, ..., w - 1.
     """
 
-    initial: float = Field(1.0, description="value when the warm-up is over")
-    warmup: float = Field(0.0, ge=0, description="steps; below 1 a fraction of all steps")
+    initial: float = Field(1.0, description="value at the end of the warm-up")
+    warmup: float = Field(0.0, ge=0, description="number of steps; below 1 a fraction of all steps")
 
     def at(self, clock: Clock) -> float:
         warm = self.warmup if self.warmup >= 1 else round(self.warmup * clock.steps)
@@ -24,5 +24,5 @@ class Schedule(Value):
         return self.after(min(1.0, (clock.step - warm) / left) if left > 0 else 1.0, clock)
 
     def after(self, done: float, clock: Clock) -> float:
-        """The value once warm; `done` is the share of the remaining steps, in [0, 1]."""
+        """The value after the warm-up; `done` is the share of the remaining steps that are done, in [0, 1]."""
         raise NotImplementedError

@@ -12,7 +12,7 @@ from mmflow_optim.schedules.base import Schedule
 
 
 class Step(Schedule, name="step"):
-    """Stairs: initial * factor^k; k grows by one at each of `places`, or `every` so many steps or epochs."""
+    """Stairs: initial * factor^k; k grows by one at each of `places`, or every `every` steps or epochs."""
 
     example: ClassVar[str] = "schedule: {use: step, every: {epochs: 5}, factor: 0.1}"
 
@@ -20,7 +20,7 @@ class Step(Schedule, name="step"):
     every: PositiveFloat | dict[Literal["steps", "epochs"], PositiveFloat] | None = Field(
         None, description="steps, or {epochs: N}"
     )
-    factor: float = Field(0.1, gt=0, description="what the value is multiplied by at each place")
+    factor: float = Field(0.1, gt=0, description="factor of the value at each place")
 
     @model_validator(mode="after")
     def _one_way(self) -> Step:

@@ -9,9 +9,9 @@ from mmflow.plugin import TensorType, Transform
 
 
 class Choose(Transform, name="choose"):
-    """One member of the first group axis at random (one of several captions), the first one in evaluation.
+    """One member of the first group axis (one of several captions), drawn at random; the first in evaluation.
 
-    Adds `chosen`: its number in the group.
+    Adds `chosen`: the number of the member in the group.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"chosen": TensorType("index", dtype="int64")}

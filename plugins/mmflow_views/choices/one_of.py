@@ -13,20 +13,21 @@ from mmflow.plugin import Field, TensorType, Transform
 class OneOf(Transform, name="one_of"):
     """One of several transforms, drawn for each sample, or for each batch where they mix its rows (mixup or cutmix).
 
-    They must give the same declared types. Else (`p`), and in evaluation, it is the deterministic form of the first.
-    Adds what they add, absent where another was drawn, and `which`: the number of the one that was, -1 for none.
+    They must give the same declared types. With probability `1 - p`, and in evaluation, the deterministic form of the
+    first applies. Adds the fields that the transforms add, absent where another was drawn, and `which`: the number of
+    the drawn transform, -1 for none.
     """
 
     example: ClassVar[str] = "views: {mixed: {of: [image, label], apply: [{use: one_of, transforms: [mixup, cutmix]}]}}"
 
     transforms: tuple[Transform, ...] = Field(min_length=1)
-    odds: tuple[float, ...] | None = Field(None, description="of each against the others; none: all alike")
-    p: float = Field(1.0, ge=0, le=1, description="probability that one is drawn at all")
+    odds: tuple[float, ...] | None = Field(None, description="relative odds of each transform; unset: equal")
+    p: float = Field(1.0, ge=0, le=1, description="probability that any is drawn")
 
     @model_validator(mode="after")
-    def _of_one_sort(self) -> OneOf:
+    def _same_scope(self) -> OneOf:
         if len({transform.per_batch for transform in self.transforms}) > 1:
-            raise ValueError("one_of mixes transforms of a sample with those of a batch")
+            raise ValueError("one_of mixes transforms of a sample with transforms of a batch")
         if self.odds is not None and (
             len(self.odds) != len(self.transforms) or min(self.odds) < 0 or not any(self.odds)
         ):
@@ -66,10 +67,10 @@ class OneOf(Transform, name="one_of"):
 
     def result(self, field: TensorType) -> TensorType:
         found = [transform.result(field) for transform in self.transforms]
-        # Bytes and floats of a picture are the same numbers once rows are joined.
+        # Bytes and floats of an image become the same numbers when rows are joined.
         if len({each.with_(dtype="") for each in found}) > 1:
             sizes = " and ".join(f"{each.modality} {list(each.size)}" for each in found)
-            raise ValueError(f"the transforms of one_of give different things: {sizes}")
+            raise ValueError(f"the transforms of one_of give different types: {sizes}")
         return next((each for each in found if each.dtype == "float32"), found[0])
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:

@@ -12,28 +12,33 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class PictureTransform(Transform):
-    """Base of the transforms of pictures: write `draw`, and `change` for pictures alone or `place` for all."""
+class ImageTransform(Transform):
+    """Base of the image transforms: write `draw`, and `change` for images alone or `place` for images, masks and boxes.
+
+    Values: an image (uint8 [H, W, C]), a clip (uint8 [T, H, W, C], one draw for all frames), a mask (bool or integers
+    [H, W]), boxes (floats [4] or [N, 4]: left, top, right, bottom in pixels), and lists of these over a group axis.
+    Other values pass unchanged.
+    """
 
     def draw(self, height: int, width: int, generator: Any) -> Any:
-        """What is done this time to a picture of that size; `generator` is None in evaluation."""
+        """The random choice for an image of that size; `generator` is None in evaluation."""
         return None
 
-    def change(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
-        """A picture [H, W, C] after it."""
-        return picture
+    def change(self, image: np.ndarray, drawn: Any) -> np.ndarray:
+        """The changed image [H, W, C]."""
+        return image
 
     def place(self, drawn: Any, height: int, width: int) -> Placement | Turned | None:
-        """Where the transform moves things, None where everything stays in its place."""
+        """The movement of pixels, None where every pixel stays in its place."""
         return None
 
     def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
-        """What it did, under the names that `adds` states."""
+        """Facts about the choice, under the names in `adds`."""
         return {}
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
         if fields and not any(field.modality in ("image", "video", "mask") for field in fields):
-            raise ValueError(f"{self.use} needs a picture, got {', '.join(field.modality for field in fields)}")
+            raise ValueError(f"{self.use} needs an image, got {', '.join(field.modality for field in fields)}")
         return super().added(*fields)
 
     def apply(self, value: Any, generator: Any) -> Any:
@@ -52,8 +57,8 @@ class PictureTransform(Transform):
             return [None if member is None else self._follow(member, drawn, placement) for member in value]
         if not isinstance(value, np.ndarray):
             return value
-        if is_picture(value):
-            moved = value if placement is None else placement.picture(value)
+        if is_image(value):
+            moved = value if placement is None else placement.image(value)
             return self.change(moved, drawn)
         if value.dtype == np.uint8 and value.ndim == 4:
             return np.stack([self._follow(frame, drawn, placement) for frame in value])
@@ -66,7 +71,7 @@ class PictureTransform(Transform):
         return value
 
 
-def is_picture(value: Any) -> bool:
+def is_image(value: Any) -> bool:
     import numpy as np
 
     return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] <= 4
@@ -85,7 +90,7 @@ def _size(parts: Mapping[str, Any], use: str) -> tuple[int, int]:
         if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "bui":
             return value.shape[0], value.shape[1]
     found = ", ".join(f"{type(v).__name__}{_described(v)}" for v in parts.values())
-    raise ValueError(f"{use} needs a picture (uint8, height x width x channels), got {found}")
+    raise ValueError(f"{use} needs an image (uint8, height x width x channels), got {found}")
 
 
 def _described(value: Any) -> str:

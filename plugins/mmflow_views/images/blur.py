@@ -35,13 +35,13 @@ class Blur(Sometimes, name="blur"):
     def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
         return {"blur": drawn or 0.0}
 
-    def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
+    def recolor(self, image: np.ndarray, drawn: Any) -> np.ndarray:
         import numpy as np
 
         reach = max(1, round(3 * drawn))
         weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / drawn) ** 2)
         weights = (weights / weights.sum()).astype(np.float32).tolist()
-        blurred = picture.astype(np.float32)
+        blurred = image.astype(np.float32)
         for axis in (0, 1):
             pads = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
             padded = np.pad(blurred, pads, mode="symmetric")

@@ -6,13 +6,13 @@ import math
 from typing import Any, ClassVar
 
 from mmflow.plugin import TensorType
-from mmflow_views.images.base import PictureTransform
+from mmflow_views.images.base import ImageTransform
 from mmflow_views.images.placement import Placement, sides, sized
 from mmflow_views.images.types import Size
 
 
-class CenterCrop(PictureTransform, name="center_crop"):
-    """The middle `size` pixels, with a black border where the picture is smaller."""
+class CenterCrop(ImageTransform, name="center_crop"):
+    """The central `size` pixels, with a black border where the image is smaller."""
 
     example: ClassVar[str] = "apply: [{use: resize, size: 52}, {use: center_crop, size: 48}]"
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class ColorJitter(Sometimes, name="color_jitter"):
-    """Brightness, contrast, saturation and hue changed at random, in random order (Chen et al., SimCLR, 2020).
+    """Changes brightness, contrast, saturation and hue at random, in random order (Chen et al., SimCLR, 2020).
 
-    The first three are factors drawn from [1 - x, 1 + x]; hue is a turn of the color circle drawn from [-x, x].
+    The first three are factors drawn from [1 - x, 1 + x]; hue is a rotation of the color circle drawn from [-x, x].
     Adds `jitter`: these four numbers, (1, 1, 1, 0) where nothing changed.
     """
 
@@ -39,11 +39,11 @@ class ColorJitter(Sometimes, name="color_jitter"):
 
         return {"jitter": np.array((1, 1, 1, 0) if drawn is None else drawn[1], dtype=np.float32)}
 
-    def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
+    def recolor(self, image: np.ndarray, drawn: Any) -> np.ndarray:
         import numpy as np
 
         order, (brightness, contrast, saturation, hue) = drawn
-        values = picture.astype(np.float32)
+        values = image.astype(np.float32)
         for step in order:
             if step == 0:
                 values = values * brightness
@@ -60,7 +60,7 @@ class ColorJitter(Sometimes, name="color_jitter"):
 
 
 def _turned(values: np.ndarray, hue: float) -> np.ndarray:
-    """Hue turned by a share of the circle, in the color space of PIL (8 bits)."""
+    """The hue rotated by a share of the color circle, in PIL's HSV (8 bits)."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""A rectangle turned black."""
+"""A black rectangle."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Erase(Sometimes, name="erase"):
-    """A rectangle of random area and place turned black (random erasing; Zhong et al., 2020).
+    """Blackens a rectangle of random area and place (random erasing; Zhong et al., 2020).
 
     Adds `erased`: the rectangle as (left, top, right, bottom), shares of the sides; zeros where there is none.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"erased": BOX}
 
-    area: tuple[float, float] = Field((0.02, 0.33), description="smallest and largest share of the picture")
+    area: tuple[float, float] = Field((0.02, 0.33), description="smallest and largest share of the image")
     p: float = Field(0.5, ge=0, le=1)
 
     @field_validator("area")
@@ -37,11 +37,11 @@ class Erase(Sometimes, name="erase"):
     def strength(self, generator: Any) -> tuple[float, ...]:
         return tuple(generator.random(4).tolist())
 
-    def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
-        left, top, right, bottom = self._rectangle(drawn, *picture.shape[:2])
-        picture = picture.copy()
-        picture[top:bottom, left:right] = 0
-        return picture
+    def recolor(self, image: np.ndarray, drawn: Any) -> np.ndarray:
+        left, top, right, bottom = self._rectangle(drawn, *image.shape[:2])
+        image = image.copy()
+        image[top:bottom, left:right] = 0
+        return image
 
     def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
         import numpy as np

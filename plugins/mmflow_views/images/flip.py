@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from mmflow.plugin import Field, TensorType
-from mmflow_views.images.base import PictureTransform
+from mmflow_views.images.base import ImageTransform
 from mmflow_views.images.placement import Placement
 
 
-class Flip(PictureTransform, name="flip"):
-    """Mirrored with probability `p`; adds `flip`, whether it was. Never in evaluation."""
+class Flip(ImageTransform, name="flip"):
+    """Mirrors the image with probability `p`, never in evaluation. Adds `flip`, whether it is mirrored."""
 
     adds: ClassVar[Mapping[str, TensorType]] = {"flip": TensorType("label", dtype="bool", names=("no", "yes"))}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Gray(Sometimes, name="gray"):
-    """Gray values in all channels. Adds `gray`, whether it is."""
+    """Gray values in all channels, with probability `p`. Adds `gray`, whether the image is gray."""
 
     adds: ClassVar[Mapping[str, TensorType]] = {"gray": YES}
 
@@ -22,8 +22,8 @@ class Gray(Sometimes, name="gray"):
     def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
         return {"gray": drawn is not None}
 
-    def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
+    def recolor(self, image: np.ndarray, drawn: Any) -> np.ndarray:
         import numpy as np
 
-        gray = (gray_of(picture) + 0.5).astype(np.uint8)
-        return np.repeat(gray[..., None], picture.shape[2], axis=2)
+        gray = (gray_of(image) + 0.5).astype(np.uint8)
+        return np.repeat(gray[..., None], image.shape[2], axis=2)

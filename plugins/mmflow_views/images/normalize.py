@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import field_validator
 
 from mmflow.plugin import TensorType
-from mmflow_views.images.base import PictureTransform
+from mmflow_views.images.base import ImageTransform
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class Normalize(PictureTransform, name="normalize"):
-    """Pictures as float32 [H, W, C], `(value / 255 - mean) / std` for each channel. The last transform of a view."""
+class Normalize(ImageTransform, name="normalize"):
+    """Images as float32 [H, W, C], `(value / 255 - mean) / std` for each channel; the last transform of a view."""
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -26,15 +26,13 @@ class Normalize(PictureTransform, name="normalize"):
             raise ValueError("standard deviations must be positive")
         return std
 
-    def change(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
+    def change(self, image: np.ndarray, drawn: Any) -> np.ndarray:
         import numpy as np
 
         mean, std = np.asarray(self.mean, dtype=np.float32), np.asarray(self.std, dtype=np.float32)
-        if mean.shape != std.shape or len(mean) not in (1, picture.shape[2]):
-            raise ValueError(
-                f"normalize has {len(mean)} means and {len(std)} deviations for {picture.shape[2]} channels"
-            )
-        return (picture.astype(np.float32) / 255 - mean) / std
+        if mean.shape != std.shape or len(mean) not in (1, image.shape[2]):
+            raise ValueError(f"normalize has {len(mean)} means and {len(std)} deviations for {image.shape[2]} channels")
+        return (image.astype(np.float32) / 255 - mean) / std
 
     def result(self, field: TensorType) -> TensorType:
         return field.with_(dtype="float32") if field.modality in ("image", "video") else field

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class PatchMask(Transform, name="patch_mask"):
-    """Leaves the picture or clip as it is and adds `mask`: bool [H / patch, W / patch], True where a patch is hidden.
+    """Leaves the image or clip unchanged and adds `mask`: bool [H / patch, W / patch], True where a patch is hidden.
 
     Exactly a share `ratio` of the patches, drawn at random one by one (He et al., MAE, 2022) or, with `block`, as
-    squares of so many patches until the share is reached. A clip has one mask for all frames (a tube). In evaluation
-    nothing is hidden.
+    squares with a side of `block` patches until the share is reached. A clip has one mask for all frames (a tube). In
+    evaluation nothing is hidden.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"mask": TensorType("mask", size=(None, None), dtype="bool")}
@@ -47,10 +47,10 @@ class PatchMask(Transform, name="patch_mask"):
 
         first = next(iter(value.values())) if isinstance(value, Mapping) else value
         if not isinstance(first, np.ndarray) or first.ndim not in (3, 4):
-            raise ValueError("patch_mask needs a picture or a clip")
+            raise ValueError("patch_mask needs an image or a clip")
         height, width = first.shape[-3], first.shape[-2]
         if height % self.patch or width % self.patch:
-            raise ValueError(f"a picture of {height} x {width} pixels cannot be cut into patches of {self.patch}")
+            raise ValueError(f"an image of {height} x {width} pixels cannot be cut into patches of {self.patch}")
         mask = np.zeros((height // self.patch, width // self.patch), dtype=bool)
         if generator is None:
             return value, {"mask": mask}

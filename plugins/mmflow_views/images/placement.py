@@ -17,10 +17,10 @@ class Placement(NamedTuple):
     height: int
     width: int
     flip: str = ""
-    """`horizontal` or `vertical`: mirrored after that."""
+    """`horizontal` or `vertical`: mirrored after scaling."""
 
-    def picture(self, picture: np.ndarray) -> np.ndarray:
-        return self._mirror(self._cut(picture, nearest=False))
+    def image(self, image: np.ndarray) -> np.ndarray:
+        return self._mirror(self._cut(image, nearest=False))
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         import numpy as np
@@ -30,7 +30,7 @@ class Placement(NamedTuple):
         return self._mirror(cut.astype(mask.dtype))
 
     def boxes(self, boxes: np.ndarray) -> Any:
-        """Boxes in the new picture, cut at its edges; a single box that lies outside is absent (None)."""
+        """Boxes in the new image, cut at its edges; a single box that lies outside is absent (None)."""
         import numpy as np
 
         left, top, right, bottom = self.box
@@ -71,19 +71,19 @@ class Placement(NamedTuple):
 
 
 class Turned(NamedTuple):
-    """Turned counterclockwise by so many quarters, from pictures of `height` x `width`."""
+    """A rotation counterclockwise by `quarters` right angles, of images of `height` x `width`."""
 
     quarters: int
     height: int
     width: int
 
-    def picture(self, picture: np.ndarray) -> np.ndarray:
+    def image(self, image: np.ndarray) -> np.ndarray:
         import numpy as np
 
-        return np.rot90(picture, self.quarters)
+        return np.rot90(image, self.quarters)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
-        return self.picture(mask)
+        return self.image(mask)
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
         import numpy as np
@@ -97,7 +97,7 @@ class Turned(NamedTuple):
 
 
 def sized(field: TensorType, height: int | None, width: int | None) -> TensorType:
-    """The declared type of a picture, clip or mask with another height and width."""
+    """The declared type of an image, clip or mask with another height and width."""
     if field.modality in ("image", "video") and len(field.size) >= 3:
         return field.with_(size=(*field.size[:-3], height, width, field.size[-1]))
     if field.modality == "mask" and len(field.size) >= 2:

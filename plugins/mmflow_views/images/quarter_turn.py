@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from mmflow.plugin import TensorType
-from mmflow_views.images.base import PictureTransform
+from mmflow_views.images.base import ImageTransform
 from mmflow_views.images.placement import Turned, sized
 
 
-class QuarterTurn(PictureTransform, name="quarter_turn"):
-    """Turned by 0, 90, 180 or 270 degrees, counterclockwise; boxes and masks follow. Never in evaluation.
+class QuarterTurn(ImageTransform, name="quarter_turn"):
+    """Rotates by 0, 90, 180 or 270 degrees, counterclockwise; boxes and masks follow. Nothing rotates in evaluation.
 
-    Adds `turn`, how many quarters, as a label to be predicted (Gidaris et al., 2018).
+    Adds `turn`, the number of right angles, as a label to be predicted (Gidaris et al., 2018).
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {

@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 from pydantic import field_validator
 
 from mmflow.plugin import Field, TensorType
-from mmflow_views.images.base import PictureTransform
+from mmflow_views.images.base import ImageTransform
 from mmflow_views.images.placement import Placement, sides, sized
 from mmflow_views.images.types import BOX, Size
 
 
-class RandomResizedCrop(PictureTransform, name="random_resized_crop"):
+class RandomResizedCrop(ImageTransform, name="random_resized_crop"):
     """A part of random area and aspect ratio, scaled to `size` (Szegedy et al., 2015).
 
-    Adds `box`: the part as (left, top, right, bottom), shares of the picture's sides in [0, 1]. In evaluation it is the
-    largest part in the middle with the aspect ratio of `size`.
+    Adds `box`: the part as (left, top, right, bottom), shares of the image's sides in [0, 1]. In evaluation it is the
+    largest central part with the aspect ratio of `size`.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"box": BOX}
@@ -39,7 +39,7 @@ class RandomResizedCrop(PictureTransform, name="random_resized_crop"):
     @classmethod
     def _inside(cls, pair: tuple[float, float]) -> tuple[float, float]:
         if pair[1] > 1:
-            raise ValueError("a part cannot be larger than the picture: at most 1")
+            raise ValueError("a part cannot be larger than the image: at most 1")
         return pair
 
     def draw(self, height: int, width: int, generator: Any) -> tuple[float, float, float, float]:
@@ -49,7 +49,7 @@ class RandomResizedCrop(PictureTransform, name="random_resized_crop"):
             ratio = wide / tall
             w, h = (1.0, width / ratio / height) if width <= ratio * height else (height * ratio / width, 1.0)
             return ((1 - w) / 2, (1 - h) / 2, (1 + w) / 2, (1 + h) / 2)
-        # The same number of draws each time, however often a part did not fit.
+        # The number of draws does not depend on how many parts did not fit.
         tries = generator.random((10, 2)).tolist()
         at = generator.random(2).tolist()
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from mmflow.plugin import TensorType
-from mmflow_views.images.base import PictureTransform
+from mmflow_views.images.base import ImageTransform
 from mmflow_views.images.placement import Placement, sized
 from mmflow_views.images.types import Size
 
 
-class Resize(PictureTransform, name="resize"):
-    """Scaled: `size` gives the shorter side (the aspect ratio stays), or height and width."""
+class Resize(ImageTransform, name="resize"):
+    """Scales the image: `size` is the shorter side (the aspect ratio stays), or height and width."""
 
     example: ClassVar[str] = "apply: [{use: resize, size: [48, 48]}]"
 

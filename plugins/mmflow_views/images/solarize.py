@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Solarize(Sometimes, name="solarize"):
-    """Values from `threshold` on are inverted (Grill et al., BYOL, 2020). Adds `solarize`, whether they are."""
+    """Inverts values from `threshold` on (Grill et al., BYOL, 2020). Adds `solarize`, whether they are inverted."""
 
     adds: ClassVar[Mapping[str, TensorType]] = {"solarize": YES}
 
@@ -23,7 +23,7 @@ class Solarize(Sometimes, name="solarize"):
     def facts(self, drawn: Any, height: int, width: int) -> Mapping[str, Any]:
         return {"solarize": drawn is not None}
 
-    def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
+    def recolor(self, image: np.ndarray, drawn: Any) -> np.ndarray:
         import numpy as np
 
-        return np.where(picture >= self.threshold, 255 - picture, picture)
+        return np.where(image >= self.threshold, 255 - image, image)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mmflow.plugin import Field, TensorType
-from mmflow_views.images.base import PictureTransform
+from mmflow_views.images.base import ImageTransform
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class Sometimes(PictureTransform):
+class Sometimes(ImageTransform):
     """Base of the transforms that are applied with probability `p`, and never in evaluation."""
 
     p: float = Field(1.0, ge=0, le=1)
@@ -22,13 +22,13 @@ class Sometimes(PictureTransform):
         return self.strength(generator)
 
     def strength(self, generator: Any) -> Any:
-        """How much, where it is applied."""
+        """The strength, drawn where the transform is applied."""
         return True
 
-    def change(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
-        return picture if drawn is None else self.recolor(picture, drawn)
+    def change(self, image: np.ndarray, drawn: Any) -> np.ndarray:
+        return image if drawn is None else self.recolor(image, drawn)
 
-    def recolor(self, picture: np.ndarray, drawn: Any) -> np.ndarray:
+    def recolor(self, image: np.ndarray, drawn: Any) -> np.ndarray:
         raise NotImplementedError
 
 
@@ -39,8 +39,8 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
 
-def gray_of(picture: np.ndarray) -> np.ndarray:
-    if picture.shape[2] < 3:
-        return picture[..., 0].astype("float32")
+def gray_of(image: np.ndarray) -> np.ndarray:
+    if image.shape[2] < 3:
+        return image[..., 0].astype("float32")
     red, green, blue = LUMA
-    return red * picture[..., 0] + green * picture[..., 1] + blue * picture[..., 2]
+    return red * image[..., 0] + green * image[..., 1] + blue * image[..., 2]

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.data.random import global_generators
 from mmflow.plugin import Field, TensorType, Transform
-from mmflow_views.images.base import is_picture
+from mmflow_views.images.base import is_image
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 class TorchvisionTransform(Transform):
-    """Base of the transforms that are torchvision's: write `made`. Pictures and clips (all frames alike) stay uint8."""
+    """Base of the transforms of torchvision: write `made`. Images and clips stay uint8; all frames of a clip share
+    one draw."""
 
     def made(self) -> Any:
         """torchvision's transform, from a uint8 tensor [..., C, H, W] to one."""
@@ -28,12 +29,10 @@ class TorchvisionTransform(Transform):
         import numpy as np
 
         if isinstance(value, list):
-            raise ValueError(f"{self.use} takes pictures and clips, not groups of them")
-        if not isinstance(value, np.ndarray) or not (
-            is_picture(value) or (value.dtype == np.uint8 and value.ndim == 4)
-        ):
+            raise ValueError(f"{self.use} takes images and clips, not groups of them")
+        if not isinstance(value, np.ndarray) or not (is_image(value) or (value.dtype == np.uint8 and value.ndim == 4)):
             found = "several fields" if isinstance(value, Mapping) else type(value).__name__
-            raise ValueError(f"{self.use} needs a picture or a clip (uint8), got {getattr(value, 'shape', found)}")
+            raise ValueError(f"{self.use} needs an image or a clip (uint8), got {getattr(value, 'shape', found)}")
         if self.skips(generator):
             return value
         with global_generators(0 if generator is None else int(generator.integers(2**32))):
@@ -46,13 +45,13 @@ class TorchvisionTransform(Transform):
         changed = self.made()(torch.from_numpy(np.ascontiguousarray(np.moveaxis(value, -1, -3))))
         if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.ndim != value.ndim:
             found = getattr(changed, "dtype", type(changed).__name__)
-            raise ValueError(f"{self.use} must give pictures of bytes, this transform gives {found}")
+            raise ValueError(f"{self.use} must give uint8 images, this transform gives {found}")
         return np.ascontiguousarray(np.moveaxis(changed.numpy(), -3, -1))
 
 
 class RandAugment(TorchvisionTransform, name="rand_augment"):
-    """`n` of torchvision's fourteen changes of color and geometry in a row, of one strength (Cubuk et al., 2020).
-    Nothing in evaluation."""
+    """`n` of torchvision's fourteen changes of color and geometry, all of one strength (Cubuk et al., 2020). Nothing in
+    evaluation."""
 
     example: ClassVar[str] = "apply: [{use: random_resized_crop, size: 48}, {use: rand_augment, n: 2, magnitude: 9}]"
 
@@ -66,14 +65,14 @@ class RandAugment(TorchvisionTransform, name="rand_augment"):
 
 
 class Torchvision(TorchvisionTransform, name="torchvision"):
-    """Any transform of `torchvision.transforms.v2` from pictures of bytes to pictures of bytes, by the name of its
+    """Any transform of `torchvision.transforms.v2` from uint8 images to uint8 images, by the name of its
     class, with `options` as its arguments. Skipped in evaluation, unless `always`."""
 
     example: ClassVar[str] = "apply: [{use: torchvision, name: RandomPerspective, options: {distortion_scale: 0.3}}]"
 
     name: str = Field(description="of a class of torchvision.transforms.v2")
     options: dict[str, Any] = Field({}, description="its arguments")
-    always: bool = Field(False, description="in evaluation too; for what draws nothing, such as Pad")
+    always: bool = Field(False, description="in evaluation too; for transforms that draw nothing, such as Pad")
 
     def skips(self, generator: Any) -> bool:
         return generator is None and not self.always

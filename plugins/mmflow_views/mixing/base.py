@@ -1,4 +1,9 @@
-"""x"""
+"""The base of the transforms that mix pairs of rows.
+
+They work on the global batch, so that micro-batches, ranks and workers change nothing. In a view of several fields
+(`of: [image, label]`) all fields of a row have one partner and one share. In evaluation nothing is mixed: every row is
+its own partner, with the share 1.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,8 @@ PARTNER = TensorType("index", dtype="int64")
 class PairTransform(Transform):
     """Base of the transforms that mix pairs: write `pair`.
 
-    Adds `lambda`, the share of the result that is the row's own, and `partner`, the other's row in the global batch.
+    Adds `lambda`, the share of the row itself in the result, and `partner`, the place of the other row in the global
+    batch.
     """
 
     per_batch: ClassVar[bool] = True
@@ -32,33 +38,33 @@ class PairTransform(Transform):
     p: float = Field(1.0, ge=0, le=1, description="probability of mixing at all, for each draw")
     each: Literal["batch", "row"] = Field("batch", description="one draw for the batch, or one for each row")
     pairs: Literal["shuffled", "reversed", "next"] = Field(
-        "shuffled", description="who is whose partner: at random, the first the last's and so on, or the next row"
+        "shuffled", description="the partners: at random, first with last and so on inwards, or the next row"
     )
-    classes: int | None = Field(None, ge=1, description="how many, where the label that is mixed does not name them")
+    classes: int | None = Field(None, ge=1, description="number of classes, where the mixed label does not name them")
 
     _counts: tuple[int, ...] | None = PrivateAttr(None)
-    """Classes of each field of the view, 0 where it is no label; None before `fitted`."""
+    """Number of classes of each field of the view, 0 for fields that are no label; None before `fitted`."""
 
     def pair(
         self, own: Mapping[str, Any], other: Mapping[str, Any], share: float, place: tuple[float, float]
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """The fields of a row mixed with another's, and what was done where it differs from what was asked.
+        """The fields of a row mixed with another row's, and the facts that differ from those that were drawn.
 
         `share` is that of `own`; `place` are two draws from [0, 1).
         """
         raise NotImplementedError
 
     def still(self, value: Any) -> Any:
-        """A value that is not mixed, in the form that mixed ones have."""
+        """A value that is not mixed, in the form of mixed values."""
         return value
 
     def nothing(self) -> Mapping[str, Any]:
-        """What else is said of a row that is not mixed."""
+        """Further facts about a row that is not mixed."""
         return {}
 
     def apply(self, value: Any, generator: Any) -> Any:
         rows = [row if isinstance(row, Mapping) or row is None else {"": row} for row in value]
-        # A row that lacks a field is mixed with none.
+        # A row that lacks a field has no partner.
         whole = [n for n, row in enumerate(rows) if row is not None and all(part is not None for part in row.values())]
         out: list[Any] = [None] * len(value)
         facts: dict[str, list[Any]] = {name: [None] * len(value) for name in self.adds}
@@ -105,7 +111,7 @@ class PairTransform(Transform):
             raise ValueError(f"{self.use} mixes one label a row, not those along the axis {field.axes[1]}")
         classes = self.classes or len(field.names)
         if not classes:
-            raise ValueError(f"{self.use} must know how many classes there are to mix labels: write `classes`")
+            raise ValueError(f"{self.use} must know the number of classes to mix labels: write `classes`")
         if field.names and len(field.names) != classes:
             raise ValueError(f"{self.use} has {classes} classes, the label has {len(field.names)}")
         return field.with_(modality="labels", size=(classes,), dtype="float32")
@@ -116,7 +122,7 @@ class PairTransform(Transform):
         return copy
 
     def labels(self, own: Mapping[str, Any]) -> Mapping[str, int]:
-        """How many classes those fields have that are labels."""
+        """The number of classes of each field that is a label."""
         import numpy as np
 
         if self._counts is not None:

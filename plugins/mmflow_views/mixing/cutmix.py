@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import TensorType
-from mmflow_views.images.base import is_picture
+from mmflow_views.images.base import is_image
 from mmflow_views.images.types import BOX
 from mmflow_views.mixing.base import PARTNER, SHARE, PairTransform, check_same_shape, distribution
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Cutmix(PairTransform, name="cutmix"):
-    """A rectangle of another picture pasted in (Yun et al., 2019); in a clip, the same one in all frames.
+    """Pastes a rectangle of another image (Yun et al., 2019); in a clip, the same rectangle in all frames.
 
-    The rectangle has the share `1 - lambda` of the area and a random center; what an edge cuts off it counts as own, so
-    that `lambda` is the share of the pixels that are the row's. Masks follow, labels are mixed by `lambda`. Adds `box`:
+    The rectangle has the share `1 - lambda` of the area and a random center; an edge may cut a part off, and `lambda`
+    is the share of pixels that remain the row's own. Masks follow, labels are mixed by `lambda`. Adds `box`:
     the rectangle as (left, top, right, bottom), shares of the sides.
     """
 
@@ -45,7 +45,7 @@ class Cutmix(PairTransform, name="cutmix"):
                 values[name] = distribution(value, other[name], share, labels[name])
                 continue
             if not isinstance(value, np.ndarray):
-                raise ValueError(f"cutmix takes pictures, clips, masks and labels, not {type(value).__name__}")
+                raise ValueError(f"cutmix takes images, clips, masks and labels, not {type(value).__name__}")
             check_same_shape(self.use, value, other[name])
             area = (..., slice(top, bottom), slice(left, right), *[slice(None)] * (value.ndim > 2))
             values[name] = value.copy()
@@ -60,11 +60,11 @@ class Cutmix(PairTransform, name="cutmix"):
 
     def _size(self, parts: Mapping[str, Any]) -> tuple[int, int]:
         for value in parts.values():
-            if is_picture(value) or getattr(value, "ndim", 0) == 4:
+            if is_image(value) or getattr(value, "ndim", 0) == 4:
                 return value.shape[-3], value.shape[-2]
-        raise ValueError("cutmix needs a picture or a clip among its fields")
+        raise ValueError("cutmix needs an image or a clip among its fields")
 
     def result(self, field: TensorType) -> TensorType:
         if field.modality not in ("image", "video", "mask", "label"):
-            raise ValueError(f"cutmix takes pictures, clips, masks and labels, not {field.modality}")
+            raise ValueError(f"cutmix takes images, clips, masks and labels, not {field.modality}")
         return super().result(field)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class JoinTexts(PairTransform, name="join_texts"):
-    """Two rows' texts one after the other; each field of the view in an order of its own (Chi et al., InfoXLM, 2021).
+    """Joins the texts of two rows, each field of the view in an order of its own (Chi et al., InfoXLM, 2021).
 
-    `of: [sentence, translation]` joins both with those of one partner. `lambda` is the share of the words of the first
-    field that are the row's; `alpha` means nothing here.
+    `of: [sentence, translation]` joins both with the texts of one partner. `lambda` is the row's own share of the words
+    of the first field; `alpha` has no effect.
     """
 
     example: ClassVar[str] = "views: {both: {of: [sentence, translation], apply: [join_texts]}}"

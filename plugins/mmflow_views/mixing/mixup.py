@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Mixup(PairTransform, name="mixup"):
     """Convex combinations of pairs, `lambda * own + (1 - lambda) * other` (Zhang et al., 2018).
 
-    Mixes pictures (as float32 in [0, 1]), clips, sounds, series, vectors and numbers of one shape; a label becomes a
-    distribution over the classes that is mixed alike: `mixed.label` then serves as the labels of a cross-entropy.
+    Mixes images (as float32 in [0, 1]), clips, sounds, series, vectors and numbers of one shape; a label becomes a
+    distribution over the classes, mixed by the same share: `mixed.label` then serves as the labels of a cross-entropy.
     """
 
     example: ClassVar[str] = "views: {mixed: {of: [image, label], apply: [{use: mixup, alpha: 0.2}]}}"
@@ -44,8 +44,8 @@ class Mixup(PairTransform, name="mixup"):
         if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
             return float(value)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fu":
-            what = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
-            raise ValueError(f"mixup mixes pictures, arrays of floats, numbers and labels, not {what}")
+            found = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+            raise ValueError(f"mixup mixes images, arrays of floats, numbers and labels, not {found}")
         return value.astype(np.float32) / 255 if value.dtype == np.uint8 else value
 
     def result(self, field: TensorType) -> TensorType:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class SpliceWords(PairTransform, name="splice_words"):
     """The first words of a text followed by the last words of another one.
 
-    Each gives its share of words, rounded down for the other; `lambda` is the share of the words that are the row's.
-    Labels are mixed by it.
+    Each text gives its share of words, rounded down for the other text; `lambda` is the share of words that are the
+    row's own, and labels are mixed by it.
     """
 
     example: ClassVar[str] = "views: {both: {of: caption, apply: [{use: splice_words, each: row}]}}"

@@ -12,13 +12,15 @@ PLACES = TensorType("labels", size=(None,), dtype="int64")
 
 
 class TextTransform(Transform):
-    """Base of the transforms of text: write `change`. Fields of a joint view that hold no text pass as they are.
+    """Base of the text transforms: write `change`. Fields of a joint view that hold no text pass unchanged.
 
-    What `adds` names says what was done to the first text of the view.
+    Words are separated by spaces; the members of a list of texts (a group axis) change one by one.
+
+    The fields in `adds` describe the change of the first text of the view.
     """
 
     def change(self, text: str, generator: Any) -> tuple[str, Any]:
-        """The text after it, and the fact that `adds` names."""
+        """The changed text, and the fact that `adds` names."""
         raise NotImplementedError
 
     def apply(self, value: Any, generator: Any) -> Any:
@@ -47,14 +49,14 @@ class TextTransform(Transform):
 
 
 class Corruption(TextTransform):
-    """Base of the transforms that change words, and none in evaluation: write `corrupt`.
+    """Base of the transforms that change words at random, none in evaluation: write `corrupt`.
 
     Each word is chosen with probability `p`; with `spans`, a share `p` of the words, rounded, in runs of geometric
     lengths of that mean (Joshi et al., SpanBERT, 2020).
     """
 
     p: float = Field(0.15, ge=0, le=1, description="probability for each word")
-    spans: float | None = Field(None, ge=1, description="mean length of runs; none: word by word")
+    spans: float | None = Field(None, ge=1, description="mean length of runs; unset: word by word")
 
     def change(self, text: str, generator: Any) -> tuple[str, Any]:
         words = text.split()
@@ -64,13 +66,13 @@ class Corruption(TextTransform):
         return " ".join(words), fact
 
     def chosen(self, count: int, generator: Any) -> Sequence[bool]:
-        """Which of so many words are changed."""
+        """Which of `count` words are changed."""
         if self.spans is not None:
             return runs(count, round(self.p * count), self.spans, generator)
         return (generator.random(count) < self.p).tolist()
 
     def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> tuple[list[str], list[int]]:
-        """The words after it, and the places of words that say what was done."""
+        """The changed words, and the places that describe the change."""
         raise NotImplementedError
 
 

@@ -8,11 +8,11 @@ from mmflow.plugin import Field, TensorType, Transform
 
 
 class ClassName(Transform, name="class_name"):
-    """A label as text: the name of its class, or what `names` says in the order of the labels' numbers."""
+    """A label as text: the name of its class, or its entry in `names`, which follow the numbers of the labels."""
 
     example: ClassVar[str] = "views: {word: {of: label, apply: [class_name]}}"
 
-    names: tuple[str, ...] = Field((), description="by default those that the data gives")
+    names: tuple[str, ...] = Field((), description="by default the names that the data gives")
 
     def apply(self, value: Any, generator: Any) -> Any:
         if isinstance(value, dict):
@@ -31,7 +31,7 @@ class ClassName(Transform, name="class_name"):
         if self.names and field.names and len(field.names) != len(self.names):
             raise ValueError(f"{len(self.names)} names for {len(field.names)} classes")
         if field.names != self.names and set(field.names) == set(self.names):
-            raise ValueError(f"the names stand in another order than the classes: {', '.join(field.names)}")
+            raise ValueError(f"the names are in another order than the classes: {', '.join(field.names)}")
         return TensorType("text", field.axes, groups=field.groups)
 
     def fitted(self, *fields: TensorType) -> ClassName:

@@ -12,9 +12,9 @@ from mmflow_views.texts.base import PLACES, TextTransform
 
 
 class CropWords(TextTransform, name="crop_words"):
-    """Some words in a row: a share of them drawn from `share`, at a random place; at least one, and all in evaluation.
+    """Consecutive words: a share of the text drawn from `share`, at a random place; at least one, all in evaluation.
 
-    Adds `kept`: the places of those that stay.
+    Adds `kept`: the places of the words that stay.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"kept": PLACES}

@@ -10,7 +10,7 @@ from mmflow_views.texts.base import PLACES, Corruption, places
 
 
 class DropWords(Corruption, name="drop_words"):
-    """Words left out at random; at least one stays. Adds `kept`: the places of those that stay."""
+    """Leaves out words at random; at least one word stays. Adds `kept`: the places of the words that stay."""
 
     adds: ClassVar[Mapping[str, TensorType]] = {"kept": PLACES}
     example: ClassVar[str] = "views: {words: {of: caption, apply: [{use: drop_words, p: 0.1}]}}"

@@ -8,7 +8,7 @@ from mmflow_views.texts.base import TextTransform
 
 
 class Lower(TextTransform, name="lower"):
-    """Small letters only."""
+    """Lowercase letters only."""
 
     def change(self, text: str, generator: Any) -> tuple[str, Any]:
         return text.lower(), None

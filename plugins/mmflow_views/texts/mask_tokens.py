@@ -24,10 +24,12 @@ class MaskTokens(Transform, name="mask_tokens"):
     example: ClassVar[str] = "views: {masked: {of: ids, apply: [{use: mask_tokens, mask: 3, vocabulary: 1000}]}}"
 
     mask: int = Field(ge=0, description="the id that hides another")
-    vocabulary: int = Field(ge=1, description="how many ids there are")
-    first: int = Field(0, ge=0, description="the first id that may be hidden; those below are begin, end and the like")
+    vocabulary: int = Field(ge=1, description="number of ids")
+    first: int = Field(
+        0, ge=0, description="the first id that may be hidden; ids below it are begin, end and other marks"
+    )
     p: float = Field(0.15, ge=0, le=1, description="share of the ids that is hidden")
-    spans: float | None = Field(None, ge=1, description="mean length of hidden runs; none: one by one")
+    spans: float | None = Field(None, ge=1, description="mean length of hidden runs; unset: one by one")
 
     def apply(self, value: Any, generator: Any) -> Any:
         import numpy as np
@@ -45,7 +47,7 @@ class MaskTokens(Transform, name="mask_tokens"):
         return ids.tolist(), {"targets": targets.tolist()}
 
     def hidden(self, ids: np.ndarray, generator: Any) -> np.ndarray:
-        """Which places are hidden: exactly the share `p`, rounded, of those that may be."""
+        """Which places are hidden: exactly the share `p`, rounded, of the places that may be."""
         import numpy as np
 
         allowed = np.flatnonzero(ids >= self.first)

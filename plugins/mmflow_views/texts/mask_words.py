@@ -10,16 +10,16 @@ from mmflow_views.texts.base import PLACES, Corruption, places
 
 
 class MaskWords(Corruption, name="mask_words"):
-    """Words replaced by a mark; with `merge`, one mark for a run of them (text infilling; Lewis et al., BART, 2020).
+    """Replaces words by a mark; with `merge`, one mark for a run of words (text infilling; Lewis et al., BART, 2020).
 
-    Adds `masked`: the places of the hidden words in the text as it was.
+    Adds `masked`: the places of the hidden words in the original text.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"masked": PLACES}
     example: ClassVar[str] = "views: {masked: {of: caption, apply: [{use: mask_words, p: 0.3, spans: 3, merge: true}]}}"
 
     mark: str = Field("[MASK]", min_length=1)
-    merge: bool = Field(False, description="whether neighbors share a mark")
+    merge: bool = Field(False, description="whether consecutive hidden words share a mark")
 
     def corrupt(self, words: list[str], chosen: Sequence[bool], generator: Any) -> tuple[list[str], list[int]]:
         out = []

@@ -12,9 +12,9 @@ from mmflow_views.texts.base import PLACES, Corruption, places
 
 
 class ReplaceWords(Corruption, name="replace_words"):
-    """Words replaced by one of those that `table` lists for them; words that it does not list stay.
+    """Replaces words by one of their entries in `table`; words without an entry stay.
 
-    Adds `replaced`: the places of the words that were replaced.
+    Adds `replaced`: the places of the replaced words.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"replaced": PLACES}

@@ -10,7 +10,7 @@ from mmflow_views.texts.base import PLACES, Corruption, places
 
 
 class SwapWords(Corruption, name="swap_words"):
-    """The chosen words change places among themselves. Adds `order`: where each word stood before."""
+    """Permutes the chosen words. Adds `order`: the original place of each word."""
 
     adds: ClassVar[Mapping[str, TensorType]] = {"order": PLACES}
 

@@ -12,10 +12,11 @@ from mmflow_views.texts.base import TextTransform
 
 
 class Template(TextTransform, name="template"):
-    """The text put into one of `texts` at `{}`; the first of them in evaluation. Adds `template`: which one."""
+    """Puts the text into one of `texts` at `{}`, the first of them in evaluation. Adds `template`: the number of the
+    template."""
 
     adds: ClassVar[Mapping[str, TensorType]] = {"template": TensorType("label", dtype="int64")}
-    example: ClassVar[str] = '{use: template, texts: ["a picture of {}", "{}"]}'
+    example: ClassVar[str] = '{use: template, texts: ["an image of {}", "{}"]}'
 
     texts: tuple[str, ...] = Field(min_length=1)
 

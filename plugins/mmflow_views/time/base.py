@@ -16,11 +16,11 @@ TIMED = frozenset({"audio", "series", "video", "tokens"})
 
 
 TIMELESS = frozenset({"image", "text", "label", "number", "id"})
-"""Modalities that have no length at all, but along an axis of frames."""
+"""Modalities without a length of their own; they have one along an axis of frames."""
 
 
 class TimeTransform(Transform):
-    """Base of the transforms along time: write `change`. All fields of a joint view follow one draw."""
+    """Base of the transforms along time: write `change`. All fields of a joint view share one draw."""
 
     def draw(self, length: int, generator: Any) -> Any:
         return None
@@ -34,7 +34,7 @@ class TimeTransform(Transform):
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
         if fields and all(field.modality in TIMELESS and "frame" not in field.axes for field in fields):
             found = ", ".join(field.modality for field in fields)
-            raise ValueError(f"{self.use} needs what runs in time, such as a sound, a series or a video, got {found}")
+            raise ValueError(f"{self.use} needs a value along time, such as a sound, a series or a video, got {found}")
         return super().added(*fields)
 
     def apply(self, value: Any, generator: Any) -> Any:

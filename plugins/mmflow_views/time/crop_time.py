@@ -16,9 +16,9 @@ SPAN = TensorType("vector", size=(2,))
 
 
 class CropTime(TimeTransform, name="crop_time"):
-    """`length` steps in a row from a random place, the middle ones in evaluation; zeros follow what is shorter.
+    """`length` consecutive steps from a random place, the central steps in evaluation; shorter values end in zeros.
 
-    Adds `span`: where the part begins and ends, as shares of the whole.
+    Adds `span`: beginning and end of the part, as shares of the whole.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"span": SPAN}

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class AddNoise(TimeTransform, name="add_noise"):
-    """White noise of standard deviation `std` added; none in evaluation."""
+    """Adds white noise of standard deviation `std`; none in evaluation."""
 
     std: float = Field(0.01, ge=0)
 
     def draw(self, length: int, generator: Any) -> Any:
-        # The noise itself depends on each field's shape: a seed stands for it.
+        # The noise depends on each field's shape, so that the draw is its seed.
         return None if generator is None else int(generator.integers(2**63))
 
     def change(self, values: np.ndarray, drawn: Any) -> np.ndarray:
@@ -33,7 +33,7 @@ class AddNoise(TimeTransform, name="add_noise"):
 
 
 class Gain(TimeTransform, name="gain"):
-    """Scaled by a factor drawn between `low` and `high` decibels; unchanged in evaluation. Adds `gain`, in decibels."""
+    """Scales by a factor drawn between `low` and `high` decibels, not in evaluation. Adds `gain`, in decibels."""
 
     adds: ClassVar[Mapping[str, TensorType]] = {"gain": TensorType("number")}
 

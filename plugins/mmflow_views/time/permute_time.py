@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class PermuteTime(TimeTransform, name="permute_time"):
-    """Cut into `parts` of equal length that are put together in random order (Um et al., 2017).
+    """Cuts into `parts` of equal length and joins them in random order (Um et al., 2017).
 
-    Adds `order`: which part stands at each place (Misra et al., 2016, ask for it). In evaluation the order stays.
+    Adds `order`: the number of the part at each place (Misra et al., 2016, ask for it). In evaluation the order stays.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"order": TensorType("index", size=(None,), dtype="int64")}

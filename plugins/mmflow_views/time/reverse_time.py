@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ReverseTime(TimeTransform, name="reverse_time"):
-    """Played backwards with probability `p`; adds `reversed`, whether it was. Never in evaluation."""
+    """Reverses the order in time with probability `p`, never in evaluation. Adds `reversed`, whether it is reversed."""
 
     adds: ClassVar[Mapping[str, TensorType]] = {"reversed": TensorType("label", dtype="bool", names=("no", "yes"))}
 

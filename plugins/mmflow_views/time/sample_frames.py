@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 class SampleFrames(TimeTransform, name="sample_frames"):
-    """`count` frames of a clip: one at random from each of as many equal parts (Wang et al., TSN, 2016), or in a row.
+    """`count` frames of a clip: one at random from each equal part (Wang et al., TSN, 2016), or evenly spaced.
 
     `how: segments` takes the middle of each part in evaluation; `how: dense` takes frames `stride` apart from a random
-    place (the middle in evaluation). Shorter clips repeat frames. Adds `frames`: the number of each in the clip.
+    place (the central place in evaluation). Shorter clips repeat frames. Adds `frames`: the number of each frame in the
+    clip.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"frames": TensorType("index", size=(None,), dtype="int64")}

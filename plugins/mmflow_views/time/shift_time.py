@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class ShiftTime(TimeTransform, name="shift_time"):
-    """Moved along time by at most a share `most` either way; what leaves at one end comes back at the other.
+    """Rotates along time by at most a share `most` either way: steps that leave at one end return at the other.
 
-    Adds `shift`: by what share of the whole, later being positive. Nothing moves in evaluation.
+    Adds `shift`: the share of the whole, positive for later. Nothing moves in evaluation.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"shift": TensorType("number")}

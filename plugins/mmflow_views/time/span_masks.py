@@ -18,15 +18,15 @@ SPANS = TensorType("vector", size=(None, 2))
 class SpanMask(TimeTransform):
     """Base of the transforms that hide spans: `count` of them, each at most a share `longest` of the whole.
 
-    Adds `hidden`: where each begins and ends, as shares of the whole; in evaluation nothing is hidden, and all are
-    (0, 0).
+    Adds `hidden`: beginning and end of each span, as shares of the whole; in evaluation nothing is hidden, and all
+    are (0, 0).
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"hidden": SPANS}
 
     count: int = Field(2, ge=1)
     longest: float = Field(0.1, gt=0, le=1)
-    fill: Literal["zero", "mean"] = Field("zero", description="what stands in the span: zeros, or the mean of the rest")
+    fill: Literal["zero", "mean"] = Field("zero", description="values in the span: zeros, or the mean of the rest")
 
     def spans(self, length: int, generator: Any) -> list[tuple[int, int]]:
         """Beginning and end of each span."""
@@ -59,7 +59,7 @@ class SpanMask(TimeTransform):
 
 
 class MaskTime(SpanMask, name="mask_time"):
-    """Spans of time hidden, in all channels (time masking; Park et al., SpecAugment, 2019). Adds `hidden`."""
+    """Hides spans of time, in all channels (time masking; Park et al., SpecAugment, 2019). Adds `hidden`."""
 
     example: ClassVar[str] = "views: {mel: {of: audio, apply: [log_mel, {use: mask_time, count: 2, longest: 0.2}]}}"
 
@@ -74,7 +74,7 @@ class MaskTime(SpanMask, name="mask_time"):
 
 
 class MaskBands(SpanMask, name="mask_bands"):
-    """Bands of a spectrogram [T, bands], or channels of a series, hidden at all times (frequency masking; Park et al.,
+    """Hides bands of a spectrogram [T, bands], or channels of a series, at all times (frequency masking; Park et al.,
     SpecAugment, 2019). Adds `hidden`."""
 
     example: ClassVar[str] = "views: {mel: {of: audio, apply: [log_mel, {use: mask_bands, count: 1, longest: 0.3}]}}"

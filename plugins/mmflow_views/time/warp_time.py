@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 class WarpTime(TimeTransform, name="warp_time"):
-    """Played now faster, now slower (time warping; Um et al., 2017): linear interpolation at places that follow a
+    """Changes the speed within a series (time warping; Um et al., 2017): linear interpolation at places that follow a
     piecewise linear map of the whole onto itself, with `knots` inner knots.
 
     Speeds between knots are drawn from [1 / (1 + most), 1 + most] and scaled so that the length stays. Adds `warp`:
-    where the knots, evenly spaced in the result, were before, as shares of the whole. Nothing moves in evaluation.
+    the original places of the knots, which are evenly spaced in the result, as shares of the whole. Nothing moves in
+    evaluation.
     """
 
     adds: ClassVar[Mapping[str, TensorType]] = {"warp": TensorType("vector", size=(None,))}
@@ -40,7 +41,7 @@ class WarpTime(TimeTransform, name="warp_time"):
 
         length = len(values)
         places = np.interp(np.linspace(0, 1, length), np.linspace(0, 1, len(drawn)), drawn) * (length - 1)
-        # Rounding must not move what stays.
+        # Rounding must not move a place that stays.
         places = np.clip(np.where(np.abs(places - np.rint(places)) < 1e-9, np.rint(places), places), 0, length - 1)
         low = places.astype(int)
         high = np.minimum(low + 1, length - 1)

@@ -1,4 +1,4 @@
-"""Tokenizers of our own: round trips, frames, truncation, what is unknown, what learning depends on."""
+"""Tokenizers of our own: round trips, frames, truncation, unknown words, independence of the order of texts."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_half_a_surrogate_pair_is_a_character_like_any_other(text: str) -> None:
     Bpe(vocabulary=300).learn([broken])
 
 
-def test_byte_pairs_join_what_is_common() -> None:
+def test_byte_pairs_join_frequent_pairs() -> None:
     bpe = Bpe(vocabulary=300)
     assert bpe.size(None) == 300 >= bpe.size(LEARNED) > 259
     assert len(bpe.encode("a red circle", LEARNED, length=99)) == 2 + 3

@@ -1,4 +1,4 @@
-"""What users rely on in the image and text towers and the caption decoder."""
+"""The image and text towers and the caption decoder: padding, causality, pooling, taps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def text_tower(**fields: Any) -> tuple[nn.Module, list[list[int]]]:
 def test_padding_changes_no_vector(pool: str, causal: bool) -> None:
     module, rows = text_tower(pool=pool, causal=causal)
     wide = padded(rows, 20)
-    # What stands in padded places is never read.
+    # Values in padded places are never read.
     wide.values[~wide.mask] = 5
     whole = module(wide, taps=("layers.1",))
     for i, row in enumerate(rows):
@@ -64,7 +64,7 @@ def test_gradients_do_not_reach_padding(pool: str, causal: bool) -> None:
     assert module.positions.grad[0, max(map(len, rows)) :].abs().sum() == 0  # type: ignore[index,union-attr]
 
 
-def test_a_causal_text_sees_only_what_came_before() -> None:
+def test_a_causal_token_sees_only_earlier_tokens() -> None:
     module, rows = text_tower(causal=True, pool="cls")
     before = module(padded([rows[1]], 12))
     changed = padded([rows[1]], 12)
@@ -76,7 +76,7 @@ def test_a_causal_text_sees_only_what_came_before() -> None:
     assert not torch.equal(before["pooled"], after["pooled"])
 
 
-def test_order_matters_and_positions_are_what_tells_it() -> None:
+def test_order_matters_through_positions_alone() -> None:
     module, rows = text_tower(pool="mean")
     swapped = [rows[0][0], *reversed(rows[0][1:-1]), rows[0][-1]]
     assert not torch.allclose(module(padded([rows[0]], 5))["pooled"], module(padded([swapped], 5))["pooled"])
@@ -226,7 +226,7 @@ def test_gray_and_color_images() -> None:
     assert fit_image(color, 8, 1, squash=False).tolist() == np.full((8, 8, 1), 59).tolist()
 
 
-def test_what_is_no_image_is_named() -> None:
+def test_values_that_are_no_images_are_named() -> None:
     with pytest.raises(ComponentError, match=r"shape \[3, 8, 8\]"):
         fit_image(np.zeros((3, 8, 8), np.uint8), 8, 3, squash=False)
 
@@ -234,10 +234,10 @@ def test_what_is_no_image_is_named() -> None:
 @pytest.mark.parametrize(
     ("component", "fields", "message"),
     [
-        (Vit, {"width": 30, "heads": 4}, "3 heads would do"),
+        (Vit, {"width": 30, "heads": 4}, "3 heads would fit"),
         (Vit, {"size": 30, "patch": 8}, "no multiple of patch"),
         (Convnet4, {"size": 12}, "below 16"),
-        (TextTransformer, {"width": 10, "heads": 4}, "2 heads would do"),
+        (TextTransformer, {"width": 10, "heads": 4}, "2 heads would fit"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_when_the_spec_is_read(component: Any, fields: Any, message: str) -> None:
@@ -304,7 +304,7 @@ def test_a_decoder_that_reads_raw_text_learns_its_own_words() -> None:
     assert module(ids, torch.randn(3, 4, 12))["logits"].values.shape == (3, 10, 4 + len(state["ids"]))
 
 
-def test_a_decoder_says_what_it_misses() -> None:
+def test_a_decoder_names_missing_inputs() -> None:
     image = TensorType("tokens", size=(4, 12))
     with_words = CaptionDecoder(of=("caption", "image.tokens"))  # type: ignore[arg-type]
     with pytest.raises(ComponentError, match="takes a `tokenizer`"):

@@ -1,4 +1,4 @@
-"""Losses of a prediction against its target: loops, padding, what counts."""
+"""Losses of a prediction against its target: loops, padding, counted places."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_caption_nll_sends_no_gradient_to_padding_and_last_places() -> None:
     assert touched.tolist() == [[True] * 3 + [False] * 3, [True] + [False] * 5]
 
 
-def test_caption_nll_counts_what_both_sides_have() -> None:
+def test_caption_nll_counts_places_with_logits_and_targets() -> None:
     """A decoder may read fewer ids than the targets hold: places without logits count nowhere."""
     logits, ids = made([4, 4], 6, 5)
     mask = torch.tensor([[True, True, False, False], [True] * 4])

@@ -36,7 +36,7 @@ def test_the_names_are_those_of_the_data_unless_others_are_written() -> None:
     assert batch.columns["said"].values == [f"a {color} thing" for color in colors]
 
 
-def test_what_has_no_name_is_refused() -> None:
+def test_labels_without_names_are_refused() -> None:
     with pytest.raises(ValueError, match="label 2 has no name among 2"):
         NAMER.apply(2, None)
     with pytest.raises(ValueError, match="2 names for 3 classes"):

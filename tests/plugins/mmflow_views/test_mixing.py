@@ -38,7 +38,7 @@ RAW = [ColumnRequest("image", Target("fields", "image")), ColumnRequest("label",
 
 
 class Odd(Transform):
-    """Pictures of random heights."""
+    """Images of random heights."""
 
     def apply(self, value: Any, generator: Any) -> Any:
         return value[: 4 + int(generator.integers(5))]
@@ -97,7 +97,7 @@ def test_cutmix_pastes_the_box_and_counts_its_pixels() -> None:
     assert min(areas) < 0.2 < 0.5 < max(areas)
 
 
-def test_a_clip_is_cut_alike_in_all_frames() -> None:
+def test_all_frames_of_a_clip_get_the_same_rectangle() -> None:
     source = Motions(size=8, frames=4)
     clips = [source.open()[n]["video"] for n in (0, 1)]
     values, facts = Cutmix(p=1.0).apply(clips, np.random.default_rng(3))
@@ -200,7 +200,7 @@ def test_labels_of_any_number_of_classes_mix_beside_numbers() -> None:
         assert mixed[row]["shape"] == pytest.approx([0, *[1 - share, share][:: 1 - 2 * row]])
         assert mixed[row]["area"] == pytest.approx(share * rows[row]["area"] + (1 - share) * rows[1 - row]["area"])
     assert [declared.size for declared in view.outputs(*fields).values()][:3] == [(2,), (3,), ()]
-    with pytest.raises(ValueError, match="must know how many classes"):
+    with pytest.raises(ValueError, match="must know the number of classes"):
         view.outputs(TensorType("label"), *fields[1:])
 
 
@@ -217,9 +217,9 @@ def test_absent_rows_stay_absent_and_are_nobodys_partner() -> None:
 
 
 @pytest.mark.parametrize("use", ["mixup", "cutmix"])
-def test_rows_that_lack_a_field_are_left_alone_in_the_form_of_the_others(use: str) -> None:
+def test_rows_that_lack_a_field_stay_unmixed_in_the_form_of_mixed_rows(use: str) -> None:
     class Reader:
-        """The samples of a world, of which every third has no label and every fourth no picture."""
+        """The samples of a world, of which every third has no label and every fourth no image."""
 
         def __init__(self) -> None:
             self.inner = SOURCE.open()
@@ -333,13 +333,13 @@ def test_joined_texts_have_one_partner_and_orders_of_their_own() -> None:
     assert JoinTexts().apply(rows, None)[0] == rows
 
 
-def test_what_cannot_be_mixed_is_said_with_the_cure() -> None:
+def test_fields_that_cannot_be_mixed_are_refused_with_the_fix() -> None:
     reader = Shapes(size=2, pixels=20).open()
-    pictures = [reader[0]["image"], reader[1]["image"][:14]]
+    images = [reader[0]["image"], reader[1]["image"][:14]]
     for transform in (Mixup(), Cutmix()):
         seed = next(n for n in range(99) if np.random.default_rng(n).permutation(2)[0])
         with pytest.raises(ValueError, match=r"one shape in a batch, got \[.*resize"):
-            transform.apply(pictures, np.random.default_rng(seed))
+            transform.apply(images, np.random.default_rng(seed))
     with pytest.raises(ValueError, match="not str"):
         Mixup().apply(["a", "b"], np.random.default_rng(0))
     view = View.model_validate({"of": "label", "apply": [{"use": "mixup", "classes": CLASSES}]})
@@ -378,7 +378,7 @@ def test_a_spec_mixes_labels_and_says_so_when_it_cannot() -> None:
     assert scope.type_of(Target("views", "mixed", output="partner")).dtype == "int64"
     with pytest.raises(SpecError, match=f"2 classes, the label has {CLASSES}"):
         load_text(SPEC.replace("[mixup]", "[{use: mixup, classes: 2}]"))
-    with pytest.raises(SpecError, match="cutmix takes pictures, clips, masks and labels, not text"):
+    with pytest.raises(SpecError, match="cutmix takes images, clips, masks and labels, not text"):
         load_text(SPEC.replace("[image, label], apply: [mixup", "[image, label, caption], apply: [cutmix"))
 
 

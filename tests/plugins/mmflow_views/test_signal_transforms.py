@@ -31,7 +31,7 @@ from mmflow.spec.target import Target
 
 
 def changed(transform: Transform, value: Any, draw: np.random.Generator | None) -> Any:
-    """What becomes of a value, without what the transform says it did."""
+    """The changed value, without the facts about the change."""
     result = transform.apply(value, draw)
     return result[0] if isinstance(result, tuple) else result
 
@@ -68,7 +68,7 @@ def test_frames_come_from_their_segments(length: int, count: int, seed: int) -> 
     np.testing.assert_array_equal(changed(SampleFrames(count=count), clip, None), middle)
 
 
-def test_all_of_a_joint_view_follow_one_draw() -> None:
+def test_all_fields_of_a_joint_view_share_one_draw() -> None:
     source = Motions(size=6, frames=12)
     views = {"clip": View.model_validate({"of": ["video", "boxes"], "apply": [{"use": "sample_frames", "count": 4}]})}
     requests = [
@@ -101,7 +101,7 @@ def test_all_of_a_joint_view_follow_one_draw() -> None:
     ],
     ids=lambda transform: transform.use,
 )
-def test_nothing_happens_in_evaluation_and_a_draw_is_its_own(transform: Transform) -> None:
+def test_nothing_changes_in_evaluation_and_each_draw_differs(transform: Transform) -> None:
     sound = np.sin(np.arange(2000, dtype=np.float32))
     np.testing.assert_array_equal(changed(transform, sound, None), sound)
     np.testing.assert_equal(transform.apply(sound, generator(1)), transform.apply(sound, generator(1)))
@@ -195,7 +195,7 @@ def test_most_hidden_ids_become_the_mask() -> None:
     assert (after == 7).mean() == pytest.approx(0.1, abs=0.02)
 
 
-def test_a_tone_stands_in_its_mel_band() -> None:
+def test_a_tone_lies_in_its_mel_band() -> None:
     transform = LogMel(rate=8000, mels=40, window=256, hop=128)
     for hertz in (300, 1000, 2500):
         sound = np.sin(2 * np.pi * hertz * np.arange(8000) / 8000).astype(np.float32)
@@ -214,18 +214,18 @@ def test_a_tone_stands_in_its_mel_band() -> None:
 
 @given(st.integers(1, 8), st.integers(1, 8), st.floats(0, 1), st.integers(1, 3), st.integers(0, 50))
 def test_so_many_patches_are_hidden(rows: int, columns: int, ratio: float, block: int, seed: int) -> None:
-    picture = np.zeros((rows * 4, columns * 4, 3), np.uint8)
+    image = np.zeros((rows * 4, columns * 4, 3), np.uint8)
     transform = PatchMask(patch=4, ratio=ratio, block=block)
-    same, facts = transform.apply(picture, generator(seed))
-    assert same is picture
+    same, facts = transform.apply(image, generator(seed))
+    assert same is image
     assert facts["mask"].shape == (rows, columns)
     assert facts["mask"].sum() == round(ratio * rows * columns)
-    assert not transform.apply(picture, None)[1]["mask"].any()
-    clip = np.stack([picture] * 3)
+    assert not transform.apply(image, None)[1]["mask"].any()
+    clip = np.stack([image] * 3)
     np.testing.assert_array_equal(transform.apply(clip, generator(seed))[1]["mask"], facts["mask"])
 
 
-def test_what_does_not_fit_is_said() -> None:
+def test_values_that_do_not_fit_are_named() -> None:
     cases: list[tuple[Transform, object, str]] = [
         (PatchMask(patch=5), np.zeros((8, 8, 3), np.uint8), "cannot be cut"), (LogMel(), np.zeros((3, 2)), "a sound"),
         (CropTime(length=3), "text", "crop_time needs arrays"), (MaskBands(), np.zeros(3), "a series"),
@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_said() -> None:
             transform.apply(value, generator())
 
 
-def test_lengths_are_declared_of_what_has_one() -> None:
+def test_lengths_of_timed_fields_are_declared() -> None:
     crop = CropTime(length=7)
     assert crop.result(TensorType("audio", size=(20,))).size == (7,)
     assert crop.result(TensorType("label")).size == ()

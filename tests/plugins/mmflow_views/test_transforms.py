@@ -1,4 +1,4 @@
-"""Transforms: what they draw, what they say they did, and that all of a view follows one draw."""
+"""Transforms: draws, facts about the change, and one draw for all fields of a view."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 def gradient(height: int, width: int) -> np.ndarray:
     """Red grows to the right, green downwards: a pixel tells where it came from."""
-    picture = np.zeros((height, width, 3), dtype=np.uint8)
-    picture[..., 0] = np.arange(width)[None, :] * 255 // max(1, width - 1)
-    picture[..., 1] = np.arange(height)[:, None] * 255 // max(1, height - 1)
-    return picture
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    image[..., 0] = np.arange(width)[None, :] * 255 // max(1, width - 1)
+    image[..., 1] = np.arange(height)[:, None] * 255 // max(1, height - 1)
+    return image
 
 
 def changed(transform: Transform, value: Any, draw: np.random.Generator | None) -> Any:
-    """What becomes of a value, without what the transform says it did."""
+    """The changed value, without the facts about the change."""
     result = transform.apply(value, draw)
     return result[0] if isinstance(result, tuple) else result
 
@@ -123,18 +123,18 @@ def test_a_random_crop_keeps_its_bounds_and_its_box_is_true(
     height: int, width: int, seed: int, low: float, size: tuple[int, int]
 ) -> None:
     crop = RandomResizedCrop(size=size, scale=(low, 1.0))
-    picture, facts = crop.apply(gradient(height, width), generator(seed))
+    image, facts = crop.apply(gradient(height, width), generator(seed))
     left, top, right, bottom = facts["box"].tolist()
     assert 0 <= left < right <= 1 + 1e-6
     assert 0 <= top < bottom <= 1 + 1e-6
-    assert picture.shape == (*size, 3)
+    assert image.shape == (*size, 3)
     area, ratio = (right - left) * (bottom - top), (right - left) * width / ((bottom - top) * height)
     assert ratio == pytest.approx(np.clip(ratio, 3 / 4, 4 / 3), abs=1e-4)
     assert area <= 1 + 1e-6
     if (right - left) < 0.999 and (bottom - top) < 0.999:
         assert area >= low - 1e-4
     # The color at the middle of the crop is that of the box's middle.
-    middle = picture[size[0] // 2 - 1 : size[0] // 2 + 1, size[1] // 2 - 1 : size[1] // 2 + 1].mean((0, 1))
+    middle = image[size[0] // 2 - 1 : size[0] // 2 + 1, size[1] // 2 - 1 : size[1] // 2 + 1].mean((0, 1))
     expected = np.array([(left + right) / 2 * width - 0.5, (top + bottom) / 2 * height - 0.5])
     expected *= 255 / np.array([width - 1, height - 1])
     tolerance = 255 * np.array([(right - left) / size[1], (bottom - top) / size[0]]) / 2 + 3
@@ -142,9 +142,9 @@ def test_a_random_crop_keeps_its_bounds_and_its_box_is_true(
 
 
 def test_in_evaluation_the_crop_is_the_largest_in_the_middle() -> None:
-    picture, facts = RandomResizedCrop(size=20).apply(gradient(20, 60), None)
+    image, facts = RandomResizedCrop(size=20).apply(gradient(20, 60), None)
     assert facts["box"].tolist() == pytest.approx([1 / 3, 0, 2 / 3, 1])
-    np.testing.assert_array_equal(picture, gradient(20, 60)[:, 20:40])
+    np.testing.assert_array_equal(image, gradient(20, 60)[:, 20:40])
     _, facts = RandomResizedCrop(size=(10, 40)).apply(gradient(40, 40), None)
     assert facts["box"].tolist() == pytest.approx([0, 3 / 8, 1, 5 / 8])
 
@@ -157,7 +157,7 @@ def test_in_evaluation_the_crop_is_the_largest_in_the_middle() -> None:
      [Resize(size=(90, 70))], [CenterCrop(size=40)], [CenterCrop(size=80)],
      [RandomResizedCrop(size=96), Flip(p=0.5)]],
 )  # fmt: skip
-def test_boxes_and_masks_follow_the_picture(transforms: list[Transform], seed: int) -> None:
+def test_boxes_and_masks_follow_the_image(transforms: list[Transform], seed: int) -> None:
     sample = SAMPLES[seed]
     parts: Any = {name: sample[name] for name in ("image", "boxes", "masks", "label")}
     for place, transform in enumerate(transforms):
@@ -184,7 +184,7 @@ def test_boxes_and_masks_follow_the_picture(transforms: list[Transform], seed: i
             assert np.abs(extent - box).max() <= slack
         drawn |= mask
     assert parts["label"] == sample["label"]
-    # What is drawn and what the masks say differ at edges only.
+    # Drawn shapes and masks differ at edges only.
     assert (seen ^ drawn).sum() <= 0.25 * max(drawn.sum(), 1) + 60
 
 
@@ -197,15 +197,15 @@ def test_a_box_that_is_cut_away_is_absent() -> None:
 
 
 def test_a_flip_happens_as_often_as_it_says_and_tells() -> None:
-    picture = gradient(6, 9)
-    results = [Flip(p=0.3).apply(picture, generator(seed)) for seed in range(1000)]
+    image = gradient(6, 9)
+    results = [Flip(p=0.3).apply(image, generator(seed)) for seed in range(1000)]
     told = [facts["flip"] for _, facts in results]
     assert 240 < sum(told) < 360
     for (flipped, _), was in zip(results, told, strict=True):
-        np.testing.assert_array_equal(flipped, picture[:, ::-1] if was else picture)
+        np.testing.assert_array_equal(flipped, image[:, ::-1] if was else image)
 
 
-def test_all_frames_of_a_clip_are_treated_alike() -> None:
+def test_all_frames_of_a_clip_share_one_draw() -> None:
     clip = np.stack([gradient(30, 30)] * 4)
     result, facts = RandomResizedCrop(size=12).apply(clip, generator())
     assert result.shape == (4, 12, 12, 3)
@@ -217,24 +217,24 @@ def test_all_frames_of_a_clip_are_treated_alike() -> None:
 
 
 def test_colors_change_as_their_names_say() -> None:
-    picture = SAMPLES[0]["image"]
-    gray = changed(Gray(p=1.0), picture, generator())
+    image = SAMPLES[0]["image"]
+    gray = changed(Gray(p=1.0), image, generator())
     assert (gray[..., 0] == gray[..., 2]).all()
-    np.testing.assert_allclose(gray[..., 0], picture @ np.array([0.299, 0.587, 0.114]), atol=0.51)
+    np.testing.assert_allclose(gray[..., 0], image @ np.array([0.299, 0.587, 0.114]), atol=0.51)
     np.testing.assert_array_equal(
-        changed(Solarize(p=1.0, threshold=100), picture, generator()), np.where(picture >= 100, 255 - picture, picture)
+        changed(Solarize(p=1.0, threshold=100), image, generator()), np.where(image >= 100, 255 - image, image)
     )
-    nothing = changed(ColorJitter(brightness=0, contrast=0, saturation=0, hue=0, p=1.0), picture, generator())
-    np.testing.assert_array_equal(nothing, picture)
+    nothing = changed(ColorJitter(brightness=0, contrast=0, saturation=0, hue=0, p=1.0), image, generator())
+    np.testing.assert_array_equal(nothing, image)
     bright = ColorJitter(brightness=0.5, contrast=0, saturation=0, hue=0, p=1.0)
     order, (factor, *_) = bright.draw(60, 60, generator(4))
-    expected = np.clip(picture * np.float32(factor), 0, 255)
-    np.testing.assert_allclose(changed(bright, picture, generator(4)), expected, atol=0.51)
+    expected = np.clip(image * np.float32(factor), 0, 255)
+    np.testing.assert_allclose(changed(bright, image, generator(4)), expected, atol=0.51)
     assert sorted(order) == [0, 1, 2, 3]
-    turned = changed(ColorJitter(brightness=0, contrast=0, saturation=0, hue=0.5, p=1.0), picture, generator(2))
-    assert np.abs(turned.max(-1).astype(int) - picture.max(-1)).max() <= 2
-    blurred = changed(Blur(p=1.0, sigma=(2.0, 2.0)), picture, generator())
-    expected = gaussian_filter(picture.astype(np.float64), (2.0, 2.0, 0), mode="reflect", truncate=3.0)
+    turned = changed(ColorJitter(brightness=0, contrast=0, saturation=0, hue=0.5, p=1.0), image, generator(2))
+    assert np.abs(turned.max(-1).astype(int) - image.max(-1)).max() <= 2
+    blurred = changed(Blur(p=1.0, sigma=(2.0, 2.0)), image, generator())
+    expected = gaussian_filter(image.astype(np.float64), (2.0, 2.0, 0), mode="reflect", truncate=3.0)
     np.testing.assert_allclose(blurred, expected, atol=0.51)
     erased, facts = Erase(p=1.0, area=(0.25, 0.25)).apply(np.full((40, 50, 3), 9, np.uint8), generator(1))
     assert 0.2 < (erased == 0).mean() < 0.3
@@ -244,12 +244,12 @@ def test_colors_change_as_their_names_say() -> None:
 
 
 def test_normalized_values_have_the_stated_scale() -> None:
-    picture = SAMPLES[1]["image"]
-    result = Normalize(mean=(0.5,), std=(0.25,)).apply(picture, None)
+    image = SAMPLES[1]["image"]
+    result = Normalize(mean=(0.5,), std=(0.25,)).apply(image, None)
     assert result.dtype == np.float32
-    np.testing.assert_allclose(result, (picture / 255 - 0.5) / 0.25, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result, (image / 255 - 0.5) / 0.25, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="2 means"):
-        Normalize(mean=(0.5, 0.5), std=(1.0, 1.0)).apply(picture, None)
+        Normalize(mean=(0.5, 0.5), std=(1.0, 1.0)).apply(image, None)
 
 
 TEXT = st.lists(st.text("abcde", min_size=1, max_size=4), min_size=1, max_size=12).map(" ".join)
@@ -290,9 +290,9 @@ def test_share_of_masked_words() -> None:
 
 
 def test_templates_and_choices_are_all_used() -> None:
-    template = Template(texts=("a picture of {}", "{} it is"))
+    template = Template(texts=("an image of {}", "{} it is"))
     said = [template.apply("x", generator(seed)) for seed in range(20)]
-    assert {(text, facts["template"]) for text, facts in said} == {("a picture of x", 0), ("x it is", 1)}
+    assert {(text, facts["template"]) for text, facts in said} == {("an image of x", 0), ("x it is", 1)}
     choose = Choose()
     said = [choose.apply(["a", None, "b"], generator(seed)) for seed in range(20)]
     assert {(text, facts["chosen"]) for text, facts in said} == {("a", 0), ("b", 2)}
@@ -313,8 +313,8 @@ def test_declared_sizes_are_those_of_the_result() -> None:
         Flip(),
     ):
         result = transform.apply(gradient(24, 32), generator())
-        picture = result[0] if isinstance(result, tuple) else result
-        assert transform.result(declared).size == picture.shape
+        image = result[0] if isinstance(result, tuple) else result
+        assert transform.result(declared).size == image.shape
 
 
 @pytest.mark.parametrize(
@@ -329,46 +329,46 @@ def test_impossible_settings_are_refused(name: str, fields: dict[str, Any]) -> N
         registry().get("transform", name).model_validate(fields)
 
 
-def test_what_is_no_picture_is_said_in_words() -> None:
-    with pytest.raises(ValueError, match=r"flip needs a picture.*str"):
+def test_values_that_are_no_images_are_named() -> None:
+    with pytest.raises(ValueError, match=r"flip needs an image.*str"):
         Flip().apply("text", generator())
     with pytest.raises(ValueError, match=r"float32 \[4, 4, 3\]"):
         Resize(size=2).apply(np.zeros((4, 4, 3), np.float32), generator())
 
 
-def test_what_was_done_is_told_as_it_was_done() -> None:
-    picture = SAMPLES[2]["image"]
+def test_facts_describe_the_change() -> None:
+    image = SAMPLES[2]["image"]
     jitter, gray, blur, solarize = ColorJitter(p=0.5), Gray(p=0.5), Blur(p=0.5), Solarize(p=0.5, threshold=1)
     for seed in range(20):
         for transform, fact, nothing in ((gray, "gray", False), (blur, "blur", 0.0), (solarize, "solarize", False)):
-            result, facts = transform.apply(picture, generator(seed))
-            assert (facts[fact] != nothing) == (not np.array_equal(result, picture))
-        result, facts = jitter.apply(picture, generator(seed))
-        assert (facts["jitter"].tolist() == [1, 1, 1, 0]) == np.array_equal(result, picture)
+            result, facts = transform.apply(image, generator(seed))
+            assert (facts[fact] != nothing) == (not np.array_equal(result, image))
+        result, facts = jitter.apply(image, generator(seed))
+        assert (facts["jitter"].tolist() == [1, 1, 1, 0]) == np.array_equal(result, image)
         assert (np.abs(facts["jitter"][:3] - 1) <= 0.4).all()
-    sigma = Blur(p=1.0).apply(picture, generator(1))[1]["blur"]
+    sigma = Blur(p=1.0).apply(image, generator(1))[1]["blur"]
     np.testing.assert_array_equal(
-        changed(Blur(p=1.0, sigma=(sigma, sigma)), picture, generator(2)), changed(Blur(p=1.0), picture, generator(1))
+        changed(Blur(p=1.0, sigma=(sigma, sigma)), image, generator(2)), changed(Blur(p=1.0), image, generator(1))
     )
 
 
-def test_pictures_as_torchvision_makes_them() -> None:
-    picture, clip = SAMPLES[0]["image"], np.stack([SAMPLES[0]["image"]] * 3)
-    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+def test_images_as_torchvision_makes_them() -> None:
+    image, clip = SAMPLES[0]["image"], np.stack([SAMPLES[0]["image"]] * 3)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
     for ours, theirs in (
         (RandAugment(n=3, magnitude=12), v2.RandAugment(num_ops=3, magnitude=12)),
         (Torchvision(name="RandomPerspective", options={"p": 1.0}), v2.RandomPerspective(p=1.0)),
     ):
         for seed in range(5):
             state = torch.get_rng_state()
-            found = ours.apply(picture, generator(seed))
+            found = ours.apply(image, generator(seed))
             assert torch.equal(torch.get_rng_state(), state)
             torch.manual_seed(int(generator(seed).integers(2**32)))
             np.testing.assert_array_equal(found, theirs(tensor).permute(1, 2, 0).numpy())
             frames = ours.apply(clip, generator(seed))
             assert (frames == frames[:1]).all()
-        assert ours.apply(picture, None) is picture
-    padded = Torchvision(name="Pad", options={"padding": 2}, always=True).apply(picture, None)
+        assert ours.apply(image, None) is image
+    padded = Torchvision(name="Pad", options={"padding": 2}, always=True).apply(image, None)
     assert padded.shape == (64, 64, 3)
     declared = TensorType("image", size=(60, 60, 3), dtype="uint8")
     for wrong, words in (
@@ -377,10 +377,10 @@ def test_pictures_as_torchvision_makes_them() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             wrong.result(declared)
-    with pytest.raises(ValueError, match="must give pictures of bytes"):
-        Torchvision(name="ToDtype", options={"dtype": torch.float32}, always=True).apply(picture, None)
-    with pytest.raises(ValueError, match="torchvision needs a picture or a clip"):
-        Torchvision(name="Pad").apply({"image": picture}, None)
+    with pytest.raises(ValueError, match="must give uint8 images"):
+        Torchvision(name="ToDtype", options={"dtype": torch.float32}, always=True).apply(image, None)
+    with pytest.raises(ValueError, match="torchvision needs an image or a clip"):
+        Torchvision(name="Pad").apply({"image": image}, None)
 
 
 def test_crops_of_several_sizes_are_views_of_their_own() -> None:
@@ -403,11 +403,11 @@ def test_crops_of_several_sizes_are_views_of_their_own() -> None:
         assert len(set(area.flatten().tolist())) == area.numel()
 
 
-def test_a_turned_picture_is_turned_as_often_as_it_says() -> None:
-    picture = gradient(20, 30)
+def test_a_turned_image_is_turned_as_often_as_it_says() -> None:
+    image = gradient(20, 30)
     for seed in range(12):
-        turned, facts = QuarterTurn().apply(picture, generator(seed))
-        np.testing.assert_array_equal(turned, np.rot90(picture, facts["turn"]))
+        turned, facts = QuarterTurn().apply(image, generator(seed))
+        np.testing.assert_array_equal(turned, np.rot90(image, facts["turn"]))
         assert turned.shape == ((20, 30, 3) if facts["turn"] % 2 == 0 else (30, 20, 3))
     square = TensorType("image", size=(20, 20, 3))
     assert QuarterTurn().result(square) == square
@@ -415,21 +415,21 @@ def test_a_turned_picture_is_turned_as_often_as_it_says() -> None:
 
 
 def test_one_of_several_is_drawn_as_often_as_its_odds_say() -> None:
-    picture = SAMPLES[0]["image"]
-    gray, turned = changed(Gray(p=1.0), picture, generator()), changed(Solarize(p=1.0), picture, generator())
+    image = SAMPLES[0]["image"]
+    gray, turned = changed(Gray(p=1.0), image, generator()), changed(Solarize(p=1.0), image, generator())
     choice = OneOf(transforms=(Gray(p=1.0), Solarize(p=1.0), Flip(p=1.0)), odds=(3, 1, 0), p=0.8)
     counts = {-1: 0, 0: 0, 1: 0}
     for seed in range(800):
-        found, facts = choice.apply(picture, generator(seed))
+        found, facts = choice.apply(image, generator(seed))
         counts[facts["which"]] += 1
-        assert np.array_equal(found, {-1: picture, 0: gray, 1: turned}[facts["which"]])
+        assert np.array_equal(found, {-1: image, 0: gray, 1: turned}[facts["which"]])
         assert facts["gray"] == {-1: False, 0: True, 1: None}[facts["which"]]
         assert facts["flip"] is None
     assert [counts[n] / 800 for n in (-1, 0, 1)] == pytest.approx([0.2, 0.6, 0.2], abs=0.06)
     assert set(choice.added(TensorType("image"))) == {"gray", "solarize", "flip", "which"}
-    with pytest.raises(ValueError, match="give different things"):
+    with pytest.raises(ValueError, match="give different types"):
         OneOf(transforms=(Resize(size=(4, 4)), Resize(size=(5, 5)))).result(TensorType("image", size=(9, 9, 3)))
-    with pytest.raises(ValidationError, match="those of a batch"):
+    with pytest.raises(ValidationError, match="transforms of a batch"):
         OneOf(transforms=(Mixup(), Flip()))
     with pytest.raises(ValidationError, match="one number a transform"):
         OneOf(transforms=(Gray(), Flip()), odds=(1,))

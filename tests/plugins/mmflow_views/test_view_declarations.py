@@ -8,13 +8,16 @@ import sys
 import pytest
 import yaml
 from mmflow_encoders import mmflow_components as of_encoders
+from mmflow_open_clip import mmflow_components as of_open_clip
+from mmflow_timm import mmflow_components as of_timm
+from mmflow_transformers import mmflow_components as of_transformers
 from mmflow_views import mmflow_components as of_views
 
 from mmflow.plugin import TensorType, Tokenizer, Transform
 from mmflow.plugin.kinds import View
 from mmflow.plugin.registry import registry
 
-EVERY = [name.split("/") for name in (*of_views(), *of_encoders())]
+EVERY = [name.split("/") for name in (*of_views(), *of_encoders(), *of_transformers(), *of_timm(), *of_open_clip())]
 NAMES = [(kind, name) for kind, name in EVERY if kind in ("transform", "tokenizer")]
 HEAVY = ("torch", "numpy", "PIL", "torchvision", "transformers", "tokenizers", "timm", "open_clip")
 
@@ -24,7 +27,7 @@ def test_examples_are_valid(kind: str, name: str) -> None:
     declared = registry().get(kind, name)
     assert declared.__doc__
     if not declared.example:
-        # What needs no field is used by its name.
+        # A transform without required fields is used by its name.
         assert declared.model_validate({}) == (Transform if kind == "transform" else Tokenizer).accept(name)
         return
     written = yaml.safe_load(declared.example)
@@ -46,16 +49,17 @@ def test_examples_are_valid(kind: str, name: str) -> None:
         ({"use": "one_of", "transforms": ["drop_words", "lower"]}, "image"),
     ],
 )  # fmt: skip
-def test_a_view_of_nothing_that_a_transform_changes_is_refused(transform: object, modality: str) -> None:
+def test_a_transform_refuses_fields_that_it_cannot_change(transform: object, modality: str) -> None:
     view = View.model_validate({"of": "any", "apply": [transform]})
-    with pytest.raises(ValueError, match=rf"needs (a|what) .*, got {modality}"):
+    with pytest.raises(ValueError, match=rf"needs an? .*, got {modality}"):
         view.outputs(TensorType(modality, size=(8, 8, 3) if modality == "image" else ()))
 
 
 def test_declarations_import_nothing_heavy() -> None:
     code = (
-        "import importlib, sys; import mmflow_views, mmflow_encoders\n"
-        "for plugin in (mmflow_views, mmflow_encoders):\n"
+        "import importlib, sys\n"
+        "for name in ('views', 'encoders', 'transformers', 'timm', 'open_clip'):\n"
+        "    plugin = importlib.import_module(f'mmflow_{name}')\n"
         "    for path in plugin.mmflow_components().values(): importlib.import_module(path.partition(':')[0])\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )

@@ -1,4 +1,4 @@
-"""Preprocessing of other libraries: the very tensors that the library itself makes of the same picture."""
+"""Image and audio transforms of other libraries give those libraries' own tensors of the same value."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ timm = pytest.importorskip("timm")
 open_clip = pytest.importorskip("open_clip")
 
 
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     generator = np.random.default_rng(0)
     noise = [generator.integers(0, 256, size, dtype=np.uint8) for size in ((50, 70, 3), (31, 31, 3), (64, 40, 1))]
     return [*noise, Shapes(size=1, pixels=48).open()[0]["image"]]
 
 
-def pil(picture: np.ndarray) -> Image.Image:
-    return Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).convert("RGB")
+def pil(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +47,18 @@ def hf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pictures_as_transformers_makes_them(hf: Path, tmp_path: Path) -> None:
+def test_images_as_transformers_makes_them(hf: Path, tmp_path: Path) -> None:
     theirs = transformers.AutoImageProcessor.from_pretrained(hf)
     ours = HfImage(hub=str(hf))
-    for picture in pictures():
-        expected = theirs(pil(picture), return_tensors="pt")["pixel_values"][0].numpy()
+    for image in images():
+        expected = theirs(pil(image), return_tensors="pt")["pixel_values"][0].numpy()
         for generator in (None, np.random.default_rng(0)):
-            found = ours.apply(picture, generator)
+            found = ours.apply(image, generator)
             assert found.dtype == np.float32
             np.testing.assert_array_equal(found, expected)
     assert ours.result(TensorType("image", size=(48, 48, 3), dtype="uint8")).size == (24, 24, 3)
     transformers.ViTImageProcessor(size={"height": 20, "width": 30}).save_pretrained(tmp_path)
-    assert HfImage(hub=str(tmp_path)).apply(pictures()[0], None).shape == (3, 20, 30)
+    assert HfImage(hub=str(tmp_path)).apply(images()[0], None).shape == (3, 20, 30)
     assert HfImage(hub=str(tmp_path)).size() == (20, 30)
 
 
@@ -77,7 +77,7 @@ def seeded(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def test_pictures_as_timm_makes_them(timm_folder: Path) -> None:
+def test_images_as_timm_makes_them(timm_folder: Path) -> None:
     named = timm.data.resolve_model_data_config(timm.create_model("vit_tiny_patch16_224", pretrained=False))
     stored = timm.data.resolve_model_data_config(timm.create_model(f"local-dir:{timm_folder}", pretrained=False))
     assert stored["input_size"] == (3, 40, 40)
@@ -86,13 +86,13 @@ def test_pictures_as_timm_makes_them(timm_folder: Path) -> None:
         evaluating = timm.data.create_transform(**config)
         training = timm.data.create_transform(**config, is_training=True, **options)
         ours = TimmImage(hub=hub, augment=True, options=options)
-        for number, picture in enumerate(pictures()):
-            np.testing.assert_array_equal(ours.apply(picture, None), evaluating(pil(picture)).numpy())
-            found = ours.apply(picture, np.random.default_rng(number))
+        for number, image in enumerate(images()):
+            np.testing.assert_array_equal(ours.apply(image, None), evaluating(pil(image)).numpy())
+            found = ours.apply(image, np.random.default_rng(number))
             seeded(int(np.random.default_rng(number).integers(2**32)))
-            np.testing.assert_array_equal(found, training(pil(picture)).numpy())
-            plain = TimmImage(hub=hub).apply(picture, np.random.default_rng(number))
-            np.testing.assert_array_equal(plain, ours.apply(picture, None))
+            np.testing.assert_array_equal(found, training(pil(image)).numpy())
+            plain = TimmImage(hub=hub).apply(image, np.random.default_rng(number))
+            np.testing.assert_array_equal(plain, ours.apply(image, None))
         assert ours.size() == config["input_size"][1:]
 
 
@@ -110,22 +110,22 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pictures_as_open_clip_makes_them(clip_folder: Path) -> None:
+def test_images_as_open_clip_makes_them(clip_folder: Path) -> None:
     options = {"scale": [0.4, 1.0]}
     _, training, evaluating = open_clip.create_model_and_transforms(
         f"local-dir:{clip_folder}", load_weights=False, aug_cfg=options
     )
     ours = OpenClipImage(hub=str(clip_folder), augment=True, options=options)
-    for number, picture in enumerate(pictures()):
-        np.testing.assert_array_equal(ours.apply(picture, None), evaluating(pil(picture)).numpy())
-        found = ours.apply(picture, np.random.default_rng(number))
+    for number, image in enumerate(images()):
+        np.testing.assert_array_equal(ours.apply(image, None), evaluating(pil(image)).numpy())
+        found = ours.apply(image, np.random.default_rng(number))
         seeded(int(np.random.default_rng(number).integers(2**32)))
-        np.testing.assert_array_equal(found, training(pil(picture)).numpy())
+        np.testing.assert_array_equal(found, training(pil(image)).numpy())
     assert ours.size() == (32, 32)
     by_name = OpenClipImage(hub="ViT-B-16", pretrained="laion400m_e31")
     config = open_clip.get_pretrained_cfg("ViT-B-16", "laion400m_e31")
     theirs = open_clip.image_transform(224, False, mean=config["mean"], std=config["std"], interpolation="bicubic")
-    np.testing.assert_array_equal(by_name.apply(pictures()[0], None), theirs(pil(pictures()[0])).numpy())
+    np.testing.assert_array_equal(by_name.apply(images()[0], None), theirs(pil(images()[0])).numpy())
 
 
 def test_sounds_as_transformers_makes_them(tmp_path: Path) -> None:
@@ -144,15 +144,15 @@ def test_sounds_as_transformers_makes_them(tmp_path: Path) -> None:
         HfAudio(hub=str(tmp_path / "wave")).result(TensorType("audio"))
 
 
-def test_a_clip_is_treated_alike_and_what_is_made_passes(clip_folder: Path) -> None:
+def test_frames_share_one_draw_and_a_processed_image_passes_unchanged(clip_folder: Path) -> None:
     ours = OpenClipImage(hub=str(clip_folder), augment=True, options={"scale": (0.2, 0.5)})
-    clip = np.stack([pictures()[0]] * 3)
+    clip = np.stack([images()[0]] * 3)
     found = ours.apply(clip, np.random.default_rng(0))
     assert found.shape == (3, 3, 32, 32)
     assert (found == found[:1]).all()
-    assert ours.apply([pictures()[0], None], None)[1] is None
+    assert ours.apply([images()[0], None], None)[1] is None
     np.testing.assert_array_equal(ours.apply(found[0], np.random.default_rng(1)), found[0])
-    raw = pictures()[0]
+    raw = images()[0]
     np.testing.assert_array_equal(ours.apply(raw.astype(np.float32) / 255, None), ours.apply(raw, None))
 
 
@@ -180,9 +180,9 @@ SPEC = """
 mmflow: 1
 name: own
 data: {{train: {{use: shapes, size: 8, pixels: 24}}}}
-views: {{picture: {{of: image, apply: [{transform}]}}}}
+views: {{ready: {{of: image, apply: [{transform}]}}}}
 encoders:
-  image: {{use: vit, of: picture, size: 24, width: 16, depth: 1, heads: 2, mean: 0, std: 1}}
+  image: {{use: vit, of: ready, size: 24, width: 16, depth: 1, heads: 2, mean: 0, std: 1}}
 losses: {{align: {{use: infonce, of: [image, image]}}}}
 train: {{data: train, epochs: 1, batch_size: 4}}
 """
@@ -200,7 +200,7 @@ train: {{data: train, epochs: 1, batch_size: 4}}
      ("{{use: open_clip_image, hub: ViT-B-16, augment: true, options: {{zoom: 2}}}}", "open_clip cannot make.*zoom"),
      ("{{use: hf_audio, hub: {at}}}", "needs a sound, got image")],
 )  # fmt: skip
-def test_what_cannot_be_made_is_told_before_any_work(tmp_path: Path, transform: str, words: str) -> None:
+def test_missing_models_and_wrong_options_are_named_before_any_work(tmp_path: Path, transform: str, words: str) -> None:
     with pytest.raises(SpecError, match=words) as caught:
         load_text(SPEC.format(transform=transform.format(at=tmp_path)))
     assert len(caught.value.problems) == 1
@@ -216,10 +216,10 @@ def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatc
             assert len(caught.value.problems) == 1
 
 
-def test_an_encoder_takes_a_picture_that_is_ready(hf: Path) -> None:
+def test_an_encoder_takes_a_processed_image(hf: Path) -> None:
     scope = load_text(SPEC.format(transform=f"{{use: hf_image, hub: {hf}}}")).scope("train")
     encoder = scope.encoders["image"]
-    ready = HfImage(hub=str(hf)).apply(pictures()[0], None)
+    ready = HfImage(hub=str(hf)).apply(images()[0], None)
     assert encoder.preprocess(0, ready, {}) is ready
     with pytest.raises(ComponentError, match="an image of shape"):
         encoder.preprocess(0, ready[:, :20], {})

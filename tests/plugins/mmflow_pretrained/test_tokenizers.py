@@ -1,4 +1,4 @@
-"""Tokenizers of other libraries give those libraries' own ids, from files made on the spot."""
+"""Tokenizers of other libraries give those libraries' own ids, from files that the tests write."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_ids_of_open_clip_from_a_folder(tmp_path: Path, open_clip: Any) -> None:
      (lambda at: OpenClipTokenizer(hub="ViT-B-23"), "open_clip has no model 'ViT-B-23'"),
      (lambda at: OpenClipTokenizer(hub=str(at)), "holds none of open_clip_config.json")],
 )  # fmt: skip
-def test_what_cannot_be_loaded_is_said(tmp_path: Path, made: Any, words: str) -> None:
+def test_missing_files_and_unknown_names_are_named(tmp_path: Path, made: Any, words: str) -> None:
     with pytest.raises(ComponentError, match=words):
         made(tmp_path).size(None)
     with pytest.raises(ValidationError):
