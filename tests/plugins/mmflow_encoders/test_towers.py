@@ -309,7 +309,7 @@ def test_a_decoder_names_missing_inputs() -> None:
     with_words = CaptionDecoder(of=("caption", "image.tokens"))  # type: ignore[arg-type]
     with pytest.raises(ComponentError, match="takes a `tokenizer`"):
         with_words.build(TensorType("text"), image, state={})
-    with pytest.raises(ComponentError, match="how many ids"):
+    with pytest.raises(ComponentError, match="the number of ids"):
         with_words.build(TensorType("tokens", size=(None, 8)), image, state={})
     with pytest.raises(ComponentError, match="one known width"):
         with_words.build(
