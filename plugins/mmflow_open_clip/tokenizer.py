@@ -7,11 +7,11 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from mmflow_encoders.tokenizers.framing import well_formed
-from mmflow_open_clip.names import known_to_open_clip
 from mmflow_pretrained.folders import contents, first_line, folder_of, is_local
 from mmflow_pretrained.tokenizers import LoadedTokenizer
 
 from mmflow.plugin import ComponentError, outside_identity
+from mmflow_open_clip.names import known_to_open_clip
 
 
 class OpenClipTokenizer(LoadedTokenizer, name="open_clip_tokenizer"):

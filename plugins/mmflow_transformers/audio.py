@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow_pretrained.folders import contents
-from mmflow_transformers.loading import load
 
 from mmflow.plugin import Field, TensorType, Transform, outside_identity
+from mmflow_transformers.loading import load
 
 if TYPE_CHECKING:
     pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmflow.plugin.values import Tokens
+from mmflow.plugin import Tokens
 from mmflow_encoders.modules.attention import Block, attention_mask
 from mmflow_encoders.modules.initialization import initialize
 from mmflow_encoders.modules.sequences import as_tokens, join

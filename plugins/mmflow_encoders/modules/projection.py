@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmflow.plugin.values import Tokens
+from mmflow.plugin import Tokens
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "none": nn.Identity,

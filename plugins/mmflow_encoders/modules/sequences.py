@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmflow.plugin.values import Tokens
+from mmflow.plugin import Tokens
 
 
 def as_tokens(sequence: Tensor | Tokens) -> Tokens:

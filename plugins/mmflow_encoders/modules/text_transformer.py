@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmflow.plugin.values import Tokens
+from mmflow.plugin import Tokens
 from mmflow_encoders.modules.attention import Block, attention_mask
 from mmflow_encoders.modules.initialization import initialize
 from mmflow_encoders.modules.sequences import masked_mean

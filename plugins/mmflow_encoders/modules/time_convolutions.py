@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmflow.plugin.values import Tokens
+from mmflow.plugin import Tokens
 
 
 class ConvolutionsInTime(nn.Module):
