@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from mmflow_encoders.preprocessing import HfAudio, HfImage, OpenClipImage, TimmImage
-from mmflow_sources.samplers import Shuffle
-from mmflow_worlds.shapes import Shapes
+from mmflow_samplers.shuffle import Shuffle
+from mmflow_synthetic.shapes import Shapes
 from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader

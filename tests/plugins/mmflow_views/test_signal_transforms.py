@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
+from mmflow_synthetic.motions import Motions
+from mmflow_synthetic.sounds import Sounds
 from mmflow_views.masking import MaskBands, MaskTime, MaskTokens, PatchMask
 from mmflow_views.signals import AddNoise, CropTime, Gain, LogMel, SampleFrames
 from mmflow_views.warping import PermuteTime, ReverseTime, ShiftTime, WarpTime
-from mmflow_worlds.motions import Motions
-from mmflow_worlds.signals import Sounds
 
 from mmflow.data import ColumnRequest, Loader, column_type
 from mmflow.plugin import TensorType, Transform

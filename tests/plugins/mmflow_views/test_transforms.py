@@ -11,7 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
+from mmflow_synthetic.shapes import Shapes
 from mmflow_views.choices import OneOf
 from mmflow_views.colors import Blur, ColorJitter, Erase, Gray, Normalize, Solarize
 from mmflow_views.geometry import CenterCrop, Flip, QuarterTurn, RandomResizedCrop, Resize
@@ -19,7 +20,6 @@ from mmflow_views.mixing import Mixup
 from mmflow_views.pictures import Placement
 from mmflow_views.torchvision_transforms import RandAugment, Torchvision
 from mmflow_views.words import Choose, CropWords, DropWords, Lower, MaskWords, ReplaceWords, SwapWords, Template
-from mmflow_worlds.shapes import Shapes
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 from torchvision.transforms import v2
