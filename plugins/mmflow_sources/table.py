@@ -17,7 +17,8 @@ class Table(Streamable, name="table"):
     label, names: [cat, dog]}}`; without it every column is a field. The modality of a field (image, audio, video,
     text, label, labels, number, vector, series) is told by its values where it is not declared: names of image files
     are images, a column named `label` or `class` holds classes. Paths are relative to `root`, which is the table's
-    folder; they may not leave it. Empty cells are absent. CSV and JSONL are held in memory as text, Parquet is read by row group.
+    folder; they may not leave it. Empty cells are absent. CSV and JSONL are held in memory as text, Parquet is read by
+    row group.
 
     With `stream`, rows are read from front to back and nothing is held: `url` may then stand for many files
     (`{00..99}`, `*`), each of which is a shard, as is each row group of a single Parquet file. Class names must then be
