@@ -26,7 +26,7 @@ AIM = 1.05
 WIDTH = 512
 """Numbers in a vector: 2 kB of float32."""
 SIDE = 64
-"""Of a picture of noise, which no format makes small: about 12 kB."""
+"""Of an image of noise, which no format makes small: about 12 kB."""
 GROUP = 1000
 """Rows in a row group."""
 BATCH = 100
@@ -34,7 +34,7 @@ PERIOD = 0.1
 """Seconds between two looks at the memory."""
 
 
-def pictures(count: int = 200) -> list[bytes]:
+def images(count: int = 200) -> list[bytes]:
     from PIL import Image
 
     made = []
@@ -47,7 +47,7 @@ def pictures(count: int = 200) -> list[bytes]:
 
 
 def write_parquet(path: Path, megabytes: int) -> None:
-    """Rows with an id, a caption, a vector and the bytes of a picture, until the file is large enough."""
+    """Rows with an id, a caption, a vector and the bytes of an image, until the file is large enough."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -55,7 +55,7 @@ def write_parquet(path: Path, megabytes: int) -> None:
         {"id": pa.string(), "caption": pa.string(), "vector": pa.list_(pa.float32(), WIDTH),
          "image": pa.struct({"bytes": pa.binary()})}
     )  # fmt: skip
-    held, generator, row = pictures(), np.random.default_rng(0), 0
+    held, generator, row = images(), np.random.default_rng(0), 0
     with pq.ParquetWriter(path, schema, use_dictionary=False, compression="none") as file:
         while not path.exists() or path.stat().st_size < megabytes * 10**6:
             numbers = generator.normal(size=GROUP * WIDTH).astype(np.float32)
@@ -63,7 +63,7 @@ def write_parquet(path: Path, megabytes: int) -> None:
                 pa.table(
                     {
                         "id": [f"row{n}" for n in range(row, row + GROUP)],
-                        "caption": [f"a picture of noise, number {n}" for n in range(row, row + GROUP)],
+                        "caption": [f"an image of noise, number {n}" for n in range(row, row + GROUP)],
                         "vector": pa.FixedSizeListArray.from_arrays(pa.array(numbers), WIDTH),
                         "image": [{"bytes": held[n % len(held)]} for n in range(row, row + GROUP)],
                     },
@@ -74,8 +74,8 @@ def write_parquet(path: Path, megabytes: int) -> None:
 
 
 def write_shards(folder: Path, count: int, megabytes: int) -> None:
-    """Tar files with a picture, a caption and a .json a sample."""
-    held = pictures()
+    """Tar files with an image, a caption and a .json a sample."""
+    held = images()
     samples = max(1, megabytes * 10**6 // (len(held[0]) + 2048))
     for shard in range(count):
         with tarfile.open(folder / f"{shard:05d}.tar", "w") as tar:
@@ -115,7 +115,7 @@ def proportional_memory() -> int:
 def measure(case: str, folder: Path, workers: int) -> dict[str, float]:
     """One pass; peaks of its halves in MB."""
     import torch
-    from mmflow_sources.samplers import Shuffle
+    from mmflow_samplers.shuffle import Shuffle
 
     from mmflow.data import ColumnRequest, Loader
     from mmflow.plugin import Source

@@ -1,4 +1,4 @@
-"""Samples a second of the loader against a plain torch DataLoader on the same work, and the start of a large world.
+"""Samples a second of the loader and of a plain torch DataLoader on the same work; the start of a large source.
 
     python benchmarks/loading.py [--repeats 7] [--samples 2000] [--workers 0 1 2]
 
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from mmflow.data import Batch, ColumnRequest, Loader, collate, column_type
@@ -49,13 +49,13 @@ class Work:
 
 
 def works(folder: Path, samples: int) -> dict[str, Work]:
-    """What is compared: pictures as the quickstart has them, two random views of larger ones, the same in shards."""
+    """The work compared: images as the quickstart has them, two random views of larger ones, the same in shards."""
     small = Source.accept({"use": "shapes", "size": samples, "pixels": 48})
     drawn = Source.accept({"use": "shapes", "size": samples, "pixels": 128})
     write_shards(folder, drawn, samples)
     stored = Source.accept({"use": "webdataset", "url": str(folder / "*.tar"), "stream": True})
     return {
-        "pictures": Work(small, {}, ("image", "caption", "label")),
+        "images": Work(small, {}, ("image", "caption", "label")),
         "views": Work(drawn, {"two": CROP}, ("two", "caption")),
         "shards": Work(stored, {"two": CROP}, ("two", "caption")),
     }
@@ -84,7 +84,7 @@ def write_shards(folder: Path, source: Source, samples: int, shards: int = 16) -
 
 
 class Plain:
-    """What a user writes for one training: reads, views, joins."""
+    """The data set that a user writes for one training: reads, views, joins."""
 
     def __init__(self, work: Work) -> None:
         self.work, self.reader = work, work.source.open()
@@ -185,7 +185,7 @@ def compare(work: Work, workers: int, repeats: int) -> tuple[float, float, float
     return statistics.median(own), statistics.median(others), ratio
 
 
-def large_world(samples: int) -> float:
+def large_source(samples: int) -> float:
     """Seconds from a declaration to the first batch."""
     began = time.perf_counter()
     source = Source.accept({"use": "shapes", "size": samples, "pixels": 48})
@@ -202,9 +202,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    large_world(10)
-    times = [large_world(1_000_000) for _ in range(options.repeats)]
-    print(f"first batch of a world of 1,000,000 samples: {statistics.median(times):.3f} s (median)")
+    large_source(10)
+    times = [large_source(1_000_000) for _ in range(options.repeats)]
+    print(f"first batch of a source of 1,000,000 samples: {statistics.median(times):.3f} s (median)")
     print(f"\n{'work':<12}{'workers':>8}{'loader /s':>12}{'plain /s':>12}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as folder:
         for name, work in works(Path(folder), options.samples).items():

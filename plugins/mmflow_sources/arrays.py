@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mmflow.plugin import ComponentError, TensorType, outside_identity
+from mmflow_sources.access.network import NetworkError
 from mmflow_sources.base import FileSource, told_apart
-from mmflow_sources.network import NetworkError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from mmflow_sources.files import Folder
+    from mmflow_sources.access.files import Folder
 
 Modality = Literal["image", "text", "label", "number", "vector", "series", "tokens", "audio"]
 LABEL_NAMES = frozenset({"label", "labels", "class", "target", "targets", "y"})
 
 
 class ArrayColumn(BaseModel):
-    """What a field is made of. A bare string in a spec is `array`."""
+    """The array behind a field. A bare string in a spec is `array`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,7 +37,7 @@ def _column(raw: Any) -> Any:
 class Arrays(FileSource, name="arrays"):
     """Arrays of numbers or text, all as long as there are samples: a .npz or .safetensors file, or one .npy file.
 
-    `columns` maps fields to arrays; without it every array is a field. uint8 arrays [N, H, W(, C)] are pictures, whole
+    `columns` maps fields to arrays; without it every array is a field. uint8 arrays [N, H, W(, C)] are images, whole
     numbers [N] named like labels are classes, other numbers [N] are numbers, [N, D] vectors, [N, T, D] series,
     and text is text. An array `id` gives the ids, else the numbers of the rows do. NaN is an absent number; in a vector
     it makes a bad sample, and so do an id that was there before and a class that there is not. Files are held in
@@ -56,7 +56,7 @@ class Arrays(FileSource, name="arrays"):
         return ArraysReader(self)
 
     def fingerprint(self) -> Any:
-        from mmflow_sources.files import split_url
+        from mmflow_sources.access.files import split_url
 
         parent, name = split_url(self.url)
         return self.folder(parent).fingerprint([name])
@@ -66,7 +66,7 @@ class ArraysReader:
     """Holds the arrays, read when first needed in a process."""
 
     def __init__(self, source: Arrays) -> None:
-        from mmflow_sources.files import split_url
+        from mmflow_sources.access.files import split_url
 
         self.source = source
         parent, self.file = split_url(source.url)
@@ -212,7 +212,7 @@ def _type(field: str, array: np.ndarray, column: ArrayColumn) -> TensorType:
     if modality == "image":
         if array.dtype.name != "uint8" or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
             raise ComponentError(
-                f"array {field!r} is no pictures: {array.dtype} {list(shape)}", expected="uint8 [N, H, W], [N, H, W, 3]"
+                f"array {field!r} is no images: {array.dtype} {list(shape)}", expected="uint8 [N, H, W], [N, H, W, 3]"
             )
         return TensorType("image", size=(*shape[1:3], 3), dtype="uint8")
     if modality == "label":

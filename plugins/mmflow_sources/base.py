@@ -1,4 +1,4 @@
-"""What all sources that read files share: patience with a network, and a policy for bad samples."""
+"""The base of sources that read files: patience with a network, a policy for bad samples, one open reader."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import model_validator
 
 from mmflow.plugin import ComponentError, Source, TensorType, outside_identity
-from mmflow_sources.network import NetworkError
+from mmflow_sources.access.network import NetworkError
 
 if TYPE_CHECKING:
-    from mmflow_sources.files import Folder
+    from mmflow_sources.access.files import Folder
 
 Policy = Literal["error", "skip", "quarantine"]
 
@@ -42,7 +42,7 @@ class FileSource(Source):
         return self
 
     def marks(self) -> tuple[str, ...]:
-        """What changes when the content does, cheaply found: an opened source is kept while it stays the same."""
+        """Marks that change with the content, cheaply found: an opened source is kept while they stay the same."""
         raise NotImplementedError
 
     def load(self) -> Any:
@@ -62,14 +62,14 @@ class FileSource(Source):
 
     def folder(self, url: str) -> Folder:
         """A folder that is read with this source's patience."""
-        from mmflow_sources.files import Folder
-        from mmflow_sources.network import Patience
+        from mmflow_sources.access.files import Folder
+        from mmflow_sources.access.network import Patience
 
         return Folder(url, Patience(self.timeout, self.retry_for))
 
     def version_of(self, url: str, expected: str) -> str:
-        """What changes when the file at `url` does; raises `ComponentError` where it cannot be reached."""
-        from mmflow_sources.files import shown, split_url
+        """A mark that changes with the file at `url`; raises `ComponentError` where it cannot be reached."""
+        from mmflow_sources.access.files import shown, split_url
 
         parent, name = split_url(url)
         try:
@@ -82,7 +82,7 @@ class FileSource(Source):
             raise ComponentError(f"{url} cannot be read: {error}", found=url, expected=expected) from error
 
     def refused(self, message: str) -> Exception:
-        """What to raise for a bad sample, by policy."""
+        """The exception for a bad sample, by policy."""
         from mmflow.data.samples import SampleError, SkippedSample
 
         if self.bad == "error":
@@ -91,7 +91,7 @@ class FileSource(Source):
 
 
 def told_apart(ids: Sequence[str], where: Callable[[int], str]) -> tuple[list[str], dict[int, str]]:
-    """Ids that differ, and what is wrong with those that are empty or were there before, by their place."""
+    """Ids that differ, and the faults of those that are empty or repeated, by their place."""
     bad: dict[int, str] = {}
     first: dict[str, int] = {}
     for index, id in enumerate(ids):

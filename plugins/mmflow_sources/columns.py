@@ -1,4 +1,4 @@
-"""Columns of a table: what a field is (declared or told by its values), and cells as raw values."""
+"""Columns of a table: the modality of a field (declared or told by its values), and cells as raw values."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.plugin import ComponentError, TensorType
-from mmflow_sources.decoding import kind_of_content, looks_like_picture, looks_like_sound, looks_like_video
+from mmflow_sources.decoding.kinds import kind_of_content, looks_like_image, looks_like_sound, looks_like_video
 
 Modality = Literal["image", "audio", "video", "text", "label", "labels", "number", "vector", "series"]
 LABEL_NAMES = frozenset({"label", "class", "category", "target", "y", "class_name", "species"})
 LOOKED_AT = 1000
-"""Cells that are looked at to tell what a column is."""
+"""Cells that are looked at to tell the modality of a column."""
 
 
 class TableColumn(BaseModel):
-    """What a field is made of. A bare string in a spec is `column`."""
+    """The column behind a field. A bare string in a spec is `column`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,7 +34,7 @@ class TableColumn(BaseModel):
 
 
 class Column:
-    """A column with everything known: reads a cell, or says what is wrong with it (`ValueError`)."""
+    """A column with everything known: reads a cell, or states its fault (`ValueError`)."""
 
     def __init__(
         self, field: str, declared: TableColumn, cells: Iterable[Any], names: tuple[str, ...] = (), whole: bool = True
@@ -127,7 +127,7 @@ class Column:
 
 
 def _told(name: str, seen: Sequence[Any]) -> Modality:
-    """What the values of a column are, told by the first of them and by the column's name."""
+    """The modality of a column, told by its first values and by its name."""
     if not seen:
         return "text"
     first = seen[0]
@@ -146,7 +146,7 @@ def _told(name: str, seen: Sequence[Any]) -> Modality:
         return "vector" if len({len(_numbers(cell) or ()) for cell in seen}) == 1 else "series"
     if members and all(isinstance(member, str) for member in members):
         files: tuple[tuple[Modality, Any], ...] = (
-            ("image", looks_like_picture), ("audio", looks_like_sound), ("video", looks_like_video)
+            ("image", looks_like_image), ("audio", looks_like_sound), ("video", looks_like_video)
         )  # fmt: skip
         for modality, looks in files:
             if all(map(looks, members)):

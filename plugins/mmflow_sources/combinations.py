@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from mmflow.data.samples import describe, read_sample
 from mmflow.plugin import ComponentError, Source, TensorType
-from mmflow_sources.selections import inner, opened
+from mmflow_sources.nested import inner, opened
 
 
 class Combination(Source):

@@ -26,7 +26,7 @@ TEMPLATES = (
 class Digits(Source, name="digits"):
     """Handwritten digits, 8 x 8 pixels with 17 gray levels (Alpaydin and Kaynak, UCI, 1998), 1,797 in all.
 
-    A fifth of the pictures, the same always, is `test`; `train` has the others, `all` both. Fields: `image` (uint8
+    A fifth of the images, the same always, is `test`; `train` has the others, `all` both. Fields: `image` (uint8
     [pixels, pixels, 3], white on black), `caption`, `label` (named `zero` to `nine`).
     """
 
@@ -34,7 +34,7 @@ class Digits(Source, name="digits"):
     example: ClassVar[str] = "data: {train: {use: digits, split: train}, test: {use: digits, split: test}}"
 
     split: Literal["train", "test", "all"] = "train"
-    pixels: int = Field(32, ge=8, le=256, description="side of a picture; enlarged bilinearly where it is more than 8")
+    pixels: int = Field(32, ge=8, le=256, description="side of an image; enlarged bilinearly where it is more than 8")
     seed: int = Field(0, description="draws the words of the captions")
 
     def fields(self) -> Mapping[str, TensorType]:
@@ -57,7 +57,7 @@ class DigitsReader:
 
         self.source = source
         digits: Any = load_digits()
-        # Fixed by the place in the file: neither a seed nor a library's version can move a picture to the other side.
+        # Fixed by the place in the file: neither a seed nor a library's version can move an image to the other side.
         test = [address("digits", "split", place) % 5 == 0 for place in range(len(digits.target))]
         wanted = {"train": False, "test": True}.get(source.split)
         self.places = [place for place, is_test in enumerate(test) if wanted is None or is_test == wanted]
@@ -78,7 +78,7 @@ class DigitsReader:
         words = TEMPLATES[address(self.source.seed, "digits", "caption", self.places[index]) % len(TEMPLATES)]
         return {
             "id": self.id(index),
-            "image": self._picture(index),
+            "image": self._image(index),
             "caption": words.format(name=NAMES[label], a="an" if label == 8 else "a"),
             "label": label,
         }
@@ -86,7 +86,7 @@ class DigitsReader:
     def static(self) -> Mapping[str, Any]:
         return {}
 
-    def _picture(self, index: int) -> np.ndarray:
+    def _image(self, index: int) -> np.ndarray:
         import numpy as np
         from PIL import Image
 

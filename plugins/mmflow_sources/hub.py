@@ -4,72 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from mmflow.plugin import ComponentError, outside_identity
-from mmflow_sources.network import NetworkError
+from mmflow_sources.access.network import NetworkError
+from mmflow_sources.compat import content_mark
+from mmflow_sources.rows.hub import HubRows
 from mmflow_sources.tabular import RowReader, Streamable
 
 COPIED = 8 * 2**20
 """Bytes that are copied at a time."""
 
 
-class HubRows:
-    """Rows of a `datasets.Dataset`; pictures and sounds are given as bytes or paths, decoded by whoever reads them."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset = undecoded(dataset)
-        self.names: tuple[str, ...] = tuple(dataset.column_names)
-        self.schema = dataset.features.arrow_schema
-        self.broken: dict[int, str] = {}
-        self._views: dict[tuple[str, ...], Any] = {}
-
-    def __getstate__(self) -> Mapping[str, Any]:
-        return {**self.__dict__, "_views": {}}
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def row(self, index: int, columns: Collection[str]) -> Mapping[str, Any]:
-        return self._narrow(tuple(columns))[index]
-
-    def column(self, name: str) -> Iterable[Any]:
-        return (row[name] for row in self._narrow((name,)))
-
-    def where(self, index: int) -> str:
-        return f"row {index}"
-
-    def _narrow(self, columns: tuple[str, ...]) -> Any:
-        if columns not in self._views:
-            self._views[columns] = self.dataset.select_columns(list(columns))
-        return self._views[columns]
-
-
-def undecoded(dataset: Any) -> Any:
-    """The data set with pictures, sounds and videos as bytes or paths, also where a row has a list of them."""
-    import datasets
-
-    kinds = (datasets.Image, datasets.Audio, datasets.Video)
-    for name, feature in (dataset.features or {}).items():
-        member = getattr(feature, "feature", None)
-        if isinstance(feature, kinds):
-            dataset = dataset.cast_column(name, type(feature)(decode=False))
-        elif isinstance(member, kinds):
-            dataset = dataset.cast_column(name, datasets.List(type(member)(decode=False)))
-    return dataset
-
-
 class HfDataset(Streamable, name="hf_dataset"):
     """A data set of the `datasets` library: a folder written by `save_to_disk` (also a URL), or a name on the hub.
 
-    Fields are columns: pictures, sounds, text, numbers, and classes with the names that the data set gives them. Ids
+    Fields are columns: images, sounds, text, numbers, and classes with the names that the data set gives them. Ids
     come from the column `id` where there is one, else they are row numbers. `columns` chooses and renames, as in
-    `table`, whose policy for bad samples it has. From the hub, `revision` (a commit) makes a run repeatable. What lies
-    at a URL is copied once to `cache`, and again when it has changed. With `stream`, a data set of the hub is not
-    downloaded but read from front to back, as is one on disk.
+    `table`, whose policy for bad samples it has. From the hub, `revision` (a commit) makes a run repeatable. A
+    data set at a URL is copied once to `cache`, and again when it has changed. With `stream`, a data set of the hub
+    is not downloaded but read from front to back, as is one on disk.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("datasets",)
@@ -102,7 +59,8 @@ class HfDataset(Streamable, name="hf_dataset"):
     def load(self) -> Any:
         root = self.folder(self.path if self._on_disk() else ".")
         if self.stream:
-            from mmflow_sources.streams import HubShards, StreamReader
+            from mmflow_sources.shards.hub import HubShards
+            from mmflow_sources.shards.reader import StreamReader
 
             return StreamReader(self, HubShards(self._dataset()), root, name=self.path, id=self.id)
         rows = HubRows(self._dataset())
@@ -116,7 +74,7 @@ class HfDataset(Streamable, name="hf_dataset"):
             inside, state = self._state()
             return self.folder(self.path).fingerprint(inside + name for name in _data_files(state))
         if not self._on_disk():
-            fingerprint = None if self.stream else self.open().rows.dataset._fingerprint
+            fingerprint = None if self.stream else content_mark(self.open().rows.dataset)
             return {"revision": self.revision, "fingerprint": fingerprint}
         names = [
             os.path.relpath(os.path.join(parent, name), self.path)

@@ -14,16 +14,17 @@ class Table(Streamable, name="table"):
     """A CSV, JSONL or Parquet file on any filesystem of fsspec (a path, `memory://`, `zip://`, `https://`, ...).
 
     `columns` maps fields to columns, `{image: path, caption: text}`, or in full `{label: {column: species, modality:
-    label, names: [cat, dog]}}`; without it every column is a field. What a field is (image, audio, video, text, label,
-    labels, number, vector, series) is told by its values where it is not said: names of picture files are pictures, a
-    column named `label` or `class` holds classes. Paths are relative to `root`, which is the table's folder; they may
-    not leave it. Empty cells are absent. CSV and JSONL are held in memory as text, Parquet is read by row group.
+    label, names: [cat, dog]}}`; without it every column is a field. The modality of a field (image, audio, video,
+    text, label, labels, number, vector, series) is told by its values where it is not declared: names of image files
+    are images, a column named `label` or `class` holds classes. Paths are relative to `root`, which is the table's
+    folder; they may not leave it. Empty cells are absent. CSV and JSONL are held in memory as text, Parquet is read by
+    row group.
 
     With `stream`, rows are read from front to back and nothing is held: `url` may then stand for many files
     (`{00..99}`, `*`), each of which is a shard, as is each row group of a single Parquet file. Class names must then be
     declared in `columns`.
 
-    `bad` says what happens to a sample that cannot be read (a missing or broken file, a wrong cell, an id that was
+    `bad` is the policy for a sample that cannot be read (a missing or broken file, a wrong cell, an id that was
     there before): `error` stops, `skip` leaves it out and counts it, `quarantine` also lists it in a file.
     """
 
@@ -36,12 +37,12 @@ class Table(Streamable, name="table"):
 
     def urls(self) -> list[str]:
         """The files; several only where they are streamed."""
-        from mmflow_sources.patterns import expanded
+        from mmflow_sources.access.patterns import expanded
 
         return expanded(self, [self.url], "tables") if self.stream else [self.url]
 
     def marks(self) -> tuple[str, ...]:
-        from mmflow_sources.patterns import is_pattern
+        from mmflow_sources.access.patterns import is_pattern
 
         urls = self.urls()
         many = not self.stream and (is_pattern(self.url) or "{" in self.url)
@@ -49,17 +50,18 @@ class Table(Streamable, name="table"):
         return (*urls[1:], self.version_of(urls[0], expected))
 
     def load(self) -> Any:
-        from mmflow_sources.files import split_url
+        from mmflow_sources.access.files import split_url
 
         urls = self.urls()
         parent, name = split_url(urls[0])
         folder = self.folder(parent)
         root = self.folder(self.root) if self.root else folder
         if self.stream:
-            from mmflow_sources.streams import StreamReader, TableShards
+            from mmflow_sources.shards.reader import StreamReader
+            from mmflow_sources.shards.tables import TableShards
 
             return StreamReader(self, TableShards(self, urls, self.format), root, name=name, id=self.id)
-        from mmflow_sources.rows import read_rows
+        from mmflow_sources.rows.tables import read_rows
         from mmflow_sources.tabular import RowReader
 
         rows = read_rows(folder, name, self.format)
@@ -67,7 +69,7 @@ class Table(Streamable, name="table"):
         return RowReader(self, rows, root, name=name, id_column=id_column)
 
     def fingerprint(self) -> Any:
-        from mmflow_sources.patterns import fingerprint_of
+        from mmflow_sources.access.patterns import fingerprint_of
 
         content = {"table": fingerprint_of(self, self.urls())}
         if not self.stream and (names := (reader := self.open()).files()):

@@ -1,4 +1,4 @@
-"""What sources of rows share: fields made of columns, a policy for bad samples, one reader for all."""
+"""The base of sources of rows: fields made of columns, files decoded, one reader for all."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from mmflow.plugin import ComponentError, Streaming, TensorType
+from mmflow_sources.access.files import Folder, shown
+from mmflow_sources.access.network import NetworkError
 from mmflow_sources.base import FileSource, told_apart
 from mmflow_sources.columns import Column, TableColumn
-from mmflow_sources.files import Folder, shown
-from mmflow_sources.network import NetworkError
-from mmflow_sources.rows import Rows
+from mmflow_sources.rows.base import Rows
 
 
 def _column(raw: Any) -> Any:
@@ -24,7 +24,7 @@ class Tabular(FileSource):
     """Base of the sources whose samples are rows of cells: write `marks` and `load`."""
 
     columns: dict[str, Annotated[TableColumn, BeforeValidator(_column)]] | None = None
-    max_pixels: int = Field(64_000_000, ge=1, description="largest picture that is decoded")
+    max_pixels: int = Field(64_000_000, ge=1, description="largest image that is decoded")
     max_seconds: float = Field(3600, gt=0, description="longest sound that is decoded")
     max_bytes: int = Field(2**30, ge=1, description="largest file of a sample that is read")
 
@@ -77,7 +77,9 @@ class Cells:
         return self._decode(column, cell)
 
     def _decode(self, column: Column, cell: Any) -> Any:
-        from mmflow_sources.decoding import decode_picture, decode_sound, decode_video
+        from mmflow_sources.decoding.images import decode_image
+        from mmflow_sources.decoding.sounds import decode_sound
+        from mmflow_sources.decoding.videos import decode_video
 
         data, name = cell, ""
         if isinstance(cell, Mapping):
@@ -98,7 +100,7 @@ class Cells:
                 return decode_sound(data, rate=column.rate, max_seconds=self.source.max_seconds)
             if column.modality == "video":
                 return decode_video(data, frames=column.frames, max_pixels=self.source.max_pixels)
-            return decode_picture(data, max_pixels=self.source.max_pixels)
+            return decode_image(data, max_pixels=self.source.max_pixels)
         except ValueError as error:
             raise ValueError(f"{name}: {error}" if name else str(error)) from error.__cause__
 

@@ -13,9 +13,9 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from mmflow_sources.groups import WebDataset
-from mmflow_sources.samplers import Shuffle
-from mmflow_worlds.shapes import Shapes
+from mmflow_samplers.shuffle import Shuffle
+from mmflow_sources.webdataset import WebDataset
+from mmflow_synthetic.shapes import Shapes
 from PIL import Image
 
 from mmflow.data import Batch, ColumnRequest, Loader

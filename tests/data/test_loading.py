@@ -17,11 +17,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmflow_samplers.sequential import Sequential
+from mmflow_samplers.shuffle import Shuffle
 from mmflow_sources.digits import Digits
-from mmflow_sources.samplers import Sequential, Shuffle
 from mmflow_sources.table import Table
+from mmflow_synthetic.shapes import Shapes
 from mmflow_views.texts.replace_words import ReplaceWords
-from mmflow_worlds.shapes import Shapes
 from pydantic import PrivateAttr
 
 from mmflow.data import ColumnRequest, Loader, SampleError, scan
@@ -286,7 +287,7 @@ def test_views_stand_on_views_and_on_fields_of_their_own_name() -> None:
 
 
 class Counted(Shapes, name="counted_shapes"):
-    """A world that counts what is asked of it."""
+    """A source that counts what is asked of it."""
 
     _asked: Counter[str] = PrivateAttr(default_factory=Counter)
 

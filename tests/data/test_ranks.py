@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mmflow_sources.label_samplers import Repeated
-from mmflow_sources.samplers import Shuffle
-from mmflow_worlds.shapes import Shapes
+from mmflow_samplers.repeated import Repeated
+from mmflow_samplers.shuffle import Shuffle
+from mmflow_synthetic.shapes import Shapes
 
 from mmflow.data import Batch, ColumnRequest, Loader
 from mmflow.data.making import Share

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmflow_sources.label_samplers import Repeated
-from mmflow_sources.samplers import Sequential, Shuffle
+from mmflow_samplers.repeated import Repeated
+from mmflow_samplers.sequential import Sequential
+from mmflow_samplers.shuffle import Shuffle
 from pydantic import PrivateAttr
 
 from mmflow.data import ColumnRequest, Loader, SampleError, SkippedSample, scan

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mmflow_worlds.shapes import Shapes
+from mmflow_synthetic.shapes import Shapes
 
 from mmflow.data import ColumnRequest, column_type, scan
 from mmflow.plugin import ComponentError, TensorType, Tokens

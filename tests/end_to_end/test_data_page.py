@@ -29,7 +29,7 @@ def blocks() -> list[tuple[str, str]]:
     return found
 
 
-def picture() -> bytes:
+def image() -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(file, "PNG")
     return file.getvalue()
@@ -47,18 +47,18 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     datasets = pytest.importorskip("datasets")
     root = tmp_path_factory.mktemp("data")
     for number in range(4):
-        write(root / "photos" / "pictures" / f"{number}.png", picture())
-        write(root / "birds" / "files" / f"{number}.png", picture())
+        write(root / "photos" / "images" / f"{number}.png", image())
+        write(root / "birds" / "files" / f"{number}.png", image())
         for split in ("train", "test"):
-            write(root / "albums" / split / f"{number}.png", picture())
+            write(root / "albums" / split / f"{number}.png", image())
             write(root / "albums" / split / f"{number}.txt", "a lake")
-            write(root / "flowers" / split / ("daisy", "rose", "tulip", "rose")[number] / f"{number}.png", picture())
-    rows = "".join(f"pictures/{number}.png,a boat\n" for number in range(4))
+            write(root / "flowers" / split / ("daisy", "rose", "tulip", "rose")[number] / f"{number}.png", image())
+    rows = "".join(f"images/{number}.png,a boat\n" for number in range(4))
     for split in ("train", "test"):
         write(root / "photos" / f"{split}.csv", "image,caption\n" + rows)
-    people = "".join(f"pictures/{n % 4}.png,a boat,{2005 + n},photo,person{n}\n" for n in range(40))
+    people = "".join(f"images/{n % 4}.png,a boat,{2005 + n},photo,person{n}\n" for n in range(40))
     write(root / "photos" / "all.csv", "image,caption,year,kind,person\n" + people)
-    write(root / "photos" / "sizes.csv", "photo,width\n" + "".join(f"pictures/{n}.png,{n}\n" for n in range(3)))
+    write(root / "photos" / "sizes.csv", "photo,width\n" + "".join(f"images/{n}.png,{n}\n" for n in range(3)))
     birds = [{"file": f"{n}.png", "sentences": ["a bird", "it flies"], "species": "owl"} for n in range(4)]
     for split in ("train", "test"):
         write(root / "birds" / f"{split}.jsonl", "\n".join(map(json.dumps, birds)))
@@ -69,12 +69,12 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("train-000", "train-001", "test"):
         with tarfile.open(root / "shards" / f"{name}.tar", "w") as tar:
             for number in range(3):
-                for extension, content in (("png", picture()), ("txt", b"a hill")):
+                for extension, content in (("png", image()), ("txt", b"a hill")):
                     info = tarfile.TarInfo(f"{name}-{number}.{extension}")
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
     features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
-    part = {"image": [{"bytes": picture(), "path": None}] * 3, "text": ["a", "b", "c"]}
+    part = {"image": [{"bytes": image(), "path": None}] * 3, "text": ["a", "b", "c"]}
     part = datasets.Dataset.from_dict(part, features=features)
     datasets.DatasetDict({"train": part, "test": part}).save_to_disk(str(root / "saved" / "photos"))
     np.savez(root / "features.npz", x=np.zeros((5, 16), dtype=np.float32), text=np.array(["a", "b", "c", "d", "e"]))

@@ -1,4 +1,4 @@
-"""The quickstart's job on other data: real handwritten digits, and tables of pictures that a user wrote."""
+"""The quickstart's job on other data: real handwritten digits, and tables of images that a user wrote."""
 
 from __future__ import annotations
 
@@ -62,24 +62,24 @@ def test_digits_are_read_after_a_few_epochs(tmp_path: Path) -> None:
 
 
 def write_table(url: str, split: str, rows: int) -> None:
-    """A CSV of captions and paths of PNG files, with the pictures, on any filesystem."""
+    """A CSV of captions and paths of PNG files, with the images, on any filesystem."""
     source = Source.accept({"use": "shapes", "split": split, "size": rows, "pixels": 24, "objects": [1, 1]})
     samples = sample_fields(source, [source.open().id(index) for index in range(rows)], ["image", "caption"])
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(["file", "caption"])
     for number, sample in enumerate(samples.values()):
-        picture = io.BytesIO()
-        Image.fromarray(sample["image"]).save(picture, "PNG")
-        with fsspec.open(f"{url}/pictures/{split}-{number}.png", "wb", auto_mkdir=True) as file:
-            file.write(picture.getvalue())  # type: ignore[union-attr]
-        writer.writerow([f"pictures/{split}-{number}.png", sample["caption"]])
+        image = io.BytesIO()
+        Image.fromarray(sample["image"]).save(image, "PNG")
+        with fsspec.open(f"{url}/images/{split}-{number}.png", "wb", auto_mkdir=True) as file:
+            file.write(image.getvalue())  # type: ignore[union-attr]
+        writer.writerow([f"images/{split}-{number}.png", sample["caption"]])
     with fsspec.open(f"{url}/{split}.csv", "w", auto_mkdir=True) as file:
         file.write(table.getvalue())  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("filesystem", ["memory", "local"])
-def test_a_table_of_pictures_and_captions_trains(filesystem: str, tmp_path: Path) -> None:
+def test_a_table_of_images_and_captions_trains(filesystem: str, tmp_path: Path) -> None:
     url = f"memory://{uuid4().hex}" if filesystem == "memory" else str(tmp_path / "photos")
     write_table(url, "train", 1024)
     write_table(url, "test", 100)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from mmflow_open_clip.image import OpenClipImage
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
+from mmflow_synthetic.shapes import Shapes
 from mmflow_timm.image import TimmImage
 from mmflow_transformers.audio import HfAudio
 from mmflow_transformers.image import HfImage
-from mmflow_worlds.shapes import Shapes
 from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader

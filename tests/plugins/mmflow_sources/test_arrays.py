@@ -9,8 +9,8 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from mmflow_samplers.shuffle import Shuffle
 from mmflow_sources.arrays import Arrays
-from mmflow_sources.samplers import Shuffle
 from safetensors.numpy import save_file
 
 from mmflow.data import ColumnRequest, Loader, SampleError, scan

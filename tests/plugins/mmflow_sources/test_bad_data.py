@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
 from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader, SampleError
@@ -58,8 +58,8 @@ def sound() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with good pictures, `0.png` to `249.png`, shared by all samples, and bad ones beside them."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with good images, `0.png` to `249.png`, shared by all samples, and bad ones beside them."""
     base = tmp_path_factory.mktemp("bad")
     (base / "in").mkdir()
     for number in range(250):
@@ -76,46 +76,46 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(bad: Mapping[str, Any]) -> list[dict[str, Any]]:
     """2,000 samples, `bad` merged into those at `PLACES`."""
     good = [
-        {"id": f"s{n}", "image": f"{n % 250}.png", "caption": f"picture {n}", "vector": [n / 8, -1.0], "label": n % 3}
+        {"id": f"s{n}", "image": f"{n % 250}.png", "caption": f"image {n}", "vector": [n / 8, -1.0], "label": n % 3}
         for n in range(COUNT)
     ]
     return [{**row, **bad} if n in PLACES else row for n, row in enumerate(good)]
 
 
 def table(bad: Mapping[str, Any]) -> Callable[[Path, Path], dict[str, Any]]:
-    def write(pictures: Path, own: Path) -> dict[str, Any]:
+    def write(images: Path, own: Path) -> dict[str, Any]:
         (own / "rows.jsonl").write_text("\n".join(map(json.dumps, rows(bad))))
-        return {"use": "table", "url": str(own / "rows.jsonl"), "root": str(pictures / "in")}
+        return {"use": "table", "url": str(own / "rows.jsonl"), "root": str(images / "in")}
 
     return write
 
 
-def required_caption(pictures: Path, own: Path) -> dict[str, Any]:
-    declared = table({"caption": " "})(pictures, own)
+def required_caption(images: Path, own: Path) -> dict[str, Any]:
+    declared = table({"caption": " "})(images, own)
     return {**declared, "columns": {"caption": {"required": True}, "image": "image"}}
 
 
-def parquet_with_nan(pictures: Path, own: Path) -> dict[str, Any]:
+def parquet_with_nan(images: Path, own: Path) -> dict[str, Any]:
     found = [{"id": row["id"], "vector": row["vector"]} for row in rows({"vector": [float("nan"), 1.0]})]
     pq.write_table(pa.Table.from_pylist(found), own / "rows.parquet", row_group_size=300)
     return {"use": "table", "url": str(own / "rows.parquet")}
 
 
-def arrays_with_nan(pictures: Path, own: Path) -> dict[str, Any]:
+def arrays_with_nan(images: Path, own: Path) -> dict[str, Any]:
     vectors = np.ones((COUNT, 3), dtype=np.float32)
     vectors[PLACES, 1] = np.nan
     np.savez(own / "all.npz", vector=vectors, id=np.array([f"s{n}" for n in range(COUNT)]))
     return {"use": "arrays", "url": str(own / "all.npz")}
 
 
-def arrays_with_one_id(pictures: Path, own: Path) -> dict[str, Any]:
+def arrays_with_one_id(images: Path, own: Path) -> dict[str, Any]:
     ids = np.array(["s0" if n in PLACES else f"s{n}" for n in range(COUNT)])
     np.savez(own / "all.npz", vector=np.ones((COUNT, 3), dtype=np.float32), id=ids)
     return {"use": "arrays", "url": str(own / "all.npz")}
 
 
 def shards(own: Path, name: Callable[[int], str], data: Callable[[int], bytes] = png, cut: bool = False) -> str:
-    """20 tar files of 100 samples; with `cut`, each ends in the middle of its last picture."""
+    """20 tar files of 100 samples; with `cut`, each ends in the middle of its last image."""
     for shard in range(20):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as tar:
@@ -128,32 +128,32 @@ def shards(own: Path, name: Callable[[int], str], data: Callable[[int], bytes] =
     return str(own / "{00..19}.tar")
 
 
-def truncated_tar(pictures: Path, own: Path) -> dict[str, Any]:
+def truncated_tar(images: Path, own: Path) -> dict[str, Any]:
     return {"use": "webdataset", "url": shards(own, lambda n: f"s{n}.png", cut=True)}
 
 
-def tar_with_a_way_out(pictures: Path, own: Path) -> dict[str, Any]:
+def tar_with_a_way_out(images: Path, own: Path) -> dict[str, Any]:
     return {"use": "webdataset", "url": shards(own, lambda n: f"../s{n}.png" if n in PLACES else f"s{n}.png")}
 
 
-def tar_with_one_id(pictures: Path, own: Path) -> dict[str, Any]:
+def tar_with_one_id(images: Path, own: Path) -> dict[str, Any]:
     # Others stand between samples of one name, which would be one sample else.
     return {"use": "webdataset", "url": shards(own, lambda n: "s0.png" if n in PLACES else f"s{n}.png")}
 
 
-def zip_with_a_way_out(pictures: Path, own: Path) -> dict[str, Any]:
+def zip_with_a_way_out(images: Path, own: Path) -> dict[str, Any]:
     with zipfile.ZipFile(own / "all.zip", "w") as archive:
         for number in range(250):
-            archive.write(pictures / f"in/{number}.png", f"in/{number}.png")
+            archive.write(images / f"in/{number}.png", f"in/{number}.png")
         archive.writestr("in/rows.jsonl", "\n".join(map(json.dumps, rows({"image": "../../secret.png"}))))
-        archive.write(pictures / "secret.png", "secret.png")
+        archive.write(images / "secret.png", "secret.png")
     return {"use": "table", "url": f"zip://in/rows.jsonl::{own}/all.zip"}
 
 
-def zip_bombs(pictures: Path, own: Path) -> dict[str, Any]:
+def zip_bombs(images: Path, own: Path) -> dict[str, Any]:
     with zipfile.ZipFile(own / "all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(250):
-            archive.write(pictures / f"in/{number}.png", f"{number}.png")
+            archive.write(images / f"in/{number}.png", f"{number}.png")
         with archive.open("large.png", "w") as file:
             for _ in range(40):
                 file.write(bytes(2**20))
@@ -161,7 +161,7 @@ def zip_bombs(pictures: Path, own: Path) -> dict[str, Any]:
     return {"use": "table", "url": f"zip://rows.jsonl::{own}/all.zip", "max_bytes": 10 * 2**20}
 
 
-def sound_bombs(pictures: Path, own: Path) -> dict[str, Any]:
+def sound_bombs(images: Path, own: Path) -> dict[str, Any]:
     soundfile = pytest.importorskip("soundfile")
     soundfile.write(own / "long.flac", np.zeros(8000 * 600), 8000)
     (own / "short.wav").write_bytes(sound())
@@ -171,7 +171,7 @@ def sound_bombs(pictures: Path, own: Path) -> dict[str, Any]:
     return {"use": "table", "url": str(own / "rows.jsonl"), "columns": {"audio": column}, "max_seconds": 60}
 
 
-def dataset_with_nan(pictures: Path, own: Path) -> dict[str, Any]:
+def dataset_with_nan(images: Path, own: Path) -> dict[str, Any]:
     datasets = pytest.importorskip("datasets")
     found = [{"id": row["id"], "vector": row["vector"]} for row in rows({"vector": [float("nan"), 1.0]})]
     datasets.Dataset.from_list(found).save_to_disk(own / "set")
@@ -180,8 +180,8 @@ def dataset_with_nan(pictures: Path, own: Path) -> dict[str, Any]:
 
 CASES: dict[str, tuple[Callable[[Path, Path], dict[str, Any]], str, str]] = {
     "truncated tar": (truncated_tar, "image", r"\d\d\.tar ends in the middle of 's\d+\.png'"),
-    "corrupt picture": (table({"image": "cut.png"}), "image", r"cut\.png: a picture that cannot be decoded"),
-    "wrong codec": (table({"image": "sound.png"}), "image", r"sound\.png: not a picture of a known format"),
+    "corrupt image": (table({"image": "cut.png"}), "image", r"cut\.png: an image that cannot be decoded"),
+    "wrong codec": (table({"image": "sound.png"}), "image", r"sound\.png: not an image of a known format"),
     "missing file": (table({"image": "none.png"}), "image", r"no file 'none\.png' in /"),
     "path that leaves the folder": (table({"image": "../secret.png"}), "image", r"'\.\./secret\.png' leaves /"),
     "path that leaves a zip": (zip_with_a_way_out, "image", r"'\.\./\.\./secret\.png' leaves zip://in::/"),
@@ -194,7 +194,7 @@ CASES: dict[str, tuple[Callable[[Path, Path], dict[str, Any]], str, str]] = {
     "one id twice": (table({"id": "s0"}), "caption", "id 's0' was there before, at line 1"),
     "one id twice in shards": (tar_with_one_id, "image", "id 's0' was there before, at 00.tar, sample 's0'"),
     "one id twice in arrays": (arrays_with_one_id, "vector", "id 's0' was there before, at row 0"),
-    "picture bomb": (table({"image": "bomb.png"}), "image", r"100000 x 100000 pixels, more than `max_pixels`"),
+    "image bomb": (table({"image": "bomb.png"}), "image", r"100000 x 100000 pixels, more than `max_pixels`"),
     "zip bomb": (zip_bombs, "image", r"holds 41943040 bytes, more than `max_bytes` \(10485760\)"),
     "sound bomb": (sound_bombs, "audio", r"a sound of 600 s, more than `max_seconds` \(60\)"),
 }
@@ -216,9 +216,9 @@ def loader(source: Source, field: str, workers: int = 0) -> Loader:
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_each_corruption_and_policy(case: str, pictures: Path, tmp_path: Path) -> None:
+def test_each_corruption_and_policy(case: str, images: Path, tmp_path: Path) -> None:
     write, field, reason = CASES[case]
-    declared = write(pictures, tmp_path)
+    declared = write(images, tmp_path)
     bad = ids_of(case)
 
     # One message, which names the first that is met.
@@ -248,10 +248,10 @@ def test_each_corruption_and_policy(case: str, pictures: Path, tmp_path: Path) -
         assert all(re.search(reason, row["reason"]) for row in found)
 
 
-@pytest.mark.parametrize("case", ["corrupt picture", "truncated tar"])
-def test_with_workers(case: str, pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["corrupt image", "truncated tar"])
+def test_with_workers(case: str, images: Path, tmp_path: Path) -> None:
     write, field, _ = CASES[case]
-    declared = write(pictures, tmp_path)
+    declared = write(images, tmp_path)
     listed = tmp_path / "bad.jsonl"
     kept = Source.accept({**declared, "bad": "quarantine", "quarantine": str(listed)})
     with loader(kept, field, workers=2) as loading:
@@ -261,11 +261,11 @@ def test_with_workers(case: str, pictures: Path, tmp_path: Path) -> None:
     assert sorted(json.loads(line)["id"] for line in listed.read_text().splitlines()) == sorted(ids_of(case))
 
 
-@pytest.mark.parametrize("case", ["corrupt picture", "NaN in Parquet", "truncated tar", "path that leaves a tar"])
-def test_in_a_stream(case: str, pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["corrupt image", "NaN in Parquet", "truncated tar", "path that leaves a tar"])
+def test_in_a_stream(case: str, images: Path, tmp_path: Path) -> None:
     write, field, reason = CASES[case]
     # A stream has classes only where their names are written.
-    declared = {**write(pictures, tmp_path), "stream": {"samples": COUNT}, "columns": {field: field}}
+    declared = {**write(images, tmp_path), "stream": {"samples": COUNT}, "columns": {field: field}}
     with pytest.raises((SampleError, ComponentError), match=reason), loader(Source.accept(declared), field) as loading:
         list(loading.epoch(0))
     listed = tmp_path / "bad.jsonl"
@@ -279,8 +279,8 @@ def test_in_a_stream(case: str, pictures: Path, tmp_path: Path) -> None:
     assert all(re.search(reason, row["reason"]) for row in found)
 
 
-def test_an_empty_caption_is_absent_where_it_is_not_required(pictures: Path, tmp_path: Path) -> None:
-    with loader(Source.accept(table({"caption": ""})(pictures, tmp_path)), "caption") as loading:
+def test_an_empty_caption_is_absent_where_it_is_not_required(images: Path, tmp_path: Path) -> None:
+    with loader(Source.accept(table({"caption": ""})(images, tmp_path)), "caption") as loading:
         batches = list(loading.epoch(0))
     present = [batch.columns["caption"].present for batch in batches]
     absent = {
@@ -307,11 +307,11 @@ eval:
 """
 
 
-def test_the_report_of_a_run_names_what_was_left_out(pictures: Path, tmp_path: Path) -> None:
+def test_the_report_of_a_run_names_what_was_left_out(images: Path, tmp_path: Path) -> None:
     from mmflow.flow.run import RunOptions, run_spec
     from mmflow.spec.load import load_text
 
-    declared = table({"image": "cut.png"})(pictures, tmp_path)
+    declared = table({"image": "cut.png"})(images, tmp_path)
     listed = tmp_path / "bad.jsonl"
     kept = {**declared, "bad": "quarantine", "quarantine": str(listed)}
     spec = load_text(SPEC.format(train=json.dumps(kept)))
@@ -328,7 +328,7 @@ def test_the_report_of_a_run_names_what_was_left_out(pictures: Path, tmp_path: P
     assert "20 samples of train that could not be read" in page
     for id in expected:
         assert (
-            f"<code>{id}</code> rows.jsonl, line {int(id[1:]) + 1}, column &#39;image&#39;: cut.png: a picture" in page
+            f"<code>{id}</code> rows.jsonl, line {int(id[1:]) + 1}, column &#39;image&#39;: cut.png: an image" in page
         )
     # Read by training and by the evaluation, and listed once.
     assert sorted(json.loads(line)["id"] for line in listed.read_text().splitlines()) == sorted(expected)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from mmflow_samplers.sequential import Sequential
+from mmflow_samplers.shuffle import Shuffle
 from mmflow_sources.digits import NAMES, Digits
-from mmflow_sources.samplers import Sequential, Shuffle
 from sklearn.datasets import load_digits
 
 from mmflow.plugin import Draw
@@ -23,7 +24,7 @@ def test_splits_are_disjoint_and_together_all() -> None:
         assert set(reader.labels.tolist()) == set(range(10))
 
 
-def test_pictures_and_labels_are_those_of_the_data_set() -> None:
+def test_images_and_labels_are_those_of_the_data_set() -> None:
     data = load_digits()
     reader = Digits(split="test", pixels=8).open()
     for index in range(len(reader)):

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
 from PIL import Image
 
 from mmflow.data import Batch, ColumnRequest, Loader, scan
@@ -33,19 +33,19 @@ NAMES = ("ant", "cat", "dog")
 KEYS = {"key": "mmflow", "secret": "mmflow"}
 
 
-def picture(number: int) -> np.ndarray:
+def image(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 
 
 def png(number: int) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(picture(number)).save(out, format="PNG")
+    Image.fromarray(image(number)).save(out, format="PNG")
     return out.getvalue()
 
 
 def row(number: int) -> dict[str, Any]:
     return {
-        "id": f"{number:03d}", "caption": f"a picture, \"no. {number}\"", "label": NAMES[number % 3],
+        "id": f"{number:03d}", "caption": f"an image, \"no. {number}\"", "label": NAMES[number % 3],
         "vector": [number / 4, -number, 0.5],
     }  # fmt: skip
 
@@ -53,10 +53,10 @@ def row(number: int) -> dict[str, Any]:
 def write_all(base: Path) -> None:
     """The samples in every format, below `base`."""
     rows = [row(number) for number in range(COUNT)]
-    pictures = [png(number) for number in range(COUNT)]
+    images = [png(number) for number in range(COUNT)]
     (base / "folder").mkdir(parents=True)
     for number, sample in enumerate(rows):
-        (base / f"folder/{sample['id']}.png").write_bytes(pictures[number])
+        (base / f"folder/{sample['id']}.png").write_bytes(images[number])
         (base / f"folder/{sample['id']}.json").write_text(json.dumps({k: v for k, v in sample.items() if k != "id"}))
     with zipfile.ZipFile(base / "folder.zip", "w") as archive:
         for path in sorted((base / "folder").iterdir()):
@@ -68,20 +68,20 @@ def write_all(base: Path) -> None:
         caption = '"' + sample["caption"].replace('"', '""') + '"'
         lines.append(f'{sample["id"]},{caption},{sample["label"]},"{sample["vector"]}",{sample["image"]}')
     (base / "rows.csv").write_text("\n".join(lines))
-    held = [{**sample, "image": {"bytes": data}} for sample, data in zip(rows, pictures, strict=True)]
+    held = [{**sample, "image": {"bytes": data}} for sample, data in zip(rows, images, strict=True)]
     pq.write_table(pa.Table.from_pylist(held), base / "rows.parquet", row_group_size=64)
     for shard in range(5):
         with tarfile.open(base / f"part-{shard}.tar", "w") as tar:
             for number in range(100 * shard, 100 * shard + 100):
                 sidecar = {"caption": rows[number]["caption"], "vector": rows[number]["vector"]}
                 for extension, data in {
-                    "png": pictures[number], "cls": NAMES[number % 3].encode(), "json": json.dumps(sidecar).encode()
+                    "png": images[number], "cls": NAMES[number % 3].encode(), "json": json.dumps(sidecar).encode()
                 }.items():  # fmt: skip
                     info = tarfile.TarInfo(f"{number:03d}.{extension}")
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
     arrays: dict[str, np.ndarray] = {
-        "image": np.stack([picture(number) for number in range(COUNT)]),
+        "image": np.stack([image(number) for number in range(COUNT)]),
         "label": np.array([number % 3 for number in range(COUNT)]),
         "vector": np.array([sample["vector"] for sample in rows], dtype=np.float32),
     }
@@ -165,7 +165,7 @@ def expected(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Batch
         for place, id in enumerate(batch.ids):
             number = int(id)
             pixels = batch.columns["image"].values[place].mul(255).round().permute(1, 2, 0).numpy()
-            assert np.array_equal(pixels, picture(number))
+            assert np.array_equal(pixels, image(number))
             assert batch.columns["caption"].values[place] == row(number)["caption"]
             assert int(batch.columns["label"].values[place]) == number % 3
             assert batch.columns["vector"].values[place].tolist() == row(number)["vector"]
@@ -268,7 +268,7 @@ def test_settings_from_the_environment_reach_the_workers(bucket: str, tmp_path: 
         "from mmflow.data import ColumnRequest, Loader\n"
         "from mmflow.plugin import Source\n"
         "from mmflow.spec.target import Target\n"
-        "from mmflow_sources.samplers import Shuffle\n"
+        "from mmflow_samplers.shuffle import Shuffle\n"
         "if __name__ == '__main__':\n"
         "    source = Source.accept({'use': 'table', 'url': 's3://samples/rows.parquet'})\n"
         "    requests = [ColumnRequest('vector', Target('fields', 'vector'))]\n"
@@ -358,7 +358,7 @@ def test_names_that_a_url_must_quote(tmp_path: Path, serve: Callable[..., Any]) 
     url = serve(tmp_path).url
     reader = Source.accept({"use": "folder", "url": f"{url}/f"}).open()
     assert [reader.id(n) for n in range(3)] == ["a b", "c#1", "über"]
-    assert all(np.array_equal(reader[n]["image"], picture(1)) for n in range(3))
+    assert all(np.array_equal(reader[n]["image"], image(1)) for n in range(3))
 
 
 def test_a_signed_url_keeps_its_query(base: Path, site: str) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from mmflow_sources.groups import FolderSource, WebDataset
-from mmflow_sources.patterns import expand_braces
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
+from mmflow_sources.access.patterns import expand_braces
+from mmflow_sources.folder import FolderSource
 from mmflow_sources.table import Table
+from mmflow_sources.webdataset import WebDataset
 from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader, SampleError, scan
@@ -30,13 +31,13 @@ COUNT = 20
 KINDS = ("cat", "dog")
 
 
-def picture(number: int) -> np.ndarray:
+def image(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (10, 12, 3), dtype=np.uint8)
 
 
 def png(number: int) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(picture(number)).save(out, format="PNG")
+    Image.fromarray(image(number)).save(out, format="PNG")
     return out.getvalue()
 
 
@@ -53,7 +54,7 @@ def tone(number: int, rate: int = 8000) -> bytes:
 
 def files_of(number: int) -> dict[str, bytes]:
     sidecar = json.dumps({"score": number / 4}).encode()
-    return {"png": png(number), "txt": f"picture number {number}\n".encode(), "json": sidecar}
+    return {"png": png(number), "txt": f"image number {number}\n".encode(), "json": sidecar}
 
 
 def write(url: str, data: bytes) -> None:
@@ -89,8 +90,8 @@ def write_shards(base: str) -> str:
 def write_table(base: str) -> str:
     lines = ["id,image,caption,score,label"]
     for number in range(COUNT):
-        write(f"{base}/pictures/{number}.png", png(number))
-        lines.append(f"{number:03d},pictures/{number}.png,picture number {number},{number / 4},{number % 2}")
+        write(f"{base}/images/{number}.png", png(number))
+        lines.append(f"{number:03d},images/{number}.png,image number {number},{number / 4},{number % 2}")
     write(f"{base}/rows.csv", "\n".join(lines).encode())
     return f"{base}/rows.csv"
 
@@ -133,8 +134,8 @@ def check(source: Any, ids: Callable[[int], str]) -> None:
         index = reader.index(ids(number))
         assert reader.id(index) == ids(number)
         sample = reader[index]
-        assert np.array_equal(sample["image"], picture(number))
-        assert sample["caption"] == f"picture number {number}"
+        assert np.array_equal(sample["image"], image(number))
+        assert sample["caption"] == f"image number {number}"
         assert sample["score"] == number / 4
         assert sample["label"] == number % 2
 
@@ -197,7 +198,7 @@ def test_the_same_batches_from_table_and_shards_with_workers(tmp_path: Path) -> 
 def test_a_truncated_shard_behaves_as_the_policy_says(tmp_path: Path) -> None:
     pattern = write_shards(str(tmp_path))
     last = tmp_path / "part-3.tar"
-    # In the middle of the fourth sample's picture.
+    # In the middle of the fourth sample's image.
     last.write_bytes(last.read_bytes()[: last.read_bytes().index(b"018.png") + 600])
     with pytest.raises(ComponentError, match=r"part-3\.tar, sample '018'.*ends in the middle of '018\.png'"):
         WebDataset.model_validate({"url": pattern}).fields()
@@ -217,7 +218,7 @@ def test_what_is_no_shard_is_said(tmp_path: Path) -> None:
         FolderSource(url=str(tmp_path / "none")).fields()
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/x.bin").write_bytes(b"x")
-    with pytest.raises(ComponentError, match="no pictures, sounds or texts"):
+    with pytest.raises(ComponentError, match="no images, sounds or texts"):
         FolderSource(url=str(tmp_path / "empty")).fields()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
 from mmflow_sources.table import Table
 from PIL import Image
 
@@ -22,7 +22,7 @@ from mmflow.spec.target import Target
 datasets = pytest.importorskip("datasets")
 
 
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     return [np.random.default_rng(n).integers(0, 256, (9, 7, 3), dtype=np.uint8) for n in range(10)]
 
 
@@ -30,12 +30,12 @@ def pictures() -> list[np.ndarray]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = datasets.Features(
         {
-            "picture": datasets.Image(), "species": datasets.ClassLabel(names=["cat", "dog", "ant"]),
+            "image": datasets.Image(), "species": datasets.ClassLabel(names=["cat", "dog", "ant"]),
             "text": datasets.Value("string"), "score": datasets.Value("float32"),
         }
     )  # fmt: skip
     rows = {
-        "picture": [Image.fromarray(picture) for picture in pictures()], "species": [n % 3 for n in range(9)] + [-1],
+        "image": [Image.fromarray(image) for image in images()], "species": [n % 3 for n in range(9)] + [-1],
         "text": [f"text {n}" for n in range(10)], "score": [n / 2 for n in range(10)],
     }  # fmt: skip
     made = datasets.Dataset.from_dict(rows, features=features)
@@ -53,13 +53,13 @@ def source(**fields: Any) -> Any:
 def check(found: Any) -> None:
     fields = found.fields()
     assert {name: t.modality for name, t in fields.items() if name != "id"} == {
-        "picture": "image", "species": "label", "text": "text", "score": "number"
+        "image": "image", "species": "label", "text": "text", "score": "number"
     }  # fmt: skip
     assert fields["species"].names == ("cat", "dog", "ant")
     reader = found.open()
     for n in range(10):
         sample = reader[n]
-        assert np.array_equal(sample["picture"], pictures()[n])
+        assert np.array_equal(sample["image"], images()[n])
         assert sample["species"] == (n % 3 if n < 9 else None)
         assert (sample["text"], sample["score"]) == (f"text {n}", n / 2)
 
@@ -80,12 +80,12 @@ def test_a_split_of_a_folder_without_splits_is_refused(folder: Path, url: str) -
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_lists_of_pictures_and_classes_and_files_of_sound_and_video(tmp_path: Path, stream: bool) -> None:
+def test_lists_of_images_and_classes_and_files_of_sound_and_video(tmp_path: Path, stream: bool) -> None:
     out = io.BytesIO()
-    Image.fromarray(pictures()[0]).save(out, "PNG")
-    picture = {"bytes": out.getvalue(), "path": None}
+    Image.fromarray(images()[0]).save(out, "PNG")
+    image = {"bytes": out.getvalue(), "path": None}
     plain = datasets.Dataset.from_dict(
-        {"views": [[picture, picture]], "tags": [[2, 0]], "sound": [{"bytes": b"RIFF", "path": "a.wav"}],
+        {"views": [[image, image]], "tags": [[2, 0]], "sound": [{"bytes": b"RIFF", "path": "a.wav"}],
          "clip": [{"bytes": b"none", "path": "a.mp4"}]}
     )  # fmt: skip
     kinds = {
@@ -103,7 +103,7 @@ def test_lists_of_pictures_and_classes_and_files_of_sound_and_video(tmp_path: Pa
         sample = reader.decode(id, raw, ("views", "tags"))
     else:
         sample = reader.read(0, ("views", "tags"))
-    assert [np.array_equal(view, pictures()[0]) for view in sample["views"]] == [True, True]
+    assert [np.array_equal(view, images()[0]) for view in sample["views"]] == [True, True]
     assert sample["tags"] == [2, 0]
 
 
@@ -113,7 +113,7 @@ def test_its_parquet_keeps_the_names_of_classes(folder: Path) -> None:
 
 
 def test_workers_and_a_key_without_the_place(folder: Path, tmp_path: Path) -> None:
-    one = source(path=str(folder / "one"), columns={"image": "picture", "label": "species"})
+    one = source(path=str(folder / "one"), columns={"image": "image", "label": "species"})
     requests = [ColumnRequest(name, Target("fields", name)) for name in ("image", "label")]
     seen = []
     for workers in (0, 1):
@@ -121,5 +121,5 @@ def test_workers_and_a_key_without_the_place(folder: Path, tmp_path: Path) -> No
             seen.append([(b.ids, b.columns["image"].values.sum().item()) for b in loader.epoch(0)])
     assert seen[0] == seen[1]
     shutil.copytree(folder / "one", tmp_path / "copy")
-    copied = source(path=str(tmp_path / "copy"), columns={"image": "picture", "label": "species"})
+    copied = source(path=str(tmp_path / "copy"), columns={"image": "image", "label": "species"})
     assert (copied.identity(), copied.fingerprint()) == (one.identity(), one.fingerprint())

@@ -50,7 +50,7 @@ def test_lists_of_classes_and_of_sounds(tmp_path: Path) -> None:
     assert [reader.read(n, ("label",))["label"] for n in range(2)] == [[0, 2], [1]]
 
 
-def test_one_picture_beside_several_is_a_list_of_one(tmp_path: Path) -> None:
+def test_one_image_beside_several_is_a_list_of_one(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     reader = opened(tmp_path, [{"image": "a.png"}, {"image": ["a.png", "a.png"]}])
     assert kind(reader, "image") == ("image", ("sample", "item"))
@@ -58,7 +58,7 @@ def test_one_picture_beside_several_is_a_list_of_one(tmp_path: Path) -> None:
     assert reader.files() == ["a.png"] * 3
 
 
-def test_an_empty_column_is_no_picture(tmp_path: Path) -> None:
+def test_an_empty_column_is_no_image(tmp_path: Path) -> None:
     assert kind(opened(tmp_path, [{"caption": "", "other": "a"}]), "caption") == ("text", ("sample",))
 
 

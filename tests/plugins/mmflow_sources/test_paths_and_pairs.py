@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mmflow_sources.access.files import Folder
 from mmflow_sources.digits import NAMES
-from mmflow_sources.files import Folder
-from mmflow_sources.groups import FolderSource
-from mmflow_sources.selections import Join
+from mmflow_sources.folder import FolderSource
+from mmflow_sources.join import Join
 from pydantic import ValidationError
 
 from mmflow.data import SampleError, SkippedSample
@@ -103,13 +103,13 @@ def test_a_sample_is_joined_with_one_of_several_of_its_class(recordings: Path) -
     assert "several: random" in str(refused.value.__dict__)
     source = Join.model_validate({**fields, "several": "random"})
     reader, again = source.open(), source.open()
-    pictures = set()
+    images = set()
     for index in range(len(reader)):
         sample = reader[index]
         assert NAMES[sample["label"]] in sample["caption"]
         assert np.array_equal(sample["image"], again[index]["image"])
-        pictures.add(sample["image"].tobytes())
-    assert len(pictures) > 45
+        images.add(sample["image"].tobytes())
+    assert len(images) > 45
     other = Join.model_validate({**fields, "several": "random", "seed": 1}).open()
     assert any(not np.array_equal(other[n]["image"], reader[n]["image"]) for n in range(10))
 

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mmflow_sources.samplers import Sequential
+from mmflow_samplers.sequential import Sequential
 from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader, SampleError
@@ -33,7 +33,7 @@ LONGEST = 30.0
 
 
 def png(number: int, side: int = 4) -> bytes:
-    """A picture whose first pixel tells its number; the others are noise, which makes files large."""
+    """An image whose first pixel tells its number; the others are noise, which makes files large."""
     pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
     pixels[0, 0] = number
     out = io.BytesIO()
@@ -116,7 +116,7 @@ def source(url: str, name: str, **fields: Any) -> Source:
     return Source.accept({"use": "webdataset" if name.endswith(".tar") else "table", **declared})
 
 
-def pictures(found: Source, workers: int = 0) -> list[int]:
+def images(found: Source, workers: int = 0) -> list[int]:
     requests = [ColumnRequest("image", Target("fields", "image"))]
     with Loader(found, {}, requests, sampler=Sequential(), batch_size=4, seed=0, workers=workers) as loader:
         values = [batch.columns["image"].values[:, 0, 0, 0] for batch in loader.epoch(0)]
@@ -139,7 +139,7 @@ OPENED = [
 def test_two_failures_are_got_over(server: tuple[str, Faulty], name: str, fault: str) -> None:
     url, faulty = server
     faulty.set(name, fault, times=2)
-    assert pictures(source(url, name, retry_for=10)) == list(range(COUNT))
+    assert images(source(url, name, retry_for=10)) == list(range(COUNT))
     assert faulty.times == 0
 
 
@@ -147,7 +147,7 @@ def test_two_failures_are_got_over(server: tuple[str, Faulty], name: str, fault:
 def test_failures_in_the_middle_of_an_epoch_are_got_over(server: tuple[str, Faulty], fault: str, workers: int) -> None:
     url, faulty = server
     faulty.set("7.png", fault, times=2)
-    assert pictures(source(url, "rows.csv", retry_for=10), workers) == list(range(COUNT))
+    assert images(source(url, "rows.csv", retry_for=10), workers) == list(range(COUNT))
     assert faulty.times == 0
 
 
@@ -177,7 +177,7 @@ def test_a_server_that_goes_on_failing_is_one_error_while_loading(
     found.fields()
     faulty.set("7.png", "stall")
     with pytest.raises(SampleError, match=FAULTS["stall"]) as caught:
-        pictures(found, workers)
+        images(found, workers)
     message = str(caught.value)
     for part in ("sample '7'", "rows.csv, line 9, column 'image'", f"{url}/7.png", "tried"):
         assert part in message
@@ -214,7 +214,7 @@ def test_a_refusal_is_not_asked_for_again(server: tuple[str, Faulty]) -> None:
     found = source(url, "rows.csv", bad="skip")
     assert len(found.open()) == COUNT
     faulty.set("7.png", "403")
-    assert pictures(found) == [number for number in range(COUNT) if number != 7]
+    assert images(found) == [number for number in range(COUNT) if number != 7]
     assert faulty.asked["/7.png"] == 1
     faulty.set("rows.csv", "403")
     with pytest.raises(ComponentError, match="answers 403"):
@@ -262,7 +262,7 @@ def test_an_archive_over_a_network(server: tuple[str, Faulty], folder: Path) -> 
     for fault in FAULTS:
         faulty.set("all.zip", fault, times=2)
         declared = {"timeout": TIMEOUT, "retry_for": 5, "url": f"zip://rows.csv::{url}/all.zip?{fault}"}
-        assert pictures(Source.accept({"use": "table", **declared})) == list(range(COUNT))
+        assert images(Source.accept({"use": "table", **declared})) == list(range(COUNT))
         assert faulty.times == 0
 
 

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmflow_sources.combinations import Concat, Mix
-from mmflow_sources.selections import Filter, Join, Split, Subset
+from mmflow_sources.filter import Filter
+from mmflow_sources.join import Join
+from mmflow_sources.split import Split
+from mmflow_sources.subset import Subset
 from mmflow_sources.table import Table
 
 from mmflow.data import ColumnRequest, Loader, scan
@@ -40,7 +43,7 @@ def test_filter_keeps_what_is_as_it_says() -> None:
     assert 5 < len(expected) < 60
     assert kept.open()[0]["id"] == expected[0]
     assert ids(source("filter", of=SHAPES, where={"scale": "large"})) != expected
-    for where, word in [({"color": "red"}, "no field 'color'"), ({"color": "pink"}, "no class 'pink'"),
+    for where, word in [({"tint": "red"}, "no field 'tint'"), ({"color": "pink"}, "no class 'pink'"),
                         ({"count": 9}, "leaves no sample")]:  # fmt: skip
         with pytest.raises(ComponentError, match=word):
             source("filter", of=SHAPES, where=where).open()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
 from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader, SampleError, sample_fields, scan
@@ -166,11 +166,11 @@ def write_good(path: Path, first: int, count: int = 5) -> None:
 SHARD = [ColumnRequest("text", Target("fields", "caption")), ColumnRequest("image", Target("fields", "image"))]
 
 
-def test_damaged_shards_and_pictures_of_a_stream(tmp_path: Path) -> None:
+def test_damaged_shards_and_images_of_a_stream(tmp_path: Path) -> None:
     write_good(tmp_path / "0.tar", 0)
     write_tar(tmp_path / "1.tar", [("100.txt", b"x"), ("100.png", png()), ("101.txt", b"y"), ("101.png", png() * 50)],
               cut=4096)  # fmt: skip
-    write_tar(tmp_path / "2.tar", [("200.txt", b"x"), ("200.png", b"no picture"), ("../201.txt", b"out"),
+    write_tar(tmp_path / "2.tar", [("200.txt", b"x"), ("200.png", b"no image"), ("../201.txt", b"out"),
                                    ("202.txt", b"only words")])  # fmt: skip
     (tmp_path / "3.tar").write_bytes(b"no tar" * 500)
     source = made("webdataset", tmp_path / "{0..4}.tar", bad="skip")
@@ -179,7 +179,7 @@ def test_damaged_shards_and_pictures_of_a_stream(tmp_path: Path) -> None:
     said = {id: reason for batch in batches for id, (reason, _) in batch.skipped.items()}
     assert list(said) == ["101", "200", "../201", "3.tar", "4.tar"]
     assert "1.tar ends in the middle of '101.png'" in said["101"]
-    assert "2.tar, sample '200', column 'image': 200.png: not a picture" in said["200"]
+    assert "2.tar, sample '200', column 'image': 200.png: not an image" in said["200"]
     assert "leaves the archive" in said["../201"]
     assert "3.tar is no readable tar file" in said["3.tar"]
     assert "no file '4.tar'" in said["4.tar"]
@@ -211,7 +211,8 @@ def test_a_stream_of_shards_has_the_fields_of_its_first_samples(tmp_path: Path) 
 def test_a_data_set_of_the_hub_is_read_without_a_download(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     from mmflow_sources.hub import HfDataset
-    from mmflow_sources.streams import HubShards, StreamReader
+    from mmflow_sources.shards.hub import HubShards
+    from mmflow_sources.shards.reader import StreamReader
 
     for n in range(3):
         rows = pa.table({"text": [f"t{n}{k}" for k in range(4)], "n": list(range(4))})

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mmflow_sources.rows import ParquetRows
+from mmflow_sources.rows.parquet import ParquetRows
 from mmflow_sources.table import Table
 from PIL import Image
 
@@ -23,13 +23,13 @@ from mmflow.spec.target import Target
 ROWS = 12
 
 
-def picture(number: int) -> np.ndarray:
+def image(number: int) -> np.ndarray:
     generator = np.random.default_rng(number)
     return generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)
 
 
 def caption(number: int) -> str:
-    return f'picture, "{number}"' if number else "line one\nline two"
+    return f'image, "{number}"' if number else "line one\nline two"
 
 
 def write_png(url: str, pixels: np.ndarray) -> None:
@@ -46,14 +46,14 @@ def csv_text() -> str:
     lines = ["id,file,text,label,score,vector"]
     for n in range(ROWS):
         quoted = '"' + caption(n).replace('"', '""') + '"'
-        lines.append(f'row{n},pictures/{n}.png,{quoted},{["cat", "dog", "ant"][n % 3]},{n / 2},"[{n}, 0.5]"')
+        lines.append(f'row{n},images/{n}.png,{quoted},{["cat", "dog", "ant"][n % 3]},{n / 2},"[{n}, 0.5]"')
     return "\n".join(lines) + "\n"
 
 
 def records() -> list[dict[str, object]]:
     return [
         {
-            "id": f"row{n}", "file": f"pictures/{n}.png", "text": caption(n), "label": ["cat", "dog", "ant"][n % 3],
+            "id": f"row{n}", "file": f"images/{n}.png", "text": caption(n), "label": ["cat", "dog", "ant"][n % 3],
             "score": n / 2, "vector": [float(n), 0.5],
         }
         for n in range(ROWS)
@@ -61,9 +61,9 @@ def records() -> list[dict[str, object]]:
 
 
 def write_table(base: str, format: str) -> str:
-    """The table with its pictures under `base`; returns its URL."""
+    """The table with its images under `base`; returns its URL."""
     for n in range(ROWS):
-        write_png(f"{base}/pictures/{n}.png", picture(n))
+        write_png(f"{base}/images/{n}.png", image(n))
     url = f"{base}/rows.{format}"
     if format == "csv":
         write_text(url, csv_text())
@@ -82,13 +82,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str
     def write(format: str) -> str:
         if request.param == "memory":
             return write_table(f"memory://{tmp_path.name}", format)
-        (tmp_path / "pictures").mkdir()
+        (tmp_path / "images").mkdir()
         url = write_table(str(tmp_path), format)
         if request.param == "disk":
             return url
         archive = tmp_path / "all.zip"
         with zipfile.ZipFile(archive, "w") as file:
-            for path in [tmp_path / f"rows.{format}", *sorted((tmp_path / "pictures").iterdir())]:
+            for path in [tmp_path / f"rows.{format}", *sorted((tmp_path / "images").iterdir())]:
                 file.write(path, "data/" + path.relative_to(tmp_path).as_posix())
         return f"zip://data/rows.{format}::{archive}"
 
@@ -112,7 +112,7 @@ def test_reads_the_same_from_every_format_and_filesystem(place: Callable[[str], 
     for n in (7, 0, 11, 3):
         sample = reader[n]
         assert sample["id"] == reader.id(n) == f"row{n}"
-        assert np.array_equal(sample["image"], picture(n))
+        assert np.array_equal(sample["image"], image(n))
         assert sample["caption"] == caption(n)
         assert fields["label"].names[sample["label"]] == ["cat", "dog", "ant"][n % 3]
         assert sample["score"] == n / 2
@@ -120,13 +120,13 @@ def test_reads_the_same_from_every_format_and_filesystem(place: Callable[[str], 
 
 
 def test_same_content_has_one_fingerprint_wherever_it_lies(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     on_disk = Table(url=write_table(str(tmp_path), "csv"))
     in_memory = Table(url=write_table(f"memory://{tmp_path.name}", "csv"))
     before = on_disk.fingerprint()
     assert before == in_memory.fingerprint()
     assert on_disk.identity() == in_memory.identity()
-    write_png(str(tmp_path / "pictures/3.png"), picture(99))
+    write_png(str(tmp_path / "images/3.png"), image(99))
     assert on_disk.fingerprint() != before
 
 
@@ -140,17 +140,17 @@ REQUESTS = [ColumnRequest("image", Target("fields", "image")), ColumnRequest("n"
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """Ten rows of pictures, six of them bad in ways of their own."""
+    """Ten rows of images, six of them bad in ways of their own."""
     (tmp_path / "inside").mkdir()
-    write_png(str(tmp_path / "secret.png"), picture(99))
+    write_png(str(tmp_path / "secret.png"), image(99))
     tmp_path = tmp_path / "inside"
     for n in range(10):
-        write_png(str(tmp_path / f"{n}.png"), picture(n))
+        write_png(str(tmp_path / f"{n}.png"), image(n))
     (tmp_path / "1.png").unlink()
     (tmp_path / "2.png").write_bytes(b"")
     whole = (tmp_path / "3.png").read_bytes()
     (tmp_path / "3.png").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "4.png").write_text("this is no picture")
+    (tmp_path / "4.png").write_text("this is no image")
     Image.new("L", (3000, 3000)).save(tmp_path / "5.png")
     names = [f"{n}.png" for n in range(10)]
     names[6] = "../secret.png"
@@ -168,7 +168,7 @@ def test_skip_leaves_out_what_cannot_be_read_and_counts_it(mixed: Path) -> None:
     assert [batch.columns["n"].values.tolist() for batch in batches] == [[0.0], [7.0, 8.0, 9.0]]
     skipped = {id: reason for batch in batches for id, (reason, _) in batch.skipped.items()}
     assert list(skipped) == ["1", "2", "3", "4", "5", "6"]
-    for id, word in {"1": "no file", "2": "empty", "3": "truncated", "4": "not a picture", "5": "max_pixels",
+    for id, word in {"1": "no file", "2": "empty", "3": "truncated", "4": "not an image", "5": "max_pixels",
                      "6": "'../secret.png' leaves /"}.items():  # fmt: skip
         assert word in skipped[id]
         assert f"t.csv, line {int(id) + 2}, column 'image'" in skipped[id]
@@ -247,7 +247,7 @@ def test_wrong_cells_say_which(tmp_path: Path) -> None:
 
 def test_empty_cells_are_absent_unless_required(tmp_path: Path) -> None:
     text = "image,caption,n\n,hello,1\n0.png,,\n"
-    write_png(str(tmp_path / "0.png"), picture(0))
+    write_png(str(tmp_path / "0.png"), image(0))
     source = rows_of(tmp_path, text)
     requests = [ColumnRequest(name, Target("fields", name)) for name in ("image", "caption", "n")]
     (batch,) = scan(source, {}, requests, batch_size=2)
@@ -263,7 +263,7 @@ def test_empty_cells_are_absent_unless_required(tmp_path: Path) -> None:
 
 
 def test_fields_by_id_and_limited_reading(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     source: Source = Table(url=write_table(str(tmp_path), "parquet"))
     found = sample_fields(source, ["row9", "row1"], ("text",))
     assert [found[id]["text"] for id in found] == [caption(9), caption(1)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmflow_sources.groups import FolderSource
+from mmflow_sources.folder import FolderSource
 from mmflow_sources.table import Table
 
 from mmflow.data import ColumnRequest, SampleError, scan

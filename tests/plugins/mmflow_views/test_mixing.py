@@ -14,14 +14,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmflow_sources.groups import WebDataset
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
+from mmflow_sources.webdataset import WebDataset
+from mmflow_synthetic.motions import Motions
+from mmflow_synthetic.shapes import Shapes
 from mmflow_views.mixing.cutmix import Cutmix
 from mmflow_views.mixing.join_texts import JoinTexts
 from mmflow_views.mixing.mixup import Mixup
 from mmflow_views.mixing.splice_words import SpliceWords
-from mmflow_worlds.motions import Motions
-from mmflow_worlds.shapes import Shapes
 from PIL import Image
 
 from mmflow.data import Batch, ColumnRequest, Loader, SampleError, scan

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
+from mmflow_synthetic.motions import Motions
+from mmflow_synthetic.sounds import Sounds
 from mmflow_views.images.patch_mask import PatchMask
 from mmflow_views.texts.mask_tokens import MaskTokens
 from mmflow_views.time.crop_time import CropTime
@@ -20,8 +22,6 @@ from mmflow_views.time.sample_frames import SampleFrames
 from mmflow_views.time.shift_time import ShiftTime
 from mmflow_views.time.span_masks import MaskBands, MaskTime
 from mmflow_views.time.warp_time import WarpTime
-from mmflow_worlds.motions import Motions
-from mmflow_worlds.signals import Sounds
 
 from mmflow.data import ColumnRequest, Loader, column_type
 from mmflow.plugin import TensorType, Transform

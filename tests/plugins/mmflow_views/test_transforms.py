@@ -11,7 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmflow_sources.samplers import Shuffle
+from mmflow_samplers.shuffle import Shuffle
+from mmflow_synthetic.shapes import Shapes
 from mmflow_views.choices.choose import Choose
 from mmflow_views.choices.one_of import OneOf
 from mmflow_views.images.blur import Blur
@@ -35,7 +36,6 @@ from mmflow_views.texts.mask_words import MaskWords
 from mmflow_views.texts.replace_words import ReplaceWords
 from mmflow_views.texts.swap_words import SwapWords
 from mmflow_views.texts.template import Template
-from mmflow_worlds.shapes import Shapes
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 from torchvision.transforms import v2

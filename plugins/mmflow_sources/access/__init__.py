@@ -1,0 +1,1 @@
+"""Reaching files: on any filesystem, over networks, under patterns, inside tar files."""

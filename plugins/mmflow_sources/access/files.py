@@ -1,0 +1,264 @@
+"""Files on any filesystem: opened by URL, kept under one root, read with patience, fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote
+
+from fsspec.core import url_to_fs
+
+from mmflow.plugin import ComponentError
+from mmflow_sources.access.network import (
+    CACHES,
+    NetworkError,
+    Patience,
+    RemoteFile,
+    chain,
+    client_options,
+    is_remote,
+    patiently,
+)
+from mmflow_sources.compat import try_once
+
+T = TypeVar("T")
+
+SMALL_FILES = 4000
+SMALL_BYTES = 256 * 2**20
+"""Up to so many files and bytes a fingerprint is a hash of the content; above, of sizes and times (or etags)."""
+
+MARKS = (
+    "ETag", "etag", "md5Hash", "Content-MD5", "checksum", "md5", "sha256", "mtime", "LastModified", "Last-Modified",
+    "last_modified", "last_commit", "updated", "created",
+)  # fmt: skip
+"""Names that filesystems give to the mark of a file's version."""
+
+PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs",
+            "hf": "huggingface_hub", "abfs": "adlfs", "az": "adlfs", "sftp": "paramiko", "ssh": "paramiko"}  # fmt: skip
+"""Packages to install for protocols whose filesystem is missing."""
+
+
+class Folder:
+    """A root folder on any fsspec filesystem. Picklable; a worker opens its own connection.
+
+    Paths are relative to the root; paths that lead out of it are refused. Over a network every read is bounded
+    and tried again, as `patience` says.
+    """
+
+    def __init__(self, url: str, patience: Patience | None = None) -> None:
+        import fsspec.config
+
+        self.url = url.rstrip("/") or url
+        self.patience = patience or Patience()
+        self.remote = is_remote(self.url)
+        # Carried to the workers, whose processes may have begun before it was set.
+        self._config = {protocol: dict(options) for protocol, options in fsspec.config.conf.items()}
+        self._fs: Any = None
+        self._root = ""
+        self._fresh = False
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        return {**self.__dict__, "_fs": None, "_root": ""}
+
+    @property
+    def fs(self) -> Any:
+        if self._fs is None:
+            self._fs, self._root = open_url(self.url, self.patience, self._config, fresh=self._fresh)
+        return self._fs
+
+    @property
+    def root(self) -> str:
+        return self._root if self.fs is not None else ""
+
+    @property
+    def in_process(self) -> bool:
+        """True where the files live in this process's memory, which no worker sees."""
+        return "memory" in chain(self.url)
+
+    @property
+    def on_disk(self) -> bool:
+        """True where `path` gives a path of this machine."""
+        return chain(self.url)[-1] in ("", "file", "local") and "::" not in self.url
+
+    def path(self, name: str) -> str:
+        """The filesystem's path of `name`; raises `ValueError` where it leaves the root."""
+        root = self.root
+        if "://" in name or "::" in name:
+            raise ValueError(f"{name!r} is a URL: paths are relative to {self.url}")
+        inside = posixpath.normpath(name)
+        if posixpath.isabs(inside) and root and (inside == root or inside.startswith(root.rstrip("/") + "/")):
+            return inside
+        if posixpath.isabs(inside) or inside == ".." or inside.startswith("../") or "\0" in inside:
+            raise ValueError(f"{name!r} leaves {self.url} (`root:` says where paths begin)")
+        if chain(self.url)[-1] in ("http", "https") and "::" not in self.url:
+            inside = quote(inside, safe="/%?&=:+,;@~!$'()*")
+        return posixpath.join(root, inside) if root else inside
+
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The content of a file; raises `FileNotFoundError`, or `OSError` once patience is over.
+
+        Raises `ValueError` where an archive or a disk holds more than `most` bytes.
+        """
+
+        def read() -> bytes:
+            path = self.path(name)
+            if most is not None and not (self.remote and "::" not in self.url):
+                size = self.fs.info(path).get("size") or 0
+                if size > most:
+                    raise ValueError(f"{name!r} holds {size} bytes, more than `max_bytes` ({most})")
+            return self.fs.cat_file(path)
+
+        return self._patiently(read, name)
+
+    def open(self, name: str, block: int = 2**20) -> Any:
+        """A file to read from any place, binary. Over a network at least `block` bytes are fetched at a time."""
+        if self.remote:
+            return RemoteFile(
+                lambda: self.fs.open(self.path(name), "rb", block_size=block),
+                self._named(name), self.patience, self._reconnect,
+            )  # fmt: skip
+        return self.fs.open(self.path(name), "rb")
+
+    def info(self, name: str) -> Mapping[str, Any]:
+        """Facts of a file (`size`, marks of its version) as its filesystem states them; raises as `read` does."""
+        return self._patiently(lambda: self.fs.info(self.path(name)), name)
+
+    def version(self, name: str) -> str:
+        """A mark that changes with the file, cheaply found; raises as `read` does."""
+        return version(self.info(name))
+
+    def find(self) -> dict[str, Mapping[str, Any]]:
+        """All files below the root, sorted, with the facts that the filesystem states."""
+
+        def find() -> Any:
+            self.fs.invalidate_cache()
+            return self.fs.find(self.root, detail=True)
+
+        bare = (self.root.rstrip("/") + "/").lstrip("/")
+        found = self._patiently(find, "")
+        if self.root and self.root in found:
+            raise NotADirectoryError(f"{self.url} is a file, no folder")
+        names = {path.lstrip("/").removeprefix(bare): info for path, info in sorted(found.items())}
+        if chain(self.url)[0] in ("http", "https"):
+            # Pages of a listing name files as URLs do.
+            return {unquote(name): info for name, info in names.items() if "?" not in name}
+        return names
+
+    def glob(self, pattern: str) -> list[str]:
+        """Names in the root folder that match, sorted."""
+
+        def glob() -> Any:
+            self.fs.invalidate_cache()
+            return self.fs.glob(self.path(pattern))
+
+        return sorted(posixpath.basename(str(path)) for path in self._patiently(glob, pattern))
+
+    def fingerprint(self, names: Iterable[str]) -> str:
+        """A hash of the content of these files where they are few and small, else of the listing.
+
+        Raises `ComponentError` where a server does not answer.
+        """
+        try:
+            return self._fingerprint(names)
+        except NetworkError as error:
+            raise ComponentError(str(error), found=self.url, expected="a server that answers") from error
+
+    def _fingerprint(self, names: Iterable[str]) -> str:
+        digest = hashlib.sha256()
+        unique = sorted(set(names))
+        infos = {name: self._info(name) for name in unique} if len(unique) <= SMALL_FILES else self._listing(unique)
+        small = len(unique) <= SMALL_FILES and sum(int(i.get("size") or 0) for i in infos.values()) <= SMALL_BYTES
+        for name in unique:
+            info = infos.get(name, {})
+            digest.update(f"{name}\0".encode())
+            # Reading files over a network costs as much as using them: the server's facts stand for them.
+            if small and not self.remote and info:
+                digest.update(hashlib.sha256(self.read(name)).digest())
+            else:
+                mark = next((info[key] for key in MARKS if info.get(key)), "")
+                digest.update(f"{info.get('size')}\0{mark}\0".encode())
+        return digest.hexdigest()[:32]
+
+    def _info(self, name: str) -> Mapping[str, Any]:
+        try:
+            return self.info(name)
+        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError):
+            return {}
+
+    def _listing(self, names: list[str]) -> dict[str, Mapping[str, Any]]:
+        try:
+            found = self.find()
+        except (FileNotFoundError, NotImplementedError):
+            return {}
+        return {name: info for name in names if (info := found.get(posixpath.normpath(name)))}
+
+    def _patiently(self, read: Callable[[], T], name: str) -> T:
+        if not self.remote:
+            return read()
+        return patiently(read, self._named(name), self.patience, self._reconnect)
+
+    def _named(self, name: str) -> str:
+        head, mark, rest = self.url.partition("::")
+        return f"{head.rstrip('/') if name else head}/{shown(name)}{mark}{rest}".rstrip("/")
+
+    def _reconnect(self) -> None:
+        """An archive over a network keeps its connection: it is opened again after a failure."""
+        if "::" in self.url:
+            self._fs, self._fresh = None, True
+
+
+def shown(name: str) -> str:
+    """A file's name for messages, without the part after a question mark, which may be a signature."""
+    return name.partition("?")[0]
+
+
+def version(info: Mapping[str, Any]) -> str:
+    """The facts of a file that change with it."""
+    return "\0".join(str(info[key]) for key in ("size", "ino", *MARKS) if info.get(key))
+
+
+def open_url(url: str, patience: Patience, config: Mapping[str, Any], *, fresh: bool = False) -> tuple[Any, str]:
+    """The filesystem and path behind a URL; raises `ComponentError` where its protocol is not installed."""
+    try:
+        options: dict[str, Any] = client_options(url, patience, config)
+        fs, path = url_to_fs(url, **options, **({"skip_instance_cache": True} if fresh else {}))
+    except (ImportError, ValueError) as error:
+        hint = "is its package installed?"
+        if isinstance(error, ImportError):
+            hint = next((f"pip install {PACKAGES[name]}" for name in chain(url) if name in PACKAGES), hint)
+        raise ComponentError(
+            f"{url}: {error}", found=url, expected="a path or a URL that fsspec opens", hint=hint
+        ) from error
+    except (zipfile.BadZipFile, tarfile.TarError) as error:
+        raise ComponentError(f"{url}: {error}", found=url, expected="an archive that can be read") from error
+    if {"s3", "s3a"} & set(_protocols(fs)):
+        try_once(fs)
+    fs.invalidate_cache()
+    return fs, path
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """The folder's URL and the file's name: of `zip://a/b.csv::x.zip`, `zip://a::x.zip` and `b.csv`."""
+    first, link, rest = url.partition("::")
+    if first in CACHES and link:
+        parent, name = split_url(rest)
+        return f"{first}::{parent}", name
+    # A signature, which may hold slashes, belongs to the name.
+    place, mark, query = first.partition("?") if first.startswith(("http://", "https://")) else (first, "", "")
+    head, slash, name = place.rpartition("/")
+    if not slash:
+        return "." + link + rest, first
+    if head.endswith("/"):
+        head += "/"
+    return (head or "/") + link + rest, name + mark + query
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+__all__ = ["Folder", "shown", "split_url", "version"]

@@ -1,0 +1,166 @@
+"""The source `folder`: images, sounds, videos and texts in a folder."""
+
+from __future__ import annotations
+
+import difflib
+import posixpath
+import re
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from mmflow.plugin import ComponentError, outside_identity
+from mmflow_sources.access.files import Folder, split_url, version
+from mmflow_sources.access.patterns import is_pattern
+from mmflow_sources.rows.grouped import GroupRows, kind_of
+from mmflow_sources.tabular import RowReader, Tabular
+
+
+class FolderRows(GroupRows):
+    """Files below a folder; a cell of an image is its path."""
+
+    def __init__(self, folder: Folder, groups: Any, labels: Any, parts: Sequence[Mapping[str, str]] = ()) -> None:
+        self.folder, self.parts = folder, parts
+        self.fingerprint: str | None = None
+        super().__init__(groups, labels)
+        self.names = tuple(dict.fromkeys((*self.names, *(name for part in parts for name in part))))
+
+    def _cell(self, index: int, column: str) -> Any:
+        if self.parts and column in self.parts[index]:
+            return self.parts[index][column]
+        return super()._cell(index, column)
+
+    def content(self, where: Any) -> bytes:
+        return self.folder.read(where)
+
+    def file(self, where: Any, name: str) -> Any:
+        return where
+
+
+class FolderSource(Tabular, name="folder"):
+    """Images, sounds and videos in a folder, on any filesystem of fsspec; files that share a name are one sample.
+
+    `url` names the folder (`flowers`, `zip://::flowers.zip`), or ends with a pattern (`flowers/*.png`).
+
+    Fields: `image`, `audio`, `video`, `caption` from a .txt file beside it, the keys of a .json file beside it, and
+    `label`, the first folder of the path, where all files are in folders. With `pattern`, as in
+    `"{speaker}/{label}_{take}"`, parts of the path are fields. Ids are paths without extension. `columns` chooses and
+    renames, as in `table`, whose policy for bad samples it has.
+    """
+
+    example: ClassVar[str] = "data: {train: {use: folder, url: flowers/train}}"
+
+    url: str = outside_identity(min_length=1)
+    classes: tuple[str, ...] = Field((), description="folders that are classes, in the order of their numbers")
+    pattern: str | None = Field(None, description="names parts of the path without extension: {NAME}_{OTHER}")
+
+    @field_validator("pattern")
+    @classmethod
+    def _named_parts(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            path_pattern(pattern)
+        return pattern
+
+    def marks(self) -> tuple[str, ...]:
+        return tuple(f"{name}\0{mark}" for name, mark in self._listing()[1].items())
+
+    def load(self) -> RowReader:
+        folder, names = self._listing()
+        found: dict[str, dict[str, str]] = {}
+        for name in names:
+            stem, _, extension = name.rpartition(".")
+            if stem and not posixpath.basename(stem).startswith("."):
+                found.setdefault(stem, {})[extension.lower()] = name
+        groups = [(stem, files) for stem, files in sorted(found.items()) if any(map(_is_data, files))]
+        labels = None
+        if self.classes:
+            self._check_classes({stem.partition("/")[0] for stem, _ in groups if "/" in stem})
+            groups = [(stem, files) for stem, files in groups if stem.partition("/")[0] in self.classes]
+        if groups and all("/" in stem for stem, _ in groups):
+            labels = [stem.partition("/")[0] for stem, _ in groups]
+        if not groups:
+            raise ComponentError(f"{self.url} holds no images, sounds or texts", found=self.url)
+        parts, unlike = self._parts([stem for stem, _ in groups])
+        rows = FolderRows(folder, groups, labels, parts)
+        rows.broken.update(unlike)
+        source = self
+        if self.classes and labels is not None:
+            column = {"column": "label", "modality": "label", "names": self.classes}
+            columns = self.columns or {name: {} for name in rows.names if name != "id"}
+            source = type(self).model_validate({**dict(self), "columns": {**columns, "label": column}})
+        return RowReader(source, rows, folder, name=self.url, id_column="id")
+
+    def fingerprint(self) -> Any:
+        reader = self.open()
+        rows = reader.rows
+        assert isinstance(rows, FolderRows)
+        names = sorted(name for _, files in rows.groups for name in files.values())
+        # The reader is kept while the listing tells of no change: its files are hashed once.
+        rows.fingerprint = rows.fingerprint or reader.root.fingerprint(names)
+        return {"files": len(names), "content": rows.fingerprint}
+
+    def _check_classes(self, folders: Collection[str]) -> None:
+        """Refuse a class that has no folder where one that is not chosen is called almost so.
+
+        Any other class may be without a folder: a test split need not have them all.
+        """
+        for name in self.classes:
+            near = difflib.get_close_matches(name, sorted(set(folders) - set(self.classes)), n=1, cutoff=0.6)
+            if name not in folders and near:
+                raise ComponentError(
+                    f"no folder of {self.url} is called {name!r}, as `classes` has it",
+                    found=name, hint=f"did you mean {near[0]!r}?",
+                )  # fmt: skip
+
+    def _parts(self, stems: Sequence[str]) -> tuple[list[Mapping[str, str]], dict[int, str]]:
+        """The parts of each path by `pattern`, and the faults of paths that do not match it."""
+        if self.pattern is None:
+            return [], {}
+        found = [path_pattern(self.pattern).fullmatch(stem) for stem in stems]
+        if not any(found):
+            raise ComponentError(
+                f"no path in {self.url} is like the pattern {self.pattern!r}", found=stems[0], expected=self.pattern
+            )
+        unlike = {n: f"its path is not like {self.pattern!r}" for n, match in enumerate(found) if match is None}
+        return [match.groupdict() if match else {} for match in found], unlike
+
+    def _listing(self) -> tuple[Folder, dict[str, str]]:
+        """The folder, and the names of its files with a mark of their version."""
+        place, pattern = split_url(self.url) if is_pattern(self.url) else (self.url, None)
+        if is_pattern(place):
+            raise ComponentError(
+                f"{self.url} has a pattern in the names of its folders", found=self.url, expected="one at its end",
+                hint="`flowers/*.png` stands for files in folders below flowers, too",
+            )  # fmt: skip
+        folder = self.folder(place)
+        web = self.url.startswith(("http://", "https://"))
+        hint = "its server must list folders as pages; `table` and `webdataset` need no listing" if web else ""
+        try:
+            found = folder.find()
+        except ComponentError:
+            raise
+        except (OSError, ValueError) as error:
+            raise ComponentError(f"{self.url} cannot be listed: {error}", found=self.url, hint=hint) from error
+        names = {name: version(info) for name, info in found.items() if pattern is None or fnmatchcase(name, pattern)}
+        if not names:
+            raise ComponentError(f"no folder with files at {self.url}", found=self.url, expected="a folder", hint=hint)
+        return folder, names
+
+
+def path_pattern(pattern: str) -> re.Pattern[str]:
+    """`{label}/{speaker}_{take}` as an expression whose named parts hold no slash; raises `ValueError`."""
+    pieces = re.split(r"\{(\w+)\}", pattern)
+    names = pieces[1::2]
+    if not names or any("{" in piece or "}" in piece for piece in pieces[::2]):
+        raise ValueError(f"{pattern!r} names no parts: write {{NAME}} where a part of the path stands")
+    wrong = next((name for name in names if not name.isidentifier() or name == "id" or names.count(name) > 1), None)
+    if wrong is not None:
+        raise ValueError(f"{pattern!r}: {wrong!r} is no name of a field, or stands there twice")
+    parts = (re.escape(piece) if place % 2 == 0 else f"(?P<{piece}>[^/]+?)" for place, piece in enumerate(pieces))
+    return re.compile("".join(parts))
+
+
+def _is_data(extension: str) -> bool:
+    return kind_of(extension) in ("image", "audio", "video", "caption")

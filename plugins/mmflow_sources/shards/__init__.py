@@ -1,0 +1,1 @@
+"""Rows without random access: shards that are read from front to back."""

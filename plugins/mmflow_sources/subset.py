@@ -1,0 +1,36 @@
+"""The source `subset`: so many samples of another one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from mmflow.data.random import numpy_generator
+from mmflow.plugin.kinds import Reader
+from mmflow_sources.nested import Selection
+
+
+class Subset(Selection, name="subset"):
+    """So many samples of `of` (`size`), or such a share of them: drawn at random by `seed`, or the first ones."""
+
+    example: ClassVar[str] = "{use: subset, of: {use: digits}, share: 0.1}"
+
+    size: int | None = Field(None, ge=1)
+    share: float | None = Field(None, gt=0, le=1)
+    order: Literal["random", "first"] = "random"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Subset:
+        if (self.size is None) == (self.share is None):
+            raise ValueError("give either `size` or `share`")
+        return self
+
+    def places(self, inner: Reader) -> Sequence[int]:
+        length = len(inner)
+        size = min(length, self.size) if self.size is not None else max(1, round((self.share or 0) * length))
+        if self.order == "first":
+            return range(size)
+        return sorted(numpy_generator(self.seed, "subset").choice(length, size, replace=False).tolist())
