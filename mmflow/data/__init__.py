@@ -1,6 +1,6 @@
 """From a declared source to batches: samples with ids, named axes, presence, views drawn at addresses, loading.
 
-Names are imported when they are used, so that `mmflow.data.random` costs no torch.
+Names are imported when they are used, so that the declarations cost no torch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmflow.data.batches import Batch, ColumnBatch, collate
     from mmflow.data.loading import Loader, scan
-    from mmflow.data.random import address, numpy_generator
     from mmflow.data.samples import (
         ColumnRequest,
         SampleError,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 _HOMES = {
     "batches": ("Batch", "ColumnBatch", "collate"),
     "loading": ("Loader", "scan"),
-    "random": ("address", "numpy_generator"),
     "samples": (
         "ColumnRequest",
         "SampleError",
@@ -51,12 +49,10 @@ __all__ = [
     "Loader",
     "SampleError",
     "SkippedSample",
-    "address",
     "collate",
     "column_type",
     "count_of",
     "describe",
-    "numpy_generator",
     "read_field",
     "sample_fields",
     "scan",

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmflow.data.random import numpy_generator
+from mmflow.plugin.addresses import numpy_generator
 from mmflow.plugin.kinds import ShardReader, Streaming
 
 Raw = tuple[str, Any]

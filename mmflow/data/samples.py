@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Reader, Sampler, ShardReader, Source
+from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
 from mmflow.spec.target import Target
 
 if TYPE_CHECKING:
@@ -31,30 +31,6 @@ class ColumnRequest:
     preprocess: Callable[[Any], Any] | None = None
 
 
-class SampleError(RuntimeError):
-    """A sample that cannot be read or transformed; the message names the sample, the source and the file."""
-
-
-class SkippedSample(SampleError):
-    """A sample that its source's policy leaves out (`bad: skip`, `bad: quarantine`), raised by readers.
-
-    `quarantine` is the file that lists such samples, where the policy keeps one.
-    """
-
-    def __init__(self, reason: str, quarantine: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.quarantine = reason, quarantine
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.reason, self.quarantine)
-
-
-def read_sample(reader: Reader, index: int, fields: Collection[str] | None = None) -> Mapping[str, Any]:
-    """Sample `index`, of which only `fields` are wanted; a reader with `read(index, fields)` reads no others."""
-    read = getattr(reader, "read", None)
-    return reader[index] if read is None else read(index, fields)
-
-
 def failure(error: BaseException, *, source: Source, id: str = "", doing: str = "") -> SampleError:
     """One message for what went wrong: the sample's id, its source, what was done, and where it happened."""
     if isinstance(error, SkippedSample):
@@ -70,29 +46,12 @@ def failure(error: BaseException, *, source: Source, id: str = "", doing: str = 
     return SampleError(f"{whose}{describe(source)}{', ' + doing if doing else ''}: {text}{at}")
 
 
-def describe(source: Source) -> str:
-    """A source in a message: its name in the registry and, where it has one, its place."""
-    place = next((v for f in ("url", "path", "root") if (v := getattr(source, f, None))), "")
-    place = ", ".join(place) if isinstance(place, tuple) else str(place)
-    return f"source {source.use!r}" + (f" ({place})" if place else "")
-
-
 def random_access_needed(sampler: Sampler, source: Source) -> tuple[str, str] | None:
     """Why a sampler cannot order the samples of a source that is read front to back, and the fix."""
     if source.streaming() is None or sampler.streamed() is not None:
         return None
     message = f"the sampler {sampler.use} needs random access to samples, which {describe(source)} has not"
     return message, "use `shuffle` or `sequential`, or read the source without `stream`"
-
-
-def with_random_access(source: Source) -> Source:
-    """A source that stands inside another one, which must have random access; raises `ComponentError`."""
-    if source.streaming() is not None:
-        raise ComponentError(
-            f"{describe(source)} is streamed: a source inside a source needs random access", found=source.use,
-            hint="leave out its `stream`",
-        )  # fmt: skip
-    return source
 
 
 def safe_id(reader: Reader, index: int) -> str:
@@ -202,3 +161,23 @@ def static_columns(source: Source, requests: Sequence[ColumnRequest]) -> dict[st
         rows = [map_members(row, len(type_.axes) - 1, request.preprocess) for row in static[name]]
         columns[request.key] = collate(rows, type_)
     return columns
+
+
+__all__ = [
+    "ColumnRequest",
+    "SampleError",
+    "SkippedSample",
+    "count_of",
+    "describe",
+    "failure",
+    "random_access_needed",
+    "read_column",
+    "read_field",
+    "read_sample",
+    "safe_id",
+    "sample_fields",
+    "samples_of",
+    "static_columns",
+    "stored_column",
+    "with_random_access",
+]

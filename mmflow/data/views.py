@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mmflow.data.random import Address
+from mmflow.plugin.addresses import Address
 from mmflow.plugin.kinds import Transform, View
 from mmflow.plugin.values import TensorType
 from mmflow.spec.target import Target

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmflow.data.random import address
+from mmflow.plugin.addresses import address
 from mmflow.plugin.values import Encoding
 
 ROWS = 500

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmflow.data.random import address
 from mmflow.model.graph import Graph, Node, Output, Read
 from mmflow.model.modules import Modules
+from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, Shared
 from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, column_type, read_field, scan, static_columns
-from mmflow.data.random import address
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Output, Read, build_graph, entry, face, inputs_of, structure_of
 from mmflow.model.modules import Modules
+from mmflow.plugin.addresses import address
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Encoder, Memory
 from mmflow.plugin.references import Encoded

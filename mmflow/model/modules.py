@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmflow.data.random import address
 from mmflow.model.applications import Application, Copy
 from mmflow.model.graph import Graph, entry, inputs_of, nested, structure_of
 from mmflow.model.learned import LearnedValue
+from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Encoder, Freeze
 from mmflow.plugin.numbers import Learned

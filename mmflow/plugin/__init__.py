@@ -7,26 +7,35 @@ Nothing here imports torch, numpy or prefect.
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from mmflow.plugin.addresses import Address, address, global_generators, numpy_generator
 from mmflow.plugin.component import Component, ComponentError, Shared, default, outside_identity
 from mmflow.plugin.hooks import hookimpl
 from mmflow.plugin.kinds import (
+    Active,
     Draw,
     Encoder,
     Evaluator,
+    Freeze,
     Loss,
     Memory,
     Optimizer,
+    Reader,
+    Reporter,
     Sampler,
+    Scope,
     Score,
     Service,
+    ShardReader,
     Source,
     Stage,
+    StageContext,
     StageStopped,
     Streamed,
     Streaming,
     Tokenizer,
     Tracker,
     Transform,
+    View,
 )
 from mmflow.plugin.numbers import Bounds, Clock, Constant, Learned, Value
 from mmflow.plugin.references import (
@@ -51,9 +60,12 @@ from mmflow.plugin.references import (
     TokenSequence,
     Weight,
 )
-from mmflow.plugin.values import Encoding, EvaluationResult, Metric, TensorType, Tokens
+from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
+from mmflow.plugin.values import Encoding, EvaluationResult, Metric, TensorType, Tokens, in_all
 
 __all__ = [
+    "Active",
+    "Address",
     "Bank",
     "Bounds",
     "Clock",
@@ -70,6 +82,7 @@ __all__ = [
     "Evaluator",
     "Field",
     "Files",
+    "Freeze",
     "Grid",
     "Index",
     "Labels",
@@ -87,16 +100,23 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "RawField",
+    "Reader",
     "Ref",
     "RefMap",
     "Refs",
+    "Reporter",
+    "SampleError",
     "Sampled",
     "Sampler",
+    "Scope",
     "Score",
     "Service",
+    "ShardReader",
     "Shared",
+    "SkippedSample",
     "Source",
     "Stage",
+    "StageContext",
     "StageStopped",
     "Static",
     "Streamed",
@@ -108,8 +128,16 @@ __all__ = [
     "Tracker",
     "Transform",
     "Value",
+    "View",
     "Weight",
+    "address",
     "default",
+    "describe",
+    "global_generators",
     "hookimpl",
+    "in_all",
+    "numpy_generator",
     "outside_identity",
+    "read_sample",
+    "with_random_access",
 ]

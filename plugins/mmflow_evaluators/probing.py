@@ -50,7 +50,7 @@ def labeled(encoding: Encoding, labels: Any, ids: Sequence[str], *, where: str) 
 
 def split(data: Labeled, share: float, purpose: str) -> tuple[Labeled, Labeled]:
     """Part `data` by the address of each row's id: (kept, held out), about `share` of the rows in the second."""
-    from mmflow.data.random import address
+    from mmflow.plugin import address
 
     places = {i: address("mmflow_evaluators", purpose, i) for i in data.ids}
     out = np.array([places[i] < share * 2.0**63 for i in data.ids])

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmflow.data import address, numpy_generator
-from mmflow.data.random import Address
+from mmflow.plugin import Address, address, numpy_generator
 
 PARTS = st.lists(st.one_of(st.integers(), st.text()), max_size=5)
 
@@ -56,7 +55,7 @@ def test_generators_of_neighboring_addresses_are_evenly_spread() -> None:
 
 def test_an_address_is_the_same_in_another_process_and_costs_no_torch() -> None:
     code = (
-        "import sys; from mmflow.data import address; print(address(3, 'x', 4));"
+        "import sys; from mmflow.plugin import address; print(address(3, 'x', 4));"
         "assert not {'torch', 'numpy', 'prefect'} & set(sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
