@@ -7,7 +7,7 @@ Nothing here imports torch, numpy or prefect.
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from mmflow.plugin.component import Component, ComponentError, Shared, default, outside_identity
+from mmflow.plugin.component import Component, ComponentError, Shared, by_content, default, outside_identity
 from mmflow.plugin.hooks import hookimpl
 from mmflow.plugin.kinds import (
     Draw,
@@ -109,6 +109,7 @@ __all__ = [
     "Transform",
     "Value",
     "Weight",
+    "by_content",
     "default",
     "hookimpl",
     "outside_identity",

@@ -1,0 +1,265 @@
+"""Keys: one hash of all that a result depends on, and of nothing else.
+
+A key covers the components that a stage reaches (names, code, fields in identity), the names of nodes (they name
+parameters and draws), the seed where something is drawn, the content of the data, the core's own code, and the keys
+of the stages that it reads. Names of the spec, of stages and of data entries, order, comments and fields outside
+identity (workers, logging, devices) are not in it. Torch-free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from mmflow.identity.canonical import key_of
+from mmflow.identity.closure import code_of, component_code
+from mmflow.identity.files import content_of
+from mmflow.plugin.component import Component, Shared, in_identity, known_by_content
+from mmflow.plugin.kinds import Encoder, Evaluator, Source, Stage
+from mmflow.plugin.references import Ref
+
+if TYPE_CHECKING:
+    from mmflow.spec import Scope, Spec, Target
+
+FORMAT = 2
+"""Raised when a key's make-up or the layout of stored results changes, so that old results are not taken for new."""
+
+INIT = "init"
+"""What a spec calls the model before any training."""
+
+_EMBEDDING = "mmflow.evaluate.rows"
+_EVALUATING = "mmflow.evaluate.harness"
+
+
+class Keys:
+    """The keys of one spec's stages and encodings; each is computed once."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._stages: dict[str, str] = {}
+        self._data: dict[str, Any] = {}
+
+    def stage(self, name: str) -> str:
+        """The key under which the results of stage `name` are stored."""
+        if name not in self._stages:
+            self._stages[name] = key_of(self.describe_stage(name))
+        return self._stages[name]
+
+    def describe_stage(self, name: str) -> dict[str, Any]:
+        """What the key of stage `name` is the hash of."""
+        scope = self._spec.scope(name)
+        declaration = scope.declaration
+        owners = stage_owners(scope)
+        nodes = self._nodes(scope, owners)
+        stage = self._described(declaration, "", scope.targets("stage"))
+        for place in ("data", "start", "model", "losses"):
+            # Said by content below: entries of data and stages have names that mean nothing, losses are nodes.
+            stage["fields"].pop(place, None)
+        description: dict[str, Any] = {
+            "format": FORMAT,
+            "core": _core(declaration),
+            "stage": stage,
+            "nodes": nodes,
+            "data": self.data(scope.data_name),
+            "preparation": self._preparation(scope, nodes),
+            "origin": self._origin(scope),
+        }
+        if _draws(declaration, nodes):
+            description["seed"] = self._spec.seed
+        return description | _cut(declaration, scope, nodes)
+
+    def encoding(self, stage: str, target: Target, data: str | None) -> dict[str, Any]:
+        """What the encodings of one encoder over the rows of one data entry depend on.
+
+        Only the closure of the encoder counts: encoders beside it, and training that cannot have changed its
+        weights, do not.
+        """
+        scope = self._spec.scope(stage if target.stage in (None, INIT) else target.stage)
+        nodes = self._nodes(scope, [target.owner])
+        origin = self._model(target.stage) if target.stage else self._trained_by(scope, nodes)
+        return {
+            "format": FORMAT,
+            "what": "encoding",
+            "core": str(code_of(_EMBEDDING)),
+            "node": target.owner,
+            "nodes": nodes,
+            "data": self.data(data or self._spec.scope(stage).data_name),
+            "preparation": self._preparation(scope, nodes),
+            "origin": origin,
+            "seed": self._spec.seed,
+        } | _cut(self._spec.stages[stage], scope, nodes)
+
+    def data(self, name: str | None) -> Any:
+        """The content of a data entry: the source's code, fields and fingerprint, without the entry's name."""
+        if name is None:
+            return None
+        if name not in self._data:
+            self._data[name] = self._described(self._spec.data[name], "", {})
+        return self._data[name]
+
+    def upstream(self, name: str) -> tuple[str, ...]:
+        """Stages whose outputs stage `name` reads, in file order."""
+        scope = self._spec.scope(name)
+        owners = ["stage", *scope.reach(*stage_owners(scope))]
+        targets = [target for owner in owners for target in _targets(scope, owner).values()]
+        found = {t.stage for t in targets if t.stage} | {t.name for t in targets if t.section == "stages"}
+        found |= {scope.start, scope.model}
+        return tuple(stage for stage in self._spec.stages if stage in found - {name})
+
+    def _nodes(self, scope: Scope, owners: Iterable[str]) -> dict[str, Any]:
+        described: dict[str, Any] = {}
+        for owner in scope.reach(*owners):
+            entry = _entry(scope, owner)
+            if entry is not None:
+                described[owner] = self._described(entry, "", scope.targets(owner))
+        return described
+
+    def _described(self, value: Any, path: str, targets: Mapping[str, Target]) -> Any:
+        if path in targets:
+            return self._target(targets[path])
+        if isinstance(value, BaseModel):
+            said: dict[str, Any] = {"fields": self._fields(value, path, targets)}
+            if isinstance(value, Component):
+                said |= {"use": value.use, "code": component_code(value)}
+                # A source's fingerprint covers the sources inside it.
+                files = None if isinstance(value, Source) and path else value.fingerprint()
+                said |= {} if files is None else {"files": _plain(files)}
+            return said
+        if isinstance(value, Mapping):
+            return {str(k): self._described(v, f"{path}.{k}", targets) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._described(v, f"{path}.{i}", targets) for i, v in enumerate(value)]
+        return _plain(value)
+
+    def _fields(self, declared: BaseModel, path: str, targets: Mapping[str, Target]) -> dict[str, Any]:
+        said: dict[str, Any] = {}
+        for name, info in type(declared).model_fields.items():
+            if not in_identity(type(declared), name):
+                continue
+            value = getattr(declared, name)
+            # Places of references are told in the names that a spec uses.
+            place = f"{path}.{info.alias or name}".lstrip(".")
+            if isinstance(value, str) and known_by_content(type(declared), name):
+                said[name] = {"content": content_of(value, says=place)}
+            else:
+                said[name] = self._described(value, place, targets)
+        return said
+
+    def _target(self, target: Target) -> dict[str, Any]:
+        if target.section == "data":
+            return {"data": self.data(target.name)}
+        if target.section == "stages":
+            return {"output": target.output, "of": self._model(target.name)}
+        said: dict[str, Any] = {"node": f"{target.section}.{target.name}"}
+        for part in ("index", "output", "detach", "after"):
+            if getattr(target, part) not in (None, False):
+                said[part] = getattr(target, part)
+        if target.stage:
+            said["of"] = self._model(target.stage)
+        return said
+
+    def _model(self, stage: str) -> str:
+        """A stage by its key; the untrained model by its name."""
+        return stage if stage == INIT else self.stage(stage)
+
+    def _preparation(self, scope: Scope, nodes: Iterable[str]) -> Any:
+        """The data that encoders learn their preprocessing from, where one of them does."""
+        entries = (_entry(scope, owner) for owner in nodes)
+        learns = any(isinstance(entry, Encoder) and entry.learns() for entry in entries)
+        return self.data(scope.preparation_data) if learns else None
+
+    def _origin(self, scope: Scope) -> str | None:
+        """The key of the stage whose model this one begins with or uses."""
+        stage = scope.start or scope.model
+        return self.stage(stage) if stage else None
+
+    def _trained_by(self, scope: Scope, nodes: Iterable[str]) -> str | None:
+        """The key of the newest stage on the chain of models that can have changed the weights of `nodes`."""
+        stage = scope.start or scope.model
+        if stage is None:
+            return None
+        reached = self._trained.get(stage)
+        # A stage of another type may have changed anything.
+        if reached is None or not reached.isdisjoint(owner for owner in nodes if _may_have_weights(owner)):
+            return self.stage(stage)
+        return self._trained_by(self._spec.scope(stage), nodes)
+
+    @cached_property
+    def _trained(self) -> dict[str, frozenset[str]]:
+        """What each train stage reaches, and so may change."""
+        return {
+            name: frozenset(scope.reach(*stage_owners(scope)))
+            for name, stage in self._spec.stages.items()
+            if _trains(stage) and (scope := self._spec.scope(name))
+        }
+
+
+def stage_owners(scope: Scope) -> tuple[str, ...]:
+    """What a stage asks for directly: its own references, and the losses that it minimizes."""
+    return ("stage", *(f"losses.{name}" for name in scope.losses))
+
+
+def _targets(scope: Scope, owner: str) -> Mapping[str, Target]:
+    return scope.targets(owner) if owner == "stage" or _entry(scope, owner) is not None else {}
+
+
+def _entry(scope: Scope, owner: str) -> Any:
+    """The declaration behind `encoders.image`; None for fields of the data and the stage itself."""
+    section, _, name = owner.partition(".")
+    if section in ("fields", "stage", "stages", "data"):
+        return None
+    return getattr(scope, section)[name]
+
+
+def _may_have_weights(owner: str) -> bool:
+    return not owner.startswith(("views.", "fields."))
+
+
+def _draws(declaration: Stage, nodes: Iterable[str]) -> bool:
+    """Whether the seed can change the result: training, initial weights, evaluators that ask for a generator."""
+    if not isinstance(declaration, Evaluator) or "generator" in declaration.arguments():
+        return True
+    return any(map(_may_have_weights, nodes))
+
+
+def _core(declaration: Stage) -> str | None:
+    """The core's code that runs a stage of a plugin; a stage of the core reaches it by itself."""
+    if isinstance(declaration, Evaluator):
+        return str(code_of(_EVALUATING))
+    return None if type(declaration).__module__.startswith("mmflow.") else str(code_of(_EMBEDDING))
+
+
+def _cut(declaration: Stage, scope: Scope, nodes: Iterable[str]) -> dict[str, Any]:
+    """How a stage cuts the data into batches, where that can change what an encoder returns for a row."""
+    for owner in nodes:
+        entry = _entry(scope, owner)
+        if isinstance(entry, Encoder):
+            parts = (entry, entry.head, entry.tokens)
+            if any(isinstance(part, Encoder) and part.scope() == "batch" for part in parts):
+                return {"batch_size": getattr(declaration, "batch_size", None)}
+    return {}
+
+
+def _trains(declaration: Stage) -> bool:
+    """Whether a stage changes the weights that it reaches, and no others."""
+    return declaration.use == "train"
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON holds it exactly; infinities and NaN, which it cannot hold, by name."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if isinstance(value, (Ref, Shared)):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    return _plain(to_jsonable_python(value))

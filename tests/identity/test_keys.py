@@ -1,0 +1,187 @@
+"""What changes a key and what does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmflow.flow.plan import Plan, build_plan
+from mmflow.flow.store import RunStore
+from mmflow.spec import load_spec
+
+BASE = """
+mmflow: 1
+name: base
+seed: 3
+data:
+  train: {use: shapes, split: train, size: 64}
+  test: {use: shapes, split: test, size: 32}
+encoders:
+  image: {use: vit, of: image, width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}
+  text: {use: text_transformer, of: caption, width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}
+  spare: {use: vit, of: fields.image, width: 16, depth: 1, heads: 2}
+losses:
+  align: {use: infonce, of: [image, text], temperature: 0.07}
+train: {data: train, epochs: 1, batch_size: 16, optimizer: {use: adamw, lr: 1e-3}}
+eval:
+  retrieval: {use: retrieval, data: test, of: [image, text], at: [1, 5]}
+  zero_shot: {use: zero_shot, data: test, of: [image, text], labels: label, prompts: ["a {}"]}
+  geometry: {use: geometry, data: test, of: [image, text]}
+"""
+STAGES = ("train", "retrieval", "zero_shot", "geometry")
+
+
+@pytest.fixture
+def plan_of(tmp_path: Path):
+    def plan(text: str = BASE, *overrides: str) -> Plan:
+        path = tmp_path / "spec.yaml"
+        path.write_text(text)
+        return build_plan(load_spec(str(path), overrides))
+
+    return plan
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    return {stage.name for stage in before if after[stage.name].key != stage.key}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("eval.retrieval.at=[1, 10]", {"retrieval"}),
+        ('eval.zero_shot.prompts=["the {}"]', {"zero_shot"}),
+        ("losses.align.temperature=0.1", set(STAGES)),
+        ("losses.align.score=dot", set(STAGES)),
+        ("train.optimizer.lr=2e-3", set(STAGES)),
+        ("train.batch_size=32", set(STAGES)),
+        ("train.precision=bfloat16", set(STAGES)),
+        ("encoders.image.head.dim=8", set()),
+        ("encoders.image.depth=2", set(STAGES)),
+        ("encoders.spare.depth=2", set()),
+        ("seed=4", set(STAGES)),
+        ("data.train.seed=1", set(STAGES)),
+        ("data.train.size=65", set(STAGES)),
+        ("data.test.size=33", set(STAGES) - {"train"}),
+        ("name=other", set()),
+        ("train.workers=2", set()),
+        ("train.log_every=3", set()),
+        ("train.checkpoint_every=3", set()),
+        ("eval.retrieval.batch_size=7", set()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_key_changes_with_what_the_stage_depends_on(plan_of, override: str, expected: set[str]):
+    assert changed(plan_of(), plan_of(BASE, override)) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("train: {use: shapes, split: train, size: 64}", "fit: {use: shapes, split: train, size: 64}"),
+        ("test: {use: shapes", "held_out: {use: shapes"),
+    ],
+)
+def test_names_of_data_entries_mean_nothing(plan_of, before: str, after: str):
+    old, new = before.partition(":")[0], after.partition(":")[0]
+    text = BASE.replace(before, after).replace(f"data: {old}", f"data: {new}")
+    assert changed(plan_of(), plan_of(text)) == set()
+
+
+def test_names_of_stages_mean_nothing(plan_of):
+    before, after = plan_of(), plan_of(BASE.replace("  retrieval: {", "  search: {"))
+    assert after["search"].key == before["retrieval"].key
+    assert after["train"].key == before["train"].key
+
+
+def test_order_and_comments_mean_nothing(plan_of):
+    raw = yaml.safe_load(BASE.replace("1e-3", "1.0e-3"))
+    turned = {
+        section: dict(reversed(entries.items())) if section in ("data", "encoders") else entries
+        for section, entries in reversed(raw.items())
+    }
+    text = "# a comment\n" + yaml.safe_dump(turned, sort_keys=False)
+    assert changed(plan_of(), plan_of(text)) == set()
+
+
+def test_names_of_nodes_are_part_of_a_result(plan_of):
+    text = BASE.replace("  text: {", "  words: {").replace("[image, text]", "[image, words]")
+    assert changed(plan_of(), plan_of(text)) == set(STAGES)
+    text = BASE.replace("  align: {", "  match: {")
+    assert changed(plan_of(), plan_of(text)) == set(STAGES)
+
+
+def test_writing_a_default_out_means_nothing(plan_of):
+    assert changed(plan_of(), plan_of(BASE, "losses.align.score=cosine", "losses.align.weight=1.0")) == set()
+
+
+def test_members_of_a_seed_study_share_their_data(plan_of):
+    before, after = plan_of(), plan_of(BASE, "seed=4")
+    assert before.keys.data("train") == after.keys.data("train")
+
+
+def test_the_code_of_an_editable_package_is_part_of_a_key(plan_of, monkeypatch: pytest.MonkeyPatch):
+    before = plan_of()
+    from mmflow.plugin import registry as module
+
+    real = module._source_hash
+    monkeypatch.setattr(module, "_source_hash", lambda m: "edited" if m.startswith("mmflow_evaluators") else real(m))
+    assert changed(before, plan_of()) == {"retrieval", "zero_shot", "geometry"}
+
+
+def test_stages_are_ordered_after_what_they_read(plan_of):
+    plan = plan_of()
+    assert [stage.name for stage in plan] == list(STAGES)
+    assert plan["train"].inputs == ()
+    assert {plan[name].inputs for name in STAGES[1:]} == {("train",)}
+    assert plan.following(["train"]) == STAGES
+    assert plan.following(["geometry"]) == ("geometry",)
+
+
+def test_a_stored_result_is_seen(plan_of, tmp_path: Path):
+    plan = plan_of()
+    store = RunStore(tmp_path / "store")
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "stage.json").write_text("{}")
+    store.publish(plan["geometry"].key, folder, {})
+    spec = load_spec(str(tmp_path / "spec.yaml"))
+    assert {stage.name: stage.cached for stage in build_plan(spec, store)} == {
+        "train": False, "retrieval": False, "zero_shot": False, "geometry": True,
+    }  # fmt: skip
+
+
+# Encodings
+
+
+def encoding(plan: Plan, name: str, data: str | None = None) -> object:
+    from mmflow.spec import Target
+
+    return plan.keys.encoding("retrieval", Target("encoders", name), data)
+
+
+def test_an_encoding_depends_on_its_own_encoder_only(plan_of):
+    before, after = plan_of(), plan_of(BASE, "encoders.spare.depth=2")
+    assert encoding(before, "image") == encoding(after, "image")
+    assert encoding(before, "spare") != encoding(after, "spare")
+
+
+def test_training_that_cannot_have_changed_an_encoder_is_no_part_of_its_encodings(plan_of):
+    before, after = plan_of(), plan_of(BASE, "losses.align.temperature=0.1")
+    assert encoding(before, "image") != encoding(after, "image")
+    assert encoding(before, "spare") == encoding(after, "spare")
+
+
+def test_an_encoding_depends_on_the_data(plan_of):
+    plan = plan_of()
+    assert encoding(plan, "image") == encoding(plan, "image", "test")
+    assert encoding(plan, "image") != encoding(plan, "image", "train")
+
+
+def test_evaluations_of_one_model_share_their_encodings(plan_of):
+    from mmflow.spec import Target
+
+    plan = plan_of()
+    target = Target("encoders", "text")
+    assert plan.keys.encoding("retrieval", target, None) == plan.keys.encoding("zero_shot", target, None)
