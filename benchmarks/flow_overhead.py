@@ -22,7 +22,8 @@ from pathlib import Path
 def run_once(folder: Path, engine: str, stages: int, *, cached: bool = False) -> float:
     """Seconds of `run_jobs` over `stages` empty stages, in a new store unless `cached`."""
     from mmflow.flow.engine import StageJob, run_jobs
-    from mmflow.flow.store import RunStore, key_of
+    from mmflow.flow.store import RunStore
+    from mmflow.identity.canonical import key_of
     from mmflow.plugin.kinds import Reporter
 
     store = RunStore(folder / "store" if cached else tempfile.mkdtemp(dir=folder))

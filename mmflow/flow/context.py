@@ -13,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmflow.flow.keys import Keys
-from mmflow.flow.store import NotStored, RunStore, key_of
+from mmflow.flow.store import NotStored, RunStore
+from mmflow.identity.canonical import key_of
+from mmflow.identity.keys import Keys
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Evaluator, Reporter
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mmflow.flow.keys import Keys
+from mmflow.identity.keys import Keys
 from mmflow.plugin.component import ComponentError
 
 if TYPE_CHECKING:

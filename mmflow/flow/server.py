@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
-from mmflow.flow.storage import user_cache
+from mmflow.cache import user_cache
 
 START_TIMEOUT = 120.0
 """Seconds to wait for the API; a loaded machine needs many more than the usual three."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from mmflow.cache import user_cache
+
 _CHUNK = 1 << 20
 
 
@@ -39,13 +41,6 @@ def open_storage(url: str | os.PathLike[str], *, cache: Path | None = None, **op
     if isinstance(fs, LocalFileSystem):
         return LocalStorage(Path(root))
     return ObjectStorage(fs, root, url=os.fspath(url), cache=cache or user_cache() / "store")
-
-
-def user_cache() -> Path:
-    """The user's cache directory of mmflow (`MMFLOW_CACHE`, else below `XDG_CACHE_HOME`, else `~/.cache`)."""
-    if own := os.environ.get("MMFLOW_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmflow"
 
 
 class Storage(ABC):

@@ -17,7 +17,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import re
 import secrets
 import shutil
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from mmflow.flow.storage import DamagedFile, FileRecord, open_storage, safe_relative
+from mmflow.identity.canonical import key_of, plain
 
 _log = logging.getLogger("mmflow.store")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -49,15 +49,6 @@ class NotStored(StoreError, KeyError):
 
 class DamagedEntry(NotStored):
     """An entry is not what was published; it was set aside, so that a new run makes it again."""
-
-
-def key_of(mapping: Mapping[str, Any]) -> str:
-    """sha256 (64 hexadecimal digits) of `mapping` as canonical JSON: sorted keys, no spaces, UTF-8.
-
-    Raises `TypeError` for what JSON cannot hold exactly: other types, keys that are not strings, NaN and infinities.
-    """
-    text = json.dumps(_plain(mapping, ""), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def new_run_id(name: str) -> str:
@@ -166,7 +157,7 @@ class RunStore:
         `meta` is any JSON mapping and comes back as `entry(key).meta`. `move` uses `directory` up, which saves a copy
         where it lies on the store's disk (see `scratch`).
         """
-        meta = _plain(meta, "meta")
+        meta = plain(meta, "meta")
         folder = f"entries/{_checked(key)}"
         self._sweep_attempts(folder, datetime.now(UTC) - _ABANDONED)
         with self._attempt(folder, directory, f"the result {key}", move=move) as (attempt, files):
@@ -245,8 +236,8 @@ class RunStore:
                 return record["value"]
             except (ValueError, KeyError, TypeError) as error:
                 self._set_aside(name, str(error))
-        value = _plain(produce(), "the value")
-        record = {"request": _plain(request, ""), "value": value, "sha256": _digest(value)}
+        value = plain(produce(), "the value")
+        record = {"request": plain(request, ""), "value": value, "sha256": _digest(value)}
         with self._reported("a recorded value"):
             self._storage.write(name, json.dumps(record).encode())
         return value
@@ -409,19 +400,3 @@ def _copy_files(source: Path, files: Mapping[str, FileRecord], into: Path) -> Pa
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _plain(value: Any, path: str) -> Any:
-    """`value` as JSON gives it back; raises `TypeError` for what JSON cannot hold."""
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"{path or 'the mapping'} has the key {key!r}, which is not a string")
-        return {str(key): _plain(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise TypeError(f"{path} is {value}, which JSON cannot hold")
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise TypeError(f"{path} is a {type(value).__name__}, which JSON cannot hold")

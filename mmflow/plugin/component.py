@@ -147,7 +147,8 @@ class Component(BaseModel):
     def fingerprint(self) -> Any:
         """What stands in a key for the content of files that the fields name; None where they name none.
 
-        The field of the path itself is then `outside_identity`.
+        The field of the path itself is then `outside_identity`. A field that is declared with `by_content` needs
+        nothing here.
         """
         return None
 
@@ -177,14 +178,29 @@ def outside_identity(default: Any = ..., **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={"identity": False}, **kwargs)
 
 
+def by_content(default: Any = ..., **kwargs: Any) -> Any:
+    """A field that names a file or folder (a path or fsspec URL): a stage's key has its content, not its place."""
+    return Field(default, json_schema_extra={"identity": "content"}, **kwargs)
+
+
 def default(raw: Any, **kwargs: Any) -> Any:
     """The default of a component field, written as in a spec: `score: Score = default("cosine")`."""
     return Field(raw, **kwargs)
 
 
 def in_identity(component: type[BaseModel], field: str) -> bool:
+    """Whether a field's value can change a result."""
+    return _identity_of(component, field) is not False
+
+
+def known_by_content(component: type[BaseModel], field: str) -> bool:
+    """Whether a field names a file whose content stands for it in a key."""
+    return _identity_of(component, field) == "content"
+
+
+def _identity_of(component: type[BaseModel], field: str) -> object:
     extra = component.model_fields[field].json_schema_extra
-    return not (isinstance(extra, Mapping) and extra.get("identity") is False)
+    return extra.get("identity") if isinstance(extra, Mapping) else None
 
 
 def _refused(message: str, *, found: str = "", expected: str = "", hint: str = "") -> PydanticCustomError:
@@ -217,4 +233,14 @@ def _identity(value: Any) -> Any:
     return value
 
 
-__all__ = ["ON_REQUEST", "Component", "ComponentError", "Shared", "default", "in_identity", "outside_identity"]
+__all__ = [
+    "ON_REQUEST",
+    "Component",
+    "ComponentError",
+    "Shared",
+    "by_content",
+    "default",
+    "in_identity",
+    "known_by_content",
+    "outside_identity",
+]

@@ -7,14 +7,10 @@ that is not there, harms only those who use it: it is listed in `broken`.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
-import importlib.util
-import json
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -141,13 +137,12 @@ class Registry:
         self._loaded[found.path] = check_declaration(component, found)
         return component
 
-    def code_identity(self, component: Component) -> str:
-        """Which code stands behind a component: `distribution==version`, or a hash of its package when editable."""
+    def registration(self, component: Component) -> Registration:
+        """What registers the class of a component; raises `ComponentError` where nothing does."""
         candidates = self._names.get((component.kind, component.use), [])
         # Two distributions may register one name: the class says which of them is meant.
         found = next((r for r in candidates if self._loaded.get(r.path) is type(component)), None)
-        found = found or self.find(component.kind, component.use)
-        return code_identity(found.distribution, found.path.partition(":")[0], found.version)
+        return found or self.find(component.kind, component.use)
 
     def _unknown(self, kind: str, name: str, distribution: str) -> ComponentError:
         names = self.names(kind)
@@ -188,34 +183,3 @@ def check_declaration(component: Any, found: Registration) -> type[Component]:
 def registry() -> Registry:
     """The registry of this environment, built once a process."""
     return Registry.load()
-
-
-def code_identity(distribution: str, module: str, version: str) -> str:
-    """Which code stands behind `module`: `distribution==version`, or a hash of its package when editable."""
-    return f"{distribution}@{_source_hash(module)}" if _editable(distribution) else f"{distribution}=={version}"
-
-
-@cache
-def _editable(distribution: str) -> bool:
-    try:
-        text = metadata.distribution(distribution).read_text("direct_url.json")
-    except metadata.PackageNotFoundError:
-        return False
-    return bool(text) and bool(json.loads(text).get("dir_info", {}).get("editable"))
-
-
-@cache
-def _source_hash(module: str) -> str:
-    """Hash of the Python files of the package that holds `module` (of `mmflow.train` for `mmflow.train.stage`)."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        return "unknown"
-    origin = Path(spec.origin)
-    folder = origin.parent
-    # Beside a module of one file may lie anything: a whole project with its environment.
-    alone = "." not in module and origin.name != "__init__.py"
-    digest = hashlib.sha256()
-    for path in [origin] if alone else sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 from mmflow.flow.engine import StageJob, StageStopped, Watcher, run_jobs
 from mmflow.flow.server import start_early
-from mmflow.flow.store import RunStore, key_of
+from mmflow.flow.store import RunStore
+from mmflow.identity.canonical import key_of
 from mmflow.plugin.kinds import Reporter
 
 store = RunStore(sys.argv[1])

@@ -6,7 +6,8 @@ import signal
 import pytest
 
 from mmflow.flow.engine import StageJob, StageStopped, Watcher, run_jobs
-from mmflow.flow.store import RunStore, key_of
+from mmflow.flow.store import RunStore
+from mmflow.identity.canonical import key_of
 
 
 class Seen(Watcher):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mmflow.flow.store import DamagedEntry, NotStored, RunStore, StoreError, key_of, new_run_id
+from mmflow.flow.store import DamagedEntry, NotStored, RunStore, StoreError, new_run_id
+from mmflow.identity.canonical import key_of
 
 KEY = "a" * 64
 

@@ -110,15 +110,6 @@ def test_a_class_that_declares_itself_otherwise_is_refused(install: Install) -> 
         Registry.load().get("loss", "off")
 
 
-def test_the_code_of_an_editable_distribution_is_part_of_its_identity(install: Install) -> None:
-    from mmflow.plugin.registry import registry
-
-    score = registry().get("score", "cosine").model_validate({})
-    identity = registry().code_identity(score)
-    assert identity.startswith("mmflow-kit")
-    assert identity == registry().code_identity(score)
-
-
 def test_the_plugin_room_imports_nothing_heavy() -> None:
     code = (
         "import sys, mmflow.plugin\n"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mmflow.plugin.component import Component, default
+from mmflow.plugin.component import Component, by_content, default
 from mmflow.plugin.numbers import Value
 from mmflow.plugin.references import Pooled, RawField, Ref, RefMap, Refs, Weight
 from mmflow.plugin.values import Encoding, TensorType, in_all
@@ -49,7 +49,7 @@ class Encoder(Component, kind="encoder"):
     """A projection of the pooled vector; the vector before it stays readable as the output `features`."""
     tokens: Encoder | None = None
     """A projection of each token."""
-    init: str | None = None
+    init: str | None = by_content(None)
     """A safetensors file (any fsspec URL) that the weights start from."""
     freeze: bool | Freeze = False
     lr_scale: float = Field(1.0, ge=0)

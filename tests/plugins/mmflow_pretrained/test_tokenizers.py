@@ -17,7 +17,7 @@ from mmflow_transformers.tokenizer_file import TokenizerFile
 from pydantic import ValidationError
 
 from mmflow.data import collate
-from mmflow.flow.keys import Keys
+from mmflow.identity.keys import Keys
 from mmflow.model.model import Model
 from mmflow.plugin import ComponentError, TensorType
 from mmflow.plugin.registry import registry

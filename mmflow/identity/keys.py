@@ -11,30 +11,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from mmflow.flow.store import key_of
-from mmflow.plugin.component import Component, Shared, in_identity
+from mmflow.identity.canonical import key_of
+from mmflow.identity.closure import code_of, component_code
+from mmflow.identity.files import content_of
+from mmflow.plugin.component import Component, Shared, in_identity, known_by_content
 from mmflow.plugin.kinds import Encoder, Evaluator, Source, Stage
 from mmflow.plugin.references import Ref
-from mmflow.plugin.registry import code_identity, registry
-from mmflow.train.stage import Train
 
 if TYPE_CHECKING:
     from mmflow.spec import Scope, Spec, Target
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a key's make-up or the layout of stored results changes, so that old results are not taken for new."""
 
 INIT = "init"
 """What a spec calls the model before any training."""
 
-_DISTRIBUTION = "mmflow-kit"
-_MODEL_ROOMS = ("mmflow.data", "mmflow.model", "mmflow.kernels")
+_EMBEDDING = "mmflow.evaluate.rows"
+_EVALUATING = "mmflow.evaluate.harness"
 
 
 class Keys:
@@ -57,13 +56,13 @@ class Keys:
         declaration = scope.declaration
         owners = stage_owners(scope)
         nodes = self._nodes(scope, owners)
-        stage = self._described(declaration, "", scope.targets("stage"), scope)
+        stage = self._described(declaration, "", scope.targets("stage"))
         for place in ("data", "start", "model", "losses"):
             # Said by content below: entries of data and stages have names that mean nothing, losses are nodes.
             stage["fields"].pop(place, None)
         description: dict[str, Any] = {
             "format": FORMAT,
-            "core": _core("mmflow.train" if isinstance(declaration, Train) else "mmflow.evaluate"),
+            "core": _core(declaration),
             "stage": stage,
             "nodes": nodes,
             "data": self.data(scope.data_name),
@@ -72,7 +71,7 @@ class Keys:
         }
         if _draws(declaration, nodes):
             description["seed"] = self._spec.seed
-        return description
+        return description | _cut(declaration, scope, nodes)
 
     def encoding(self, stage: str, target: Target, data: str | None) -> dict[str, Any]:
         """What the encodings of one encoder over the rows of one data entry depend on.
@@ -86,21 +85,21 @@ class Keys:
         return {
             "format": FORMAT,
             "what": "encoding",
-            "core": _core("mmflow.evaluate"),
+            "core": str(code_of(_EMBEDDING)),
             "node": target.owner,
             "nodes": nodes,
             "data": self.data(data or self._spec.scope(stage).data_name),
             "preparation": self._preparation(scope, nodes),
             "origin": origin,
             "seed": self._spec.seed,
-        }
+        } | _cut(self._spec.stages[stage], scope, nodes)
 
     def data(self, name: str | None) -> Any:
         """The content of a data entry: the source's code, fields and fingerprint, without the entry's name."""
         if name is None:
             return None
         if name not in self._data:
-            self._data[name] = self._source(self._spec.data[name])
+            self._data[name] = self._described(self._spec.data[name], "", {})
         return self._data[name]
 
     def upstream(self, name: str) -> tuple[str, ...]:
@@ -117,31 +116,39 @@ class Keys:
         for owner in scope.reach(*owners):
             entry = _entry(scope, owner)
             if entry is not None:
-                described[owner] = self._described(entry, "", scope.targets(owner), scope)
+                described[owner] = self._described(entry, "", scope.targets(owner))
         return described
 
-    def _described(self, value: Any, path: str, targets: Mapping[str, Target], scope: Scope) -> Any:
+    def _described(self, value: Any, path: str, targets: Mapping[str, Target]) -> Any:
         if path in targets:
             return self._target(targets[path])
-        if isinstance(value, Source):
-            return self._source(value)
         if isinstance(value, BaseModel):
-            # Places of references are told in the names that a spec uses.
-            fields = {
-                name: self._described(getattr(value, name), f"{path}.{info.alias or name}".lstrip("."), targets, scope)
-                for name, info in type(value).model_fields.items()
-                if in_identity(type(value), name)
-            }
+            said: dict[str, Any] = {"fields": self._fields(value, path, targets)}
             if isinstance(value, Component):
-                said = {"use": value.use, "code": registry().code_identity(value), "fields": fields}
-                files = value.fingerprint()
-                return said if files is None else {**said, "files": _plain(files)}
-            return {"fields": fields}
+                said |= {"use": value.use, "code": component_code(value)}
+                # A source's fingerprint covers the sources inside it.
+                files = None if isinstance(value, Source) and path else value.fingerprint()
+                said |= {} if files is None else {"files": _plain(files)}
+            return said
         if isinstance(value, Mapping):
-            return {str(k): self._described(v, f"{path}.{k}", targets, scope) for k, v in value.items()}
+            return {str(k): self._described(v, f"{path}.{k}", targets) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self._described(v, f"{path}.{i}", targets, scope) for i, v in enumerate(value)]
+            return [self._described(v, f"{path}.{i}", targets) for i, v in enumerate(value)]
         return _plain(value)
+
+    def _fields(self, declared: BaseModel, path: str, targets: Mapping[str, Target]) -> dict[str, Any]:
+        said: dict[str, Any] = {}
+        for name, info in type(declared).model_fields.items():
+            if not in_identity(type(declared), name):
+                continue
+            value = getattr(declared, name)
+            # Places of references are told in the names that a spec uses.
+            place = f"{path}.{info.alias or name}".lstrip(".")
+            if isinstance(value, str) and known_by_content(type(declared), name):
+                said[name] = {"content": content_of(value, says=place)}
+            else:
+                said[name] = self._described(value, place, targets)
+        return said
 
     def _target(self, target: Target) -> dict[str, Any]:
         if target.section == "data":
@@ -159,13 +166,6 @@ class Keys:
     def _model(self, stage: str) -> str:
         """A stage by its key; the untrained model by its name."""
         return stage if stage == INIT else self.stage(stage)
-
-    def _source(self, source: Source) -> dict[str, Any]:
-        return {
-            "identity": _plain(source.identity()),
-            "code": registry().code_identity(source),
-            "fingerprint": _plain(source.fingerprint()),
-        }
 
     def _preparation(self, scope: Scope, nodes: Iterable[str]) -> Any:
         """The data that encoders learn their preprocessing from, where one of them does."""
@@ -195,7 +195,7 @@ class Keys:
         return {
             name: frozenset(scope.reach(*stage_owners(scope)))
             for name, stage in self._spec.stages.items()
-            if isinstance(stage, Train) and (scope := self._spec.scope(name))
+            if _trains(stage) and (scope := self._spec.scope(name))
         }
 
 
@@ -227,10 +227,27 @@ def _draws(declaration: Stage, nodes: Iterable[str]) -> bool:
     return any(map(_may_have_weights, nodes))
 
 
-def _core(room: str) -> dict[str, str]:
-    """The core's own code that a result depends on, room by room."""
-    version = metadata.version(_DISTRIBUTION)
-    return {module: code_identity(_DISTRIBUTION, module, version) for module in (*_MODEL_ROOMS, room)}
+def _core(declaration: Stage) -> str | None:
+    """The core's code that runs a stage of a plugin; a stage of the core reaches it by itself."""
+    if isinstance(declaration, Evaluator):
+        return str(code_of(_EVALUATING))
+    return None if type(declaration).__module__.startswith("mmflow.") else str(code_of(_EMBEDDING))
+
+
+def _cut(declaration: Stage, scope: Scope, nodes: Iterable[str]) -> dict[str, Any]:
+    """How a stage cuts the data into batches, where that can change what an encoder returns for a row."""
+    for owner in nodes:
+        entry = _entry(scope, owner)
+        if isinstance(entry, Encoder):
+            parts = (entry, entry.head, entry.tokens)
+            if any(isinstance(part, Encoder) and part.scope() == "batch" for part in parts):
+                return {"batch_size": getattr(declaration, "batch_size", None)}
+    return {}
+
+
+def _trains(declaration: Stage) -> bool:
+    """Whether a stage changes the weights that it reaches, and no others."""
+    return declaration.use == "train"
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ import yaml
 
 from mmflow.flow.plan import Plan, build_plan
 from mmflow.flow.store import RunStore
+from mmflow.plugin import ComponentError
 from mmflow.spec import load_spec
 
 BASE = """
@@ -121,13 +122,29 @@ def test_members_of_a_seed_study_share_their_data(plan_of):
     assert before.keys.data("train") == after.keys.data("train")
 
 
-def test_the_code_of_an_editable_package_is_part_of_a_key(plan_of, monkeypatch: pytest.MonkeyPatch):
-    before = plan_of()
-    from mmflow.plugin import registry as module
+def test_the_content_of_an_initial_file_is_in_the_key_and_its_place_is_not(plan_of, tmp_path: Path):
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    first.write_bytes(b"weights")
+    second.write_bytes(b"weights")
+    before = plan_of(BASE, f"encoders.image.init={first}")
+    assert changed(plan_of(), before) == set(STAGES)
+    assert changed(before, plan_of(BASE, f"encoders.image.init={second}")) == set()
+    assert changed(before, plan_of(BASE, f"encoders.image.init=file://{second}")) == set()
+    # Of equal length, at once: times of change do not decide.
+    first.write_bytes(b"WEIGHTS")
+    assert changed(before, plan_of(BASE, f"encoders.image.init={first}")) == set(STAGES)
+    with pytest.raises(ComponentError, match=r"init: .*absent\.safetensors cannot be read"):
+        plan_of(BASE, f"encoders.image.init={tmp_path / 'absent.safetensors'}")
 
-    real = module._source_hash
-    monkeypatch.setattr(module, "_source_hash", lambda m: "edited" if m.startswith("mmflow_evaluators") else real(m))
-    assert changed(before, plan_of()) == {"retrieval", "zero_shot", "geometry"}
+
+def test_the_size_of_evaluation_batches_counts_where_an_encoder_sees_the_whole_batch(plan_of):
+    batched = BASE.replace(
+        "head: {use: linear, dim: 8}}\n  text", "head: {use: mlp, dims: [16, 8], norm: batch}}\n  text"
+    )
+    before, after = plan_of(batched), plan_of(batched, "eval.retrieval.batch_size=7")
+    assert changed(before, after) == {"retrieval"}
+    assert encoding(before, "image") != encoding(after, "image")
+    assert encoding(before, "text") == encoding(after, "text")
 
 
 def test_stages_are_ordered_after_what_they_read(plan_of):

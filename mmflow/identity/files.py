@@ -1,0 +1,60 @@
+"""Files that a declaration names, by their content: where a file lies changes no result."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from mmflow.identity.notes import FileNotes
+from mmflow.plugin.component import ComponentError
+
+_CHUNK = 1 << 20
+
+
+def content_of(url: str, *, says: str) -> str:
+    """sha256 of the bytes behind a path or fsspec URL; a folder's covers the names and bytes of all files below it.
+
+    Raises `ComponentError` where nothing can be read; `says` is the name of the field that holds `url`.
+    """
+    try:
+        local = _local(url)
+        if local is None:
+            import fsspec
+
+            digest = hashlib.sha256()
+            with fsspec.open(url, "rb") as file:
+                while chunk := file.read(_CHUNK):  # type: ignore[attr-defined]
+                    digest.update(chunk)
+            return digest.hexdigest()
+        if local.is_dir():
+            files = sorted(path for path in local.rglob("*") if path.is_file())
+            text = "\n".join(f"{path.relative_to(local).as_posix()} {_digest(path)}" for path in files)
+            return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        return _digest(local)
+    except (OSError, ValueError, ImportError) as error:
+        raise ComponentError(
+            f"{says}: {url} cannot be read: {error}", found=url, hint="give a path or an fsspec URL of a file"
+        ) from error
+    finally:
+        _notes().save()
+
+
+def _digest(path: Path) -> str:
+    return str(_notes().of(path.absolute(), _read))
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _local(url: str) -> Path | None:
+    if url.startswith("file://"):
+        return Path(url.removeprefix("file://"))
+    return Path(url).expanduser() if "://" not in url and "::" not in url else None
+
+
+@cache
+def _notes() -> FileNotes:
+    return FileNotes("contents")
