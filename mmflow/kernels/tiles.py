@@ -86,7 +86,10 @@ class SymmetricSums:
             self.column_match[start:stop] = by_column[k - r.start, k - c.start]
 
     def losses(self, smoothing: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Losses of rows and columns, and the two log-sum-exps; +inf in the latter where a loss is left out."""
+        """Losses of rows and columns, and the two log-sum-exps; +inf in the latter where a loss is left out.
+
+        In double precision, where the device has it: a loss near 0 is the difference of two numbers that may be 1000.
+        """
         n, m = len(self.row_top), len(self.column_top)
         row_kept = torch.arange(n, device=self.row_top.device) < m
         column_kept = torch.arange(m, device=self.row_top.device) < n
@@ -102,7 +105,8 @@ class SymmetricSums:
             self.column_top, self.column_mass, self.column_sum, self.column_match, column_kept,
             _count(n, self.x_present), smoothing,
         )  # fmt: skip
-        return rows, columns, row_lse, column_lse
+        dtype = self.row_top.dtype
+        return rows.to(dtype), columns.to(dtype), row_lse, column_lse
 
 
 def _accumulate(top: Tensor, mass: Tensor, total: Tensor, a: Tensor, out: Tensor | None, dim: int) -> None:
@@ -119,10 +123,11 @@ def _accumulate(top: Tensor, mass: Tensor, total: Tensor, a: Tensor, out: Tensor
 def _loss(
     top: Tensor, mass: Tensor, total: Tensor, match: Tensor, kept: Tensor, count: float | Tensor, smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    lse = torch.where(kept, top + mass.log(), torch.inf)
-    loss = lse - (1 - smoothing) * match
+    precise = top.dtype if top.device.type == "mps" else torch.float64
+    lse = torch.where(kept, top.to(precise) + mass.to(precise).log(), torch.inf)
+    loss = lse - (1 - smoothing) * match.to(precise)
     if smoothing:
-        loss = loss - smoothing * total / count
+        loss = loss - smoothing * total.to(precise) / count
     return loss.masked_fill(~kept, 0.0), lse
 
 
@@ -230,7 +235,10 @@ def _slope(
     columns: slice,
 ) -> Tensor:
     """The gradient of the losses with respect to a tile of logits whose rows are the softmax's rows."""
-    g = (a - lse[:, None]).exp_()
+    # what rounding the log-sum-exp to the tile's dtype loses comes back as a factor
+    base = lse.to(a.dtype)
+    lost = torch.where(lse.isinf(), 0.0, base.to(lse.dtype) - lse).exp().to(a.dtype)
+    g = (a - base[:, None]).exp_().mul_(lost[:, None])
     if smoothing:
         g -= share
     diagonal, r, c = match

@@ -29,7 +29,7 @@ from .options import (
 )
 from .pairs import Pairs, PairWeights
 from .soft import soft_contrast
-from .tiles import TILE, Sums, Want, compute_dtype, spans
+from .tiles import TILE, Sums, Want, compute_dtype, precise_dtype, spans
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -180,7 +180,7 @@ def info_nce(
         extra.append(_private(x, private_negatives, scale, private_present, want))
     return mean_of_directions(
         sides, extra, [row_weights, column_weights], reduction, smoothing=label_smoothing, inside=want.inside,
-        across=None if split is None else split.sum,
+        across=None if split is None else split.sum, dtype=dtype,
     )  # fmt: skip
 
 
@@ -325,9 +325,12 @@ def _private(x: Tensor, negatives: Tensor, scale: Tensor, present: Tensor | None
     scores = (x.to(scale.dtype).unsqueeze(1) * negatives.to(scale.dtype)).sum(-1) * scale
     kept = torch.ones_like(scores, dtype=torch.bool) if present is None else present
     total = (scores * kept).sum(1) if want.total else None
-    lowest = torch.finfo(scores.dtype).min
-    lse = torch.where(kept.any(1), scores.masked_fill(~kept, lowest).logsumexp(1), -torch.inf)
-    return Extra(lse, total, kept.sum(1))
+    listed = scores.masked_fill(~kept, -torch.inf)
+    peak = listed.detach().amax(1)
+    peak = torch.where(peak == -torch.inf, 0.0, peak)
+    mass = (listed - peak[:, None]).exp().sum(1).to(precise_dtype(x.device, scores.dtype))
+    # the maximum is added in double precision: see `tiles`
+    return Extra(torch.where(mass == 0, -torch.inf, torch.where(mass == 0, 1, mass).log() + peak), total, kept.sum(1))
 
 
 def _own_pair(x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want) -> Sums:

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..dispatch import opaque
+from .chunked import both_sides
 from .losses import Extra, mean_of_directions, reduce
 from .options import Directions, Exclude, Reduction, check_reduction, column_scale, directions_of, pair_rules, presence
 from .options import vector as checked_vector
@@ -108,8 +109,8 @@ def contrast_blocks(
     inside = positives == "inside" and rules.positives == "ids"
     want = Want(*wanted, target=not inside, total=label_smoothing > 0, inside=inside)
     if in_batch:
-        flat = _apply(_Softmax, score, a, b, parameters, own, rules, want, block, None)
-        sides = [Sums(*flat[6 * k : 6 * k + 6]) if asked else None for k, asked in enumerate(wanted)]
+        want = want._replace(apart=rules.apart)
+        sides = both_sides(_apply(_Softmax, score, a, b, parameters, own, rules, want, block, None), want)
     else:
         if directions != "forward" or rules.positives != "diagonal" or exclude is not None:
             raise ValueError(
@@ -124,8 +125,9 @@ def contrast_blocks(
         flat = _apply(_Softmax, score, a, negatives, parameters, further, queue_rules, queue_want, block, None)
         extra.append(Extra(flat[0], flat[2], flat[4]))
     return mean_of_directions(
-        sides, extra, [row_weights, column_weights], reduction, smoothing=label_smoothing, inside=want.inside
-    )
+        sides, extra, [row_weights, column_weights], reduction, smoothing=label_smoothing, inside=want.inside,
+        dtype=dtype,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,8 @@ class _Softmax(torch.autograd.Function):
                     continue
                 side.count(at, tile, positive, excluded)
                 kept = tile if excluded is None else tile.masked_fill(excluded, -torch.inf)
+                if want.apart and positive is not None:
+                    kept = kept.masked_fill(positive, -torch.inf)
                 side.add_running(at, kept, weight)
         sides = [None if s is None else s.sums() for s in (rows, columns)]
         ctx.call, ctx.autocast = call, _autocast(scale.device.type)
@@ -280,17 +284,20 @@ class _Softmax(torch.autograd.Function):
         pairs: Pairs = ctx.call.pairs
         kept = [(None, None) if s is None else s for s in ctx.sides]
         arriving = [arriving_at(lse, inside, grads[6 * k : 6 * k + 4]) for k, (lse, inside) in enumerate(kept)]
-        slopes = [None if given is None else Slope(1 - k, given, None) for k, given in enumerate(arriving)]
+        dtype = ctx.saved_tensors[0].dtype
+        slopes = [None if given is None else Slope(1 - k, given, None, dtype) for k, given in enumerate(arriving)]
 
         def tile_gradients(r: slice, c: slice, logits: list[Tensor]) -> list[Tensor]:
             positive, excluded = pairs.block(r, c, logits[0].device)
             weight = pairs.weight(r, c)
+            apart = positive if ctx.call.want.apart else None
             out = [torch.zeros_like(t) for t in logits]
             for k, side in enumerate(slopes):
                 if side is None:
                     continue
                 at, tile = (r, 0) if k == 0 else (c, len(logits) - 1)
                 g = side.running(logits[tile], at, positive, excluded, weight)
+                g = g if apart is None else g.masked_fill(apart, 0)
                 side.add_linear(g, at, positive, excluded, None)
                 out[tile] += g
             return out
@@ -348,7 +355,7 @@ def _sigmoid_losses(shifted: Tensor, pairs: Pairs, r: slice, c: slice) -> Tensor
     positive, excluded = pairs.block(r, c, shifted.device)
     weight = pairs.weight(r, c)
     signed = shifted if positive is None else torch.where(positive, -shifted, shifted)
-    losses = F.softplus(signed, threshold=1e4)
+    losses = -F.logsigmoid(-signed)
     if weight is not None:
         losses = losses * weight
     return losses if excluded is None else losses.masked_fill(excluded, 0)

@@ -1,5 +1,7 @@
 """The softmax core over dot products in streaming PyTorch: tiles of at most 4 MiB, recomputed in the backward."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -8,7 +10,21 @@ from ..dispatch import opaque
 from ..products import add_times, times_transposed
 from .pairs import Pairs
 from .teacher import Teacher
-from .tiles import TILE, Arriving, Slope, Stream, Sums, Want, arriving_at, compute_dtype, shift_for, spans, unit_for
+from .tiles import (
+    TILE,
+    Arriving,
+    Slope,
+    Stream,
+    Sums,
+    Want,
+    arriving_at,
+    compute_dtype,
+    diagonal,
+    precise_dtype,
+    shift_for,
+    spans,
+    unit_for,
+)
 
 
 @opaque
@@ -23,8 +39,16 @@ def softmax_sums(
     Cost: 2NMD FLOP forward, 6NMD backward, one exponential per pair in each where the scores' range allows it.
     Memory: inputs, gradients, and three tiles.
     """
-    flat = _Softmax.apply(x, y, scale, pairs, want, teacher)
-    sides = [Sums(*flat[6 * k : 6 * k + 6]) if wanted else None for k, wanted in enumerate((want.rows, want.columns))]
+    want = want._replace(apart=pairs.apart and teacher is None)
+    return both_sides(_Softmax.apply(x, y, scale, pairs, want, teacher), want)
+
+
+def both_sides(flat: Sequence[Tensor], want: Want) -> tuple[Sums | None, Sums | None]:
+    """The sums of rows and of columns from the twelve tensors that a core's function returns."""
+    sides = [
+        Sums(*flat[6 * k : 6 * k + 6]).joined(want) if wanted else None
+        for k, wanted in enumerate((want.rows, want.columns))
+    ]
     return sides[0], sides[1]
 
 
@@ -85,7 +109,7 @@ class _Softmax(torch.autograd.Function):
         if not any(arriving):
             return (None,) * 6
         dx, dy, dscale = gradients(
-            x, y, scale, ctx.pairs, ctx.teacher, arriving, ctx.shift, needs=ctx.needs_input_grad[:3]
+            x, y, scale, ctx.pairs, ctx.want, ctx.teacher, arriving, ctx.shift, needs=ctx.needs_input_grad[:3]
         )
         return dx, dy, dscale, None, None, None
 
@@ -133,6 +157,8 @@ def sweep(
                 elif pairs.plain:
                     side.count_diagonal(at, scores, *pairs.diagonal_of(r, c))
             if shift is None:
+                if want.apart:
+                    diagonal(scores, *pairs.diagonal_of(r, c)).fill_(-torch.inf)
                 if excluded is not None:
                     scores.masked_fill_(excluded, -torch.inf)
                 for k, side in sides:
@@ -141,6 +167,8 @@ def sweep(
             if shift:
                 scores.sub_(shift * unit)
             scores.exp2_()
+            if want.apart:
+                diagonal(scores, *pairs.diagonal_of(r, c)).zero_()
             if want.inside and positive is not None:
                 for k, side in sides:
                     side.add_inside(c if k else r, scores * positive)
@@ -157,6 +185,7 @@ def gradients(
     y: Tensor,
     scale: Tensor,
     pairs: Pairs,
+    want: Want,
     teacher: Teacher | None,
     arriving: tuple[Arriving | None, Arriving | None],
     shift: float | None,
@@ -168,8 +197,10 @@ def gradients(
     dx = torch.zeros(x.shape, dtype=dtype, device=device) if needs[0] else None
     dy = torch.empty(y.shape, dtype=dtype, device=device) if needs[1] else None
     # in double: the sum over tiles mixes signs and ends near zero at convergence
-    dscale = torch.zeros(m, dtype=torch.float64 if device.type != "mps" else dtype, device=device) if needs[2] else None
-    sides = [(k, Slope(1 - k, given, shift)) for k, given in enumerate(arriving) if given is not None]
+    dscale = torch.zeros(m, dtype=precise_dtype(device, dtype), device=device) if needs[2] else None
+    sides = [
+        (k, Slope(1 - k, given, shift, dtype, want.apart)) for k, given in enumerate(arriving) if given is not None
+    ]
     buffers = Buffers(dtype, device, n, m)
     unit = unit_for(shift)
     for c in spans(m, TILE):
@@ -216,6 +247,8 @@ def _tile_gradient(
         g = torch.zeros_like(scores)
         for k, side in sides:
             g.add_(side.running(scores, c if k else r, positive, excluded, weight))
+        if sides[0][1].apart:
+            diagonal(g, *pairs.diagonal_of(r, c)).zero_()
     else:
         g = buffers.get("gradient", *scores.shape)
         torch.sub(scores, shift * unit_for(shift), out=g).exp2_() if shift else torch.exp2(scores, out=g)
@@ -224,6 +257,8 @@ def _tile_gradient(
             inside = g * positive
         if excluded is not None:
             g.mul_(~excluded)
+        if sides[0][1].apart:
+            diagonal(g, *pairs.diagonal_of(r, c)).zero_()
         if weight is not None:
             g.mul_(weight)
         g.mul_(_outer_sum([(s, s.factor, c if k else r) for k, s in sides], buffers, scores.shape))

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from ..dispatch import opaque
 from . import fused_gradient
+from .chunked import both_sides
 from .fused_gradient import Side, level_of, side_of
 from .fused_sums import ALLOWED, INSIDE, POSITIVES, SUM, TARGET, TOTAL, running, statistics
 from .fused_tiles import LOG2E, Sizes, Soft, common, sizes_for, soft_of
@@ -22,9 +23,8 @@ def softmax_sums(
     x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, want: Want, teacher: Teacher | None = None
 ) -> tuple[Sums | None, Sums | None]:
     """As `chunked.softmax_sums`; pair weights are a tensor."""
-    flat = _Softmax.apply(x, y, scale, pairs, want, teacher)
-    sides = [Sums(*flat[6 * k : 6 * k + 6]) if wanted else None for k, wanted in enumerate((want.rows, want.columns))]
-    return sides[0], sides[1]
+    want = want._replace(apart=pairs.apart and teacher is None)
+    return both_sides(_Softmax.apply(x, y, scale, pairs, want, teacher), want)
 
 
 class _Softmax(torch.autograd.Function):
@@ -34,13 +34,19 @@ class _Softmax(torch.autograd.Function):
         soft = None if teacher is None else soft_of(teacher)
         sizes = _sizes(xs, soft)
         bound = _largest_score(xs, ys, scale)
-        shift = (bound - 70).clamp(0, BOUND - 70)
-        sides = _both_sides(xs, ys, scale, shift * LOG2E, pairs, want, soft, sizes)
+        # a whole number: see `tiles.shift_for`
+        shift2 = ((bound - 70).clamp(0, BOUND - 70) * LOG2E).floor()
+        shift = shift2.double() / LOG2E
+        sides = _both_sides(xs, ys, scale, shift2, pairs, want, soft, sizes)
         wide = bound > BOUND
         for side, other in zip(sides, (y.shape[0], x.shape[0]), strict=True):
             if side is not None:
-                least = 1e-31 * other
-                wide = wide | ((side.lse < least) & (side.allowed > 0)).any()
+                least, known, counted = 1e-31 * other, side.lse, side.allowed
+                if want.apart and side.target is not None:
+                    # what is lost of the others counts beside the positive only
+                    known = known + torch.where(side.positives > 0, (side.target - shift).exp(), 0.0)
+                    counted = counted - side.positives
+                wide = wide | ((known < least) & (counted > 0)).any()
                 if side.inside is not None:
                     wide = wide | ((side.inside < least) & (side.positives > 0)).any()
         flag = wide.to(torch.int32).reshape(1)
@@ -50,15 +56,15 @@ class _Softmax(torch.autograd.Function):
                 flat += [None] * 6
                 kept += [None] * 4
                 continue
-            again = running(xs, ys, scale, flag, pairs, k, sizes)
+            again = running(xs, ys, scale, flag, pairs, want, k, sizes)
             lse = torch.where(wide, again / LOG2E, side.lse.log() + shift)
             inside = inside_again = None
             if side.inside is not None:
-                inside_again = running(xs, ys, scale, flag, pairs, k, sizes, inside=True)
+                inside_again = running(xs, ys, scale, flag, pairs, want, k, sizes, inside=True)
                 inside = torch.where(wide, inside_again / LOG2E, side.inside.log() + shift)
             flat += [lse, side.target, side.total, inside, side.allowed, side.positives]
             kept += [side.lse, again, side.inside, inside_again]
-        ctx.save_for_backward(xs, ys, scale, shift * LOG2E, flag, *kept)
+        ctx.save_for_backward(xs, ys, scale, shift2, flag, *kept)
         ctx.pairs, ctx.want, ctx.soft, ctx.dtypes = pairs, want, soft, (x.dtype, y.dtype)
         ctx.mark_non_differentiable(*(v for k in (4, 5, 10, 11) if (v := flat[k]) is not None))
         ctx.set_materialize_grads(False)
@@ -104,9 +110,9 @@ def sweep(
         if stream is None or side is None:
             continue
         if shift is None:
-            side = side._replace(lse=running(x, y, scale, needed, pairs, k, sizes) / LOG2E)
+            side = side._replace(lse=running(x, y, scale, needed, pairs, want, k, sizes) / LOG2E)
             if want.inside:
-                side = side._replace(inside=running(x, y, scale, needed, pairs, k, sizes, inside=True) / LOG2E)
+                side = side._replace(inside=running(x, y, scale, needed, pairs, want, k, sizes, inside=True) / LOG2E)
         stream.add_sums(side)
 
 
@@ -115,6 +121,7 @@ def gradients(
     y: Tensor,
     scale: Tensor,
     pairs: Pairs,
+    want: Want,
     teacher: Teacher | None,
     arriving: tuple[Arriving | None, Arriving | None],
     shift: float | None,
@@ -132,7 +139,7 @@ def gradients(
             sides[k] = side_of(given.norm, given.norm * LOG2E, inside, flag, given.grads)
     grads = [g for given in arriving if given is not None for g in given.grads]
     _, target, total, inside = (any(g is not None for g in grads[k::4]) for k in range(4))
-    want = Want(sides[0] is not None, sides[1] is not None, target, total, inside)
+    want = Want(sides[0] is not None, sides[1] is not None, target, total, inside, want.apart)
     return fused_gradient.gradients(
         x, y, scale, torch.full((), (shift or 0.0) * LOG2E, device=x.device), flag, level_of(grads, scale), pairs, want,
         soft, (sides[0], sides[1]), needs, _sizes(x, soft),
@@ -145,7 +152,8 @@ def _both_sides(
     """Sums of rows and of columns; `lse` and `inside` are sums of exp2(score - shift) instead of logarithms."""
     found = statistics(x, y, scale, shift2, pairs, want, soft, sizes)
     sides: list[Sums | None] = []
-    for k, part in enumerate(found):
+    for k, half in enumerate(found):
+        part = None if half is None else half.double()
         if part is None:
             sides.append(None)
             continue
@@ -178,10 +186,11 @@ def _on_diagonal(x: Tensor, y: Tensor, scale: Tensor, pairs: Pairs, side: int, s
     """Scores of the positives, placed at their rows (side 0) or columns, and how many each has."""
     (row, column), length = pairs.diagonal_of(slice(0, pairs.rows), slice(0, pairs.columns))
     own = scale[column : column + length] if scale.dim() else scale
-    scores = (x[row : row + length].float() * y[column : column + length].float()).sum(1) * own
+    # in base 2, rounded as the kernels round their scores
+    scores = (x[row : row + length].float() * y[column : column + length].float()).sum(1) * (own * LOG2E)
     at = slice(row, row + length) if side == 0 else slice(column, column + length)
-    target, positives = torch.zeros(size, device=x.device), torch.zeros(size, device=x.device)
-    target[at], positives[at] = scores, 1.0
+    target, positives = torch.zeros(2, size, dtype=torch.float64, device=x.device)
+    target[at], positives[at] = scores.double() / LOG2E, 1.0
     return target, positives
 
 

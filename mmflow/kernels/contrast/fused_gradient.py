@@ -81,6 +81,9 @@ def _gradient_kernel(
     own = scale_of(scale, scale_step, j, M)
     z *= own * _LOG2E
     positive, kept = pair_tile(rules, i, j, N, M, KINDS)
+    summed = kept
+    if WANT.apart:
+        summed = kept & (positive == 0)
     grad = tl.zeros((BM, BN), dtype=tl.float32)
     inner = tl.zeros((BM, BN), dtype=tl.float32)
     if tl.load(running) == 0:
@@ -93,7 +96,7 @@ def _gradient_kernel(
             grad += _column(of_columns.factor, j, in_column)
             if WANT.inside:
                 inner += _column(of_columns.inside_factor, j, in_column)
-        grad = tl.where(kept, e * grad, 0.0)
+        grad = tl.where(summed, e * grad, 0.0)
         if rules.weights is not None:
             grad *= weight_tile(rules, i, j, N, M)
         if WANT.inside:
@@ -105,13 +108,13 @@ def _gradient_kernel(
             weighted = z + tl.log2(weight_tile(rules, i, j, N, M))
         if OF_ROWS:
             p = tl.exp2(weighted - _row(of_rows.lse, i, in_row))
-            grad += tl.where(kept, p * _row(of_rows.factor, i, in_row), 0.0)
+            grad += tl.where(summed, p * _row(of_rows.factor, i, in_row), 0.0)
             if WANT.inside:
                 p = tl.exp2(z - _row(of_rows.inside_lse, i, in_row))
                 inner += tl.where(positive, p * _row(of_rows.inside_factor, i, in_row), 0.0)
         if OF_COLUMNS:
             p = tl.exp2(weighted - _column(of_columns.lse, j, in_column))
-            grad += tl.where(kept, p * _column(of_columns.factor, j, in_column), 0.0)
+            grad += tl.where(summed, p * _column(of_columns.factor, j, in_column), 0.0)
             if WANT.inside:
                 p = tl.exp2(z - _column(of_columns.inside_lse, j, in_column))
                 inner += tl.where(positive, p * _column(of_columns.inside_factor, j, in_column), 0.0)
@@ -155,27 +158,29 @@ def side_of(
     """What a direction sends back, or None where nothing arrives.
 
     Args:
-        total, lse2: the shifted sum, and the base-2 log-sum-exp, which is right where `flag` is set.
+        total, lse2: the shifted sum, and the base-2 log-sum-exp (float64), which is right where `flag` is set.
         inside: the same two of the positives.
         grads: what arrives for lse, target, total and inside.
     """
     if all(g is None for g in grads):
         return None
-    g_lse, g_target, g_total, g_inside = (torch.zeros_like(total) if g is None else g.float() for g in grads)
-
-    def factor(gradient: Tensor, sums: Tensor) -> Tensor:
-        return torch.where(flag > 0, gradient, torch.where(sums == 0, 0.0, gradient / sums)).contiguous()
+    g_lse, g_target, g_total, g_inside = (torch.zeros_like(total) if g is None else g for g in grads)
 
     def base(lse: Tensor) -> Tensor:
         # an empty row's log-sum-exp is -inf, which would turn exp2(z - lse) into inf
-        return torch.where(lse == -torch.inf, torch.inf, lse)
+        return torch.where(lse == -torch.inf, torch.inf, lse).float()
+
+    def factor(gradient: Tensor, sums: Tensor, lse: Tensor) -> Tensor:
+        # what the rounding of a base loses comes back here
+        lost = torch.where(lse.isinf(), 0.0, base(lse) - lse).exp2()
+        return torch.where(flag > 0, gradient * lost, torch.where(sums == 0, 0.0, gradient / sums)).float().contiguous()
 
     return Side(
-        factor(g_lse, total),
+        factor(g_lse, total, lse2),
         base(lse2),
-        g_target.contiguous(),
-        g_total.contiguous(),
-        None if inside is None else factor(g_inside, inside[0]),
+        g_target.float().contiguous(),
+        g_total.float().contiguous(),
+        None if inside is None else factor(g_inside, *inside),
         None if inside is None else base(inside[1]),
     )
 

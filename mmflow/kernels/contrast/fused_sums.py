@@ -73,6 +73,8 @@ def _sums_kernel(
             positive, kept = pair_tile(rules, i, j, N, M, KINDS)
             raw = tl.exp2(z - k2)
             e = tl.where(kept, raw, 0.0)
+            if WANT.apart:
+                e = tl.where(positive, 0.0, e)
             if rules.weights is not None:
                 e *= weight_tile(rules, i, j, N, M)
             if WANT.rows:
@@ -130,39 +132,51 @@ def _sums_kernel(
 
 @triton.jit
 def _running_kernel(
-    x, y, scale, scale_step, needed, lse, N, M, D, sx, sy, rules,
-    KINDS: tl.constexpr, BY_ROW: tl.constexpr, INSIDE: tl.constexpr,
+    x, y, scale, scale_step, needed, peaks, totals, N, M, D, sx, sy, rules,
+    KINDS: tl.constexpr, WANT: tl.constexpr, COLUMNS: tl.constexpr, INSIDE: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Row log-sum-exps (base 2), over all pairs or over positives (INSIDE), with running maxima.
+    """Running maxima (base 2) and sums of rows or of COLUMNS, over all pairs or over positives (INSIDE).
 
-    Returns at once where the shifted sums are good.
+    Returns at once where the shifted sums are good. A column's tiles are multiplied as a row's are, so that the
+    gradient meets the bits that were summed.
     """
     if tl.load(needed) == 0:
         return
-    i = tl.program_id(0) * BM + tl.arange(0, BM)
-    peak = tl.full((BM,), -float("inf"), dtype=tl.float32)
-    total = tl.zeros((BM,), dtype=tl.float32)
-    for tile in range(tl.cdiv(M, BN)):
-        j = tile * BN + tl.arange(0, BN)
+    AXIS: tl.constexpr = 0 if COLUMNS else 1
+    i = tl.arange(0, BM)
+    j = tl.arange(0, BN)
+    own, size, tiles = i, N, tl.cdiv(M, BN)
+    if COLUMNS:
+        j += tl.program_id(0) * BN
+        own, size, tiles = j, M, tl.cdiv(N, BM)
+    else:
+        i += tl.program_id(0) * BM
+        own = i
+    peak = tl.zeros_like(own).to(tl.float32) - float("inf")
+    total = tl.zeros_like(own).to(tl.float32)
+    for _ in range(tiles):
         z = score_tile(x, y, i, j, N, M, D, sx, sy, BM, BN, BK, PRECISION)
-        if BY_ROW:
-            z *= tl.load(scale + i, mask=i < N, other=0.0)[:, None] * _LOG2E
-        else:
-            z *= scale_of(scale, scale_step, j, M) * _LOG2E
+        z *= scale_of(scale, scale_step, j, M) * _LOG2E
         positive, kept = pair_tile(rules, i, j, N, M, KINDS)
         if INSIDE:
             z = tl.where(positive, z, -float("inf"))
         else:
             if rules.weights is not None:
                 z += tl.log2(weight_tile(rules, i, j, N, M))
+            if WANT.apart:
+                kept = kept & (positive == 0)
             z = tl.where(kept, z, -float("inf"))
-        highest = tl.maximum(peak, tl.max(z, 1))
+        highest = tl.maximum(peak, tl.max(z, AXIS))
         base = tl.where(highest == -float("inf"), 0.0, highest)
-        total = total * tl.exp2(peak - base) + tl.sum(tl.exp2(z - base[:, None]), 1)
+        total = total * tl.exp2(peak - base) + tl.sum(tl.exp2(z - tl.expand_dims(base, AXIS)), AXIS)
         peak = highest
-    # written so that NaN passes
-    tl.store(lse + i, tl.where(total == 0, -float("inf"), peak + tl.log2(total)), mask=i < N)
+        if COLUMNS:
+            i += BM
+        else:
+            j += BN
+    tl.store(peaks + own, peak, mask=own < size)
+    tl.store(totals + own, total, mask=own < size)
 
 
 def statistics(
@@ -194,17 +208,25 @@ def statistics(
 
 
 def running(
-    x: Tensor, y: Tensor, scale: Tensor, needed: Tensor, pairs: Pairs, side: int, sizes: Sizes, inside: bool = False
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    needed: Tensor,
+    pairs: Pairs,
+    want: Want,
+    side: int,
+    sizes: Sizes,
+    inside: bool = False,
 ) -> Tensor:
-    """Base-2 log-sum-exps of rows (side 0) or columns (1) where `needed` is set; else 0 at the cost of a launch."""
-    if side:
-        x, y, pairs = y, x, pairs.transposed()
+    """Base-2 log-sum-exps of rows (side 0) or columns (1), float64, where `needed` is set; else for a launch's cost."""
     rules, kinds = rules_of(pairs, x.device)
     n, m = x.shape[0], y.shape[0]
-    lse = torch.zeros(n, device=x.device)
-    _running_kernel[(triton.cdiv(n, sizes.BM),)](
-        x, y, scale, step_of(scale), needed, lse, n, m, x.shape[1], x.stride(0),
-        y.stride(0), rules, KINDS=kinds, BY_ROW=side == 1 and scale.dim() > 0, INSIDE=inside,
+    peaks, totals = torch.zeros(2, m if side else n, device=x.device)
+    grid = (triton.cdiv(m, sizes.BN) if side else triton.cdiv(n, sizes.BM),)
+    _running_kernel[grid](
+        x, y, scale, step_of(scale), needed, peaks, totals, n, m, x.shape[1], x.stride(0),
+        y.stride(0), rules, KINDS=kinds, WANT=want, COLUMNS=side == 1, INSIDE=inside,
         PRECISION=precision_of(x.dtype), **sizes.meta(),
     )  # fmt: skip
-    return lse
+    # written so that NaN passes
+    return torch.where(totals == 0, -torch.inf, peaks.double() + totals.double().log2())

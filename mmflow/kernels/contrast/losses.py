@@ -58,14 +58,16 @@ def mean_of_directions(
     inside: bool = False,
     soft: bool = False,
     across: Callable[[Tensor], Tensor] | None = None,
+    dtype: torch.dtype,
 ) -> Tensor:
-    """The loss from the sums of rows and of columns (None where a direction is not asked for)."""
+    """The loss, in `dtype`, from the sums of rows and of columns (None where a direction is not asked for)."""
     values = [
         cross_entropy(side, extra if k == 0 else [], smoothing=smoothing, inside=inside, soft=soft)
         for k, side in enumerate(sides)
         if side is not None
     ]
-    return reduce(values, [w for w, side in zip(weights, sides, strict=True) if side is not None], reduction, across)
+    own = [w for w, side in zip(weights, sides, strict=True) if side is not None]
+    return reduce(values, own, reduction, across).to(dtype)
 
 
 def reduce(

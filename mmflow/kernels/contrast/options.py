@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..inputs import positive
 from .exchange import Exchange
 from .pairs import Pairs, PairWeights
 
@@ -101,17 +102,22 @@ def pair_rules(
 
 
 def column_scale(
-    operation: str, temperature: float | Tensor, columns: int, dtype: torch.dtype, device: torch.device, extra: int = 0
+    operation: str,
+    temperature: float | Tensor,
+    columns: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    extra: int = 0,
+    name: str = "temperature",
 ) -> Tensor:
     """The inverse temperature, [] or [columns + extra], in the dtype of the computation; gradient flows through."""
+    positive(operation, temperature, name)
     t = torch.as_tensor(temperature, dtype=dtype, device=device)
     if t.dim() > 1 or (t.dim() == 1 and t.shape[0] != columns + extra):
         more = f" + {extra}" if extra else ""
         raise ValueError(
-            f"{operation}: temperature has shape {tuple(t.shape)}; it is one number or one per column [{columns}{more}]"
+            f"{operation}: {name} has shape {tuple(t.shape)}; it is one number or one per column [{columns}{more}]"
         )
-    if isinstance(temperature, int | float) and not temperature > 0:
-        raise ValueError(f"{operation}: temperature is {temperature}; it is positive")
     return t.reciprocal()
 
 

@@ -51,6 +51,11 @@ class Pairs:
             or self.y_present is not None
         )
 
+    @property
+    def apart(self) -> bool:
+        """Whether the exponentials of positives can be told from those of the others without a mask."""
+        return self.plain and self.weights is None
+
     def block(self, r: slice, c: slice, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """(positive, excluded) of the tile as boolean [n, m] tensors; None where no pair of the tile is."""
         diagonal = self._diagonal(r, c, device)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..dispatch import opaque
-from .chunked import largest_norm
+from .chunked import both_sides, largest_norm
 from .exchange import Exchange, Tensors
 from .forms import Form
 from .pairs import Pairs
@@ -75,9 +75,8 @@ def softmax_sums(
     form: Form,
 ) -> tuple[Sums | None, Sums | None]:
     """As `chunked.softmax_sums` over the global batch: the sums of this rank's rows and of this rank's columns."""
-    flat = _Softmax.apply(x, y, scale, pairs, want, teacher, exchange, form)
-    sides = [Sums(*flat[6 * k : 6 * k + 6]) if wanted else None for k, wanted in enumerate((want.rows, want.columns))]
-    return sides[0], sides[1]
+    want = want._replace(apart=pairs.apart and teacher is None)
+    return both_sides(_Softmax.apply(x, y, scale, pairs, want, teacher, exchange, form), want)
 
 
 class _Softmax(torch.autograd.Function):
@@ -103,7 +102,7 @@ class _Softmax(torch.autograd.Function):
         if shift is not None and exchange.largest(float(doubtful)):
             shift = None
             rows, columns = _sum(x, block, want, shift, form)
-        ctx.block, ctx.shift, ctx.form = block, shift, form
+        ctx.block, ctx.want, ctx.shift, ctx.form = block, want, shift, form
         kept = [v for stream in (rows, columns) for v in ((None, None) if stream is None else stream.norms())]
         ctx.save_for_backward(x, *kept)
         sides = [None if s is None else s.sums() for s in (rows, columns)]
@@ -129,7 +128,7 @@ class _Softmax(torch.autograd.Function):
             arriving = arriving_at(row_norm, row_inside, grads[:4]), arriving_at(norm, inside, arrived)
             if not any(arriving):
                 return sums
-            return totals.add(sums, *form.gradients(x, y, own, rules, teacher, arriving, shift, (True,) * 3))
+            return totals.add(sums, *form.gradients(x, y, own, rules, ctx.want, teacher, arriving, shift, (True,) * 3))
 
         home = block.exchange.round([*block.tensors, *vectors], totals.empty, visit, _add)
         return *_needed(totals.found(home), ctx.needs_input_grad[:3]), None, None, None, None, None

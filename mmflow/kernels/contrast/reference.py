@@ -120,7 +120,7 @@ def sigmoid_loss(
     n, m = x.shape[0], y.shape[0]
     s = ((x @ y.T) / (temperature[:m] if temperature.dim() else temperature) if logits is None else logits) + bias
     positive, excluded = pair_masks(n, m, x.device, **masks)
-    values = F.softplus(torch.where(positive, -s, s), threshold=1e4)
+    values = -F.logsigmoid(torch.where(positive, s, -s))
     if pair_weights is not None:
         values = values * (pair_weights if isinstance(pair_weights, Tensor) else pair_weights(slice(0, n), slice(0, m)))
     rows = values.masked_fill(excluded, 0).sum(1)
@@ -129,7 +129,7 @@ def sigmoid_loss(
             assert negatives is not None
             queue_temperature = temperature if temperature.dim() == 0 else temperature[m:]
             negative_logits = (x @ negatives.T) / queue_temperature
-        more = F.softplus(negative_logits + bias, threshold=1e4)
+        more = -F.logsigmoid(-negative_logits - bias)
         if negatives_present is not None:
             more = more * negatives_present
         rows = rows + more.sum(1)

@@ -119,7 +119,7 @@ def sigmoid_sweep(
                 g = e.div_(torch.add(e, 1, out=buffers.get("fold", *shape))) if any(needs) else e
             else:
                 if values is not None:
-                    losses = F.softplus(signed / unit, threshold=1e4)
+                    losses = -F.logsigmoid(signed / -unit)
                     values[r] += (losses if weight is None else losses * weight).sum(1)
                 g = signed.div_(unit).sigmoid_() if any(needs) else signed
                 if weight is not None:

@@ -86,7 +86,10 @@ def soft_contrast(
     split = exchange_over("soft_contrast", group, exchange, n, m, device)
     pairs = pair_rules("soft_contrast", n, m, device, **rules, any_shape=hard == 0, split=split)
     scale = column_scale("soft_contrast", temperature, m, dtype, device)
-    teacher_scale = column_scale("soft_contrast", teacher_temperature, m, compute_dtype(x_teacher, y_teacher), device)
+    teacher_dtype = compute_dtype(x_teacher, y_teacher)
+    teacher_scale = column_scale(
+        "soft_contrast", teacher_temperature, m, teacher_dtype, device, name="teacher_temperature"
+    )
     row_weights = vector("soft_contrast", "row_weights", row_weights, n, device)
     column_weights = vector("soft_contrast", "column_weights", column_weights, m, device)
     form = form_for("soft_contrast", x, y, x_teacher, y_teacher, backend=backend, split=split is not None)
@@ -112,5 +115,6 @@ def soft_contrast(
         prepare(teacher, want, top_k, split)
         sides = softmax_sums(x, y, scale, pairs, want, teacher, split, core)
     return mean_of_directions(
-        sides, [], [row_weights, column_weights], reduction, soft=True, across=None if split is None else split.sum
-    )
+        sides, [], [row_weights, column_weights], reduction, soft=True,
+        across=None if split is None else split.sum, dtype=dtype,
+    )  # fmt: skip

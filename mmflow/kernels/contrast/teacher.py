@@ -6,7 +6,7 @@ from torch import Tensor
 from ..dispatch import opaque
 from ..products import times_transposed
 from .pairs import Pairs
-from .tiles import TILE, Stream, Want, compute_dtype, spans
+from .tiles import TILE, Stream, Want, compute_dtype, normalizer, spans
 
 
 class Teacher:
@@ -67,9 +67,8 @@ class Teacher:
         """Target weights [n, m] of the tile: of its rows (side 0) or of its columns (side 1)."""
         lse = self.lse[side]
         assert lse is not None
-        base = lse[r, None] if side == 0 else lse[None, c]
-        base = torch.where(base == -torch.inf, torch.inf, base)
-        soft = torch.exp(self._kept(side, r, c, self.scores(r, c)) - base)
+        base, factor = normalizer(lse[r, None] if side == 0 else lse[None, c], None, None, self.dtype)
+        soft = torch.exp(self._kept(side, r, c, self.scores(r, c)) - base).mul_(factor)
         if self.hard:
             positive, _ = self.pairs.block(r, c, soft.device)
             soft.mul_(1 - self.hard)

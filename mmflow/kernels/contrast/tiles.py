@@ -4,6 +4,10 @@ Two ways to keep a log-sum-exp over a stream. *Shifted*: one constant k is subtr
 exponential serves the row and the column and partial sums simply add; right where |score| <= BOUND, which
 normalized features at temperatures down to 1/150 meet. *Running*: each row and column carries its own maximum (Milakov
 and Gimelshein, 2018); right for any score, at two exponentials a pair.
+
+Tiles are float32, the sums of rows and columns float64: a loss near 0 is the difference of a log-sum-exp and a target
+that may each be 1000, whose rounding in float32 would be larger than the loss. For the same reason positives on the
+diagonal may stand apart (`Want.apart`): a loss near 0 is the logarithm of 1 plus what the others add.
 """
 
 import math
@@ -23,20 +27,25 @@ _LOG2E = 1 / math.log(2)
 
 
 class Want(NamedTuple):
-    """Which sums a loss needs, per direction."""
+    """Which sums a loss needs, per direction.
+
+    `apart`: positives lie on the diagonal, and their exponentials are left out of the log-sum-exp.
+    """
 
     rows: bool
     columns: bool
     target: bool
     total: bool = False
     inside: bool = False
+    apart: bool = False
 
 
 class Sums(NamedTuple):
-    """One direction's sums, one value per row (or column); None where not asked.
+    """One direction's sums, one value per row (or column), in `precise_dtype`; None where not asked.
 
     Attributes:
-        lse: log of the (weighted) sum of exponentials over the pairs that are not excluded; -inf where there is none.
+        lse: log of the (weighted) sum of exponentials over the pairs that are not excluded (and, `apart`, not positive);
+            -inf where there is none.
         target: sum of the scores of positives, or the score expected under soft targets.
         total: sum of the scores that are not excluded.
         inside: log of the sum of exponentials over positives; -inf where there is none.
@@ -50,6 +59,12 @@ class Sums(NamedTuple):
     inside: Tensor | None
     allowed: Tensor
     positives: Tensor
+
+    def joined(self, want: Want) -> "Sums":
+        """With the positives in the log-sum-exp, where they were summed apart."""
+        if not want.apart or self.target is None:
+            return self
+        return self._replace(lse=torch.where(self.positives > 0, torch.logaddexp(self.lse, self.target), self.lse))
 
 
 class Arriving(NamedTuple):
@@ -71,6 +86,11 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
+def precise_dtype(device: torch.device, dtype: torch.dtype = torch.float32) -> torch.dtype:
+    """What sums over rows and columns are kept in: float64 where the device has it."""
+    return dtype if device.type == "mps" else torch.float64
+
+
 def spans(size: int, tile: int) -> Iterator[slice]:
     for start in range(0, size, tile):
         yield slice(start, min(start + tile, size))
@@ -83,7 +103,8 @@ def unit_for(shift: float | None) -> float:
 
 def shift_for(bound: float) -> float | None:
     """The constant k for scores within [-bound, bound]; None where the range is too wide for one constant."""
-    return max(0.0, bound - _HEADROOM) if bound <= BOUND else None
+    # a whole number in base 2, so that subtracting it from a score above it rounds nothing
+    return math.floor(max(0.0, bound - _HEADROOM) * _LOG2E) / _LOG2E if bound <= BOUND else None
 
 
 class Stream:
@@ -93,10 +114,13 @@ class Stream:
     """
 
     def __init__(self, size: int, other: int, dim: int, want: Want, shift: float | None, dtype: torch.dtype, device):
+        precise = precise_dtype(device, dtype)
+
         def vector(fill: float = 0.0) -> Tensor:
-            return torch.full((size,), fill, dtype=dtype, device=device)
+            return torch.full((size,), fill, dtype=precise, device=device)
 
         self.dim, self.want, self.shift, self.other, self.unit = dim, want, shift, other, unit_for(shift)
+        self.dtype = dtype
         self.sum, self.peak = vector(), vector(-torch.inf)
         self.target = vector() if want.target else None
         self.total = vector() if want.total else None
@@ -123,6 +147,8 @@ class Stream:
     def count_diagonal(self, at: slice, scores: Tensor, first: tuple[int, int], length: int) -> None:
         """Adds the `length` positives that lie on a diagonal of the tile from `first`."""
         here = slice(at.start + first[1 - self.dim], at.start + first[1 - self.dim] + length)
+        if not length:
+            return
         self.positives[here] += 1
         if self.target is not None:
             self.target[here] += diagonal(scores, first, length)
@@ -146,7 +172,7 @@ class Stream:
             scores = scores + weight.to(scores.dtype).log()
         highest = torch.maximum(peak[at], scores.amax(self.dim))
         base = torch.where(highest == -torch.inf, torch.zeros_like(highest), highest)
-        e = torch.exp(scores - base.unsqueeze(self.dim))
+        e = torch.exp(scores - base.to(scores.dtype).unsqueeze(self.dim))
         total[at] = total[at] * torch.exp(peak[at] - base) + e.sum(self.dim)
         peak[at] = highest
 
@@ -168,15 +194,19 @@ class Stream:
     def absorb(self, state: Tensor) -> None:
         """Adds what another rank summed for the same rows (columns): its `state`."""
         like = self.sum
-        theirs = Stream(len(like), self.other, self.dim, self.want, self.shift, like.dtype, like.device)
+        theirs = Stream(len(like), self.other, self.dim, self.want, self.shift, self.dtype, like.device)
         theirs.restore(state)
         sums = theirs.sums()
         self.add_sums(sums if self.shift is None else sums._replace(lse=theirs.sum, inside=theirs.inside_sum))
 
     def trusted(self) -> bool:
         """Whether no row's shifted sum came so near the smallest numbers that terms may have been lost."""
-        least = 1e-280 if self.sum.dtype == torch.float64 else _LEAST * max(1, self.other)
-        low = (self.sum < least) & (self.allowed > 0)
+        least = 1e-280 if self.dtype == torch.float64 else _LEAST * max(1, self.other)
+        known = self.sum
+        if self.want.apart and self.target is not None and self.shift is not None:
+            # what is lost of the others counts beside the positive only
+            known = known + torch.where(self.positives > 0, torch.exp(self.target / self.unit - self.shift), 0.0)
+        low = (known < least) & (self.allowed > self.positives * self.want.apart)
         if self.inside_sum is not None:
             low = low | ((self.inside_sum < least) & (self.positives > 0))
         return not bool(low.any())
@@ -213,7 +243,7 @@ class Stream:
     def _log(self, total: Tensor, peak: Tensor) -> Tensor:
         if self.shift is not None:
             return total.log().add_(self.shift)
-        return total.log() + torch.where(total > 0, peak, 0.0)
+        return total.log() + torch.where(total == 0, 0.0, peak)
 
 
 def _only(scores: Tensor, positive: Tensor) -> Tensor:
@@ -230,23 +260,20 @@ def diagonal(tile: Tensor, first: tuple[int, int], length: int) -> Tensor:
 class Slope:
     """One direction's part in the gradient with respect to a tile: what normalizes it and what arrives for each sum.
 
-    `norm` and `inside` are log-sum-exps, or, shifted, the sums themselves: a logarithm of size 100 taken back by an
-    exponential would cost a relative 6e-6 of float32.
+    `norm` and `inside` of `arriving` are log-sum-exps, or, shifted, the sums themselves. A log-sum-exp of 1000 does not
+    fit into the float32 of a tile: the tile subtracts its rounded value (`base`), and the factor makes up for the rest.
     """
 
-    def __init__(self, dim: int, arriving: Arriving, shift: float | None):
-        self.dim, self.norm, self.inside = dim, arriving.norm, arriving.inside
-        g_lse, self.g_target, self.g_total, self.g_inside = arriving.grads
-        self.g_lse = torch.zeros_like(self.norm) if g_lse is None else g_lse
-        if shift is None:
-            return
+    def __init__(self, dim: int, arriving: Arriving, shift: float | None, dtype: torch.dtype, apart: bool = False):
+        self.dim, self.apart = dim, apart
         unit = unit_for(shift)
-        self.factor = _over(self.g_lse, self.norm) / unit
-        self.inside_factor = None
-        if self.inside is not None and self.g_inside is not None:
-            self.inside_factor = _over(self.g_inside, self.inside) / unit
-        self.g_target = None if self.g_target is None else self.g_target / unit
-        self.g_total = None if self.g_total is None else self.g_total / unit
+        g_lse, *linear, g_inside = arriving.grads
+        g_lse = torch.zeros_like(arriving.norm) if g_lse is None else g_lse
+        self.base, self.factor = normalizer(arriving.norm, g_lse, shift, dtype)
+        self.inside_base, self.inside_factor = None, None
+        if arriving.inside is not None and g_inside is not None:
+            self.inside_base, self.inside_factor = normalizer(arriving.inside, g_inside, shift, dtype)
+        self.g_target, self.g_total = (None if g is None else (g / unit).to(dtype) for g in linear)
 
     def of(self, vector: Tensor, at: slice) -> Tensor:
         return vector[at].unsqueeze(self.dim)
@@ -274,25 +301,37 @@ class Slope:
         self, scores: Tensor, at: slice, positive: Tensor | None, excluded: Tensor | None, weight: Tensor | None
     ) -> Tensor:
         """The gradient of the log-sum-exps with respect to a tile of scores, from the scores and the sums alone."""
-        lse = self.of(self.norm, at)
+        assert self.base is not None
         weighted = scores if weight is None else scores + weight.to(scores.dtype).log()
-        g = torch.exp(weighted - torch.where(lse == -torch.inf, torch.inf, lse))
+        g = torch.exp(weighted - self.of(self.base, at))
         if excluded is not None:
             g = g.masked_fill(excluded, 0)
-        g = g * self.of(self.g_lse, at)
-        if self.inside is not None and self.g_inside is not None and positive is not None:
-            base = self.of(self.inside, at)
-            p = torch.exp(scores - torch.where(base == -torch.inf, torch.inf, base))
-            g = g + p.masked_fill(positive == 0, 0) * self.of(self.g_inside, at)
+        g = g * self.of(self.factor, at)
+        if self.inside_base is not None and self.inside_factor is not None and positive is not None:
+            p = torch.exp(scores - self.of(self.inside_base, at))
+            g = g + p.masked_fill(positive == 0, 0) * self.of(self.inside_factor, at)
         return g
 
 
+def normalizer(
+    norm: Tensor, gradient: Tensor | None, shift: float | None, dtype: torch.dtype
+) -> tuple[Tensor | None, Tensor]:
+    """(base, factor) such that the softmax of a tile is exp(score - base) * factor, or exp(score - shift) * factor.
+
+    The factor is multiplied with `gradient` where there is one.
+    """
+    if shift is not None:
+        gradient = torch.ones_like(norm) if gradient is None else gradient
+        return None, (torch.where(norm == 0, 0.0, gradient / norm) / unit_for(shift)).to(dtype)
+    base = torch.where(norm == -torch.inf, torch.inf, norm).to(dtype)
+    factor = torch.where(base.isinf(), 0.0, base.to(norm.dtype) - norm).exp()
+    return base, (factor if gradient is None else gradient * factor).to(dtype)
+
+
 def _merge(total: Tensor, peak: Tensor, more: Tensor, more_peak: Tensor) -> None:
-    highest = torch.maximum(peak, more_peak)
+    # tiles subtract it, in float32
+    highest = torch.maximum(peak, more_peak).float().to(peak.dtype)
     base = torch.where(highest == -torch.inf, torch.zeros_like(highest), highest)
     total.mul_(torch.exp(peak - base)).add_(more * torch.exp(more_peak - base))
     peak.copy_(highest)
 
-
-def _over(gradient: Tensor, total: Tensor) -> Tensor:
-    return torch.where(total == 0, 0.0, gradient / total)

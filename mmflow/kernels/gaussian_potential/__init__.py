@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..dispatch import choose
+from ..inputs import positive
 
 
 def uniformity(x: Tensor, t: float = 2.0, *, present: Tensor | None = None, backend: str | None = None) -> Tensor:
@@ -27,8 +28,7 @@ def uniformity(x: Tensor, t: float = 2.0, *, present: Tensor | None = None, back
     """
     if x.dim() != 2 or not x.numel():
         raise ValueError(f"uniformity: x is [N, D] and not empty, got {list(x.shape)}")
-    if not t > 0:
-        raise ValueError(f"uniformity: t is {t}; it is > 0")
+    positive("uniformity", t, "t")
     if present is not None:
         if present.dtype != torch.bool or present.shape != (len(x),):
             raise ValueError(f"uniformity: present is bool [{len(x)}], got {present.dtype} {list(present.shape)}")

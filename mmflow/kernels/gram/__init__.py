@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..dispatch import Backend, choose
+from ..inputs import positive
 
 
 def gram_volume(
@@ -70,8 +71,7 @@ def gram_contrast(
         raise ValueError(f"gram_contrast: {len(x)} anchors and {len(y)} tuples; anchor i matches tuple i")
     if present is not None and (present.dtype != torch.bool or present.shape != (len(x),)):
         raise ValueError(f"gram_contrast: present is bool [{len(x)}], got {present.dtype} {list(present.shape)}")
-    if isinstance(temperature, int | float) and not temperature > 0:
-        raise ValueError(f"gram_contrast: temperature is {temperature}; it is > 0")
+    positive("gram_contrast", temperature)
     scale = torch.as_tensor(temperature, dtype=x.dtype, device=x.device)
     form = choose("gram_contrast", x, backend=backend)
     with torch.autocast(x.device.type, enabled=False):

@@ -49,6 +49,7 @@ class FusedVolumes(Volumes):
     def tile(self, r: slice, c: slice) -> Tile:
         volume = self.x.new_empty(r.stop - r.start, c.stop - c.start)
         self._launch(r, c, volume, volume, backward=False)
+        self.refine(volume, r, c)
         return Tile(volume, volume)
 
     def projection_slopes(self, r: slice, c: slice, tile: Tile, d_rest: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Gram volume by its definition: a determinant for every pair."""
+"""Gram volume by its definition: a determinant for every pair, in float64: the rounding of float32 exceeds the floor."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,10 @@ from ..late_interaction.reference import score_contrast
 
 
 def gram_volume(x: Tensor, y: Tensor, eps: float) -> Tensor:
+    dtype = x.dtype
+    precise = dtype if x.device.type == "mps" else torch.float64
+    x, y = x.to(precise), y.to(precise)
     n, m, k = len(x), len(y), y.shape[1] + 1
-    gram = x.new_empty(n, m, k, k)
     cross = torch.einsum("id,jrd->ijr", x, y)
     gram = torch.cat(
         [
@@ -17,7 +19,7 @@ def gram_volume(x: Tensor, y: Tensor, eps: float) -> Tensor:
         ],
         2,
     )
-    return torch.linalg.det(gram).clamp_min(eps).sqrt()
+    return torch.linalg.det(gram).clamp_min(eps).sqrt().to(dtype)
 
 
 def gram_contrast(

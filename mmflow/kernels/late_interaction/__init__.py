@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..dispatch import choose
+from ..inputs import positive
 
 Reduce = Literal["mean", "sum", "softmax"]
 
@@ -98,8 +99,7 @@ def max_sim_contrast(
             f"max_sim_contrast: x has {x.shape[0]} items and y {y.shape[0]}; item i of x matches item i of y"
         )
     run_inputs = _inputs(x, y, x_mask, y_mask, reduce, x_logits, y_logits, inner_temperature)
-    if isinstance(temperature, int | float) and not temperature > 0:
-        raise ValueError(f"max_sim_contrast: temperature is {temperature}; it is > 0")
+    positive("max_sim_contrast", temperature)
     scale = torch.as_tensor(temperature, dtype=run_inputs[0].dtype, device=x.device)
     form = choose("max_sim_contrast", x, y, backend=backend, without_triton=_obstacle(x, y))
     if form == "triton":
@@ -143,8 +143,8 @@ def _inputs(
         raise ValueError(f"max_sim: reduce is {reduce!r}; known are mean, sum, softmax")
     if (reduce == "softmax") != (x_logits is not None and y_logits is not None):
         raise ValueError("max_sim: reduce='softmax' takes x_logits [N, P] and y_logits [M, T], the others none")
-    if inner_temperature is not None and not inner_temperature > 0:
-        raise ValueError(f"max_sim: inner_temperature is {inner_temperature}; it is > 0, or None for the maximum")
+    if inner_temperature is not None:
+        positive("max_sim", inner_temperature, "inner_temperature")
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     x, y = x.to(dtype), y.to(dtype)
     return x, y, _weights(x, x_mask, reduce, x_logits), _weights(y, y_mask, reduce, y_logits), x_mask, y_mask

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..dispatch import choose
+from ..inputs import positive
 
 
 class Hits(NamedTuple):
@@ -123,6 +124,8 @@ def knn_vote(
         raise ValueError(f"knn_vote: labels are integers [{len(gallery)}], got {labels.dtype} {list(labels.shape)}")
     if weights not in ("exponential", "uniform"):
         raise ValueError(f"knn_vote: weights is {weights!r}; known are exponential, uniform")
+    if weights == "exponential":
+        positive("knn_vote", temperature)
     count = int(labels.max()) + 1 if classes is None else classes
     if int(labels.min()) < 0 or int(labels.max()) >= count:
         raise ValueError(f"knn_vote: labels lie in 0..{count - 1}, found {int(labels.min())}..{int(labels.max())}")

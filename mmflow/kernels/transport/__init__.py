@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..dispatch import choose
+from ..inputs import positive
 
 
 class Potentials(NamedTuple):
@@ -53,8 +54,7 @@ def sinkhorn(
     tiles of 4 MB (and what is as long as a marginal); nothing of size N x M. The Triton form reads or computes the
     scores twice per iteration.
     """
-    if not epsilon > 0:
-        raise ValueError(f"sinkhorn: epsilon is {epsilon}; it is > 0")
+    positive("sinkhorn", epsilon, "epsilon")
     if iterations < 1:
         raise ValueError(f"sinkhorn: iterations is {iterations}; at least one is needed")
     shape = _shape(x, y)

@@ -184,7 +184,7 @@ def test_no_gradient_is_computed_for_what_needs_none():
         (lambda x: info_nce(x.long(), x, temperature=1.0), "is torch.int64; it is floating point"),
         (lambda x: info_nce(x, x[:3], temperature=1.0), r"4 rows and 3 columns have no pairs \(i, i\)"),
         (lambda x: info_nce(x, x, temperature=torch.ones(3)), r"temperature has shape \(3,\)"),
-        (lambda x: info_nce(x, x, temperature=0.0), "temperature is 0.0; it is positive"),
+        (lambda x: info_nce(x, x, temperature=0.0), "temperature is 0.0; it is > 0"),
         (lambda x: info_nce(x, x, temperature=1.0, directions="up"), "directions is 'up'"),
         (lambda x: info_nce(x, x, temperature=1.0, reduction="avg"), "reduction is 'avg'"),
         (lambda x: info_nce(x, x, temperature=1.0, exclude="twins"), "exclude has 'twins'"),
