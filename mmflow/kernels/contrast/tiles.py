@@ -44,7 +44,7 @@ class Sums(NamedTuple):
     """One direction's sums, one value per row (or column), in `precise_dtype`; None where not asked.
 
     Attributes:
-        lse: log of the (weighted) sum of exponentials over the pairs that are not excluded (and, `apart`, not positive);
+        lse: log of the (weighted) sum of exponentials over the pairs that are not excluded (`apart`: not positive);
             -inf where there is none.
         target: sum of the scores of positives, or the score expected under soft targets.
         total: sum of the scores that are not excluded.
@@ -334,4 +334,3 @@ def _merge(total: Tensor, peak: Tensor, more: Tensor, more_peak: Tensor) -> None
     base = torch.where(highest == -torch.inf, torch.zeros_like(highest), highest)
     total.mul_(torch.exp(peak - base)).add_(more * torch.exp(more_peak - base))
     peak.copy_(highest)
-

@@ -1,4 +1,4 @@
-"""Gram volume by its definition: a determinant for every pair, in float64: the rounding of float32 exceeds the floor."""
+"""Gram volume by its definition: a determinant for each pair, in float64, whose rounding stays below the floor."""
 
 import torch
 from torch import Tensor
