@@ -13,7 +13,7 @@ Component Encoder Evaluator Loss Memory Optimizer Sampler Score Service Source S
 """
 FIELDS = """
 Active Bounds Constant Field Freeze Learned NonNegativeFloat NonNegativeInt PositiveFloat PositiveInt Scope Shared View
-default outside_identity
+by_content default outside_identity
 """
 REFERENCES = """
 Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled RawField Ref RefMap Refs Sampled
