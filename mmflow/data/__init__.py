@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         read_field,
         sample_fields,
         static_columns,
-        stored_column,
     )
     from mmflow.data.views import column_type
 
@@ -36,7 +35,6 @@ _HOMES = {
         "read_field",
         "sample_fields",
         "static_columns",
-        "stored_column",
     ),
     "views": ("column_type",),
 }
@@ -57,7 +55,6 @@ __all__ = [
     "sample_fields",
     "scan",
     "static_columns",
-    "stored_column",
 ]
 
 

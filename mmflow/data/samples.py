@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmflow.plugin.kinds import Reader, Sampler, ShardReader, Source
@@ -107,23 +106,6 @@ def read_column(reader: Reader, source: Source, field: str) -> list[Any]:
         except Exception as error:
             raise failure(error, source=source, id=id, doing=f"field {field!r}") from error
     return values
-
-
-def stored_column(directory: Path, stage: str, name: str | None) -> dict[str, Any]:
-    """Values by id of the column `name` that the stage `stage` has stored in `directory`; vectors as numpy arrays."""
-    import numpy as np
-    import pyarrow.parquet as parquet
-
-    there = {file.stem: file for file in sorted((directory / "columns").glob("*.parquet"))}
-    wanted = name.replace(".", "_") if name is not None else next(iter(there), "") if len(there) == 1 else ""
-    if wanted not in there:
-        which = f"no column {name!r}" if name is not None else "several columns, or none"
-        raise SampleError(f"the stage {stage} has stored {which}; write {stage}.NAME with one of: {', '.join(there)}")
-    path = there[wanted]
-    table = parquet.read_table(path)
-    values = table.column("value").to_pylist()
-    found = [np.asarray(v, dtype=np.float32) if isinstance(v, list) else v for v in values]
-    return dict(zip(table.column("id").to_pylist(), found, strict=True))
 
 
 def sample_fields(

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
+from mmflow.artifacts import ColumnArtifact
 from mmflow.plugin.component import outside_identity
 from mmflow.plugin.kinds import Stage, StageContext
 from mmflow.plugin.references import Data, Model, Pooled, Ref, Refs
@@ -32,7 +33,7 @@ class Embed(Stage, name="embed"):
 
     @model_validator(mode="after")
     def _once(self) -> Embed:
-        names = [column_name(reference) for reference in self.of]
+        names = [ColumnArtifact.file_name(reference) for reference in self.of]
         if len(set(names)) < len(names):
             raise ValueError("two references in `of` would be stored under one name")
         return self
@@ -41,9 +42,7 @@ class Embed(Stage, name="embed"):
         return {str(reference): "Column" for reference in self.of}
 
     def run(self, context: StageContext) -> None:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-        import torch
+        from torch.nn.functional import normalize
 
         from mmflow.evaluate.rows import Embedder, Wanted
 
@@ -53,23 +52,6 @@ class Embed(Stage, name="embed"):
             target = targets[f"of.{place}"]
             wanted.append(Wanted(target, (target.output or "pooled",)))
         rows = Embedder(context, self.batch_size).rows(wanted, {})
-        folder = context.output / "columns"
-        folder.mkdir(parents=True, exist_ok=True)
         for reference, encoding in zip(self.of, rows.of, strict=True):
-            vectors = encoding.pooled
-            if self.normalize:
-                vectors = torch.nn.functional.normalize(vectors, dim=-1)
-            values: list[object] = list(vectors.float().cpu().numpy().tolist())
-            if encoding.present is not None:
-                there = encoding.present.reshape(len(values), -1).any(1).tolist()
-                values = [value if here else None for value, here in zip(values, there, strict=True)]
-            kind = arrow.float32()
-            for _ in range(vectors.ndim - 1):
-                kind = arrow.list_(kind)
-            table = arrow.table({"id": rows.ids, "value": arrow.array(values, kind)})
-            parquet.write_table(table, folder / f"{column_name(reference)}.parquet")
-
-
-def column_name(reference: str) -> str:
-    """Under which name a reference's vectors are stored: `image`, or `image_features` for an output."""
-    return reference.replace(".", "_")
+            vectors = normalize(encoding.pooled, dim=-1) if self.normalize else encoding.pooled
+            ColumnArtifact(context.output, reference).write(rows.ids, vectors, encoding.present)

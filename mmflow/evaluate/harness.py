@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmflow.artifacts import ColumnArtifact, MetricsArtifact
 from mmflow.evaluate.map import embedding_map
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
 from mmflow.model.graph import needed_outputs
@@ -43,7 +43,7 @@ class Encoders:
 
 @torch.no_grad()
 def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
-    """Measure, and write `metrics.json` and `map.json` into the stage's output.
+    """Measure, and write the metrics and a map of the embeddings into the stage's output.
 
     `evaluate` receives the encodings of `of` in order, and by name what its parameters ask for: columns of the
     data for references to fields, `Rows` for a reference to a further data entry (and for `data`), built
@@ -68,10 +68,8 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
         "skipped": {id: reason for part in bound.all_rows for id, reason in part.skipped.items()},
         "seconds": round(time.perf_counter() - started, 3),
     }
-    (context.output / "metrics.json").write_text(json.dumps(content, ensure_ascii=False, indent=1, default=_as_list))
     drawn = embedding_map([str(name) for name in evaluator.of], rows.of, rows.ids, bound.map_labels())
-    if drawn is not None:
-        (context.output / "map.json").write_text(json.dumps(drawn, ensure_ascii=False))
+    MetricsArtifact(context.output).write(content, drawn)
     context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
 
 
@@ -214,15 +212,7 @@ class _Binding:
 
     def _stage_column(self, target: Target, ids: list[str]) -> Any:
         """A column that an earlier stage gave, for the rows `ids`; rows that it does not have are absent."""
-        import pyarrow.parquet as parquet
-
-        folder = self.context.upstream(target.name) / "columns"
-        paths = [folder / f"{target.output}.parquet"] if target.output else sorted(folder.glob("*.parquet"))
-        if len(paths) != 1 or not paths[0].exists():
-            names = ", ".join(sorted(p.stem for p in folder.glob("*.parquet")))
-            raise ComponentError(f"stage {self.context.name}: name one column of {target.name}", expected=names)
-        table = parquet.read_table(paths[0]).to_pydict()
-        values = dict(zip(table["id"], table["value"], strict=True))
+        values = ColumnArtifact.find(self.context.upstream(target.name), target.name, target.output).read()
         column = [values.get(row) for row in ids]
         if all(value is None or isinstance(value, int) for value in column):
             return torch.tensor([-1 if value is None else value for value in column], device=self.context.device)
@@ -253,13 +243,6 @@ def _raw_field(scope: Any, name: str | None) -> str | None:
 def _plain_metric(metric: Metric) -> dict[str, Any]:
     numbers = {n: None if (v := getattr(metric, n)) is None else float(v) for n in ("value", "chance", "spread")}
     return {**asdict(metric), **numbers}
-
-
-def _as_list(value: Any) -> Any:
-    """Tensors and arrays in examples and figures, as JSON can hold them."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"an evaluator's figures and examples hold plain data, not {type(value).__name__}")
 
 
 def _check(measured: EvaluationResult, stage: str) -> None:

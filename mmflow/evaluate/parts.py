@@ -1,17 +1,16 @@
-"""One column of all rows of a data entry: an encoder's output or a field, with the ids of its rows, and its file."""
+"""One column of all rows of a data entry: an encoder's output or a field, with the ids of its rows."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mmflow.artifacts import EncodingsArtifact
 from mmflow.data import Batch
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.values import Encoding, Tokens
@@ -44,26 +43,14 @@ class Part:
         return self.value[at]
 
     def write(self, directory: Path) -> None:
-        """Store an encoding: `encoding.safetensors` and `rows.json`."""
-        encoding: Encoding = self.value
-        tensors: dict[str, Tensor] = {} if encoding.present is None else {"present": encoding.present.contiguous()}
-        ((name, value),) = encoding.outputs.items()
-        if isinstance(value, Tokens):
-            tensors |= {"values": value.values.contiguous(), "mask": value.mask.contiguous()}
-        else:
-            tensors["values"] = value.contiguous()
-        save_file(tensors, directory / "encoding.safetensors")
-        rows = {"output": name, "axes": encoding.axes, "ids": self.ids, "skipped": dict(self.skipped)}
-        (directory / "rows.json").write_text(json.dumps(rows))
+        """Store an encoding with its rows."""
+        EncodingsArtifact(directory).write(self.value, self.ids, self.skipped)
 
     @classmethod
     def read(cls, directory: Path) -> Part:
         """What `write` has stored."""
-        tensors = load_file(directory / "encoding.safetensors")
-        rows = json.loads((directory / "rows.json").read_text())
-        value = Tokens(tensors["values"], tensors["mask"]) if "mask" in tensors else tensors["values"]
-        encoding = Encoding({rows["output"]: value}, tuple(rows["axes"]), tensors.get("present"))
-        return cls(rows["ids"], encoding, rows["skipped"])
+        encoding, ids, skipped = EncodingsArtifact(directory).read()
+        return cls(ids, encoding, skipped)
 
 
 def common_rows(parts: Sequence[Part]) -> list[str]:

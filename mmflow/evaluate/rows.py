@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmflow.artifacts import ModelArtifact
 from mmflow.data import ColumnRequest, count_of, scan
 from mmflow.evaluate.parts import Part, check_finite, common_rows, join, joined, values_of
 from mmflow.model.model import Model
@@ -85,7 +86,7 @@ class Embedder:
             trained = stage or scope.model
             shared: dict[str, Any] = {"seed": context.spec.seed, "upstream": context.upstream}
             if trained is not None:
-                model = Model.load(context.upstream(trained) / "model", scope, wanted, **shared)
+                model = Model.load(ModelArtifact(context.upstream(trained)), scope, wanted, **shared)
             else:
                 source = scope.source if scope.preparation_data is None else context.spec.data[scope.preparation_data]
                 states = Model.learn_states(scope, wanted, source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import random
@@ -13,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmflow.artifacts import StageRecord
 from mmflow.flow.store import NotStored, RunStore
 from mmflow.identity.canonical import key_of
 from mmflow.identity.keys import Keys
@@ -73,9 +73,8 @@ class FlowContext:
         """What the encodings of one encoder over the rows of `data` (None: the stage's own) depend on, for `memo`."""
         return self._keys.encoding(self.name, target, data)
 
-    def save_partial(self, name: str, directory: Path) -> None:
-        """Store a checkpoint of this unfinished stage; `name` says where it stands."""
-        (directory / "checkpoint.json").write_text(json.dumps({"name": name}))
+    def save_partial(self, directory: Path) -> None:
+        """Store a checkpoint of this unfinished stage."""
         self._store.save_partial(self.key, _CHECKPOINT, directory)
 
     def load_partial(self) -> Path | None:
@@ -114,7 +113,7 @@ def run_stage(
             "started": started.isoformat(),
             "environment": environment(device),
         }
-        (output / "stage.json").write_text(json.dumps(about, indent=1))
+        StageRecord(output).write(about)
         meta = {name: about[name] for name in ("stage", "use", "seconds", "started")}
         store.publish(stage.key, output, meta, move=True)
     store.drop_partial(stage.key)

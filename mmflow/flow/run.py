@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mmflow.artifacts import MetricsArtifact
 from mmflow.flow.engine import Outcome, StageJob, Watcher, run_jobs
 from mmflow.flow.observers import Observers
 from mmflow.flow.plan import Plan, PlannedStage, build_plan
@@ -192,7 +192,6 @@ def stored_metrics(store: RunStore, stage: PlannedStage) -> list[dict[str, Any]]
     if "Metrics" not in stage.declaration.gives.values():
         return []
     try:
-        file = store.fetch(stage.key) / "metrics.json"
+        return MetricsArtifact(store.fetch(stage.key)).read().get("metrics", [])
     except NotStored:
         return []
-    return json.loads(file.read_text())["metrics"] if file.exists() else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mmflow.artifacts import ModelArtifact
 from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, column_type, read_field, scan, static_columns
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Output, Read, build_graph, entry, face, inputs_of, structure_of
@@ -80,21 +79,16 @@ class Model:
 
     # --- storage ---------------------------------------------------------------------------------------
 
-    def save(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in self.modules.state_dict().items()}
-        save_file(tensors, directory / "model.safetensors")
-        memories = {f"{n}/{k}": v.cpu().contiguous().clone() for n, s in self.memories.items() for k, v in s.items()}
-        save_file(memories, directory / "memories.safetensors")
-        (directory / "states.json").write_text(json.dumps(self.states, ensure_ascii=False, sort_keys=True))
+    def save(self, artifact: ModelArtifact) -> None:
+        artifact.write(self.modules.state_dict(), self.memories, self.states)
 
     @classmethod
     def load(
-        cls, directory: Path, scope: Any, roots: Sequence[str], *, seed: int, device: str = "cpu",
+        cls, artifact: ModelArtifact, scope: Any, roots: Sequence[str], *, seed: int, device: str = "cpu",
         upstream: Callable[[str], Path] | None = None,
     ) -> Model:  # fmt: skip
         """The model that a train stage stored, as far as `roots` need it; what it never had is drawn again."""
-        states = stored_states(directory)
+        states = artifact.states()
         for node in build_graph(scope, roots).nodes.values():
             base, component = structure_of(scope, node.owner) if node.role == "encoder" else ("", None)
             if component is not None and component.learns() and base not in states:
@@ -103,18 +97,17 @@ class Model:
                     hint="train it with a loss, or measure it with `model: init`",
                 )
         model = cls.create(scope, roots, seed=seed, states=states, upstream=upstream)
-        model.restore(directory)
+        model.restore(artifact)
         return model.to(device)
 
-    def restore(self, directory: Path) -> None:
+    def restore(self, artifact: ModelArtifact) -> None:
         """Take over the stored values of every parameter, buffer and memory that this model has."""
-        stored = load_file(directory / "model.safetensors")
+        stored = artifact.weights()
         self.modules.load(stored)
         self.modules.follow(stored)
-        for name, tensor in load_file(directory / "memories.safetensors").items():
-            memory, _, key = name.partition("/")
+        for memory, state in artifact.memories().items():
             if memory in self.memories:
-                self.memories[memory][key] = tensor.to(self.device)
+                self.memories[memory] |= {key: tensor.to(self.device) for key, tensor in state.items()}
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Model:
         self.device = torch.device(device)
@@ -258,11 +251,6 @@ def _members(value: Any, depth: int) -> Iterator[Any]:
         return
     for member in value:
         yield from _members(member, depth - 1)
-
-
-def stored_states(directory: Path) -> dict[str, dict[str, Any]]:
-    """The learned preprocessing that a stored model carries."""
-    return json.loads((directory / "states.json").read_text())
 
 
 def _moved(tensor: Tensor, *, device: torch.device, dtype: torch.dtype | None) -> Tensor:

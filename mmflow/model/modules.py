@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mmflow.artifacts import ModelArtifact
 from mmflow.model.applications import Application, Copy
 from mmflow.model.graph import Graph, entry, inputs_of, nested, structure_of
 from mmflow.model.learned import LearnedValue
@@ -143,7 +143,7 @@ class Modules:
         """Give `owner` the weights that another stage's model holds under `source`."""
         if self.upstream is None:
             return
-        stored = load_file(self.upstream(stage) / "model" / "model.safetensors")
+        stored = ModelArtifact(self.upstream(stage)).weights()
         renamed = {owner + n.removeprefix(source): v for n, v in stored.items() if n.startswith(f"{source}.")}
         if not renamed:
             raise ComponentError(f"{owner}: the model of {stage} has no weights of {source}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -12,9 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
-from mmflow.data import Batch, Loader, describe, stored_column
+from mmflow.artifacts import CheckpointArtifact, ColumnArtifact, HistoryArtifact, ModelArtifact
+from mmflow.data import Batch, Loader, describe
 from mmflow.data.workers import warm_up
 from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
@@ -84,19 +83,19 @@ class Trainer:
 
     def _stage_columns(self) -> dict[str, dict[str, Any]]:
         """Values by id of the stages' columns that the sampler refers to."""
-        targets = {path: t for path, t in self.scope.targets("stage").items() if path.startswith("sampler.")}
-        return {
-            path.partition(".")[2]: stored_column(self.context.upstream(target.name), target.name, target.output)
-            for path, target in targets.items()
-            if target.section == "stages"
-        }
+        columns: dict[str, dict[str, Any]] = {}
+        for path, target in self.scope.targets("stage").items():
+            if path.startswith("sampler.") and target.section == "stages":
+                stored = ColumnArtifact.find(self.context.upstream(target.name), target.name, target.output)
+                columns[path.partition(".")[2]] = stored.read()
+        return columns
 
     def _model(self) -> Model:
         upstream = self.context.upstream
         precision = torch.float64 if self.declaration.precision == "float64" else torch.float32
         if self.scope.start is not None:
-            directory = upstream(self.scope.start) / "model"
-            model = Model.load(directory, self.scope, self.roots, seed=self.seed, upstream=upstream)
+            stored = ModelArtifact(upstream(self.scope.start))
+            model = Model.load(stored, self.scope, self.roots, seed=self.seed, upstream=upstream)
         else:
             states = Model.learn_states(self.scope, self.roots, self.scope.source)
             model = Model.create(self.scope, self.roots, seed=self.seed, states=states, upstream=upstream)
@@ -209,30 +208,27 @@ class Trainer:
 
     def _save(self) -> None:
         with TemporaryDirectory() as directory:
-            folder = Path(directory)
-            self.model.save(folder / "model")
-            tensors, plain = _split_state(self.optimization.optimizer.state_dict()["state"])
-            save_file(tensors, folder / "optimizer.safetensors")
-            state = {
+            checkpoint = CheckpointArtifact(Path(directory))
+            self.model.save(checkpoint.model)
+            standing = {
                 "step": self.step, "epoch": self.epoch, "done": self.done, "seconds": self.seconds,
                 "waited": self.waited, "pace": self.pace.state(), "history": self.history,
-                "optimizer": plain, "scaler": self.scaler.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "parameters": [name for name, _ in self.optimization.named],
             }  # fmt: skip
-            (folder / "trainer.json").write_text(json.dumps(state))
-            self.context.save_partial(f"step-{self.step:08d}", folder)
+            checkpoint.write(self.optimization.optimizer.state_dict()["state"], standing)
+            self.context.save_partial(Path(directory))
 
     def _resume(self, folder: Path) -> None:
-        state = json.loads((folder / "trainer.json").read_text())
+        checkpoint = CheckpointArtifact(folder)
+        state = checkpoint.standing()
         if state["parameters"] != [name for name, _ in self.optimization.named]:
             raise ComponentError(
                 "the checkpoint was written for other parameters", hint="run with --force to start again"
             )
-        self.model.restore(folder / "model")
+        self.model.restore(checkpoint.model)
         optimizer = self.optimization.optimizer
-        tensors = load_file(folder / "optimizer.safetensors")
-        own = optimizer.state_dict()
-        optimizer.load_state_dict({**own, "state": _joined_state(tensors, state["optimizer"])})
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": checkpoint.optimizer()})
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
         self.epoch, self.done = state["epoch"], state["done"]
@@ -246,9 +242,8 @@ class Trainer:
     # --- the end ---------------------------------------------------------------------------------------
 
     def write(self, output: Path) -> None:
-        """Write the stage's outputs: `model/`, `history.jsonl`, `train.json`."""
-        self.model.save(output / "model")
-        (output / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.history))
+        """Write the stage's outputs: the model and the history."""
+        self.model.save(ModelArtifact(output))
         trained = sum(p.numel() for p in self.optimization.parameters)
         summary = {
             "steps": self.steps, "epochs": round(self.clock().epoch, 4), "samples": self.loader.length,
@@ -258,7 +253,7 @@ class Trainer:
             "device": str(self.device), "precision": self.declaration.precision,
             "skipped": dict(self.loader.skipped),
         }  # fmt: skip
-        (output / "train.json").write_text(json.dumps(summary, indent=1))
+        HistoryArtifact(output).write(self.history, summary)
 
     def close(self) -> None:
         with suppress(Exception):
@@ -303,24 +298,3 @@ class _Window:
 
     def __init__(self) -> None:
         self.samples, self.begun = 0, time.monotonic()
-
-
-def _split_state(state: dict[Any, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
-    """An optimizer's state as tensors for safetensors and the rest for JSON."""
-    tensors: dict[str, torch.Tensor] = {}
-    plain: dict[str, dict[str, Any]] = {}
-    for number, values in state.items():
-        for key, value in values.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{number}/{key}"] = value.detach().cpu().contiguous().clone()
-            else:
-                plain.setdefault(str(number), {})[key] = value
-    return tensors, plain
-
-
-def _joined_state(tensors: dict[str, torch.Tensor], plain: dict[str, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    state: dict[int, dict[str, Any]] = {int(number): dict(values) for number, values in plain.items()}
-    for name, tensor in tensors.items():
-        number, _, key = name.partition("/")
-        state.setdefault(int(number), {})[key] = tensor
-    return state

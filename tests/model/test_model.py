@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmflow.artifacts import ModelArtifact
 from mmflow.data import Batch
 from mmflow.model.graph import build_graph
 from mmflow.model.model import Model
@@ -136,8 +137,8 @@ def test_a_model_is_stored_and_read_back_equal(spec: Make, build: Build, tmp_pat
     with torch.no_grad():
         for _, parameter in model.modules.named_parameters():
             parameter.add_(0.5)
-    model.save(tmp_path)
-    again = Model.load(tmp_path, loaded.scope("train"), ["encoders.x"], seed=1)
+    model.save(ModelArtifact(tmp_path))
+    again = Model.load(ModelArtifact(tmp_path), loaded.scope("train"), ["encoders.x"], seed=1)
     assert torch.equal(again.encode(["x"], batch)["x"].pooled, model.encode(["x"], batch)["x"].pooled)
     assert "encoders.x.head.weight" in again.modules.state_dict()
 

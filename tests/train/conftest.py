@@ -51,7 +51,7 @@ class Context:
     def upstream(self, stage: str) -> Path:
         return self.folder / stage
 
-    def save_partial(self, name: str, directory: Path) -> None:
+    def save_partial(self, directory: Path) -> None:
         import shutil
 
         shutil.copytree(directory, self.folder / "partial", dirs_exist_ok=True)

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mmflow.artifacts import HistoryArtifact, MetricsArtifact, StageRecord
 from mmflow.flow.store import NotStored, RunRecord, RunStore
 
 if TYPE_CHECKING:
@@ -174,20 +175,17 @@ def _json(data: bytes | None) -> dict[str, Any]:
 
 
 def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> None:
-    about = _read(folder / "stage.json")
+    about = StageRecord(folder).read()
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
     stage.environment = about.get("environment") or {}
-    measured = _read(folder / "metrics.json")
+    measured = MetricsArtifact(folder).read()
     stage.metrics = measured.get("metrics", [])
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
     stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]
     stage.skipped = {str(id): str(reason) for id, reason in (measured.get("skipped") or {}).items()}
-    stage.map = _read(folder / "map.json") or None
-    stage.training = _read(folder / "train.json")
-    history = folder / "history.jsonl"
-    if history.exists():
-        stage.history = [json.loads(line) for line in history.read_text().splitlines() if line.strip()]
+    stage.map = MetricsArtifact(folder).map()
+    stage.training, stage.history = HistoryArtifact(folder).summary(), HistoryArtifact(folder).lines()
     if not measured and (name := spec.scope(stage.name).data_name):
         stage.data, stage.reads = name, [name]
     if stage.training:
@@ -200,10 +198,6 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> Non
         except Exception as error:
             # The data may have moved since the run; numbers are worth showing without pictures.
             notes.append(f"examples of {stage.name} are not shown: {type(error).__name__}: {error}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _examples(raw: Sequence[Mapping[str, Any]], spec: Spec, stage: str) -> list[tuple[str, list[Example]]]:

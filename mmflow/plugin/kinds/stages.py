@@ -67,7 +67,9 @@ class StageContext(Protocol):
         None), for `memo`."""
         ...
 
-    def save_partial(self, name: str, directory: Path) -> None: ...
+    def save_partial(self, directory: Path) -> None:
+        """Store the files of `directory` as a checkpoint of this stage, to go on from where it is stopped or killed."""
+        ...
 
     def load_partial(self) -> Path | None:
         """The newest checkpoint of an earlier, unfinished try at this very stage."""

@@ -16,6 +16,7 @@ from mmflow_transformers.tokenizer import HfTokenizer
 from mmflow_transformers.tokenizer_file import TokenizerFile
 from pydantic import ValidationError
 
+from mmflow.artifacts import ModelArtifact
 from mmflow.data import collate
 from mmflow.identity.keys import Keys
 from mmflow.model.model import Model
@@ -156,8 +157,8 @@ def test_a_stored_model_reads_texts_as_before(tmp_path: Path, tokenizer: str) ->
     scope = load_text(SPEC.format(tokenizer=tokenizer)).scope("train")
     roots = ["losses.align"]
     model = Model.create(scope, roots, seed=0, states=Model.learn_states(scope, roots, scope.source))
-    model.save(tmp_path / "model")
-    again = Model.load(tmp_path / "model", scope, roots, seed=1)
+    model.save(ModelArtifact(tmp_path))
+    again = Model.load(ModelArtifact(tmp_path), scope, roots, seed=1)
     found = [made.encode_values("text", [*TEXTS, "zzz"], ("pooled", "ids")) for made in (model, again)]
     assert torch.equal(found[0].pooled, found[1].pooled)
     assert torch.equal(found[0]["ids"].values, found[1]["ids"].values)

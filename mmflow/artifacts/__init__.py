@@ -1,0 +1,26 @@
+"""What stages store: one class a type of output, which names its files, writes them and reads them.
+
+Each is made with the output directory of a stage (a `Path` that the flow gives) and, where a stage may have several of
+its type, a name. Nothing is read before a method asks for it, and torch, numpy and pyarrow are imported by the methods.
+"""
+
+from mmflow.artifacts.checkpoint import CheckpointArtifact
+from mmflow.artifacts.columns import ColumnArtifact
+from mmflow.artifacts.data import DataArtifact, StaticArtifact
+from mmflow.artifacts.encodings import EncodingsArtifact
+from mmflow.artifacts.files import FilesArtifact, HistoryArtifact, StageRecord
+from mmflow.artifacts.metrics import MetricsArtifact
+from mmflow.artifacts.model import ModelArtifact
+
+__all__ = [
+    "CheckpointArtifact",
+    "ColumnArtifact",
+    "DataArtifact",
+    "EncodingsArtifact",
+    "FilesArtifact",
+    "HistoryArtifact",
+    "MetricsArtifact",
+    "ModelArtifact",
+    "StageRecord",
+    "StaticArtifact",
+]

@@ -1,0 +1,62 @@
+"""The output type `Files`: a folder of files; the history of a training, and the record that each stage leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class FilesArtifact:
+    """A folder of files of any kind, `files/<name>/`."""
+
+    def __init__(self, output: Path, name: str) -> None:
+        self.folder = output / "files" / name
+
+    def create(self) -> Path:
+        """The folder, made where it is not there, to write in."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
+
+    def read(self) -> dict[str, Path]:
+        """The files by their relative names, sorted."""
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path for path in files}
+
+
+class HistoryArtifact:
+    """How a training went: `history.jsonl` with one line a logged step, `train.json` with its summary."""
+
+    def __init__(self, output: Path) -> None:
+        self._lines, self._summary = output / "history.jsonl", output / "train.json"
+
+    def write(self, lines: Sequence[Mapping[str, float]], summary: Mapping[str, Any]) -> None:
+        """Store the logged steps and the summary (steps, seconds, parameters, skipped samples)."""
+        self._lines.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._summary.write_text(json.dumps(summary, indent=1))
+
+    def lines(self) -> list[dict[str, float]]:
+        """The logged steps; none for a stage that did not train."""
+        if not self._lines.exists():
+            return []
+        return [json.loads(line) for line in self._lines.read_text().splitlines() if line.strip()]
+
+    def summary(self) -> dict[str, Any]:
+        """The summary; empty for a stage that did not train."""
+        return json.loads(self._summary.read_text()) if self._summary.exists() else {}
+
+
+class StageRecord:
+    """When, where and how long a stage worked: `stage.json`, beside its outputs."""
+
+    def __init__(self, output: Path) -> None:
+        self._file = output / "stage.json"
+
+    def write(self, about: Mapping[str, Any]) -> None:
+        """`stage`, `use`, `key`, `seconds`, `started` (ISO time, UTC) and `environment`."""
+        self._file.write_text(json.dumps(about, indent=1))
+
+    def read(self) -> dict[str, Any]:
+        """The record; empty where there is none."""
+        return json.loads(self._file.read_text()) if self._file.exists() else {}
