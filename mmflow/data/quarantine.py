@@ -6,6 +6,8 @@ import json
 import threading
 from typing import Any
 
+from mmflow.compat.fsspec import parent_of
+
 _lock = threading.Lock()
 _known: dict[str, tuple[int, set[tuple[str, str]]]] = {}
 """By URL: the file's size after the last look at it, and what it lists."""
@@ -32,7 +34,7 @@ def quarantine(url: str, source: str, id: str, reason: str) -> None:
             listed.add((source, id))
         if lines:
             if isinstance(fs, LocalFileSystem):
-                fs.makedirs(fs._parent(path), exist_ok=True)
+                fs.makedirs(parent_of(fs, path), exist_ok=True)
             with fs.open(path, "ab") as file:
                 file.write(lines.encode())  # type: ignore[arg-type]
             now = _size(fs, path)
