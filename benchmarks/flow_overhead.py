@@ -21,7 +21,8 @@ from pathlib import Path
 
 def run_once(folder: Path, engine: str, stages: int, *, cached: bool = False) -> float:
     """Seconds of `run_jobs` over `stages` empty stages, in a new store unless `cached`."""
-    from mmflow.flow.engine import StageJob, run_jobs
+    from mmflow.flow.engine import run_jobs
+    from mmflow.flow.jobs import StageJob
     from mmflow.flow.store import RunStore
     from mmflow.identity.canonical import key_of
     from mmflow.plugin.kinds import Reporter
@@ -59,7 +60,7 @@ def fresh_process(folder: Path, engine: str, stages: int, environment: dict[str,
 @contextlib.contextmanager
 def running_api(folder: Path) -> Iterator[str]:
     """URL of an API that runs for the whole block."""
-    from mmflow.flow.server import EmbeddedApi
+    from mmflow.flow.prefect.server import EmbeddedApi
 
     api = EmbeddedApi("benchmark", cache=folder).start()
     try:

@@ -49,7 +49,7 @@ def _messages(error: Exception) -> list[str]:
         return ["; ".join(part for part in parts if part)]
     if _is(error, "mmflow.spec.problems", "SpecError"):
         return str(error).splitlines()
-    if _is(error, "mmflow.flow.store", "StoreError"):
+    if _is(error, "mmflow.flow.store.errors", "StoreError"):
         return [str(error)]
     if isinstance(error, OSError) and error.filename is not None:
         return [f"{error.filename}: {error.strerror}"]

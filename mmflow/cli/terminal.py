@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mmflow.flow.engine import Outcome, StageJob, Watcher
+from mmflow.flow.jobs import Outcome, StageJob, Watcher
 
 if TYPE_CHECKING:
     from mmflow.flow.run import RunOutcome

@@ -1,4 +1,4 @@
-"""Runs an ordered list of stages, through Prefect or without it, and decides the outcome from the run store.
+"""The steps of a run that every engine takes, and the outcome, which the run store decides.
 
 A stage is a plain function that publishes its result under its key. Nothing here knows what stages do: a stage whose
 key is stored is not run again, a failed stage skips what reads it, and a signal or a cancellation asks the stage at
@@ -9,117 +9,19 @@ import json
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from mmflow.flow.stopping import StageStopped, Stopper, Terminated
-from mmflow.flow.store import RunStore, new_run_id
-from mmflow.plugin.kinds import Reporter
-
-if TYPE_CHECKING:
-    from mmflow.flow.server import EmbeddedApi
-
-StageState = Literal["done", "cached", "failed", "skipped", "stopped"]
-"""`done` ran now, `cached` was stored before, `skipped` was not begun, `stopped` was begun and asked to stop."""
+from mmflow.flow.jobs import Outcome, StageJob, StageState, Watcher
+from mmflow.flow.stopping import Stopper, Terminated
+from mmflow.flow.store import RunStore
+from mmflow.plugin.kinds import Reporter, StageStopped
 
 _EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "cancelled": 1}
 
 
-@dataclass(frozen=True)
-class StageJob:
-    """One stage of a run, ready to be called."""
-
-    name: str
-    """Name in the spec, such as `train` or `retrieval`."""
-    key: str
-    """Content key under which `run` publishes its result."""
-    after: tuple[str, ...]
-    """Names of the earlier stages that it reads."""
-    run: Callable[[Reporter], None]
-    describe: Mapping[str, str] = field(default_factory=dict)
-    """What to show of its declaration."""
-
-
-@dataclass
-class Outcome:
-    """How a run ended: `completed` when every stage's result is stored, `interrupted` by a signal."""
-
-    run_id: str
-    status: Literal["completed", "cancelled", "interrupted", "failed"] = "completed"
-    stages: dict[str, StageState] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    """One line each for what the user should know: failures, a lost API, how to go on."""
-    exit_code: int = 0
-
-
-class Watcher:
-    """Sees a run go by; the base sees nothing. Names of stages are those of the jobs."""
-
-    def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
-        """Before the first stage."""
-
-    def stage(self, name: str, state: StageState | Literal["running"], detail: str = "") -> None:
-        """A stage has changed its state."""
-
-    def progress(self, name: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """A stage has done `done` of `total` units."""
-
-    def table(self, name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A stage shows a table."""
-
-    def markdown(self, name: str, key: str, text: str) -> None:
-        """A stage shows a text."""
-
-    def link(self, name: str, key: str, url: str, text: str | None) -> None:
-        """A stage shows a link."""
-
-    def note(self, text: str) -> None:
-        """One line for the user."""
-
-    def closed(self, outcome: Outcome) -> None:
-        """After everything."""
-
-
 class EngineUnavailable(Exception):
     """The engine cannot start; the message says how to go on."""
-
-
-def run_jobs(
-    jobs: Sequence[StageJob],
-    *,
-    store: RunStore,
-    run_name: str,
-    engine: Literal["prefect", "local"] = "prefect",
-    run_id: str | None = None,
-    force: bool | Collection[str] = False,
-    watchers: Iterable[Watcher] = (),
-    finish: Callable[[Outcome, Reporter], None] | None = None,
-    api: "EmbeddedApi | None" = None,
-) -> Outcome:
-    """Run `jobs` in order and return how it went; raises only for a list of jobs that makes no sense.
-
-    A job whose key is stored is `cached`, unless `force` is true or names it. `finish` is called once, after the last
-    stage of a run that was not stopped, with the outcome so far: the place to write a report. `api` is an embedded
-    Prefect API that the caller has started early (`server.start_early`); it is closed at the end. Exit codes: 0, 1 (a
-    stage failed, or the run was cancelled), 2 (the engine cannot start), 130 (SIGINT), 143 (SIGTERM). To be called in
-    the main thread, where signals arrive.
-    """
-    _check_jobs(jobs)
-    run_id = run_id or new_run_id(run_name)
-    execution = Execution(jobs, store, run_name, run_id, force, watchers, finish)
-    if engine == "local":
-        with execution.opened("local"):
-            execution.prepare()
-            for job in execution.jobs:
-                execution.run(job)
-            execution.finish()
-    else:
-        from mmflow.flow.prefect_engine import run_with_prefect
-
-        with execution.opened("prefect"):
-            run_with_prefect(execution, api)
-    return execution.outcome
 
 
 class Execution:
@@ -180,10 +82,6 @@ class Execution:
                     self._cached.discard(name)
                     self.note(f"the stored result of stage {name} was damaged: it was set aside and is made again")
                 waiting.append(by_name[name])
-
-    def is_cached(self, job: StageJob) -> bool:
-        """Whether `run` will find the result of `job` in the store."""
-        return job.name in self._cached
 
     def run(self, job: StageJob) -> StageState:
         """Take one stage as far as it goes. Raises nothing: failures and stops are in the outcome."""
@@ -343,14 +241,3 @@ class _Recorder(Watcher):
 
     def _write(self) -> None:
         self._record.write("run.json", json.dumps(self._about, indent=1))
-
-
-def _check_jobs(jobs: Sequence[StageJob]) -> None:
-    seen: set[str] = set()
-    for job in jobs:
-        if job.name in seen:
-            raise ValueError(f"two stages are named {job.name}")
-        for name in job.after:
-            if name not in seen:
-                raise ValueError(f"stage {job.name} reads {name}, which is not a stage before it")
-        seen.add(job.name)

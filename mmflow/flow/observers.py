@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mmflow.flow.engine import StageJob, Watcher
+from mmflow.flow.jobs import StageJob, Watcher
 from mmflow.plugin.registry import registry
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmflow.artifacts import MetricsArtifact
-from mmflow.flow.engine import Outcome, StageJob, Watcher, run_jobs
+from mmflow.flow.engine import run_jobs
+from mmflow.flow.jobs import Outcome, StageJob, Watcher
 from mmflow.flow.observers import Observers
 from mmflow.flow.plan import Plan, PlannedStage, build_plan
 from mmflow.flow.store import NotStored, RunStore, StoreError, new_run_id
@@ -85,7 +86,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
     working = any(not stage.cached or stage.name in forced for stage in plan)
     api = None
     if options.engine == "prefect":
-        from mmflow.flow.server import start_early
+        from mmflow.flow.prefect.server import start_early
 
         # The API comes up while torch is imported.
         api = start_early(store.url)

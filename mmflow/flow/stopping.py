@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from mmflow.plugin.kinds import StageStopped
-
 ASKS_EVERY = 30.0
 """Seconds within which a stage must have asked `should_stop` to be left to stop by itself."""
 
@@ -108,6 +106,3 @@ class Stopper:
         # The handler runs in the main thread, also where it waits in a system call.
         if self._main.ident is not None and signal.getsignal(signal.SIGTERM) == self._on_signal:
             signal.pthread_kill(self._main.ident, signal.SIGTERM)
-
-
-__all__ = ["StageStopped", "Stopper", "Terminated"]

@@ -15,7 +15,7 @@ from mmflow.cli.terminal import Bars, Lines, Notes, Pace, duration, progress_wat
 PROGRAM = """
 import time
 from mmflow.cli.terminal import Bars, progress_watcher
-from mmflow.flow.engine import Outcome
+from mmflow.flow.jobs import Outcome
 watcher = progress_watcher()
 assert isinstance(watcher, Bars)
 watcher.opened("run-1", "name", [])

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Iterable
 
-from mmflow.flow.engine import StageJob, StageStopped, Watcher, run_jobs
-from mmflow.flow.server import start_early
+from mmflow.flow.engine import run_jobs
+from mmflow.flow.jobs import StageJob, Watcher
+from mmflow.flow.prefect.server import start_early
 from mmflow.flow.store import RunStore
 from mmflow.identity.canonical import key_of
-from mmflow.plugin.kinds import Reporter
+from mmflow.plugin.kinds import Reporter, StageStopped
 
 store = RunStore(sys.argv[1])
 options = {"steps": 3, "pause": 0.01, "asks": True, "workers": 0, "salt": "", "stages": 3} | json.loads(sys.argv[3])

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from mmflow.flow.api_process import provide_database
-from mmflow.flow.server import is_alive
+from mmflow.flow.prefect.process import provide_database
+from mmflow.flow.prefect.server import is_alive
 
 DEADLINE = 120.0
 

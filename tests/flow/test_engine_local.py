@@ -5,9 +5,11 @@ import signal
 
 import pytest
 
-from mmflow.flow.engine import StageJob, StageStopped, Watcher, run_jobs
+from mmflow.flow.engine import run_jobs
+from mmflow.flow.jobs import StageJob, Watcher
 from mmflow.flow.store import RunStore
 from mmflow.identity.canonical import key_of
+from mmflow.plugin.kinds import StageStopped
 
 
 class Seen(Watcher):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mmflow.flow.engine import StageJob, run_jobs
-from mmflow.flow.server import EmbeddedApi, running_at
+from mmflow.flow.engine import run_jobs
+from mmflow.flow.jobs import StageJob
+from mmflow.flow.prefect.server import EmbeddedApi, running_at
 from mmflow.flow.store import RunStore
 
 

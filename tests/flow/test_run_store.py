@@ -131,7 +131,6 @@ def test_a_damaged_cached_copy_of_a_remote_entry_is_fetched_again(tmp_path):
 PUBLISH_SLOWLY = """
 import sys, time
 from pathlib import Path
-import mmflow.flow.storage as storage
 from mmflow.flow.store import RunStore
 
 stop_after, calls = int(sys.argv[3]), 0

@@ -9,12 +9,15 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmflow.flow.api_link import ApiLink
-from mmflow.flow.engine import EngineUnavailable, Execution, StageJob, Watcher
-from mmflow.flow.server import ApiFailed, EmbeddedApi, start_early
+from mmflow.compat.prefect import drain_events, drop_unsent_events, silence_threads
+from mmflow.flow.execution import EngineUnavailable, Execution
+from mmflow.flow.jobs import StageJob, Watcher
+from mmflow.flow.prefect.api import api_settings
+from mmflow.flow.prefect.link import ApiLink
+from mmflow.flow.prefect.log import run_log
+from mmflow.flow.prefect.server import EmbeddedApi, start_early
 from mmflow.flow.stopping import Terminated
 
 if TYPE_CHECKING:
@@ -37,60 +40,8 @@ def run_with_prefect(execution: Execution, api: EmbeddedApi | None) -> None:
         raise EngineUnavailable(
             "an event loop is already running here, as in a notebook: use the local engine (--local)"
         )
-    with _api_settings(execution.store.url, api or start_early(execution.store.url)) as (settings, own):
+    with api_settings(execution.store.url, api or start_early(execution.store.url)) as (settings, own):
         _PrefectRun(execution, settings, own).run()
-
-
-@contextlib.contextmanager
-def _api_settings(store_url: str, api: EmbeddedApi | None) -> Iterator[tuple["Settings", bool]]:
-    """Settings that name an API which answers, and whether that API is ours."""
-    from prefect.settings import (
-        PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
-        PREFECT_API_URL,
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        PREFECT_LOGGING_TO_API_ENABLED,
-        PREFECT_SERVER_ANALYTICS_ENABLED,
-        temporary_settings,
-    )
-
-    with contextlib.ExitStack() as stack:
-        if api is not None:
-            stack.callback(api.close)
-        if url := PREFECT_API_URL.value():
-            settings = stack.enter_context(temporary_settings())
-            _check_answers(url, settings)
-            yield settings, False
-            return
-        if api is None:
-            api = EmbeddedApi(store_url).start()
-            stack.callback(api.close)
-        try:
-            url = api.wait()
-        except ApiFailed as error:
-            raise EngineUnavailable(f"{error}; `--local` runs the same stages without Prefect") from error
-        updates: dict[Any, Any] = {
-            PREFECT_API_URL: url,
-            # Plain HTTP on the loopback: spares every client the loading of certificates.
-            PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True,
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            PREFECT_LOGGING_TO_API_ENABLED: False,
-            PREFECT_SERVER_ANALYTICS_ENABLED: False,
-        }
-        yield stack.enter_context(temporary_settings(updates)), True
-
-
-def _check_answers(url: str, settings: "Settings") -> None:
-    from prefect.client.orchestration import get_client
-
-    tries, settings.client.max_retries = settings.client.max_retries, 1
-    with get_client(sync_client=True, httpx_settings={"timeout": 10.0}) as client:
-        error = client.api_healthcheck()
-    settings.client.max_retries = tries
-    if error is not None:
-        raise EngineUnavailable(
-            f"no Prefect API answers at {url} (PREFECT_API_URL): {type(error).__name__}: {error}; start it "
-            "(`prefect server start`), unset PREFECT_API_URL to use an embedded one, or run without Prefect: `--local`"
-        )
 
 
 _LOGGERS = ("prefect", "prefect.engine", "prefect.flow_runs", "prefect.task_runs")
@@ -195,7 +146,7 @@ class _PrefectRun:
                 # Otherwise every task makes a client of its own, and loads the certificates for it.
                 stack.enter_context(SyncClientContext.get_or_create())
                 if self.settings.logging.to_api.enabled:
-                    watchers.append(stack.enter_context(_run_log(context.flow_run, context.flow)))
+                    watchers.append(stack.enter_context(run_log(context.flow_run, context.flow)))
                 execution.watchers += watchers
                 execution.prepare()
                 for job in execution.jobs:
@@ -277,8 +228,7 @@ class _PrefectRun:
             return
         self.lost_told = True
         _quieten(_SILENT)
-        # The level of the loggers of its threads, which have no other.
-        self.settings.internal.logging_level = "CRITICAL"
+        silence_threads(self.settings)
         self.execution.note(
             f"the Prefect API at {self.url} has stopped answering ({why}); the run goes on without it, "
             "and its results are stored"
@@ -286,65 +236,6 @@ class _PrefectRun:
 
     def _drain(self) -> None:
         """Let Prefect's threads send what they hold; what nobody will take is dropped, lest the exit wait for it."""
-        from prefect.events.worker import EventsWorker
-
         if self.lost_told:
-            for service in list(EventsWorker._instances.values()):
-                with contextlib.suppress(Exception):
-                    while True:
-                        service._queue.get_nowait()
-        EventsWorker.drain_all(timeout=_LOST_TIMEOUT if self.lost_told else _DRAIN_TIMEOUT, at_exit=False)
-
-
-class _RunLog(Watcher):
-    """What becomes of the stages, notes and metrics, in the log of the flow run."""
-
-    def __init__(self, flow_run: Any, flow: Any):
-        from prefect.logging.loggers import flow_run_logger
-
-        self._log = flow_run_logger(flow_run, flow)
-
-    def stage(self, name: str, state: str, detail: str = "") -> None:
-        self._log.info("stage %s: %s%s", name, state, f" ({detail})" if detail else "", extra=_TO_API_ONLY)
-
-    def note(self, text: str) -> None:
-        self._log.warning(text, extra=_TO_API_ONLY)
-
-    def table(self, name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        for row in rows:
-            shown = ", ".join(f"{column}={value}" for column, value in row.items())
-            self._log.info("%s %s: %s", name, key, shown, extra=_TO_API_ONLY)
-
-
-_TO_API_ONLY = {"mmflow_to_api_only": True}
-
-
-@contextlib.contextmanager
-def _run_log(flow_run: Any, flow: Any) -> Iterator[_RunLog]:
-    """The log of the flow run in the API, which inside the block also takes what the `mmflow` loggers say."""
-    from prefect.context import FlowRunContext
-    from prefect.logging.handlers import APILogHandler
-
-    def to_console(record: logging.LogRecord) -> bool:
-        # The terminal has its own watcher.
-        return not hasattr(record, "mmflow_to_api_only")
-
-    def in_run(record: logging.LogRecord) -> bool:
-        # A thread that is not the stage's belongs to no run in the eyes of Prefect, which would complain.
-        return FlowRunContext.get() is not None
-
-    ours = logging.getLogger("mmflow")
-    loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect", "")]
-    handlers = [handler for logger in loggers for handler in logger.handlers]
-    consoles = [handler for handler in handlers if not isinstance(handler, APILogHandler)]
-    to_api = APILogHandler()
-    to_api.addFilter(in_run)
-    ours.addHandler(to_api)
-    for handler in consoles:
-        handler.addFilter(to_console)
-    try:
-        yield _RunLog(flow_run, flow)
-    finally:
-        ours.removeHandler(to_api)
-        for handler in consoles:
-            handler.removeFilter(to_console)
+            drop_unsent_events()
+        drain_events(_LOST_TIMEOUT if self.lost_told else _DRAIN_TIMEOUT)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from mmflow.flow.engine import StageJob, Watcher
+from mmflow.flow.jobs import StageJob, Watcher
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -1,4 +1,4 @@
-"""The process of the embedded Prefect API: `python -m mmflow.flow.api_process FOLDER LINGER`, see `server`."""
+"""The process of the embedded Prefect API: `python -m mmflow.flow.prefect.process FOLDER LINGER`, see `server`."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from mmflow.compat.prefect import migrate_database, server_app
+
 _WATCH_EVERY = 0.1
 
 
@@ -19,13 +21,11 @@ def main(folder: Path, linger: float) -> None:
     """Serve until nobody has held the lease in `folder` for `linger` seconds."""
     if provide_database(folder):
         # Prefect keeps the first database that it has met in a process: the API needs a process of its own.
-        os.execv(sys.executable, [sys.executable, "-m", "mmflow.flow.api_process", str(folder), str(linger)])
+        os.execv(sys.executable, [sys.executable, "-m", "mmflow.flow.prefect.process", str(folder), str(linger)])
     import uvicorn
-    from prefect.server.api.server import create_app
 
     listener = socket.create_server(("127.0.0.1", 0))
-    app = create_app(final=True, ephemeral=True)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=2))
+    server = uvicorn.Server(uvicorn.Config(server_app(), log_level="error", lifespan="on", timeout_graceful_shutdown=2))
     asyncio.run(_serve(server, listener, folder, linger))
 
 
@@ -83,7 +83,7 @@ def provide_database(folder: Path) -> None:
         os.replace(copy, database)
         return
     unfinished.touch()
-    _migrate()
+    migrate_database()
     compact = folder / "template.db"
     compact.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(database)) as connection:
@@ -102,17 +102,6 @@ def _usable(database: Path) -> bool:
         os.replace(database, database.with_suffix(".damaged"))
         return False
     return True
-
-
-def _migrate() -> None:
-    from prefect.server.database import provide_database_interface
-
-    async def create() -> None:
-        interface = provide_database_interface()
-        await interface.create_db()
-        await (await interface.engine()).dispose()
-
-    asyncio.run(create())
 
 
 if __name__ == "__main__":

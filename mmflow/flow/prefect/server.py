@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from mmflow.cache import user_cache
+from mmflow.compat.prefect import SERVER_ENVIRONMENT
 
 START_TIMEOUT = 120.0
 """Seconds to wait for the API; a loaded machine needs many more than the usual three."""
@@ -41,9 +42,8 @@ _SERVER_SETTINGS = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
     "PREFECT_UI_ENABLED": "false",
-    "PREFECT__SERVER_EPHEMERAL": "1",
-    "PREFECT__SERVER_FINAL": "1",
     "DO_NOT_TRACK": "1",
+    **SERVER_ENVIRONMENT,
 }
 
 
@@ -116,7 +116,7 @@ class EmbeddedApi:
         database = f"sqlite+aiosqlite:///{self.folder / 'prefect.db'}"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API_")}
         environment = {**inherited, **_SERVER_SETTINGS, "PREFECT_API_DATABASE_CONNECTION_URL": database}
-        command = [sys.executable, "-m", "mmflow.flow.api_process", str(self.folder), str(self.linger)]
+        command = [sys.executable, "-m", "mmflow.flow.prefect.process", str(self.folder), str(self.linger)]
         with open(self.log, "wb") as log:
             # A session of its own, so that Ctrl-C in the terminal reaches the run and not its API.
             self.process = subprocess.Popen(

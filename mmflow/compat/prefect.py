@@ -1,0 +1,58 @@
+"""Private parts of Prefect: its server inside a process of ours, and the threads that send events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from prefect.settings import Settings
+
+VERSIONS = ">=3.8,<4"
+"""The versions for which this module is written."""
+
+SERVER_ENVIRONMENT = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+"""What a process must have in its environment to serve the API for nobody but mmflow."""
+
+
+def server_app() -> FastAPI:
+    """The API as an ASGI application of this process."""
+    from prefect.server.api.server import create_app
+
+    return create_app(final=True, ephemeral=True)
+
+
+def migrate_database() -> None:
+    """Create the tables of the database that the settings name."""
+    from prefect.server.database import provide_database_interface
+
+    async def create() -> None:
+        interface = provide_database_interface()
+        await interface.create_db()
+        await (await interface.engine()).dispose()
+
+    asyncio.run(create())
+
+
+def silence_threads(settings: Settings) -> None:
+    """Keep Prefect's own threads, whose loggers have no other level, from complaining."""
+    settings.internal.logging_level = "CRITICAL"
+
+
+def drop_unsent_events() -> None:
+    """Forget the events that are waiting to be sent: nobody will take them, and the exit would wait for it."""
+    from prefect.events.worker import EventsWorker
+
+    for service in list(EventsWorker._instances.values()):
+        with contextlib.suppress(Exception):
+            while True:
+                service._queue.get_nowait()
+
+
+def drain_events(timeout: float) -> None:
+    """Give Prefect's threads `timeout` seconds to send the events that they hold."""
+    from prefect.events.worker import EventsWorker
+
+    EventsWorker.drain_all(timeout=timeout, at_exit=False)

@@ -1,0 +1,65 @@
+"""The words of a run: the stages that are to be called, how each went, and who watches."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mmflow.plugin.kinds import Reporter
+
+StageState = Literal["done", "cached", "failed", "skipped", "stopped"]
+"""`done` ran now, `cached` was stored before, `skipped` was not begun, `stopped` was begun and asked to stop."""
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """One stage of a run, ready to be called."""
+
+    name: str
+    """Name in the spec, such as `train` or `retrieval`."""
+    key: str
+    """Content key under which `run` publishes its result."""
+    after: tuple[str, ...]
+    """Names of the earlier stages that it reads."""
+    run: Callable[[Reporter], None]
+    describe: Mapping[str, str] = field(default_factory=dict)
+    """What to show of its declaration."""
+
+
+@dataclass
+class Outcome:
+    """How a run ended: `completed` when every stage's result is stored, `interrupted` by a signal."""
+
+    run_id: str
+    status: Literal["completed", "cancelled", "interrupted", "failed"] = "completed"
+    stages: dict[str, StageState] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """One line each for what the user should know: failures, a lost API, how to go on."""
+    exit_code: int = 0
+
+
+class Watcher:
+    """Sees a run go by; the base sees nothing. Names of stages are those of the jobs."""
+
+    def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
+        """Before the first stage."""
+
+    def stage(self, name: str, state: StageState | Literal["running"], detail: str = "") -> None:
+        """A stage has changed its state."""
+
+    def progress(self, name: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        """A stage has done `done` of `total` units."""
+
+    def table(self, name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A stage shows a table."""
+
+    def markdown(self, name: str, key: str, text: str) -> None:
+        """A stage shows a text."""
+
+    def link(self, name: str, key: str, url: str, text: str | None) -> None:
+        """A stage shows a link."""
+
+    def note(self, text: str) -> None:
+        """One line for the user."""
+
+    def closed(self, outcome: Outcome) -> None:
+        """After everything."""

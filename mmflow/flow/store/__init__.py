@@ -1,0 +1,8 @@
+"""The run store: results under content keys, checkpoints of unfinished stages, records of runs."""
+
+from mmflow.flow.store.errors import DamagedEntry, NotStored, StoreError
+from mmflow.flow.store.manifest import Entry
+from mmflow.flow.store.records import RunRecord, new_run_id
+from mmflow.flow.store.store import RunStore
+
+__all__ = ["DamagedEntry", "Entry", "NotStored", "RunRecord", "RunStore", "StoreError", "new_run_id"]

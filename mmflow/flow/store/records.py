@@ -1,0 +1,50 @@
+"""Records of runs: what a run was asked to do and what happened, below `runs/<run id>/`."""
+
+import json
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from mmflow.flow.store.manifest import STAMP, checked_name
+from mmflow.flow.store.storage import Storage
+
+
+def new_run_id(name: str) -> str:
+    """A new id for a run of the spec `name`: UTC time, name and four random digits; sorts by time."""
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "run"
+    now = datetime.now(UTC)
+    return f"{now.strftime(STAMP)}.{now.microsecond // 1000:03d}-{slug}-{secrets.token_hex(2)}"
+
+
+class RunRecord:
+    """Files that tell of one run, below `runs/<run id>/`; kept whether or not the run ends well."""
+
+    def __init__(self, storage: Storage, run_id: str):
+        self.id = run_id
+        self._storage = storage
+        self._folder = f"runs/{run_id}"
+        self.url = f"{storage.url.rstrip('/')}/{self._folder}"
+
+    def write(self, name: str, data: bytes | str) -> str:
+        """Store one file (`run.json`, `report.html`), replacing an older one at once; returns its path or URL."""
+        self._storage.write(f"{self._folder}/{checked_name(name)}", data.encode() if isinstance(data, str) else data)
+        return f"{self.url}/{name}"
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of one file, None where there is none."""
+        return self._storage.read(f"{self._folder}/{checked_name(name)}")
+
+    def event(self, event: str, **fields: Any) -> None:
+        """Add one line to `events.jsonl`, with the time; the run must be recorded by one process."""
+        line = {"time": datetime.now(UTC).isoformat(), "event": event, **fields}
+        self._storage.append(f"{self._folder}/events.jsonl", json.dumps(line, default=str).encode() + b"\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """All complete lines of `events.jsonl`."""
+        lines = (self.read("events.jsonl") or b"").split(b"\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def files(self) -> list[str]:
+        """Names of the files of the record."""
+        return self._storage.children(self._folder)
