@@ -24,6 +24,7 @@ from mmflow.data.samples import (
 )
 from mmflow.data.views import Drawing, Row, RowError, ViewedRows, column_type, fields_of, fitted, needs_batch
 from mmflow.plugin.kinds import Reader, ShardReader, Source, View
+from mmflow.plugin.modality import modality
 
 Drawn = Sequence[tuple[str, Callable[[], Mapping[str, Any]]]]
 """The samples of a batch: their ids, and how each is read."""
@@ -108,6 +109,7 @@ class BatchMaker(Dataset[Any]):
         declared = source.fields()
         self.drawing = Drawing(fitted([r.target for r in self.requests], declared, views), seed)
         self.types = {r.key: column_type(r.target, declared, views) for r in self.requests}
+        self.modalities = {key: modality(type_.modality) for key, type_ in self.types.items()}
         # The columns that a batch takes as its samples have them.
         self.as_read = {
             r.key
@@ -228,10 +230,12 @@ class BatchMaker(Dataset[Any]):
         nothing = bool(values) and all(value is None for value in values)
         template = self._template(request) if nothing else None
         try:
-            if nothing and template is None and type_.modality in ("image", "video") and None in type_.size:
-                raise ValueError(f"no sample of the data has {request.target.name!r}")
-            return collate(values, type_, template)
+            return collate(values, type_, template, by=self.modalities[request.key])
         except ValueError as error:
+            if nothing and template is None:
+                raise SampleError(
+                    f"{describe(self.source)}: no sample of the data has {request.target.name!r} ({error})"
+                ) from error
             raise SampleError(
                 f"{describe(self.source)}, column {request.key!r} of the batch with samples "
                 f"{ids[0]!r} to {ids[-1]!r}: {error}"

@@ -19,6 +19,7 @@ from mmflow.model.graph import needed_outputs
 from mmflow.model.model import Model
 from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.kinds import Evaluator, StageContext
+from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Data, reference_fields
 from mmflow.plugin.values import Encoding, EvaluationResult, Metric
 from mmflow.spec.target import Target
@@ -135,15 +136,17 @@ class _Binding:
         asked = self.targets.get("labels")
         if asked is not None and asked.section == "fields":
             return asked.name
-        return next((n for n, t in self.scope.fields.items() if t.modality == "label" and len(t.axes) == 1), None)
+        fields = self.scope.fields.items()
+        return next((n for n, t in fields if len(t.axes) == 1 and modality(t.modality).classes), None)
 
     def map_labels(self) -> list[str] | None:
         """One class name (or number) a row, where the data has a label."""
         column, label = self.rows.fields.get(LABEL_OF_MAP), self._label()
         if not isinstance(column, Tensor) or column.ndim != 1 or label is None:
             return None
-        names = self.scope.fields[label].names
-        return ["" if i < 0 else names[i] if i < len(names) else str(i) for i in map(int, column.tolist())]
+        declared = self.scope.fields[label]
+        says = modality(declared.modality).caption
+        return ["" if number < 0 else says(number, declared) for number in column.tolist()]
 
     def call(self) -> EvaluationResult:
         """Call the method; its parameters that are no field and no request receive `of`, in order."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+RawValue: TypeAlias = Any
+"""A value of a field in the form of its modality (`Modality.form`); None where it is absent."""
 
 
 @dataclass(frozen=True)
 class TensorType:
     """The declared type of a field or an output: known before any tensor exists.
 
-    `modality` says what a row is: raw `image` (uint8 HWC array), `text` (str), `audio`, `video`, `series`,
-    `vector`, `label` (int), `labels`, `number`, `boxes`, `mask`, `graph`, `id`; or, for outputs of encoders,
-    `vector` [D], `tokens` [L, D], `grid` [H, W, D], `logits`, `index`.
+    `modality` names a registered modality (`mmflow list modality`), which says what a row is: `image` (uint8 HWC
+    array), `text` (str), `audio`, `video`, `series`, `label` (int), `labels`, `number`, `boxes`, `mask`, `graph`,
+    `id`; or, for outputs of encoders, `vector` [D], `tokens` [L, D], `grid` [H, W, D], `logits`, `index`.
     `axes` are the row axis and the group axes (`("sample", "copy")`); `size` the content sizes, None where
     unknown; `names` the class names of a label.
     """
@@ -30,6 +33,8 @@ class TensorType:
     """Sizes of the group axes (`axes[1:]`), None where ragged."""
     vocabulary: int | None = None
     """For outputs of encoders that read text: how many ids their tokenizer has, or may learn."""
+    rate: int | None = None
+    """For sounds: samples a second, where it is the same for all rows."""
 
     @property
     def static(self) -> bool:

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from mmflow.flow.report import figures
-from mmflow.flow.report.collect import RunReport, Shown, StageReport
+from mmflow.flow.report.collect import RunReport, ShownRow, StageReport
 from mmflow.flow.report.summary import number, seconds, times_chance, title
 
 HEADLINES = 6
@@ -144,13 +144,17 @@ def _maps(report: RunReport) -> list[dict[str, Any]]:
     return found
 
 
-def _shown(value: Shown) -> Markup:
-    """One value of the data, as a picture, a line or text."""
-    if value.kind == "picture":
-        return Markup('<img src="{}" alt="{}" title="{}">').format(value.content, value.id, value.id)
-    if value.kind == "line":
-        return Markup('<span title="{}">{}</span>').format(value.id, figures.sparkline(value.content))
-    return Markup('<q title="{}: {}">{}</q>').format(value.id, value.content, value.content)
+def _shown(row: ShownRow) -> Markup:
+    """One value of the data: an image, a player, a drawing or text."""
+    kind, content = row.value.kind, row.value.content
+    if kind == "text":
+        return Markup('<q title="{}: {}">{}</q>').format(row.id, content, content)
+    if kind == "image":
+        return Markup('<img src="{}" alt="{}" title="{}">').format(content, row.id, row.id)
+    if kind == "audio":
+        return Markup('<audio controls preload="none" src="{}" title="{}"></audio>').format(content, row.id)
+    draw = {"line": figures.sparkline, "points": figures.small_scatter}[kind]
+    return Markup('<span title="{}">{}</span>').format(row.id, draw(content))
 
 
 def _moment(iso: str) -> str:
