@@ -113,6 +113,14 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
+def first_member(value: RawValue, declared: TensorType) -> RawValue:
+    """Of a value with group axes (captions, frames), the first member that is there; None where there is none."""
+    for _ in declared.axes[1:]:
+        members = () if value is None else value
+        value = next((member for member in members if member is not None), None)
+    return value
+
+
 def modality(name: str) -> Modality:
     """The registered modality of this name; raises `ComponentError`, which names the nearest."""
     from mmflow.plugin.registry import registry
@@ -147,4 +155,4 @@ def check_modalities(types: Mapping[str, TensorType]) -> None:
             ) from None  # fmt: skip
 
 
-__all__ = ["Modality", "Role", "Shown", "check_modalities", "is_raw", "line", "modality", "shortened"]
+__all__ = ["Modality", "Role", "Shown", "check_modalities", "first_member", "is_raw", "line", "modality", "shortened"]

@@ -14,7 +14,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 numbers = st.floats(-1e9, 1e9, allow_nan=False)
 
 
-def pictures(markup: str) -> list[ElementTree.Element]:
+def drawings(markup: str) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(f"<div>{markup}</div>").iter(f"{SVG}svg"))
 
 
@@ -33,7 +33,7 @@ names = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1
 
 @given(st.dictionaries(names, st.lists(st.tuples(numbers, numbers), min_size=1, max_size=5), min_size=1, max_size=3))
 def test_any_line_chart_is_well_formed(series):
-    (svg,) = pictures(figures.line_chart(series, x_label="<step>"))
+    (svg,) = drawings(figures.line_chart(series, x_label="<step>"))
     box = [float(v) for v in svg.attrib["viewBox"].split()]
     for line in svg.iter(f"{SVG}polyline"):
         for point in line.attrib["points"].split():
@@ -44,7 +44,7 @@ def test_any_line_chart_is_well_formed(series):
 
 def test_long_lines_are_thinned_and_end_where_they_end():
     line = [(float(i), math.sin(i)) for i in range(100_000)]
-    (svg,) = pictures(figures.line_chart({"a": line}, x_label="step"))
+    (svg,) = drawings(figures.line_chart({"a": line}, x_label="step"))
     points = next(svg.iter(f"{SVG}polyline")).attrib["points"].split()
     assert len(points) <= figures.LONGEST_LINE + 1
     assert float(points[-1].split(",")[0]) == pytest.approx(330, abs=0.1)
@@ -52,13 +52,13 @@ def test_long_lines_are_thinned_and_end_where_they_end():
 
 def test_values_that_are_not_finite_are_left_out():
     drawn = figures.line_chart({"a": [(0, 1), (1, math.nan), (2, math.inf), (3, 2)]}, x_label="step")
-    (svg,) = pictures(drawn)
+    (svg,) = drawings(drawn)
     assert len(next(svg.iter(f"{SVG}polyline")).attrib["points"].split()) == 2
     assert figures.line_chart({"a": [(0, math.nan)]}, x_label="step") == ""
 
 
 def test_shades_of_a_matrix_are_shares_of_its_rows():
-    (svg,) = pictures(figures.matrix(["a", "<b>"], ["a", "b"], [[3, 1], [0, 2]], row_title="r", column_title="c"))
+    (svg,) = drawings(figures.matrix(["a", "<b>"], ["a", "b"], [[3, 1], [0, 2]], row_title="r", column_title="c"))
     shades = [float(r.attrib["fill-opacity"]) for r in svg.iter(f"{SVG}rect") if r.attrib["class"] == "shade"]
     assert shades == [0.75, 0.25, 1.0]
     tips = [t.text for t in svg.iter(f"{SVG}title")]
@@ -69,7 +69,7 @@ def test_the_most_frequent_groups_have_colors_and_the_rest_shares_one():
     groups = [f"g{i}" for i in range(20) for _ in range(20 - i)]
     points = [[float(i), float(i % 3)] for i in range(len(groups))]
     drawn = figures.scatter(points, groups, groups)
-    (svg,) = pictures(drawn)
+    (svg,) = drawings(drawn)
     colors = {}
     for spot, group in zip(svg.iter(f"{SVG}circle"), groups, strict=True):
         colors.setdefault(group, set()).add(spot.attrib["class"])
@@ -81,17 +81,17 @@ def test_the_most_frequent_groups_have_colors_and_the_rest_shares_one():
 
 
 def test_a_plane_has_equal_scales():
-    (svg,) = pictures(figures.scatter([[0, 0], [1, 0], [0, 1]], ["a"] * 3, ["", "", ""]))
+    (svg,) = drawings(figures.scatter([[0, 0], [1, 0], [0, 1]], ["a"] * 3, ["", "", ""]))
     xy = [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in svg.iter(f"{SVG}circle")]
     assert xy[1][0] - xy[0][0] == pytest.approx(xy[0][1] - xy[2][1], abs=0.2)
     assert figures.scatter([[1.0, 1.0]], ["a"], ["t"]) != ""
 
 
 def test_figures_of_evaluators_are_drawn_by_kind():
-    assert pictures(figures.figure({"kind": "bars", "labels": ["<a>"], "values": [0.5], "chance": 0.1, "counts": [3]}))
-    assert pictures(figures.figure({"kind": "lines", "x": [1, 2], "series": {"a": [3, 4]}}))
-    assert pictures(figures.figure({"kind": "points", "points": [[0, 1], [1, 0]]}))
-    assert pictures(figures.figure({"kind": "matrix", "rows": ["a"], "columns": ["b"], "values": [[1]]}))
+    assert drawings(figures.figure({"kind": "bars", "labels": ["<a>"], "values": [0.5], "chance": 0.1, "counts": [3]}))
+    assert drawings(figures.figure({"kind": "lines", "x": [1, 2], "series": {"a": [3, 4]}}))
+    assert drawings(figures.figure({"kind": "points", "points": [[0, 1], [1, 0]]}))
+    assert drawings(figures.figure({"kind": "matrix", "rows": ["a"], "columns": ["b"], "values": [[1]]}))
     assert figures.figure({"kind": "bars", "labels": [], "values": []}) == ""
     assert figures.figure({"kind": "hologram"}) == ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmflow.flow.store import NotStored, RunRecord, RunStore
-from mmflow.plugin.modality import Shown, modality
+from mmflow.plugin.modality import Shown, first_member, modality
 from mmflow.plugin.values import RawValue, TensorType
 
 if TYPE_CHECKING:
@@ -232,8 +232,7 @@ def _examples(raw: Sequence[Mapping[str, Any]], spec: Spec, stage: str) -> list[
 
 def _shown(value: RawValue, declared: TensorType) -> Shown:
     """A value as its modality shows it; of a group (captions, frames), the first member."""
-    for _ in declared.axes[1:]:
-        value = next((member for member in value or () if member is not None), None)
+    value = first_member(value, declared)
     return Shown("text", "") if value is None else modality(declared.modality).show(value, declared)
 
 
