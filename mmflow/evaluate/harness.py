@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,10 +57,10 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     rows = bound.rows
     _check(measured, context.name)
     for example in measured.examples:
-        for side in ("field", "field_found"):
-            example[side] = _raw_field(context.scope, example.get(side))
+        example["field"] = _raw_field(context.scope, example["field"])
+        example["field_found"] = _raw_field(context.scope, example["field_found"])
     content = {
-        "metrics": [_plain_metric(metric) for metric in measured.metrics],
+        "metrics": [metric.stored() for metric in measured.metrics],
         "examples": measured.examples,
         "figures": measured.figures,
         "rows": len(bound.measured_rows),
@@ -76,13 +76,16 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
 
 
-def metric_row(metric: Metric) -> dict[str, Any]:
+def metric_row(metric: Metric) -> dict[str, str | float]:
     """A metric as a row of a table."""
     return {
-        "metric": metric.name,
+        "of": metric.group,
+        "metric": metric.heading,
         "value": round(metric.value, 4),
+        "unit": metric.unit,
         "spread": "" if metric.spread is None else f"± {metric.spread:.4f}",
         "chance": "" if metric.chance is None else round(metric.chance, 4),
+        "better": metric.better,
     }
 
 
@@ -242,20 +245,15 @@ class _Binding:
         return [f"{t.section}.{t.name}" for t in self.targets.values() if t.section in sections]
 
 
-def _raw_field(scope: Any, name: str | None) -> str | None:
+def _raw_field(scope: Any, name: str) -> str:
     """The field of the data behind an encoder: what the report shows of it."""
-    if name is None or name in scope.fields:
+    if name in scope.fields:
         return name
     encoder = name.partition(".")[0]
     if encoder not in scope.encoders:
         return name
     reached = [owner.partition(".")[2] for owner in scope.reach(f"encoders.{encoder}") if owner.startswith("fields.")]
     return reached[0] if reached else name
-
-
-def _plain_metric(metric: Metric) -> dict[str, Any]:
-    numbers = {n: None if (v := getattr(metric, n)) is None else float(v) for n in ("value", "chance", "spread")}
-    return {**asdict(metric), **numbers}
 
 
 def _as_list(value: Any) -> Any:

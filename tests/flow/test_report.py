@@ -240,10 +240,10 @@ def test_the_terminal_shows_each_metric_beside_chance(first):
     assert lines[0] == "retrieval on 12 rows of test"
     head = lines[1]
     row = next(line for line in lines if "image → text R@5" in line)
-    metric = next(m for m in report.stage("retrieval").metrics if m["name"] == "image_to_text_r5")
+    metric = next(m for m in report.stage("retrieval").metrics if m.name == "image_to_text_r5")
     chance = row[head.index("chance") :].split()[0]
-    assert float(chance) == pytest.approx(metric["chance"], abs=5e-4)
-    assert float(row[head.index("value") :].split()[0]) == pytest.approx(metric["value"], abs=5e-4)
+    assert float(chance) == pytest.approx(metric.chance, abs=5e-4)
+    assert float(row[head.index("value") :].split()[0]) == pytest.approx(metric.value, abs=5e-4)
 
 
 def test_the_terminal_tells_what_share_of_a_training_was_waiting(first):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmflow.flow.report import figures
-from mmflow.flow.report.summary import number, seconds, times_chance, title
+from mmflow.flow.report.summary import number, seconds, times_chance
+from mmflow.plugin import Metric
 
 SVG = "{http://www.w3.org/2000/svg}"
 numbers = st.floats(-1e9, 1e9, allow_nan=False)
@@ -108,18 +109,17 @@ def test_numbers_are_short(value, text):
 
 
 def test_names_and_durations_are_readable():
-    assert title("image_to_text_r10") == "image → text R@10"
-    assert title("a_b_to_c_median_rank") == "a b → c median rank"
-    assert title("top5_accuracy") == "top-5 accuracy"
-    assert title("modality_gap") == "modality gap"
+    assert Metric("image_to_text_r10", 0.5, title="R@10", group="image → text").label == "image → text R@10"
+    # A name is no title: nothing is read out of it.
+    assert Metric("image_to_text_r10", 0.5).label == "image to text r10"
     assert [seconds(s) for s in (0.01, 3.21, 59.7, 200, 7500, None)] == [
         "< 0.1 s", "3.2 s", "1 min 0 s", "3 min 20 s", "2 h 5 min", "",
     ]  # fmt: skip
 
 
 def test_distance_from_chance_has_the_direction_of_the_metric():
-    assert times_chance({"value": 0.5, "chance": 0.01, "better": "higher"}) == "50×"
-    assert times_chance({"value": 2.0, "chance": 50.0, "better": "lower"}) == "25×"
-    assert times_chance({"value": 0.9, "chance": 0.5, "better": ""}) == ""
-    assert times_chance({"value": 0.0, "chance": 0.5, "better": "higher"}) == ""
-    assert times_chance({"value": 0.3, "chance": None, "better": "higher"}) == ""
+    assert times_chance(Metric("m", 0.5, 0.01, "higher")) == "50×"
+    assert times_chance(Metric("m", 2.0, 50.0, "lower")) == "25×"
+    assert times_chance(Metric("m", 0.9, 0.5, "")) == ""
+    assert times_chance(Metric("m", 0.0, 0.5, "higher")) == ""
+    assert times_chance(Metric("m", 0.3, None, "higher")) == ""

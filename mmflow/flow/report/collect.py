@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmflow.flow.store import NotStored, RunRecord, RunStore
 from mmflow.plugin.modality import Shown, first_member, modality
-from mmflow.plugin.values import RawValue, TensorType
+from mmflow.plugin.values import Metric, RawValue, TensorType
 
 if TYPE_CHECKING:
     from mmflow.spec import Spec
@@ -58,7 +58,7 @@ class StageReport:
     reads: list[str] = field(default_factory=list)
     """All entries that were read."""
     rows: int | None = None
-    metrics: list[dict[str, Any]] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     examples: list[tuple[str, list[Example]]] = field(default_factory=list)
     """Under a title (`image to text`)."""
@@ -173,7 +173,7 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> Non
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
     stage.environment = about.get("environment") or {}
     measured = _read(folder / "metrics.json")
-    stage.metrics = measured.get("metrics", [])
+    stage.metrics = [Metric.read(stored) for stored in measured.get("metrics", [])]
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
     stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]

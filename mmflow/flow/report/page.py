@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from mmflow.flow.report import figures
 from mmflow.flow.report.collect import RunReport, ShownRow, StageReport
-from mmflow.flow.report.summary import number, seconds, times_chance, title
+from mmflow.flow.report.summary import grouped, number, seconds, times_chance
+from mmflow.plugin.values import Metric
 
 HEADLINES = 6
 _CURVES = (
@@ -48,7 +49,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "number": number, "seconds": seconds, "title": title, "times_chance": times_chance,
+        "number": number, "seconds": seconds, "grouped": grouped, "times_chance": times_chance,
         "figure": _figure, "gauge": _gauge, "moment": _moment,
     }  # fmt: skip
     return environment.get_template("page.html.j2")
@@ -59,11 +60,11 @@ def _style() -> str:
     return (Path(__file__).parent / "page.css").read_text()
 
 
-def _headlines(measured: list[StageReport]) -> list[dict[str, Any]]:
+def _headlines(measured: list[StageReport]) -> list[dict[str, StageReport | Metric]]:
     """The metrics to read first: of each evaluation the first ones that know their chance, taken in turn."""
-    queues = [[(s, m) for m in s.metrics if m.get("chance") is not None and m["better"]] for s in measured]
+    queues = [[(s, m) for m in s.metrics if m.chance is not None and m.better] for s in measured]
     queues = [queue for queue in queues if queue]
-    chosen: list[tuple[StageReport, Mapping[str, Any]]] = []
+    chosen: list[tuple[StageReport, Metric]] = []
     while queues and len(chosen) < HEADLINES:
         for queue in queues:
             chosen.append(queue.pop(0))
@@ -82,16 +83,16 @@ def _figure(data: Mapping[str, Any]) -> Markup:
         return said.format(type(error).__name__, error)
 
 
-def _gauge(metric: Mapping[str, Any]) -> Markup:
+def _gauge(metric: Metric) -> Markup:
     """A bar for what lies between 0 and 1 by its nature: what has a chance level there and is better when higher."""
-    chance, value = metric.get("chance"), metric["value"]
-    if chance is None or metric.get("better") == "lower" or not (0 <= value <= 1 and 0 <= chance <= 1):
+    chance, value = metric.chance, metric.value
+    if chance is None or metric.better == "lower" or not (0 <= value <= 1 and 0 <= chance <= 1):
         return Markup("")
     return figures.gauge(value, chance)
 
 
 def _curves(stage: StageReport) -> list[tuple[str, Markup]]:
-    """Titles and pictures of what a training stage has logged."""
+    """Titles and charts of what a training stage has logged."""
     history = stage.history
 
     def series(key: str) -> list[tuple[float, float]]:
