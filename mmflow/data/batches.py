@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmflow.plugin.values import TensorType, Tokens
+from mmflow.plugin.modality import Modality, modality
+from mmflow.plugin.values import RawValue, TensorType, Tokens
 
 
 @dataclass
@@ -21,7 +21,7 @@ class ColumnBatch:
     What is absent holds zeros (None in lists).
     """
 
-    values: Any
+    values: Tensor | Tokens | list[RawValue]
     axes: tuple[str, ...] = ("sample",)
     present: Tensor | None = None
 
@@ -73,7 +73,7 @@ class Batch:
         return replace(self, columns={k: c.map(lambda tensor: tensor.pin_memory()) for k, c in self.columns.items()})
 
 
-def map_members(value: Any, depth: int, function: Callable[[Any], Any] | None) -> Any:
+def map_members(value: RawValue, depth: int, function: Callable[[RawValue], RawValue] | None) -> RawValue:
     """Apply `function` to the members of a value with `depth` group axes, as nested lists; absent ones stay None."""
     if value is None:
         return None
@@ -82,21 +82,22 @@ def map_members(value: Any, depth: int, function: Callable[[Any], Any] | None) -
     return [map_members(member, depth - 1, function) for member in value]
 
 
-def collate(values: Sequence[Any], declared: TensorType, template: Any = None) -> ColumnBatch:
+def collate(
+    values: Sequence[RawValue], declared: TensorType, template: RawValue = None, *, by: Modality | None = None
+) -> ColumnBatch:
     """Join one value a row (nested lists over group axes, None where absent) into a column of type `declared`.
 
-    A uint8 picture [H, W, C] becomes float32 [C, H, W] in [0, 1], one of floats keeps its values; a list of ints
-    becomes `Tokens` padded with 0, and so do sequences whose first size is declared unknown; text and other objects
-    stay lists. `template` (a member as it would be) gives the shape where every row is absent.
-    Raises `ValueError` where the rows have different shapes.
+    `by` is the modality of `declared`, looked up where it is None: it joins the members of all groups
+    (`Modality.collate`), and says which are there. `template` (a member as it would be) gives the shape where every
+    row is absent. Raises `ValueError` where the rows have different shapes.
     """
-    depth = len(declared.axes) - 1
-    sizes = _group_sizes(values, depth, declared.groups)
-    flat: list[Any] = []
+    by = by or modality(declared.modality)
+    sizes = _group_sizes(values, len(declared.axes) - 1, declared.groups)
+    members: list[RawValue] = []
     for value in values:
-        _flatten(value, sizes, flat)
-    here = np.fromiter((member is not None for member in flat), dtype=bool, count=len(flat))
-    joined = _join(flat, here, declared, template)
+        _flatten(value, sizes, members)
+    there = np.fromiter(map(by.present, members), dtype=bool, count=len(members))
+    joined = by.collate([m if here else None for m, here in zip(members, there, strict=True)], declared, template)
     shape = (len(values), *sizes)
     if isinstance(joined, list):
         for size in reversed(sizes):
@@ -104,11 +105,11 @@ def collate(values: Sequence[Any], declared: TensorType, template: Any = None) -
     elif sizes:
         column = ColumnBatch(joined).map(lambda tensor: tensor.reshape(*shape, *tensor.shape[1:]))
         joined = column.values
-    present = None if here.all() else torch.from_numpy(here.reshape(shape))
+    present = None if there.all() else torch.from_numpy(there.reshape(shape))
     return ColumnBatch(joined, declared.axes, present)
 
 
-def _group_sizes(values: Sequence[Any], depth: int, declared: Sequence[int | None]) -> tuple[int, ...]:
+def _group_sizes(values: Sequence[RawValue], depth: int, declared: Sequence[int | None]) -> tuple[int, ...]:
     sizes: list[int] = []
     level = list(values)
     for axis in range(depth):
@@ -122,114 +123,13 @@ def _group_sizes(values: Sequence[Any], depth: int, declared: Sequence[int | Non
     return tuple(sizes)
 
 
-def _flatten(value: Any, sizes: tuple[int, ...], out: list[Any]) -> None:
+def _flatten(value: RawValue, sizes: tuple[int, ...], out: list[RawValue]) -> None:
     if not sizes:
         out.append(value)
         return
     members = () if value is None else value
     for place in range(sizes[0]):
         _flatten(members[place] if place < len(members) else None, sizes[1:], out)
-
-
-def _join(flat: list[Any], here: np.ndarray, declared: TensorType, template: Any) -> Any:
-    first = next((member for member in flat if member is not None), template)
-    if first is None:
-        return _nothing(len(flat), declared)
-    if isinstance(first, Tensor):
-        flat = [None if member is None else member.numpy() for member in flat]
-        first = first.numpy()
-    if isinstance(first, (bool, np.bool_)):
-        return torch.from_numpy(np.array([bool(member) for member in flat], dtype=bool))
-    if isinstance(first, (int, np.integer)) and declared.modality != "number":
-        return torch.from_numpy(np.array([0 if member is None else int(member) for member in flat], dtype=np.int64))
-    if isinstance(first, (int, float, np.integer, np.floating)):
-        dtype = np.float64 if declared.dtype == "float64" else np.float32
-        return torch.from_numpy(np.array([0.0 if member is None else member for member in flat], dtype=dtype))
-    if isinstance(first, list):
-        return _pad([None if m is None else np.asarray(m, dtype=np.int64) for m in flat], np.int64)
-    if isinstance(first, np.ndarray):
-        return _join_arrays(flat, here, first, declared)
-    return flat
-
-
-def _join_arrays(flat: list[Any], here: np.ndarray, first: np.ndarray, declared: TensorType) -> Any:
-    picture = declared.modality in ("image", "video") and _is_picture(first)
-    dtypes = {member.dtype for member in flat if member is not None} or {first.dtype}
-    if picture and len(dtypes) > 1:
-        # Bytes beside floats, which are what they become.
-        flat = [m.astype(np.float32) / 255 if m is not None and m.dtype == np.uint8 else m for m in flat]
-        dtypes = {member.dtype for member in flat if member is not None}
-    wide = np.result_type(*dtypes)
-    dtype = WIDENED.get(wide.name, wide.name)
-    if wide == np.float64 and declared.dtype != "float64":
-        dtype = "float32"
-    shapes = {member.shape for member in flat if member is not None}
-    if not picture and _is_sequence(first, declared, len(shapes) > 1) and len({shape[1:] for shape in shapes}) <= 1:
-        return _pad(flat, dtype, first.shape[1:])
-    if len(shapes) > 1:
-        one, other = sorted(shapes)[:2]
-        hint = "; a view with `resize`, `center_crop` or `random_resized_crop` makes them equal" if picture else ""
-        raise ValueError(f"values of different shapes in one batch: {one} and {other}{hint}")
-    if here.all():
-        joined = np.stack(flat).astype(dtype, copy=False)
-    else:
-        joined = np.zeros((len(flat), *first.shape), dtype=dtype)
-        for row, member in enumerate(flat):
-            if member is not None:
-                joined[row] = member
-    tensor = torch.from_numpy(joined)
-    if not picture:
-        return tensor
-    if tensor.ndim == 3:
-        tensor = tensor[..., None]
-    tensor = tensor.permute(0, 3, 1, 2)
-    if joined.dtype != np.uint8:
-        return tensor.contiguous()
-    return tensor.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-
-
-def _is_picture(value: np.ndarray) -> bool:
-    """True for [H, W] and [H, W, C] of bytes, and for floats with channels last; channels first stays as it is."""
-    if value.dtype == np.uint8:
-        return value.ndim == 2 or (value.ndim == 3 and value.shape[2] <= 4)
-    return value.dtype.kind == "f" and value.ndim == 3 and value.shape[2] <= 4 < value.shape[0]
-
-
-WIDENED = {"int32": "int64", "int16": "int64", "uint16": "int64", "uint32": "int64"}
-
-SEQUENCES = frozenset({"tokens", "audio", "series", "labels", "text", "boxes", "graph"})
-"""Modalities whose unknown first size is a length: rows are padded and come with a mask."""
-
-
-def _is_sequence(first: np.ndarray, declared: TensorType, ragged: bool) -> bool:
-    """Whether rows are padded. By type, not by the lengths that a batch happens to hold, where the type tells."""
-    if not first.ndim or declared.modality not in SEQUENCES:
-        return False
-    if declared.size:
-        return declared.size[0] is None
-    return ragged or first.ndim > 1 or first.dtype.kind in "iu"
-
-
-def _pad(flat: list[Any], dtype: Any, rest: tuple[int, ...] = ()) -> Tokens:
-    length = max((len(member) for member in flat if member is not None), default=0)
-    values = np.zeros((len(flat), length, *rest), dtype=dtype)
-    mask = np.zeros((len(flat), length), dtype=bool)
-    for row, member in enumerate(flat):
-        if member is not None:
-            values[row, : len(member)] = member
-            mask[row, : len(member)] = True
-    return Tokens(torch.from_numpy(values), torch.from_numpy(mask))
-
-
-def _nothing(rows: int, declared: TensorType) -> Any:
-    """A column in which every row is absent, in the shape that its type declares."""
-    if declared.modality in ("text", "id", "graph"):
-        return [None] * rows
-    size = tuple(0 if s is None else s for s in declared.size)
-    if declared.modality == "image" and len(size) == 3:
-        size = (size[2], size[0], size[1])
-    dtype = torch.int64 if declared.modality in ("label", "labels") else torch.float32
-    return torch.zeros((rows, *size), dtype=dtype)
 
 
 __all__ = ["Batch", "ColumnBatch", "collate", "map_members"]

@@ -24,6 +24,8 @@ from mmflow.data.samples import (
 )
 from mmflow.data.views import Drawing, Row, RowError, ViewedRows, column_type, fields_of, fitted, needs_batch
 from mmflow.plugin.kinds import Reader, ShardReader, Source, View
+from mmflow.plugin.modality import first_member, modality
+from mmflow.plugin.values import RawValue
 
 Drawn = Sequence[tuple[str, Callable[[], Mapping[str, Any]]]]
 """The samples of a batch: their ids, and how each is read."""
@@ -108,6 +110,7 @@ class BatchMaker(Dataset[Any]):
         declared = source.fields()
         self.drawing = Drawing(fitted([r.target for r in self.requests], declared, views), seed)
         self.types = {r.key: column_type(r.target, declared, views) for r in self.requests}
+        self.modalities = {key: modality(type_.modality) for key, type_ in self.types.items()}
         # The columns that a batch takes as its samples have them.
         self.as_read = {
             r.key
@@ -117,6 +120,7 @@ class BatchMaker(Dataset[Any]):
         }
         wanted = {field for r in self.requests for field in fields_of(r.target, views)}
         self.fields = tuple(sorted(wanted))
+        self._unchecked = {name: declared[name] for name in self.fields if name in declared}
         self.together = any(needs_batch(r.target, views) for r in self.requests)
         self.lanes = None if dealt is None else LaneBatches(reader, self.fields, dealt, seed)  # type: ignore[arg-type]
         self._templates: dict[str, Any] = {}
@@ -190,9 +194,24 @@ class BatchMaker(Dataset[Any]):
     def read(self, id: str, get: Callable[[], Mapping[str, Any]], turn: int = 0) -> Row:
         """A sample with the fields that are wanted of it."""
         try:
-            return Row({"id": id, **get()}, id, turn)
+            sample = {"id": id, **get()}
+            if self._unchecked:
+                self._check(sample)
         except Exception as error:
             raise failure(error, source=self.source, id=id) from error
+        return Row(sample, id, turn)
+
+    def _check(self, sample: Mapping[str, RawValue]) -> None:
+        """Hold the first value of each field against the form of its modality."""
+        for name, declared in list(self._unchecked.items()):
+            value = first_member(sample.get(name), declared)
+            if value is None:
+                continue
+            del self._unchecked[name]
+            try:
+                modality(declared.modality).check(value, declared)
+            except ValueError as error:
+                raise SampleError(f"the field {name!r} is declared as {declared.modality}, but holds {error}") from None
 
     def view(
         self, rows: Sequence[Row], epoch: int | None, batch: int = 0, only: ColumnRequest | None = None
@@ -228,10 +247,12 @@ class BatchMaker(Dataset[Any]):
         nothing = bool(values) and all(value is None for value in values)
         template = self._template(request) if nothing else None
         try:
-            if nothing and template is None and type_.modality in ("image", "video") and None in type_.size:
-                raise ValueError(f"no sample of the data has {request.target.name!r}")
-            return collate(values, type_, template)
+            return collate(values, type_, template, by=self.modalities[request.key])
         except ValueError as error:
+            if nothing and template is None:
+                raise SampleError(
+                    f"{describe(self.source)}: no sample of the data has {request.target.name!r} ({error})"
+                ) from error
             raise SampleError(
                 f"{describe(self.source)}, column {request.key!r} of the batch with samples "
                 f"{ids[0]!r} to {ids[-1]!r}: {error}"
@@ -246,8 +267,7 @@ class BatchMaker(Dataset[Any]):
                     member = self.view([self.read(id, get)], None, only=request)[0][request.key]
                 except SampleError:
                     continue
-                for _ in range(len(self.types[request.key].axes) - 1):
-                    member = next((m for m in member or () if m is not None), None)
+                member = first_member(member, self.types[request.key])
                 if member is not None:
                     self._templates[request.key] = member
                     break

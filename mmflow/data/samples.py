@@ -160,6 +160,5 @@ __all__ = [
     "sample_fields",
     "samples_of",
     "static_columns",
-    "stored_column",
     "with_random_access",
 ]

@@ -6,7 +6,7 @@ import inspect
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from mmflow.model.graph import needed_outputs
 from mmflow.model.model import Model
 from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.kinds import Evaluator, StageContext
+from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Data, reference_fields
 from mmflow.plugin.values import Encoding, EvaluationResult, Metric
 from mmflow.spec.target import Target
@@ -56,10 +57,10 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     rows = bound.rows
     _check(measured, context.name)
     for example in measured.examples:
-        for side in ("field", "field_found"):
-            example[side] = _raw_field(context.scope, example.get(side))
+        example["field"] = _raw_field(context.scope, example["field"])
+        example["field_found"] = _raw_field(context.scope, example["field_found"])
     content = {
-        "metrics": [_plain_metric(metric) for metric in measured.metrics],
+        "metrics": [metric.stored() for metric in measured.metrics],
         "examples": measured.examples,
         "figures": measured.figures,
         "rows": len(bound.measured_rows),
@@ -73,13 +74,16 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
 
 
-def metric_row(metric: Metric) -> dict[str, Any]:
+def metric_row(metric: Metric) -> dict[str, str | float]:
     """A metric as a row of a table."""
     return {
-        "metric": metric.name,
+        "of": metric.group,
+        "metric": metric.heading,
         "value": round(metric.value, 4),
+        "unit": metric.unit,
         "spread": "" if metric.spread is None else f"± {metric.spread:.4f}",
         "chance": "" if metric.chance is None else round(metric.chance, 4),
+        "better": metric.better,
     }
 
 
@@ -133,15 +137,17 @@ class _Binding:
         asked = self.targets.get("labels")
         if asked is not None and asked.section == "fields":
             return asked.name
-        return next((n for n, t in self.scope.fields.items() if t.modality == "label" and len(t.axes) == 1), None)
+        fields = self.scope.fields.items()
+        return next((n for n, t in fields if len(t.axes) == 1 and modality(t.modality).classes), None)
 
     def map_labels(self) -> list[str] | None:
         """One class name (or number) a row, where the data has a label."""
         column, label = self.rows.fields.get(LABEL_OF_MAP), self._label()
         if not isinstance(column, Tensor) or column.ndim != 1 or label is None:
             return None
-        names = self.scope.fields[label].names
-        return ["" if i < 0 else names[i] if i < len(names) else str(i) for i in map(int, column.tolist())]
+        declared = self.scope.fields[label]
+        says = modality(declared.modality).caption
+        return ["" if number < 0 else says(number, declared) for number in column.tolist()]
 
     def call(self) -> EvaluationResult:
         """Call the method; its parameters that are no field and no request receive `of`, in order."""
@@ -229,20 +235,15 @@ class _Binding:
         return [f"{t.section}.{t.name}" for t in self.targets.values() if t.section in sections]
 
 
-def _raw_field(scope: Any, name: str | None) -> str | None:
+def _raw_field(scope: Any, name: str) -> str:
     """The field of the data behind an encoder: what the report shows of it."""
-    if name is None or name in scope.fields:
+    if name in scope.fields:
         return name
     encoder = name.partition(".")[0]
     if encoder not in scope.encoders:
         return name
     reached = [owner.partition(".")[2] for owner in scope.reach(f"encoders.{encoder}") if owner.startswith("fields.")]
     return reached[0] if reached else name
-
-
-def _plain_metric(metric: Metric) -> dict[str, Any]:
-    numbers = {n: None if (v := getattr(metric, n)) is None else float(v) for n in ("value", "chance", "spread")}
-    return {**asdict(metric), **numbers}
 
 
 def _check(measured: EvaluationResult, stage: str) -> None:

@@ -37,6 +37,7 @@ from mmflow.plugin.kinds import (
     Transform,
     View,
 )
+from mmflow.plugin.modality import Modality, Shown
 from mmflow.plugin.numbers import Bounds, Clock, Constant, Learned, Value
 from mmflow.plugin.references import (
     Bank,
@@ -61,7 +62,7 @@ from mmflow.plugin.references import (
     Weight,
 )
 from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
-from mmflow.plugin.values import Encoding, EvaluationResult, Metric, TensorType, Tokens, in_all
+from mmflow.plugin.values import Encoding, EvaluationResult, Metric, RawValue, TensorType, Tokens, in_all
 
 __all__ = [
     "Active",
@@ -91,6 +92,7 @@ __all__ = [
     "Memory",
     "Metric",
     "Metrics",
+    "Modality",
     "Model",
     "NonNegativeFloat",
     "NonNegativeInt",
@@ -100,6 +102,7 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "RawField",
+    "RawValue",
     "Reader",
     "Ref",
     "RefMap",
@@ -113,6 +116,7 @@ __all__ = [
     "Service",
     "ShardReader",
     "Shared",
+    "Shown",
     "SkippedSample",
     "Source",
     "Stage",

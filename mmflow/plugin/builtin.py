@@ -1,4 +1,4 @@
-"""What the core itself registers: moving numbers, applications of weights, and the stages it must know."""
+"""What the core itself registers: moving numbers, applications of weights, the stages it must know, and modalities."""
 
 from __future__ import annotations
 
@@ -16,4 +16,21 @@ def mmflow_components() -> dict[str, str]:
         "encoder/frozen": "mmflow.model.applications:Frozen",
         "stage/train": "mmflow.train.stage:Train",
         "stage/embed": "mmflow.evaluate.embed:Embed",
+        "modality/image": "mmflow.plugin.modalities:Image",
+        "modality/video": "mmflow.plugin.modalities:Video",
+        "modality/text": "mmflow.plugin.modalities:Text",
+        "modality/audio": "mmflow.plugin.modalities:Audio",
+        "modality/graph": "mmflow.plugin.modalities:Graph",
+        "modality/series": "mmflow.plugin.modalities:Series",
+        "modality/number": "mmflow.plugin.modalities:Number",
+        "modality/label": "mmflow.plugin.modalities:Label",
+        "modality/labels": "mmflow.plugin.modalities:LabelSet",
+        "modality/mask": "mmflow.plugin.modalities:Mask",
+        "modality/boxes": "mmflow.plugin.modalities:Boxes",
+        "modality/id": "mmflow.plugin.modalities:Id",
+        "modality/vector": "mmflow.plugin.modalities:Vector",
+        "modality/tokens": "mmflow.plugin.modalities:TokenVectors",
+        "modality/grid": "mmflow.plugin.modalities:GridVectors",
+        "modality/logits": "mmflow.plugin.modalities:Logits",
+        "modality/index": "mmflow.plugin.modalities:RowIndex",
     }

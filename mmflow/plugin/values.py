@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+RawValue: TypeAlias = Any
+"""A value of a field in the form of its modality (`Modality.form`); None where it is absent."""
 
 
 @dataclass(frozen=True)
 class TensorType:
     """The declared type of a field or an output: known before any tensor exists.
 
-    `modality` says what a row is: raw `image` (uint8 HWC array), `text` (str), `audio`, `video`, `series`,
-    `vector`, `label` (int), `labels`, `number`, `boxes`, `mask`, `graph`, `id`; or, for outputs of encoders,
-    `vector` [D], `tokens` [L, D], `grid` [H, W, D], `logits`, `index`.
+    `modality` names a registered modality (`mmflow list modality`), which says what a row is: `image` (uint8 HWC
+    array), `text` (str), `audio`, `video`, `series`, `label` (int), `labels`, `number`, `boxes`, `mask`, `graph`,
+    `id`; or, for outputs of encoders, `vector` [D], `tokens` [L, D], `grid` [H, W, D], `logits`, `index`.
     `axes` are the row axis and the group axes (`("sample", "copy")`); `size` the content sizes, None where
     unknown; `names` the class names of a label.
     """
@@ -30,6 +33,8 @@ class TensorType:
     """Sizes of the group axes (`axes[1:]`), None where ragged."""
     vocabulary: int | None = None
     """For outputs of encoders that read text: how many ids their tokenizer has, or may learn."""
+    rate: int | None = None
+    """For sounds: samples a second, where it is the same for all rows."""
 
     @property
     def static(self) -> bool:
@@ -116,25 +121,61 @@ def in_all(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Metric:
-    """A measured number: `chance` is what guessing gives, `better` is `higher` or `lower`, empty for neither."""
+    """A measured number, with all that a table or a report needs to print it."""
 
     name: str
+    """Unique in its evaluation: `image_to_text_r1`."""
     value: float
     chance: float | None = None
-    better: str = "higher"
+    """What guessing gives, where that is known."""
+    better: Literal["higher", "lower", ""] = "higher"
+    """The direction of a better value; empty where neither is."""
     unit: str = ""
     spread: float | None = None
     """Half the 95 % interval, where it was measured."""
+    title: str = ""
+    """As a reader writes it (`R@1`); by default the name in words."""
+    group: str = ""
+    """What it was measured on or between (`image → text`): metrics of a group stand together."""
+
+    @property
+    def heading(self) -> str:
+        """The title inside its group."""
+        return self.title or self.name.replace("_", " ")
+
+    @property
+    def label(self) -> str:
+        """Group and title: `image → text R@1`."""
+        return f"{self.group} {self.heading}" if self.group else self.heading
+
+    def stored(self) -> dict[str, str | float | None]:
+        """The metric as `metrics.json` holds it, numbers as plain floats."""
+        numbers = {n: None if (v := getattr(self, n)) is None else float(v) for n in ("value", "chance", "spread")}
+        return {**asdict(self), **numbers}
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Metric:
+        """A metric of a `metrics.json`, also of an earlier one that says less."""
+        return cls(**{each.name: stored[each.name] for each in fields(cls) if each.name in stored})
+
+
+class Example(TypedDict):
+    """A query and the rows that score highest with it, for a report: ids of rows, and the fields to show of them."""
+
+    query: str
+    field: str
+    found: list[str]
+    field_found: str
+    right: list[bool]
 
 
 @dataclass
 class EvaluationResult:
-    """What an evaluator gives: metrics, and optionally rows to show in the report.
+    """What an evaluator gives: metrics, and optionally rows and figures to show in the report.
 
-    `examples` is a list of `{"query": id, "field": name, "found": [ids], "field_found": name, "right": [bools]}`;
     `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`).
     """
 
     metrics: list[Metric]
-    examples: list[dict[str, Any]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)

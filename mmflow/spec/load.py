@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, View
+from mmflow.plugin.modality import check_modalities
 from mmflow.plugin.references import Ref
 from mmflow.plugin.values import TensorType
 from mmflow.spec.data_paths import filled_in, made_of_sources
@@ -91,6 +92,7 @@ class _Checker:
             return None
         try:
             fields = dict(source.fields())
+            check_modalities(fields)
             # What is chosen, joined or cut shows only here: an empty choice, a key that is nowhere.
             source.open()
         except ComponentError as error:

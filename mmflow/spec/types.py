@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mmflow.plugin.kinds import Encoder, View
+from mmflow.plugin.modality import check_modalities
 from mmflow.plugin.values import TensorType
 from mmflow.spec.target import Target
 
@@ -88,7 +89,9 @@ class Types:
         if len(known) < len(view.of):
             return None
         try:
-            return view.outputs(*known)
+            outputs = view.outputs(*known)
+            check_modalities(outputs)
+            return outputs
         except Exception as error:  # a declaration of a plugin may raise anything
             entry = self.resolver.entry(owner)
             assert entry is not None
@@ -163,6 +166,7 @@ class Types:
                 vector = tokens.with_(modality="vector", size=tokens.size[-1:])
                 size = base.tokens.outputs(vector)["pooled"].size
                 found["tokens"] = tokens.with_(size=(*tokens.size[:-1], *size[-1:]))
+            check_modalities(found)
         except Exception as error:  # a declaration of a plugin may raise anything
             if owner == behind[0]:
                 self.resolver.report(entry, (), entry.problem(f"{made.use} does not fit its inputs: {error}"))

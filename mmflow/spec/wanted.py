@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from mmflow.plugin.component import Component, Shared
 from mmflow.plugin.kinds import Encoder
+from mmflow.plugin.modality import is_raw, modality
 from mmflow.plugin.references import (
     Bank,
     Column,
@@ -35,9 +36,6 @@ from mmflow.plugin.values import TensorType
 from mmflow.spec.classes import models_in
 from mmflow.spec.problems import Path
 from mmflow.spec.target import Target
-
-_RAW = frozenset({"image", "text", "audio", "video", "graph"})
-_WHOLE_NUMBERS = frozenset({"label", "labels", "index", "number", "id", "mask"})
 
 
 class Output(RefType):
@@ -84,7 +82,7 @@ def takes_raw(made: Any, path: Path) -> bool:
     if not isinstance(made, Encoder) or not made.accepts or not path or path[0] != "of":
         return False
     place = path[1] if len(path) > 1 and isinstance(path[1], int) else 0
-    return set(made.accepts[min(place, len(made.accepts) - 1)]) <= _RAW
+    return all(map(is_raw, made.accepts[min(place, len(made.accepts) - 1)]))
 
 
 def _leaves(
@@ -113,13 +111,13 @@ def _fit(kind: type[RefType], target: Target, declared: TensorType | None) -> bo
         return target.output is None
     if declared is None or kind in (RawField, Sampled, Parameters, Output) or declared.modality == "unknown":
         return True
-    modality, whole = declared.modality, declared.dtype.startswith(("int", "uint", "bool"))
+    form = modality(declared.modality)
     if kind is Pooled:
-        return modality not in (("tokens", "grid", "index") if target.section == "encoders" else _RAW)
+        return form.role not in (("tokens", "grid", "index") if target.section == "encoders" else ("raw",))
     if kind is TokenSequence:
-        return modality not in ("vector", "grid", *_RAW)
+        return form.role not in ("vector", "grid", "raw")
     if kind is Grid:
-        return modality == "grid"
+        return form.role == "grid"
     if kind in (Labels, Index):
-        return modality in _WHOLE_NUMBERS or whole
-    return modality not in _RAW
+        return form.discrete or declared.dtype.startswith(("int", "uint", "bool"))
+    return form.role != "raw"

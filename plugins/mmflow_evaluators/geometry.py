@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -47,6 +48,8 @@ class Geometry(Evaluator, name="geometry"):
     def evaluate(self, *of: Encoding, ids: list[str]) -> EvaluationResult:
         import torch
 
+        from mmflow_evaluators.ranking import spoken
+
         metrics: list[Metric] = []
         vectors, present = [], []
         for name, encoding in zip(self.of, of, strict=True):
@@ -63,24 +66,33 @@ class Geometry(Evaluator, name="geometry"):
                 raise ComponentError(f"geometry of {self.of[place]}: fewer than two rows are present")
             label = self.of[place].replace(".", "_")
             own[place] = uniformity(rows, self.t)
-            metrics.append(Metric(f"{label}_uniformity", own[place], better="lower"))
-            metrics.append(Metric(f"{label}_effective_rank", effective_rank(rows), better=""))
+            group, rank = spoken(self.of[place]), effective_rank(rows)
+            metrics += [
+                Metric(f"{label}_uniformity", own[place], better="lower", title="uniformity", group=group),
+                Metric(f"{label}_effective_rank", rank, better="", title="effective rank", group=group),
+            ]
         pairs = list(combinations(range(len(of)), 2))
         for i, j in pairs:
             both = present[i] & present[j]
             x, y = vectors[i][both], vectors[j][both]
             if len(x) < 2:
                 raise ComponentError(f"geometry: fewer than two rows have both {self.of[i]} and {self.of[j]}")
-            prefix = "" if len(pairs) == 1 else f"{self.of[i]}_{self.of[j]}_".replace(".", "_")
+            several = len(pairs) > 1
+            prefix = f"{self.of[i]}_{self.of[j]}_".replace(".", "_") if several else ""
+            group = f"{spoken(self.of[i])} {spoken(self.of[j])}" if several else ""
             if x.shape[1] != y.shape[1]:
                 raise ComponentError(
                     f"geometry: {self.of[i]} has {x.shape[1]} dimensions and {self.of[j]} has {y.shape[1]}",
                     hint="give both a head of the same `dim`",
                 )
-            metrics += self._pair(prefix, x, y, (own[i] + own[j]) / 2, [i for i, b in zip(ids, both, strict=True) if b])
+            kept = [i for i, b in zip(ids, both, strict=True) if b]
+            metrics += [
+                replace(metric, name=prefix + metric.name, title=metric.heading, group=group)
+                for metric in self._pair(x, y, (own[i] + own[j]) / 2, kept)
+            ]
         return EvaluationResult(metrics)
 
-    def _pair(self, prefix: str, x: Tensor, y: Tensor, mean_uniformity: float, ids: list[str]) -> list[Metric]:
+    def _pair(self, x: Tensor, y: Tensor, mean_uniformity: float, ids: list[str]) -> list[Metric]:
         distance = (x - y).norm(dim=-1).pow(self.power).mean()
         gap, share = modality_gap(x, y)
         own = (x * y).sum(-1)
@@ -88,14 +100,14 @@ class Geometry(Evaluator, name="geometry"):
         others = ((x.sum(0) @ y.sum(0)) - own.sum()) / (count * (count - 1))
         separability = gap_separability(x, y, ids)
         return [
-            Metric(f"{prefix}alignment", float(distance), better="lower"),
-            Metric(f"{prefix}uniformity", mean_uniformity, better="lower"),
-            Metric(f"{prefix}cross_uniformity", cross_uniformity(x, y, self.t), better="lower"),
-            Metric(f"{prefix}modality_gap", gap, better=""),
-            Metric(f"{prefix}gap_share", share, better=""),
-            Metric(f"{prefix}gap_separability", separability, 0.5, better=""),
-            Metric(f"{prefix}pair_cosine", float(own.mean())),
-            Metric(f"{prefix}other_cosine", float(others), better="lower"),
+            Metric("alignment", float(distance), better="lower"),
+            Metric("uniformity", mean_uniformity, better="lower"),
+            Metric("cross_uniformity", cross_uniformity(x, y, self.t), better="lower"),
+            Metric("modality_gap", gap, better=""),
+            Metric("gap_share", share, better=""),
+            Metric("gap_separability", separability, 0.5, better=""),
+            Metric("pair_cosine", float(own.mean())),
+            Metric("other_cosine", float(others), better="lower"),
         ]
 
 

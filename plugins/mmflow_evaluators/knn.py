@@ -46,7 +46,7 @@ class Knn(Evaluator, name="knn"):
     def evaluate(self, *of: Encoding, labels: Any, ids: list[str], score: Any, test: Any) -> EvaluationResult:
         import torch
 
-        from mmflow_evaluators.probing import accuracy, metric_name
+        from mmflow_evaluators.probing import accuracy
         from mmflow_evaluators.ranking import score_rows
 
         measured = EvaluationResult([])
@@ -66,7 +66,7 @@ class Knn(Evaluator, name="knn"):
                 right.append(self._vote(best, voters) == truth[start : start + len(scores)])
             hits = torch.cat(right).cpu().numpy()
             train, held = (x.cpu().numpy() for x in (classes, truth))
-            measured.metrics.append(accuracy(metric_name(name, len(of) > 1), hits, train, held))
+            measured.metrics.append(accuracy(name, hits, train, held, alone=len(of) == 1))
         return measured
 
     def _vote(self, scores: Any, voters: Any) -> Any:

@@ -48,7 +48,7 @@ class LinearProbe(Evaluator, name="linear_probe"):
         return self
 
     def evaluate(self, *of: Encoding, labels: Any, ids: list[str], test: Any) -> EvaluationResult:
-        from mmflow_evaluators.probing import accuracy, labeled, metric_name, split
+        from mmflow_evaluators.probing import accuracy, labeled, split
 
         measured = EvaluationResult([])
         for place, (name, encoding) in enumerate(zip(self.of, of, strict=True)):
@@ -61,7 +61,7 @@ class LinearProbe(Evaluator, name="linear_probe"):
                 raise ComponentError(f"linear_probe of {name}: the rows to learn from have one class only")
             chosen, tried = self._choose(train)
             right = self._fit(train, chosen).predict(held.vectors) == held.labels
-            measured.metrics.append(accuracy(metric_name(name, len(of) > 1), right, train.labels, held.labels))
+            measured.metrics.append(accuracy(name, right, train.labels, held.labels, alone=len(of) == 1))
             measured.figures[f"Penalty of the probe on {name}"] = {
                 "kind": "bars", "labels": [f"C = {c:g}" for c in self.c], "values": tried,
                 "note": f"accuracy on held-out rows of the data learned from; C = {chosen:g} was chosen",

@@ -61,15 +61,18 @@ def split(data: Labeled, share: float, purpose: str) -> tuple[Labeled, Labeled]:
     return data.rows(~out), data.rows(out)
 
 
-def accuracy(name: str, right: NDArray[Any], train: NDArray[np.int64], test: NDArray[np.int64]) -> Metric:
-    """Share of `right`; chance is what always answering the most frequent class of `train` gives on `test`."""
-    from mmflow_evaluators.ranking import wilson
+def accuracy(
+    encoder: str, right: NDArray[Any], train: NDArray[np.int64], test: NDArray[np.int64], *, alone: bool
+) -> Metric:
+    """Share of `right`; chance is what always answering the most frequent class of `train` gives on `test`.
+
+    The metric is `accuracy` where one encoder is probed, `image_accuracy` in the group `image` where several are.
+    """
+    from mmflow_evaluators.ranking import spoken, wilson
 
     rate = float(np.mean(right))
     majority = int(np.bincount(train).argmax())
-    return Metric(name, rate, float((test == majority).mean()), spread=wilson(rate, len(right)))
-
-
-def metric_name(encoder: str, several: bool) -> str:
-    """`accuracy`, or `image_accuracy` where several encoders are probed."""
-    return f"{encoder.replace('.', '_')}_accuracy" if several else "accuracy"
+    name = "accuracy" if alone else f"{encoder.replace('.', '_')}_accuracy"
+    group = "" if alone else spoken(encoder)
+    chance, spread = float((test == majority).mean()), wilson(rate, len(right))
+    return Metric(name, rate, chance, spread=spread, title="accuracy", group=group)

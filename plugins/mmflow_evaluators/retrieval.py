@@ -22,6 +22,8 @@ from mmflow.plugin import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmflow_evaluators.ranking import Ranks
+
 FOUND = 5
 
 
@@ -53,7 +55,7 @@ class Retrieval(Evaluator, name="retrieval"):
     def evaluate(
         self, a: Encoding, b: Encoding, score: Any, match: tuple[Any, ...], ids: list[str]
     ) -> EvaluationResult:
-        from mmflow_evaluators.ranking import codes, equal_or_same, fold, rank, score_rows
+        from mmflow_evaluators.ranking import codes, equal_or_same, fold, rank, score_rows, spoken
 
         left, left_rows = fold(a)
         right, right_rows = fold(b)
@@ -74,7 +76,7 @@ class Retrieval(Evaluator, name="retrieval"):
                 precision=self.average_precision,
                 watch=shown.look,
             )
-            metrics = self._measure(direction, ranks)
+            metrics = self._measure(direction, f"{spoken(query)} → {spoken(found)}", ranks)
             recalls += metrics[: len(self.at)]
             measured.metrics += metrics
             for at, places, good in shown.kept:
@@ -92,7 +94,7 @@ class Retrieval(Evaluator, name="retrieval"):
         measured.metrics.append(Metric("mean_recall", mean, chance))
         return measured
 
-    def _measure(self, direction: str, ranks: Any) -> list[Metric]:
+    def _measure(self, direction: str, group: str, ranks: Ranks) -> list[Metric]:
         import numpy as np
 
         from mmflow_evaluators.ranking import bootstrap_median, wilson
@@ -100,18 +102,23 @@ class Retrieval(Evaluator, name="retrieval"):
         metrics = []
         for k in self.at:
             rate = float(ranks.hits(k).mean())
-            metrics.append(Metric(f"{direction}_r{k}", rate, ranks.chance(k), spread=wilson(rate, len(ranks))))
+            spread = wilson(rate, len(ranks))
+            metrics.append(
+                Metric(f"{direction}_r{k}", rate, ranks.chance(k), spread=spread, title=f"R@{k}", group=group)
+            )
         expected = ranks.expected()
         metrics.append(
             Metric(
                 f"{direction}_median_rank", float(np.median(expected)), ranks.chance_median(), better="lower",
-                spread=bootstrap_median(expected),
+                spread=bootstrap_median(expected), title="median rank", group=group,
             )
         )  # fmt: skip
         if ranks.precision is not None:
             value = float(ranks.precision.mean())
             half = 1.959963984540054 * float(ranks.precision.std()) / len(ranks) ** 0.5
-            metrics.append(Metric(f"{direction}_map", value, ranks.chance_precision(), spread=half))
+            metrics.append(
+                Metric(f"{direction}_map", value, ranks.chance_precision(), spread=half, title="mAP", group=group)
+            )
         return metrics
 
 

@@ -81,7 +81,8 @@ class ZeroShot(Evaluator, name="zero_shot"):
         metrics = []
         for k in at:
             rate = float(ranks.hits(k).mean())
-            metrics.append(Metric(f"top{k}_accuracy", rate, k / len(names), spread=wilson(rate, len(ranks))))
+            spread = wilson(rate, len(ranks))
+            metrics.append(Metric(f"top{k}_accuracy", rate, k / len(names), spread=spread, title=f"top-{k} accuracy"))
         return self._tell(metrics, ranks.hits(1), scores.argmax(1).cpu(), labels.cpu(), list(names))
 
     def _scores(self, rows: Encoding, names: Any, score: Any, model: Any) -> Tensor:

@@ -141,19 +141,19 @@ def test_a_browser_runs_nothing_of_it(first, tmp_path):
     assert title.startswith("run &lt;img src=x onerror")
 
 
-def test_pictures_are_those_of_the_data(first, folder):
+def test_images_are_those_of_the_data(first, folder):
     outcome, store, spec = first
     report = collect(store, store.run(outcome.outcome.run_id), spec)
     groups = dict(report.stage("retrieval").examples)
     assert set(groups) == {"image to words", "words to image"}
     example = groups["image to words"][0]
-    assert example.query.kind == "picture"
-    pixels = np.asarray(Image.open(BytesIO(base64.b64decode(example.query.content.partition(",")[2]))))
+    assert example.query.value.kind == "image"
+    pixels = np.asarray(Image.open(BytesIO(base64.b64decode(str(example.query.value.content).partition(",")[2]))))
     number = example.query.id.partition("'")[0]
     assert (pixels == np.asarray(Image.open(folder / f"{number}.png"))).all()
-    assert [value.kind for value, _ in example.found] == ["text"] * 5
+    assert [row.value.kind for row, _ in example.found] == ["text"] * 5
     place = int(example.found[0][0].id.partition("'")[0])
-    assert example.found[0][0].content == HOSTILE[place % 6]
+    assert example.found[0][0].value.content == HOSTILE[place % 6]
 
 
 def test_the_report_holds_what_the_run_did(first):
@@ -207,7 +207,7 @@ def test_a_failed_stage_is_told_and_the_rest_is_shown(first, folder):
     assert "image → text R@1" in page.text
 
 
-def test_data_that_has_moved_costs_only_its_pictures(first, folder, tmp_path):
+def test_data_that_has_moved_costs_only_its_images(first, folder, tmp_path):
     outcome, store, spec = first
     moved = tmp_path / "train.jsonl"
     (folder / "train.jsonl").rename(moved)
@@ -240,10 +240,10 @@ def test_the_terminal_shows_each_metric_beside_chance(first):
     assert lines[0] == "retrieval on 12 rows of test"
     head = lines[1]
     row = next(line for line in lines if "image → text R@5" in line)
-    metric = next(m for m in report.stage("retrieval").metrics if m["name"] == "image_to_text_r5")
+    metric = next(m for m in report.stage("retrieval").metrics if m.name == "image_to_text_r5")
     chance = row[head.index("chance") :].split()[0]
-    assert float(chance) == pytest.approx(metric["chance"], abs=5e-4)
-    assert float(row[head.index("value") :].split()[0]) == pytest.approx(metric["value"], abs=5e-4)
+    assert float(chance) == pytest.approx(metric.chance, abs=5e-4)
+    assert float(row[head.index("value") :].split()[0]) == pytest.approx(metric.value, abs=5e-4)
 
 
 def test_the_terminal_tells_what_share_of_a_training_was_waiting(first):

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmflow.flow.report import figures
-from mmflow.flow.report.summary import number, seconds, times_chance, title
+from mmflow.flow.report.summary import number, seconds, times_chance
+from mmflow.plugin import Metric
 
 SVG = "{http://www.w3.org/2000/svg}"
 numbers = st.floats(-1e9, 1e9, allow_nan=False)
 
 
-def pictures(markup: str) -> list[ElementTree.Element]:
+def drawings(markup: str) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(f"<div>{markup}</div>").iter(f"{SVG}svg"))
 
 
@@ -33,7 +34,7 @@ names = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1
 
 @given(st.dictionaries(names, st.lists(st.tuples(numbers, numbers), min_size=1, max_size=5), min_size=1, max_size=3))
 def test_any_line_chart_is_well_formed(series):
-    (svg,) = pictures(figures.line_chart(series, x_label="<step>"))
+    (svg,) = drawings(figures.line_chart(series, x_label="<step>"))
     box = [float(v) for v in svg.attrib["viewBox"].split()]
     for line in svg.iter(f"{SVG}polyline"):
         for point in line.attrib["points"].split():
@@ -44,7 +45,7 @@ def test_any_line_chart_is_well_formed(series):
 
 def test_long_lines_are_thinned_and_end_where_they_end():
     line = [(float(i), math.sin(i)) for i in range(100_000)]
-    (svg,) = pictures(figures.line_chart({"a": line}, x_label="step"))
+    (svg,) = drawings(figures.line_chart({"a": line}, x_label="step"))
     points = next(svg.iter(f"{SVG}polyline")).attrib["points"].split()
     assert len(points) <= figures.LONGEST_LINE + 1
     assert float(points[-1].split(",")[0]) == pytest.approx(330, abs=0.1)
@@ -52,13 +53,13 @@ def test_long_lines_are_thinned_and_end_where_they_end():
 
 def test_values_that_are_not_finite_are_left_out():
     drawn = figures.line_chart({"a": [(0, 1), (1, math.nan), (2, math.inf), (3, 2)]}, x_label="step")
-    (svg,) = pictures(drawn)
+    (svg,) = drawings(drawn)
     assert len(next(svg.iter(f"{SVG}polyline")).attrib["points"].split()) == 2
     assert figures.line_chart({"a": [(0, math.nan)]}, x_label="step") == ""
 
 
 def test_shades_of_a_matrix_are_shares_of_its_rows():
-    (svg,) = pictures(figures.matrix(["a", "<b>"], ["a", "b"], [[3, 1], [0, 2]], row_title="r", column_title="c"))
+    (svg,) = drawings(figures.matrix(["a", "<b>"], ["a", "b"], [[3, 1], [0, 2]], row_title="r", column_title="c"))
     shades = [float(r.attrib["fill-opacity"]) for r in svg.iter(f"{SVG}rect") if r.attrib["class"] == "shade"]
     assert shades == [0.75, 0.25, 1.0]
     tips = [t.text for t in svg.iter(f"{SVG}title")]
@@ -69,7 +70,7 @@ def test_the_most_frequent_groups_have_colors_and_the_rest_shares_one():
     groups = [f"g{i}" for i in range(20) for _ in range(20 - i)]
     points = [[float(i), float(i % 3)] for i in range(len(groups))]
     drawn = figures.scatter(points, groups, groups)
-    (svg,) = pictures(drawn)
+    (svg,) = drawings(drawn)
     colors = {}
     for spot, group in zip(svg.iter(f"{SVG}circle"), groups, strict=True):
         colors.setdefault(group, set()).add(spot.attrib["class"])
@@ -81,17 +82,17 @@ def test_the_most_frequent_groups_have_colors_and_the_rest_shares_one():
 
 
 def test_a_plane_has_equal_scales():
-    (svg,) = pictures(figures.scatter([[0, 0], [1, 0], [0, 1]], ["a"] * 3, ["", "", ""]))
+    (svg,) = drawings(figures.scatter([[0, 0], [1, 0], [0, 1]], ["a"] * 3, ["", "", ""]))
     xy = [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in svg.iter(f"{SVG}circle")]
     assert xy[1][0] - xy[0][0] == pytest.approx(xy[0][1] - xy[2][1], abs=0.2)
     assert figures.scatter([[1.0, 1.0]], ["a"], ["t"]) != ""
 
 
 def test_figures_of_evaluators_are_drawn_by_kind():
-    assert pictures(figures.figure({"kind": "bars", "labels": ["<a>"], "values": [0.5], "chance": 0.1, "counts": [3]}))
-    assert pictures(figures.figure({"kind": "lines", "x": [1, 2], "series": {"a": [3, 4]}}))
-    assert pictures(figures.figure({"kind": "points", "points": [[0, 1], [1, 0]]}))
-    assert pictures(figures.figure({"kind": "matrix", "rows": ["a"], "columns": ["b"], "values": [[1]]}))
+    assert drawings(figures.figure({"kind": "bars", "labels": ["<a>"], "values": [0.5], "chance": 0.1, "counts": [3]}))
+    assert drawings(figures.figure({"kind": "lines", "x": [1, 2], "series": {"a": [3, 4]}}))
+    assert drawings(figures.figure({"kind": "points", "points": [[0, 1], [1, 0]]}))
+    assert drawings(figures.figure({"kind": "matrix", "rows": ["a"], "columns": ["b"], "values": [[1]]}))
     assert figures.figure({"kind": "bars", "labels": [], "values": []}) == ""
     assert figures.figure({"kind": "hologram"}) == ""
 
@@ -108,18 +109,17 @@ def test_numbers_are_short(value, text):
 
 
 def test_names_and_durations_are_readable():
-    assert title("image_to_text_r10") == "image → text R@10"
-    assert title("a_b_to_c_median_rank") == "a b → c median rank"
-    assert title("top5_accuracy") == "top-5 accuracy"
-    assert title("modality_gap") == "modality gap"
+    assert Metric("image_to_text_r10", 0.5, title="R@10", group="image → text").label == "image → text R@10"
+    # A name is no title: nothing is read out of it.
+    assert Metric("image_to_text_r10", 0.5).label == "image to text r10"
     assert [seconds(s) for s in (0.01, 3.21, 59.7, 200, 7500, None)] == [
         "< 0.1 s", "3.2 s", "1 min 0 s", "3 min 20 s", "2 h 5 min", "",
     ]  # fmt: skip
 
 
 def test_distance_from_chance_has_the_direction_of_the_metric():
-    assert times_chance({"value": 0.5, "chance": 0.01, "better": "higher"}) == "50×"
-    assert times_chance({"value": 2.0, "chance": 50.0, "better": "lower"}) == "25×"
-    assert times_chance({"value": 0.9, "chance": 0.5, "better": ""}) == ""
-    assert times_chance({"value": 0.0, "chance": 0.5, "better": "higher"}) == ""
-    assert times_chance({"value": 0.3, "chance": None, "better": "higher"}) == ""
+    assert times_chance(Metric("m", 0.5, 0.01, "higher")) == "50×"
+    assert times_chance(Metric("m", 2.0, 50.0, "lower")) == "25×"
+    assert times_chance(Metric("m", 0.9, 0.5, "")) == ""
+    assert times_chance(Metric("m", 0.0, 0.5, "higher")) == ""
+    assert times_chance(Metric("m", 0.3, None, "higher")) == ""

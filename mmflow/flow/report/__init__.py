@@ -1,6 +1,6 @@
 """The report of a run: what its record and stages hold, as one HTML page, as terminal lines and as Markdown."""
 
-from mmflow.flow.report.collect import Example, Figure, RunReport, Shown, StageReport, collect
+from mmflow.flow.report.collect import Example, Figure, RunReport, ShownRow, StageReport, collect
 from mmflow.flow.report.page import render
 from mmflow.flow.report.summary import summary_lines, summary_markdown
 
@@ -8,7 +8,7 @@ __all__ = [
     "Example",
     "Figure",
     "RunReport",
-    "Shown",
+    "ShownRow",
     "StageReport",
     "collect",
     "render",

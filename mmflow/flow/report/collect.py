@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mmflow.artifacts import HistoryArtifact, MetricsArtifact, StageRecord
 from mmflow.flow.store import NotStored, RunRecord, RunStore
+from mmflow.plugin.modality import Shown, first_member, modality
+from mmflow.plugin.values import Metric, RawValue, TensorType
 
 if TYPE_CHECKING:
     from mmflow.spec import Spec
 
-THUMBNAIL = 96
-"""Longest side of a picture in the report, in pixels."""
-LONGEST_TEXT = 240
-
 
 @dataclass(frozen=True)
-class Shown:
-    """One value of the data: a picture as a data URI, the points of a line, or text."""
+class ShownRow:
+    """One value of the data, as its modality shows it, with the id of its row."""
 
-    kind: Literal["picture", "line", "text"]
     id: str
-    content: Any
+    value: Shown
 
 
 @dataclass(frozen=True)
 class Example:
     """A query and the best candidates, each with whether it is right."""
 
-    query: Shown
-    found: list[tuple[Shown, bool]]
+    query: ShownRow
+    found: list[tuple[ShownRow, bool]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,7 @@ class StageReport:
     reads: list[str] = field(default_factory=list)
     """All entries that were read."""
     rows: int | None = None
-    metrics: list[dict[str, Any]] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     examples: list[tuple[str, list[Example]]] = field(default_factory=list)
     """Under a title (`image to text`)."""
@@ -179,7 +174,7 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> Non
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
     stage.environment = about.get("environment") or {}
     measured = MetricsArtifact(folder).read()
-    stage.metrics = measured.get("metrics", [])
+    stage.metrics = [Metric.read(stored) for stored in measured.get("metrics", [])]
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
     stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]
@@ -196,7 +191,7 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> Non
         try:
             stage.examples = _examples(examples, spec, stage.name)
         except Exception as error:
-            # The data may have moved since the run; numbers are worth showing without pictures.
+            # The data may have moved since the run; numbers are worth showing without images.
             notes.append(f"examples of {stage.name} are not shown: {type(error).__name__}: {error}")
 
 
@@ -210,13 +205,13 @@ def _examples(raw: Sequence[Mapping[str, Any]], spec: Spec, stage: str) -> list[
     known = source.fields()
     fields = {example[side] for example in raw for side in ("field", "field_found") if example.get(side) in known}
     samples = sample_fields(source, ids, sorted(fields))
-    cache: dict[tuple[str, str], Shown] = {}
+    rows: dict[tuple[str, str], ShownRow] = {}
 
-    def shown(id: str, name: str) -> Shown:
-        if (id, name) not in cache:
-            modality = known[name].modality if name in known else ""
-            cache[id, name] = _shown(id, samples[id].get(name) if name in known else None, modality)
-        return cache[id, name]
+    def shown(id: str, name: str) -> ShownRow:
+        if (id, name) not in rows:
+            value = _shown(samples[id].get(name), known[name]) if name in known else Shown("text", "")
+            rows[id, name] = ShownRow(id, value)
+        return rows[id, name]
 
     grouped: dict[str, list[Example]] = {}
     for example in raw:
@@ -229,33 +224,10 @@ def _examples(raw: Sequence[Mapping[str, Any]], spec: Spec, stage: str) -> list[
     return list(grouped.items())
 
 
-def _shown(id: str, value: Any, modality: str) -> Shown:
-    import numpy as np
-
-    while isinstance(value, (list, tuple)) and value and modality in ("text", "image"):
-        # Of a group (captions, frames), the first member.
-        value = value[0]
-    if isinstance(value, np.ndarray):
-        if value.dtype == np.uint8 and value.ndim == 4:
-            value = value[0]
-        if value.dtype == np.uint8 and value.ndim in (2, 3):
-            return Shown("picture", id, _thumbnail(value))
-        if value.ndim == 1 and len(value) > 2 and np.isfinite(value).all():
-            step = max(1, len(value) // 120)
-            return Shown("line", id, [round(float(v), 5) for v in value[::step]])
-        return Shown("text", id, f"{modality or value.dtype.name} {list(value.shape)}")
-    text = "" if value is None else str(value)
-    return Shown("text", id, text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…")
-
-
-def _thumbnail(pixels: Any) -> str:
-    from PIL import Image
-
-    picture = Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    out = BytesIO()
-    picture.convert("RGB").save(out, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+def _shown(value: RawValue, declared: TensorType) -> Shown:
+    """A value as its modality shows it; of a group (captions, frames), the first member."""
+    value = first_member(value, declared)
+    return Shown("text", "") if value is None else modality(declared.modality).show(value, declared)
 
 
 def _data(spec: Spec, stages: Sequence[StageReport]) -> list[dict[str, Any]]:
@@ -278,7 +250,7 @@ def _data(spec: Spec, stages: Sequence[StageReport]) -> list[dict[str, Any]]:
     return entries
 
 
-def _says(type_: Any) -> str:
+def _says(type_: TensorType) -> str:
     sizes = "×".join("?" if size is None else str(size) for size in type_.size)
     axes = f" per {', '.join(type_.axes[1:])}" if len(type_.axes) > 1 else ""
     classes = f" of {len(type_.names)} classes" if type_.names else ""

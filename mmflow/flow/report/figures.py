@@ -134,16 +134,14 @@ def scatter(
     if not points:
         return Markup("")
     names = _most_frequent(groups)
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
-    middle = ((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2)
-    scale = max((max(xs) - min(xs)) / (width - 20), (max(ys) - min(ys)) / (height - 20)) or 1.0
+    where = _EqualScales(points, width, height, 10)
     out = [
         _open(width, height),
         f'<rect class="plane" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="4"/>',
     ]
-    for (x, y), group, tip in zip(points, groups, tips, strict=True):
+    for point, group, tip in zip(points, groups, tips, strict=True):
         place = names.index(group) if group in names else COLORS - 1
-        cx, cy = width / 2 + (x - middle[0]) / scale, height / 2 - (y - middle[1]) / scale
+        cx, cy = where(point)
         spot = f'cx="{cx:.1f}" cy="{cy:.1f}" r="2.6"'
         out.append(f'<circle class="dot f{place}" {spot}><title>{escape(tip)}</title></circle>')
     out.append("</svg>")
@@ -157,6 +155,15 @@ def sparkline(values: Sequence[float], *, width: int = 96, height: int = 48) -> 
     plot = _Plot((0, max(1, len(values) - 1)), (low, high), (2, 2, width - 2, height - 2))
     points = " ".join(f"{plot.x(i):.1f},{plot.y(v):.1f}" for i, v in enumerate(values))
     return Markup(f'{_open(width, height, natural=True)}<polyline class="line s0" points="{points}"/></svg>')
+
+
+def small_scatter(points: Sequence[Sequence[float]], *, width: int = 96, height: int = 72) -> Markup:
+    """Points (x, y) on equal scales, y upwards, without axes."""
+    if not points:
+        return Markup("")
+    place = _EqualScales(points, width, height, 4)
+    spots = "".join(f'<circle class="dot f0" cx="{x:.1f}" cy="{y:.1f}" r="1.6"/>' for x, y in map(place, points))
+    return Markup(f"{_open(width, height, natural=True)}{spots}</svg>")
 
 
 def gauge(value: float, chance: float | None) -> Markup:
@@ -214,7 +221,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 
 class _Plot:
-    """Maps values to places in a box of the picture."""
+    """Maps values to places in a box of the drawing."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], box: tuple[float, float, float, float]) -> None:
         self.box, self._x, self._y = box, x, y
@@ -228,6 +235,19 @@ class _Plot:
         _, top, _, bottom = self.box
         low, high = self._y
         return bottom - (value - low) / ((high - low) or 1.0) * (bottom - top)
+
+
+class _EqualScales:
+    """Maps points to a box of `width` and `height`, `room` free at each side, with one scale for both axes."""
+
+    def __init__(self, points: Sequence[Sequence[float]], width: float, height: float, room: float) -> None:
+        xs, ys = [point[0] for point in points], [point[1] for point in points]
+        self.center, self.middle = (width / 2, height / 2), ((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2)
+        self.scale = max((max(xs) - min(xs)) / (width - 2 * room), (max(ys) - min(ys)) / (height - 2 * room)) or 1.0
+
+    def __call__(self, point: Sequence[float]) -> tuple[float, float]:
+        x = self.center[0] + (point[0] - self.middle[0]) / self.scale
+        return x, self.center[1] - (point[1] - self.middle[1]) / self.scale
 
 
 def _grid(plot: _Plot, x_ticks: Iterable[float], y_ticks: Sequence[float]) -> list[str]:
@@ -260,7 +280,7 @@ def _text(kind: str, x: float, y: float, text: str, anchor: str = "start", *, tu
 
 
 def _open(width: float, height: float, *, natural: bool = False) -> str:
-    """The start of a picture; one of `natural` size does not grow with the page."""
+    """The start of a drawing; one of `natural` size does not grow with the page."""
     size = f' width="{width:.0f}" height="{height:.0f}"' if natural else ' width="100%"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}"{size} role="img">'
 

@@ -11,8 +11,9 @@ import jinja2
 from markupsafe import Markup
 
 from mmflow.flow.report import figures
-from mmflow.flow.report.collect import RunReport, Shown, StageReport
-from mmflow.flow.report.summary import number, seconds, times_chance, title
+from mmflow.flow.report.collect import RunReport, ShownRow, StageReport
+from mmflow.flow.report.summary import grouped, number, seconds, times_chance
+from mmflow.plugin.values import Metric
 
 HEADLINES = 6
 _CURVES = (
@@ -48,7 +49,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "number": number, "seconds": seconds, "title": title, "times_chance": times_chance,
+        "number": number, "seconds": seconds, "grouped": grouped, "times_chance": times_chance,
         "figure": _figure, "gauge": _gauge, "moment": _moment,
     }  # fmt: skip
     return environment.get_template("page.html.j2")
@@ -59,11 +60,11 @@ def _style() -> str:
     return (Path(__file__).parent / "page.css").read_text()
 
 
-def _headlines(measured: list[StageReport]) -> list[dict[str, Any]]:
+def _headlines(measured: list[StageReport]) -> list[dict[str, StageReport | Metric]]:
     """The metrics to read first: of each evaluation the first ones that know their chance, taken in turn."""
-    queues = [[(s, m) for m in s.metrics if m.get("chance") is not None and m["better"]] for s in measured]
+    queues = [[(s, m) for m in s.metrics if m.chance is not None and m.better] for s in measured]
     queues = [queue for queue in queues if queue]
-    chosen: list[tuple[StageReport, Mapping[str, Any]]] = []
+    chosen: list[tuple[StageReport, Metric]] = []
     while queues and len(chosen) < HEADLINES:
         for queue in queues:
             chosen.append(queue.pop(0))
@@ -82,16 +83,16 @@ def _figure(data: Mapping[str, Any]) -> Markup:
         return said.format(type(error).__name__, error)
 
 
-def _gauge(metric: Mapping[str, Any]) -> Markup:
+def _gauge(metric: Metric) -> Markup:
     """A bar for what lies between 0 and 1 by its nature: what has a chance level there and is better when higher."""
-    chance, value = metric.get("chance"), metric["value"]
-    if chance is None or metric.get("better") == "lower" or not (0 <= value <= 1 and 0 <= chance <= 1):
+    chance, value = metric.chance, metric.value
+    if chance is None or metric.better == "lower" or not (0 <= value <= 1 and 0 <= chance <= 1):
         return Markup("")
     return figures.gauge(value, chance)
 
 
 def _curves(stage: StageReport) -> list[tuple[str, Markup]]:
-    """Titles and pictures of what a training stage has logged."""
+    """Titles and charts of what a training stage has logged."""
     history = stage.history
 
     def series(key: str) -> list[tuple[float, float]]:
@@ -144,13 +145,17 @@ def _maps(report: RunReport) -> list[dict[str, Any]]:
     return found
 
 
-def _shown(value: Shown) -> Markup:
-    """One value of the data, as a picture, a line or text."""
-    if value.kind == "picture":
-        return Markup('<img src="{}" alt="{}" title="{}">').format(value.content, value.id, value.id)
-    if value.kind == "line":
-        return Markup('<span title="{}">{}</span>').format(value.id, figures.sparkline(value.content))
-    return Markup('<q title="{}: {}">{}</q>').format(value.id, value.content, value.content)
+def _shown(row: ShownRow) -> Markup:
+    """One value of the data: an image, a player, a drawing or text."""
+    kind, content = row.value.kind, row.value.content
+    if kind == "text":
+        return Markup('<q title="{}: {}">{}</q>').format(row.id, content, content)
+    if kind == "image":
+        return Markup('<img src="{}" alt="{}" title="{}">').format(content, row.id, row.id)
+    if kind == "audio":
+        return Markup('<audio controls preload="none" src="{}" title="{}"></audio>').format(content, row.id)
+    draw = {"line": figures.sparkline, "points": figures.small_scatter}[kind]
+    return Markup('<span title="{}">{}</span>').format(row.id, draw(content))
 
 
 def _moment(iso: str) -> str:

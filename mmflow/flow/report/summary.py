@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from mmflow.flow.report.collect import RunReport, StageReport
-
-_DIRECTION = re.compile(r"(?P<a>\w+)_to_(?P<b>\w+)_(?P<what>r\d+|median_rank|map)")
-_TOP = re.compile(r"top(\d+)_accuracy")
+from mmflow.plugin.values import Metric
 
 FIRST_IDS = 5
 """Samples left out that are named; the report's page names more."""
-
-
-def title(metric: str) -> str:
-    """A metric's name as a reader would write it: `image_to_text_r1` is `image → text R@1`."""
-    if match := _DIRECTION.fullmatch(metric):
-        what = match["what"]
-        what = f"R@{what[1:]}" if what[1:].isdigit() else {"map": "mAP"}.get(what, what.replace("_", " "))
-        return f"{match['a'].replace('_', ' ')} → {match['b'].replace('_', ' ')} {what}"
-    if match := _TOP.fullmatch(metric):
-        return f"top-{match[1]} accuracy"
-    return metric.replace("_", " ")
 
 
 def number(value: float | None) -> str:
@@ -59,23 +45,30 @@ def seconds(value: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def times_chance(metric: Mapping[str, Any]) -> str:
+def times_chance(metric: Metric) -> str:
     """How far a metric stands from chance, where that is one number: `21×`."""
-    value, chance = metric["value"], metric.get("chance")
-    if not chance or value <= 0 or metric.get("better") not in ("higher", "lower"):
+    if not metric.chance or metric.value <= 0 or not metric.better:
         return ""
-    ratio = value / chance if metric["better"] == "higher" else chance / value
+    ratio = metric.value / metric.chance if metric.better == "higher" else metric.chance / metric.value
     return f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
 
 
+def grouped(metrics: Sequence[Metric]) -> list[tuple[str, list[Metric]]]:
+    """Metrics by group, in the order in which the groups come."""
+    found: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        found.setdefault(metric.group, []).append(metric)
+    return list(found.items())
+
+
 def metric_rows(stage: StageReport) -> list[tuple[str, str, str, str]]:
-    """Name, value with its spread, chance, and distance from chance of each metric of a stage."""
+    """Group and title, value with its unit and spread, chance, and distance from chance of each metric of a stage."""
     rows = []
-    for metric in stage.metrics:
-        value = number(metric["value"]) + (f" {metric['unit']}" if metric.get("unit") else "")
-        if metric.get("spread") is not None:
-            value += f" ± {number(metric['spread'])}"
-        rows.append((title(metric["name"]), value, number(metric.get("chance")), times_chance(metric)))
+    for metric in (metric for _, metrics in grouped(stage.metrics) for metric in metrics):
+        value = number(metric.value) + (f" {metric.unit}" if metric.unit else "")
+        if metric.spread is not None:
+            value += f" ± {number(metric.spread)}"
+        rows.append((metric.label, value, number(metric.chance), times_chance(metric)))
     return rows
 
 
