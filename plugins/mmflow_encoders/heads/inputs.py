@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from mmflow.plugin import ComponentError, TensorType
-
-if TYPE_CHECKING:
-    pass
-
 
 VECTORS = ("vector", "tokens", "grid", "logits")
 
