@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin import Encoder, PositiveInt, TensorType
-from mmflow.plugin.kinds import Scope
+from mmflow.plugin import Encoder, PositiveInt, Scope, TensorType
 
 if TYPE_CHECKING:
     from torch import nn
