@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from mmflow_pretrained.folders import first_line, folder_of, is_local
+from mmflow_pretrained.folders import first_line
+from mmflow_pretrained.images import LibraryImage, Size
+from mmflow_pretrained.reading import reading
 
 from mmflow.plugin import ComponentError, Field
-from mmflow_open_clip.names import known_to_open_clip
-
-if TYPE_CHECKING:
-    pass
-
-from mmflow_pretrained.images import LibraryImage, Size
+from mmflow_open_clip.configuration import configuration_of
 
 
 class OpenClipImage(LibraryImage, name="open_clip_image"):
@@ -41,29 +37,13 @@ class OpenClipImage(LibraryImage, name="open_clip_image"):
 
 @lru_cache(maxsize=16)
 def _open_clip_config(hub: str, pretrained: str | None) -> Mapping[str, Any]:
-    import json
     from dataclasses import asdict
 
-    import open_clip
-    from huggingface_hub import hf_hub_download
-    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+    model, own = configuration_of(hub, pretrained)
+    with reading("open_clip", "preprocessing", hub):
+        from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
-    own: Mapping[str, Any] = {}
-    if is_local(hub) or hub.startswith("hf-hub:"):
-        file = "open_clip_config.json"
-        path = folder_of(hub, file) / file if is_local(hub) else hf_hub_download(hub.removeprefix("hf-hub:"), file)
-        config = json.loads(Path(path).read_text())
-        model, own = config["model_cfg"], config.get("preprocess_cfg", {})
-    else:
-        known_to_open_clip(hub)
-        model = open_clip.get_model_config(hub) or {}
-        own = open_clip.get_pretrained_cfg(hub, pretrained) if pretrained is not None else {}
-        if pretrained is not None and not own:
-            tags = ", ".join(open_clip.list_pretrained_tags_by_model(hub)[:4])
-            raise ComponentError(
-                f"open_clip has no weights {pretrained!r} of {hub}", hint=f"it has {tags}" * bool(tags)
-            )
-    merged = merge_preprocess_dict(asdict(PreprocessCfg()), dict(own))
+        merged = merge_preprocess_dict(asdict(PreprocessCfg()), dict(own))
     size = model.get("vision_cfg", {}).get("image_size", merged["size"])
     return {**merged, "size": size if isinstance(size, int) else tuple(size)}
 

@@ -7,11 +7,12 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from mmflow_encoders.tokenizers.framing import well_formed
-from mmflow_pretrained.folders import contents, first_line, folder_of, is_local
+from mmflow_pretrained.folders import contents, folder_of, is_local
+from mmflow_pretrained.reading import reading
 from mmflow_pretrained.tokenizers import LoadedTokenizer
 
-from mmflow.plugin import ComponentError, outside_identity
-from mmflow_open_clip.names import known_to_open_clip
+from mmflow.plugin import outside_identity
+from mmflow_open_clip.configuration import configuration_of
 
 
 class OpenClipTokenizer(LoadedTokenizer, name="open_clip_tokenizer"):
@@ -62,15 +63,11 @@ class OpenClipTokenizer(LoadedTokenizer, name="open_clip_tokenizer"):
 
 @lru_cache(maxsize=8)
 def _from_open_clip(hub: str) -> Any:
-    import open_clip
+    text = configuration_of(hub)[0].get("text_cfg", {})
+    name = f"local-dir:{folder_of(hub)}" if is_local(hub) else hub
+    # The library hands the options of a folder on to transformers; those of its caller come after them.
+    options: dict[str, Any] = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+    with reading("open_clip", "tokenizer", hub):
+        import open_clip
 
-    name = hub
-    if is_local(hub):
-        name = f"local-dir:{folder_of(hub, 'open_clip_config.json')}"
-    elif not hub.startswith("hf-hub:"):
-        # The library would take its own byte pairs for any name.
-        known_to_open_clip(hub)
-    try:
-        return open_clip.get_tokenizer(name)
-    except (OSError, ValueError) as error:
-        raise ComponentError(f"open_clip finds no tokenizer for {hub}: {first_line(error)}") from error
+        return open_clip.get_tokenizer(name, **options)

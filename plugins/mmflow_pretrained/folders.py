@@ -35,7 +35,8 @@ def contents(name: str, revision: str | None = None) -> Any:
     folder = folder_of(name)
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in WEIGHTS):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return {"content": digest.hexdigest()}
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mmflow.data.random import global_generators
-from mmflow.plugin import TensorType, Transform, outside_identity
+from mmflow.plugin import TensorType, Transform, global_generators, outside_identity
+from mmflow_pretrained.folders import contents
 
 if TYPE_CHECKING:
     import numpy as np
 
-from mmflow_pretrained.folders import contents
 
 Size = tuple[int | None, int | None]
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from mmflow_pretrained.folders import first_line, folder_of, is_local
+from mmflow_pretrained.images import LibraryImage, Size
+from mmflow_pretrained.reading import reading
 
 from mmflow.plugin import ComponentError, Field
-
-if TYPE_CHECKING:
-    pass
-
-from mmflow_pretrained.images import LibraryImage, Size
 
 
 class TimmImage(LibraryImage, name="timm_image"):
@@ -37,24 +34,26 @@ class TimmImage(LibraryImage, name="timm_image"):
 
 @lru_cache(maxsize=16)
 def _timm_config(hub: str) -> Mapping[str, Any]:
-    import json
+    folder = folder_of(hub, "config.json") if is_local(hub) else None
+    with reading("timm", "data configuration", hub):
+        import json
 
-    import timm
-    from timm.data.config import resolve_data_config
-    from timm.models import load_model_config_from_hf
+        import timm
+        from timm.data.config import resolve_data_config
+        from timm.models import load_model_config_from_hf
 
-    if is_local(hub):
-        config: Any = json.loads((folder_of(hub, "config.json") / "config.json").read_text())
-        config = config.get("pretrained_cfg", config)
-    elif hub.startswith("hf-hub:"):
-        config = load_model_config_from_hf(hub.removeprefix("hf-hub:"))[0]
-    else:
-        found = timm.get_pretrained_cfg(hub, allow_unregistered=False) if timm.is_model(hub) else None
-        if found is None:
-            near = ", ".join(timm.list_models(f"*{hub.split('.')[0][:8]}*")[:3])
-            raise ComponentError(f"timm has no model {hub!r}", hint=f"did you mean {near}?" if near else "")
-        config = found.to_dict()
-    return resolve_data_config(pretrained_cfg=dict(config))
+        if folder is not None:
+            config: Any = json.loads((folder / "config.json").read_text())
+            config = config.get("pretrained_cfg", config)
+        elif hub.startswith("hf-hub:"):
+            config = load_model_config_from_hf(hub.removeprefix("hf-hub:"))[0]
+        else:
+            found = timm.get_pretrained_cfg(hub, allow_unregistered=False) if timm.is_model(hub) else None
+            if found is None:
+                near = ", ".join(timm.list_models(f"*{hub.split('.')[0][:8]}*")[:3])
+                raise ComponentError(f"timm has no model {hub!r}", hint=f"did you mean {near}?" if near else "")
+            config = found.to_dict()
+        return resolve_data_config(pretrained_cfg=dict(config))
 
 
 @lru_cache(maxsize=16)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from mmflow_pretrained.folders import contents
 
 from mmflow.plugin import Field, TensorType, Transform, outside_identity
 from mmflow_transformers.loading import load
-
-if TYPE_CHECKING:
-    pass
 
 
 class HfAudio(Transform, name="hf_audio"):

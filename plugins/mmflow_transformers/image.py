@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+from mmflow_pretrained.images import LibraryImage, Size
 
 from mmflow.plugin import Field
 from mmflow_transformers.loading import load
-
-if TYPE_CHECKING:
-    pass
-
-from mmflow_pretrained.images import LibraryImage, Size
 
 
 class HfImage(LibraryImage, name="hf_image"):

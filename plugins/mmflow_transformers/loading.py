@@ -1,25 +1,25 @@
-"""Loading from transformers."""
+"""Loading from transformers: by folder or hub name, never with code of the model's own."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmflow.plugin import ComponentError
+from mmflow_pretrained.folders import folder_of, is_local
+from mmflow_pretrained.reading import reading
 
-if TYPE_CHECKING:
-    pass
-
-from mmflow_pretrained.folders import first_line, folder_of, is_local
+KINDS = {
+    "AutoImageProcessor": "image processor",
+    "AutoFeatureExtractor": "feature extractor",
+    "AutoTokenizer": "tokenizer",
+}
 
 
 @lru_cache(maxsize=16)
 def load(kind: str, hub: str, revision: str | None) -> Any:
-    import transformers
-
+    """What the transformers class `kind` makes of a folder or a hub name; raises `ComponentError`."""
     where = str(folder_of(hub)) if is_local(hub) else hub
-    try:
-        return getattr(transformers, kind).from_pretrained(where, revision=revision)
-    except (OSError, ValueError) as error:
-        kinds = {"AutoImageProcessor": "image processor", "AutoFeatureExtractor": "feature extractor"}
-        raise ComponentError(f"transformers finds no {kinds[kind]} in {hub}: {first_line(error)}") from error
+    with reading("transformers", KINDS[kind], hub):
+        import transformers
+
+        return getattr(transformers, kind).from_pretrained(where, revision=revision, trust_remote_code=False)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, ClassVar
 
 from mmflow_encoders.tokenizers.framing import well_formed
-from mmflow_pretrained.folders import contents, first_line, folder_of, is_local
+from mmflow_pretrained.folders import contents
 from mmflow_pretrained.tokenizers import LoadedTokenizer
 
-from mmflow.plugin import ComponentError, Field, outside_identity
+from mmflow.plugin import Field, outside_identity
+from mmflow_transformers.loading import load
 
 
 class HfTokenizer(LoadedTokenizer, name="hf_tokenizer"):
@@ -49,15 +49,4 @@ class HfTokenizer(LoadedTokenizer, name="hf_tokenizer"):
         return self._made().decode(list(ids), skip_special_tokens=True)
 
     def _made(self) -> Any:
-        return _from_transformers(self.hub, self.revision)
-
-
-@lru_cache(maxsize=8)
-def _from_transformers(hub: str, revision: str | None) -> Any:
-    from transformers import AutoTokenizer
-
-    where = str(folder_of(hub)) if is_local(hub) else hub
-    try:
-        return AutoTokenizer.from_pretrained(where, revision=revision)
-    except (OSError, ValueError) as error:
-        raise ComponentError(f"transformers finds no tokenizer in {hub}: {first_line(error)}") from error
+        return load("AutoTokenizer", self.hub, self.revision)

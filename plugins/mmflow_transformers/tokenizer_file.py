@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from mmflow_encoders.tokenizers.framing import well_formed
 from mmflow_pretrained.tokenizers import LoadedTokenizer
 
-from mmflow.plugin import ComponentError, Field, outside_identity
+from mmflow.plugin import ComponentError, Field, by_content
 
 
 class TokenizerFile(LoadedTokenizer, name="tokenizer_file"):
@@ -21,13 +21,8 @@ class TokenizerFile(LoadedTokenizer, name="tokenizer_file"):
         "{use: text_transformer, of: caption, tokenizer: {use: tokenizer_file, url: tokenizer.json}}"
     )
 
-    url: str = outside_identity(description="the file")
+    url: str = by_content(description="the file")
     end: str | None = Field(None, description="the token that ends a text, where an encoder reads its state")
-
-    def fingerprint(self) -> Any:
-        import hashlib
-
-        return hashlib.sha256(_text_of(self.url).encode()).hexdigest()
 
     @property
     def special(self) -> Mapping[str, int]:

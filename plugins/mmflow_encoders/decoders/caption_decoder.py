@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from mmflow.plugin import ComponentError, Encoder, Pooled, RawField, Refs, TensorType, Tokenizer, TokenSequence
-from mmflow_encoders.declared import check_heads, sequence_of
+from mmflow_encoders.declared import check_heads, width_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,12 +73,12 @@ class CaptionDecoder(Encoder, name="caption_decoder"):
                 "caption_decoder does not know the number of ids to predict",
                 expected="tokens of an encoder that reads text and states its `vocabulary`, or a text field",
             )
-        width = (self.width or 256) if self.tokenizer else sequence_of("caption_decoder", text)
+        width = (self.width or 256) if self.tokenizer else width_of("caption_decoder", text)
         check_heads(width, self.heads)
         return Module(
             vocabulary=vocabulary,
             width=width,
-            memory_width=sequence_of("caption_decoder", *memories),
+            memory_width=width_of("caption_decoder", *memories),
             depth=self.depth,
             heads=self.heads,
             mlp_ratio=self.mlp_ratio,

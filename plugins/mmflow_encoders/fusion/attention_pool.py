@@ -11,13 +11,11 @@ from mmflow.plugin import (
     Encoder,
     TensorType,
 )
-from mmflow_encoders.declared import check_heads, sequence_of
+from mmflow_encoders.declared import check_heads, width_of
+from mmflow_encoders.fusion.inputs import SEQUENCES, Sequences
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-from mmflow_encoders.fusion.inputs import SEQUENCES, Sequences
 
 
 class AttentionPool(Encoder, name="attention_pool"):
@@ -44,7 +42,7 @@ class AttentionPool(Encoder, name="attention_pool"):
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.modules.attention_pool import AttentionPool as Module
 
-        memory = sequence_of(self.use, *inputs)
+        memory = width_of(self.use, *inputs)
         width = self.width or memory
         check_heads(width, self.heads)
         return Module(queries=self.queries, width=width, memory_width=memory, heads=self.heads, dropout=self.dropout)

@@ -11,13 +11,11 @@ from mmflow.plugin import (
     Encoder,
     TensorType,
 )
-from mmflow_encoders.declared import check_heads, sequence_of
+from mmflow_encoders.declared import check_heads, width_of
+from mmflow_encoders.fusion.inputs import SEQUENCES, Sequences
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-from mmflow_encoders.fusion.inputs import SEQUENCES, Sequences
 
 
 class CrossAttention(Encoder, name="cross_attention"):
@@ -48,11 +46,11 @@ class CrossAttention(Encoder, name="cross_attention"):
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.modules.cross_attention import CrossAttention as Module
 
-        width = sequence_of(self.use, inputs[0])
+        width = width_of(self.use, inputs[0])
         check_heads(width, self.heads)
         return Module(
             width=width,
-            memory_width=sequence_of(self.use, *inputs[1:]),
+            memory_width=width_of(self.use, *inputs[1:]),
             depth=self.layers,
             heads=self.heads,
             mlp_ratio=self.mlp_ratio,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mmflow.plugin import (
     Grid,
     Pooled,
@@ -11,10 +9,6 @@ from mmflow.plugin import (
     Refs,
     TokenSequence,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 SEQUENCES = ("tokens", "grid", "vector")
 

@@ -15,13 +15,12 @@ from mmflow.plugin import (
     TensorType,
     Tokens,
 )
+from mmflow_encoders.fusion.inputs import GROUPS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mmflow.plugin import Encoding
-
-from mmflow_encoders.fusion.inputs import GROUPS
 
 
 class Members(Encoder, name="members"):

@@ -15,13 +15,12 @@ from mmflow.plugin import (
     Refs,
     TensorType,
 )
+from mmflow_encoders.fusion.inputs import GROUPS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mmflow.plugin import Encoding
-
-from mmflow_encoders.fusion.inputs import GROUPS
 
 
 class Stack(Encoder, name="stack"):

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from mmflow.plugin import ComponentError, TensorType
-
-if TYPE_CHECKING:
-    pass
-
+from mmflow.plugin import TensorType
 
 VECTORS = ("vector", "tokens", "grid", "logits")
 
@@ -21,9 +16,3 @@ def projected(given: TensorType, dim: int) -> Mapping[str, TensorType]:
 
 def output_of(given: TensorType) -> str:
     return given.modality if given.modality in ("tokens", "grid") else "pooled"
-
-
-def width_of(name: str, given: TensorType) -> int:
-    if not given.size or given.size[-1] is None:
-        raise ComponentError(f"{name} needs an input of known width", found=f"{given.modality} {list(given.size)}")
-    return given.size[-1]

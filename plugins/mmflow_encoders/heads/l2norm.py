@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import Encoder, TensorType
+from mmflow_encoders.heads.inputs import VECTORS, output_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mmflow.plugin import Tokens
-
-from mmflow_encoders.heads.inputs import VECTORS, output_of
 
 
 class L2Norm(Encoder, name="l2norm"):

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from mmflow.plugin import Encoder, TensorType
+from mmflow_encoders.declared import width_of
+from mmflow_encoders.heads.inputs import VECTORS, projected
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-from mmflow_encoders.heads.inputs import VECTORS, projected, width_of
 
 
 class Linear(Encoder, name="linear"):

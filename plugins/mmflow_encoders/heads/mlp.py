@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin import Encoder, PositiveInt, TensorType
-from mmflow.plugin.kinds import Scope
+from mmflow.plugin import Encoder, PositiveInt, Scope, TensorType
+from mmflow_encoders.declared import width_of
+from mmflow_encoders.heads.inputs import VECTORS, projected
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-from mmflow_encoders.heads.inputs import VECTORS, projected, width_of
 
 
 class Mlp(Encoder, name="mlp"):

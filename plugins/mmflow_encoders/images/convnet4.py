@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mmflow.plugin import TensorType
+from mmflow_encoders.declared import Width, vector_like
+from mmflow_encoders.images.base import ImageEncoder
 
 if TYPE_CHECKING:
     from torch import nn
-
-from mmflow_encoders.images.base import ImageEncoder
 
 
 class Convnet4(ImageEncoder, name="convnet4"):
@@ -24,7 +24,7 @@ class Convnet4(ImageEncoder, name="convnet4"):
 
     example: ClassVar[str] = "{use: convnet4, of: image, size: 28, channels: 1}"
 
-    width: int = Field(64, ge=1, description="channels of each block")
+    width: Width = Field(64, description="channels of each block")
     norm: Literal["batch", "group"] = Field("batch", description="group: no row depends on another")
     pool: Literal["flat", "mean"] = Field("flat", description="the grid as one vector, or its mean over places")
 
@@ -32,6 +32,8 @@ class Convnet4(ImageEncoder, name="convnet4"):
     def _large_enough(self) -> Convnet4:
         if self.size < 16:
             raise ValueError(f"size {self.size} is below 16, and four poolings would leave nothing")
+        if self.fit == "keep" and self.pool == "flat":
+            raise ValueError("pool: flat needs images of one size; with fit: keep write pool: mean")
         return self
 
     def batch_statistics(self) -> bool:
@@ -39,9 +41,9 @@ class Convnet4(ImageEncoder, name="convnet4"):
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         image, side = inputs[0], self.size // 16
-        grid = TensorType("grid", image.axes, (side, side, self.width), groups=image.groups)
-        dim = self.width * (side * side if self.pool == "flat" else 1)
-        return {"pooled": grid.with_(modality="vector", size=(dim,)), "grid": grid}
+        high, wide = (None if s is None else s // 16 for s in self.sides(image))
+        grid = TensorType("grid", image.axes, (high, wide, self.width), groups=image.groups)
+        return {"pooled": vector_like(image, self.width * (side * side if self.pool == "flat" else 1)), "grid": grid}
 
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.modules.four_blocks import FourBlocks

@@ -8,54 +8,93 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mmflow.plugin import TensorType
-from mmflow_encoders.declared import check_heads, layer_names, tapped
+from mmflow_encoders.declared import (
+    Blocks,
+    Depth,
+    Share,
+    Width,
+    check_heads,
+    layer_names,
+    map_like,
+    map_names,
+    tapped,
+    tokens_like,
+    vector_like,
+)
+from mmflow_encoders.images.base import ImageEncoder
 
 if TYPE_CHECKING:
     from torch import nn
 
-from mmflow_encoders.images.base import ImageEncoder
 
-
-class Vit(ImageEncoder, name="vit"):
+class Vit(ImageEncoder, Blocks, name="vit"):
     """Vision transformer with pre-norm blocks and learned positions (Dosovitskiy et al., 2021).
 
-    Input: image. Outputs: `pooled` [N, width], the class token or the mean of the patches; `tokens` [N, L, width] and
-    `grid` [N, size/patch, size/patch, width], the patches after the final norm; taps `layers.1` to `layers.<depth>`,
-    the patch tokens after each block.
+    Input: image. Outputs: `pooled` [N, width]; `tokens` [N, L, width] and `grid` [N, H/patch, W/patch, width], the
+    patches after the final norm. Taps: `layers.1` to `layers.<depth>`, the patches after each block; `attention.1` to
+    `attention.<depth>`, the maps [N, heads, L', L'] over class token, registers and patches in this order;
+    `attention.pool` [N, heads, 1, L], the weights of `pool: attention`.
+
+    `pool`: the class token, the mean of the patches, or `attention`, a learned query with an MLP (Zhai et al., 2022).
+    `registers` are further learned tokens that no output contains (Darcet et al., 2024). With `patch_dropout` a
+    training pass sees a random subset of the patches (Li et al., FLIP, 2023); the others are padding in `tokens` and
+    zero in `grid`. Positions are learned for images of `positions` pixels and interpolated (bicubic, antialiased) for
+    images of another size, which `fit: keep` admits.
     """
 
     example: ClassVar[str] = "{use: vit, of: image, width: 128, depth: 4, head: {use: linear, dim: 128}}"
 
-    patch: int = Field(8, ge=1, description="side of a patch in pixels; must divide size")
-    width: int = Field(256, ge=1, description="of tokens and of the pooled vector")
-    depth: int = Field(4, ge=1, description="number of blocks")
-    heads: int = Field(4, ge=1, description="must divide width")
-    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over the width of the tokens")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
-    pool: Literal["cls", "mean"] = Field("mean", description="a class token, or the mean of the patches")
+    patch: int = Field(8, ge=1, le=4096, description="side of a patch in pixels; must divide size")
+    width: Width = Field(256, description="of tokens and of the pooled vector")
+    depth: Depth = Field(4, description="number of blocks")
+    pool: Literal["cls", "mean", "attention"] = Field("mean", description="class token, mean, or learned query")
+    registers: int = Field(0, ge=0, le=1024, description="number of further learned tokens")
+    patch_dropout: Share = Field(0.0, description="share of the patches that a training pass leaves out")
+    positions: int | None = Field(
+        None, ge=1, le=4096, description="size of the images that positions are learned for; unset: size"
+    )
 
     @model_validator(mode="after")
     def _divisible(self) -> Vit:
         check_heads(self.width, self.heads)
-        if self.size % self.patch:
-            raise ValueError(f"size {self.size} is no multiple of patch {self.patch}")
+        for name, side in (("size", self.size), ("positions", self.positions or self.size)):
+            if side % self.patch:
+                raise ValueError(f"{name} {side} is no multiple of patch {self.patch}")
         return self
 
+    def draws(self) -> bool:
+        return self.dropout > 0 or self.patch_dropout > 0
+
+    def multiple(self) -> int:
+        return self.patch
+
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
-        image, side = inputs[0], self.size // self.patch
-        vector = TensorType("vector", image.axes, (self.width,), groups=image.groups)
-        tokens = vector.with_(modality="tokens", size=(side * side, self.width))
-        grid = vector.with_(modality="grid", size=(side, side, self.width))
-        return {"pooled": vector, "tokens": tokens, "grid": grid, **tapped(self.taps(), tokens)}
+        image = inputs[0]
+        high, wide = (None if side is None else side // self.patch for side in self.sides(image))
+        length = None if high is None or wide is None else high * wide
+        tokens = tokens_like(image, length, self.width)
+        every = None if length is None or self.patch_dropout else length + (self.pool == "cls") + self.registers
+        maps = tapped(map_names(self.depth), map_like(image, self.heads, every, every))
+        if self.pool == "attention":
+            seen = None if self.patch_dropout else length
+            maps = {**maps, "attention.pool": map_like(image, self.heads, 1, seen)}
+        return {
+            "pooled": vector_like(image, self.width),
+            "tokens": tokens,
+            "grid": tokens.with_(modality="grid", size=(high, wide, self.width)),
+            **tapped(layer_names(self.depth), tokens),
+            **maps,
+        }
 
     def taps(self) -> tuple[str, ...]:
-        return layer_names(self.depth)
+        pooling = ("attention.pool",) if self.pool == "attention" else ()
+        return (*layer_names(self.depth), *map_names(self.depth), *pooling)
 
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.modules.image_transformer import ImageTransformer
 
         return ImageTransformer(
-            size=self.size,
+            size=self.positions or self.size,
             patch=self.patch,
             channels=self.channels,
             width=self.width,
@@ -66,4 +105,6 @@ class Vit(ImageEncoder, name="vit"):
             pool=self.pool,
             mean=self.mean,
             std=self.std,
+            registers=self.registers,
+            patch_dropout=self.patch_dropout,
         )

@@ -13,6 +13,8 @@ NETWORKS: dict[int, Callable[..., torchvision.models.ResNet]] = {
     18: torchvision.models.resnet18,
     34: torchvision.models.resnet34,
     50: torchvision.models.resnet50,
+    101: torchvision.models.resnet101,
+    152: torchvision.models.resnet152,
 }
 
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin import Bounds, Encoded, Loss, Refs, Score, Value, default
-from mmflow.plugin.kinds import Scope
+from mmflow.plugin import Bounds, Encoded, Loss, Refs, Scope, Score, Value, default
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from mmflow_optim.optimizers.base import Decayed, Share
+
 if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer
-
-from mmflow_optim.optimizers.base import Decayed, Share
 
 
 class Lars(Decayed, name="lars"):

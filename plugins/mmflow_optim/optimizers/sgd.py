@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from mmflow_optim.optimizers.base import Decayed, Share, fusable
+
 if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer
-
-from mmflow_optim.optimizers.base import Decayed, Share, fusable
 
 
 class Sgd(Decayed, name="sgd"):

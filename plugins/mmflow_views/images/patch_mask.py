@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import field_validator
 
 from mmflow.plugin import Field, TensorType, Transform
-
-if TYPE_CHECKING:
-    pass
 
 
 class PatchMask(Transform, name="patch_mask"):

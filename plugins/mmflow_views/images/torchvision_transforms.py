@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mmflow.data.random import global_generators
-from mmflow.plugin import Field, TensorType, Transform
+from mmflow.plugin import Field, TensorType, Transform, global_generators
 from mmflow_views.images.base import is_image
 
 if TYPE_CHECKING:

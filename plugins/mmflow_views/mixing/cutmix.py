@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from mmflow.plugin import TensorType
 from mmflow_views.images.base import is_image
 from mmflow_views.images.types import BOX
 from mmflow_views.mixing.base import PARTNER, SHARE, PairTransform, check_same_shape, distribution
-
-if TYPE_CHECKING:
-    pass
 
 
 class Cutmix(PairTransform, name="cutmix"):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from mmflow.plugin import TensorType
 from mmflow_views.mixing.base import PairTransform, distribution
-
-if TYPE_CHECKING:
-    pass
 
 
 class SpliceWords(PairTransform, name="splice_words"):
