@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
-_NORMAL = 1.959963984540054
+"""Share of cases in which an interval covers the truth."""
 DRAWS = 400
 """Draws of a bootstrap where it gives a standard error or, for numbers without bounds, percentiles."""
+
+_NORMAL = 1.959963984540054
+"""The 97.5 % point of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,8 @@ def _by_group(values: NDArray[np.float64], groups: NDArray[Any]) -> tuple[NDArra
     if len(groups) != len(values):
         raise ValueError(f"{len(values)} values have {len(groups)} groups")
     _, member_of = np.unique(groups, return_inverse=True)
-    return np.bincount(member_of, weights=values), np.bincount(member_of).astype(np.float64)
+    sums: NDArray[np.float64] = np.bincount(member_of, weights=values).astype(np.float64)
+    return sums, np.bincount(member_of).astype(np.float64)
 
 
 def _t_quantile(freedom: int) -> float:

@@ -149,7 +149,7 @@ def test_what_cannot_be_told_is_not_told():
     assert (
         bootstrap_interval(lambda i: 0.5 if (i == 0).sum() > 1 or (i == np.arange(100)).all() else math.nan, 100, at=())
         is None
-    )  # noqa: E501
+    )
     with pytest.raises(ValueError, match="at least one"):
         share_interval([])
     for bad in ([math.nan], [1.5], [-0.1]):
