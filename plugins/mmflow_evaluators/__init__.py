@@ -18,4 +18,6 @@ def mmflow_components() -> dict[str, str]:
         "stage/similarity_correlation": "mmflow_evaluators.binary.similarity_correlation:SimilarityCorrelation",
         "stage/pair_classification": "mmflow_evaluators.binary.pair_classification:PairClassification",
         "stage/open_set": "mmflow_evaluators.binary.open_set:OpenSet",
+        "stage/clustering": "mmflow_evaluators.clustering.clustering:Clustering",
+        "stage/category_discovery": "mmflow_evaluators.clustering.category_discovery:CategoryDiscovery",
     }

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from mmflow.plugin import Encoding
     from mmflow_evaluators.intervals import Interval
 
 Better = Literal["higher", "lower", ""]
@@ -37,6 +36,7 @@ def bootstrapped(
     *,
     bounds: tuple[float, float] | None = (0.0, 1.0),
     groups: ArrayLike | None = None,
+    draws: int = 400,
     chance: float | None = None,
     better: Better = "higher",
     unit: str = "",
@@ -50,7 +50,7 @@ def bootstrapped(
     from mmflow_evaluators.intervals import bootstrap_interval
 
     value = statistic(np.arange(items))
-    interval = bootstrap_interval(statistic, items, at=(name,), bounds=bounds, groups=groups)
+    interval = bootstrap_interval(statistic, items, at=(name,), bounds=bounds, groups=groups, draws=draws)
     return estimate(name, value, interval, chance=chance, better=better, unit=unit)
 
 
@@ -67,19 +67,6 @@ def result(metrics: Sequence[Metric], notes: Sequence[str] = (), where: str = ""
 def of_encoder(encoder: str, name: str, several: bool) -> str:
     """`accuracy`, or `image_accuracy` where several encoders are measured."""
     return f"{encoder.replace('.', '_')}_{name}" if several else name
-
-
-def vectors_of(encoding: Encoding, where: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Vectors float64 [N, D] and which rows are present, bool [N]; raises `ComponentError` for groups of vectors."""
-    import numpy as np
-
-    vectors = encoding.pooled
-    if vectors.ndim != 2:
-        raise ComponentError(
-            f"{where} needs one vector a row, it got {list(vectors.shape[1:])} (axes {', '.join(encoding.axes)})"
-        )
-    present = np.ones(len(vectors), bool) if encoding.present is None else encoding.present.cpu().numpy()
-    return vectors.double().cpu().numpy(), present
 
 
 def _noted(notes: Sequence[str]) -> dict[str, dict[str, object]]:

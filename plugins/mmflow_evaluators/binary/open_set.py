@@ -53,7 +53,8 @@ class OpenSet(Evaluator, name="open_set"):
     def evaluate(self, *of: Encoding, labels: Tensor, test: Any) -> EvaluationResult:
         import numpy as np
 
-        from mmflow_evaluators.estimates import of_encoder, result, vectors_of
+        from mmflow_evaluators.estimates import of_encoder, result
+        from mmflow_evaluators.vectors import unit, vectors_of
 
         metrics = []
         for place, (name, encoding) in enumerate(zip(self.of, of, strict=True)):
@@ -71,7 +72,7 @@ class OpenSet(Evaluator, name="open_set"):
                 )  # fmt: skip
             if self.by == "neighbor" and self.k > kept.sum():
                 raise ComponentError(f"{where}: k is {self.k}, and the data has {kept.sum()} rows")
-            s = self._scores(_unit(x[kept]), own[kept], _unit(y[asked_kept]))
+            s = self._scores(unit(x[kept]), own[kept], unit(y[asked_kept]))
             metrics += _measured(of_encoder(name, "", len(of) > 1), s, known)
         return result(metrics)
 
@@ -80,9 +81,11 @@ class OpenSet(Evaluator, name="open_set"):
     ) -> NDArray[np.float64]:
         import numpy as np
 
+        from mmflow_evaluators.vectors import unit
+
         place = 1
         if self.by == "mean":
-            known = _unit(np.stack([known[classes == c].mean(0) for c in np.unique(classes)]))
+            known = unit(np.stack([known[classes == c].mean(0) for c in np.unique(classes)]))
         else:
             place = self.k
         found = [
@@ -110,9 +113,3 @@ def _measured(prefix: str, s: NDArray[np.float64], known: NDArray[np.bool_]) -> 
         bootstrapped(f"{prefix}aupr_known", lambda i: binary.average_precision(s[i], known[i]), len(s), chance=share),
         bootstrapped(f"{prefix}aupr_unknown", aupr_unknown, len(s), chance=1 - share),
     ]
-
-
-def _unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    import numpy as np
-
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
