@@ -20,4 +20,6 @@ def mmflow_components() -> dict[str, str]:
         "stage/open_set": "mmflow_evaluators.binary.open_set:OpenSet",
         "stage/clustering": "mmflow_evaluators.clustering.clustering:Clustering",
         "stage/category_discovery": "mmflow_evaluators.clustering.category_discovery:CategoryDiscovery",
+        "stage/representation_similarity": "mmflow_evaluators.similarity.encoder_pairs:RepresentationSimilarity",
+        "stage/spectrum": "mmflow_evaluators.similarity.spectrum_stage:Spectrum",
     }

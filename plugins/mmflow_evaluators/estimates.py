@@ -70,4 +70,4 @@ def of_encoder(encoder: str, name: str, several: bool) -> str:
 
 
 def _noted(notes: Sequence[str]) -> dict[str, dict[str, object]]:
-    return {"Not measured": {"kind": "bars", "labels": [], "values": [], "note": " ".join(notes)}} if notes else {}
+    return {"Not measured": {"kind": "note", "note": " ".join(notes)}} if notes else {}

@@ -134,6 +134,31 @@ def bootstrap_interval(
     return score_interval(value, float(known.std(ddof=1)), count, bounds=bounds)
 
 
+def jackknife_interval(
+    statistic: Callable[[NDArray[np.int64]], float],
+    items: int,
+    *,
+    at: Sequence[int | str],
+    bounds: tuple[float, float] = (0.0, 1.0),
+    blocks: int = 20,
+) -> Interval | None:
+    """Interval of a number made of pairs of items, which repeated items of a bootstrap would falsify.
+
+    The items, in a random order that depends on the address `at`, are cut into blocks, and the error is that of the
+    numbers without one block each (Quenouille, 1956). None for fewer than two items in a block, or a NaN.
+    """
+    if items < 2 * blocks:
+        return None
+    order = numpy_generator("mmflow_evaluators.intervals", "jackknife", *at).permutation(items)
+    parts = np.array_split(order, blocks)
+    value = float(statistic(np.arange(items)))
+    without = np.array([statistic(np.sort(np.concatenate([*parts[:k], *parts[k + 1 :]]))) for k in range(blocks)])
+    if math.isnan(value) or np.isnan(without).any():
+        return None
+    error = math.sqrt((blocks - 1) / blocks * float(((without - without.mean()) ** 2).sum()))
+    return score_interval(value, error, blocks, bounds=bounds)
+
+
 def resampled(
     items: int, draws: int, *, at: Sequence[int | str], groups: ArrayLike | None = None
 ) -> list[NDArray[np.int64]]:

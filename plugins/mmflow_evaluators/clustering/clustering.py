@@ -88,13 +88,15 @@ class Clustering(Evaluator, name="clustering"):
 
 
 def _kmeans(x: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
-    from sklearn.cluster import KMeans
+    import numpy as np
+    from sklearn.cluster import k_means
 
     from mmflow.data.random import address
 
     states = [address("mmflow_evaluators.clustering", seed, count, start) % 2**32 for start in range(STARTS)]
-    starts = [KMeans(count, random_state=state).fit(x) for state in states]
-    return min(starts, key=lambda model: float(model.inertia_)).labels_
+    starts = [k_means(x, count, random_state=state) for state in states]
+    # Centers, clusters, sum of squared distances.
+    return np.asarray(min(starts, key=lambda start: start[2] or 0.0)[1], dtype=np.int64)
 
 
 def _silhouette(x: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
