@@ -13,4 +13,13 @@ def mmflow_components() -> dict[str, str]:
         "stage/linear_probe": "mmflow_evaluators.linear_probe:LinearProbe",
         "stage/knn": "mmflow_evaluators.knn:Knn",
         "stage/geometry": "mmflow_evaluators.geometry:Geometry",
+        "stage/multiple_choice": "mmflow_evaluators.choice.multiple_choice:MultipleChoice",
+        "stage/pair_matching": "mmflow_evaluators.choice.pair_matching:PairMatching",
+        "stage/similarity_correlation": "mmflow_evaluators.binary.similarity_correlation:SimilarityCorrelation",
+        "stage/pair_classification": "mmflow_evaluators.binary.pair_classification:PairClassification",
+        "stage/open_set": "mmflow_evaluators.binary.open_set:OpenSet",
+        "stage/clustering": "mmflow_evaluators.clustering.clustering:Clustering",
+        "stage/category_discovery": "mmflow_evaluators.clustering.category_discovery:CategoryDiscovery",
+        "stage/representation_similarity": "mmflow_evaluators.similarity.encoder_pairs:RepresentationSimilarity",
+        "stage/spectrum": "mmflow_evaluators.similarity.spectrum_stage:Spectrum",
     }

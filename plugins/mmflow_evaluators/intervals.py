@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
-_NORMAL = 1.959963984540054
+"""Share of cases in which an interval covers the truth."""
 DRAWS = 400
 """Draws of a bootstrap where it gives a standard error or, for numbers without bounds, percentiles."""
+
+_NORMAL = 1.959963984540054
+"""The 97.5 % point of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,31 @@ def bootstrap_interval(
     return score_interval(value, float(known.std(ddof=1)), count, bounds=bounds)
 
 
+def jackknife_interval(
+    statistic: Callable[[NDArray[np.int64]], float],
+    items: int,
+    *,
+    at: Sequence[int | str],
+    bounds: tuple[float, float] = (0.0, 1.0),
+    blocks: int = 20,
+) -> Interval | None:
+    """Interval of a number made of pairs of items, which repeated items of a bootstrap would falsify.
+
+    The items, in a random order that depends on the address `at`, are cut into blocks, and the error is that of the
+    numbers without one block each (Quenouille, 1956). None for fewer than two items in a block, or a NaN.
+    """
+    if items < 2 * blocks:
+        return None
+    order = numpy_generator("mmflow_evaluators.intervals", "jackknife", *at).permutation(items)
+    parts = np.array_split(order, blocks)
+    value = float(statistic(np.arange(items)))
+    without = np.array([statistic(np.sort(np.concatenate([*parts[:k], *parts[k + 1 :]]))) for k in range(blocks)])
+    if math.isnan(value) or np.isnan(without).any():
+        return None
+    error = math.sqrt((blocks - 1) / blocks * float(((without - without.mean()) ** 2).sum()))
+    return score_interval(value, error, blocks, bounds=bounds)
+
+
 def resampled(
     items: int, draws: int, *, at: Sequence[int | str], groups: ArrayLike | None = None
 ) -> list[NDArray[np.int64]]:
@@ -151,7 +179,8 @@ def _by_group(values: NDArray[np.float64], groups: NDArray[Any]) -> tuple[NDArra
     if len(groups) != len(values):
         raise ValueError(f"{len(values)} values have {len(groups)} groups")
     _, member_of = np.unique(groups, return_inverse=True)
-    return np.bincount(member_of, weights=values), np.bincount(member_of).astype(np.float64)
+    sums: NDArray[np.float64] = np.bincount(member_of, weights=values).astype(np.float64)
+    return sums, np.bincount(member_of).astype(np.float64)
 
 
 def _t_quantile(freedom: int) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +35,22 @@ class Table(Score, name="table_of_tests"):
     def blocks(self, a: Encoding, b: Encoding) -> Any:
         self.largest.append(len(a) * len(b))
         return a.pooled @ b.pooled.T
+
+
+ORACLES = Path(__file__).parents[4] / "shared" / "oracles"
+
+
+@pytest.fixture
+def oracle() -> Any:
+    """Reads one call of a published implementation, such as `094-dynamic-reflections/alignment_metrics`."""
+
+    def read(name: str) -> Any:
+        path = ORACLES / f"{name}.npz"
+        if not path.exists():
+            pytest.skip(f"{name} is not here")
+        return np.load(path, allow_pickle=False)
+
+    return read
 
 
 @pytest.fixture(autouse=True)

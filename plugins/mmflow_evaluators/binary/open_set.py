@@ -1,0 +1,115 @@
+"""Whether rows of unknown classes are told from those of known ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import model_validator
+
+from mmflow.plugin import (
+    ComponentError,
+    Data,
+    Encoding,
+    EvaluationResult,
+    Evaluator,
+    Labels,
+    Metric,
+    PositiveInt,
+    Ref,
+    default,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+BLOCK = 1024
+
+
+class OpenSet(Evaluator, name="open_set"):
+    """AUROC, FPR95 and AUPR of a score that should be higher for rows of known classes, for each encoder in `of`.
+
+    Classes with a row in `data` are known; rows of `test` with another class are unknown. The score of a row is its
+    cosine with the nearest class mean (`by: mean`; Snell et al., 2017) or with the `k`-th nearest row of `data`
+    (`by: neighbor`; Sun et al., 2022). Known is the positive kind; `aupr_unknown` takes unknown as the positive one.
+    FPR95 is the share of unknown rows accepted where 95 % of the known are. Chance is 0.5, 0.95 and the share of the
+    positive kind; intervals are those of a bootstrap over rows. `k` beyond the rows is refused.
+    """
+
+    example: ClassVar[str] = "{use: open_set, data: train, test: test, of: image, labels: label}"
+
+    labels: Ref[Labels]
+    test: Ref[Data] = default(..., description="rows of known and of unknown classes")
+    by: Literal["mean", "neighbor"] = default("mean", description="nearest class mean, or k-th nearest row")
+    k: PositiveInt = default(1, description="of `by: neighbor`")
+
+    @model_validator(mode="after")
+    def _some(self) -> OpenSet:
+        if not self.of:
+            raise ValueError("`of` names no encoder")
+        return self
+
+    def evaluate(self, *of: Encoding, labels: Tensor, test: Any) -> EvaluationResult:
+        import numpy as np
+
+        from mmflow_evaluators.estimates import of_encoder, result
+        from mmflow_evaluators.vectors import unit, vectors_of
+
+        metrics = []
+        for place, (name, encoding) in enumerate(zip(self.of, of, strict=True)):
+            where = f"open_set of {name}"
+            x, there = vectors_of(encoding, where)
+            y, there_y = vectors_of(test.of[place], f"{where} (test)")
+            own = labels.cpu().numpy().reshape(-1)
+            asked = test.fields["labels"].cpu().numpy().reshape(-1)
+            kept, asked_kept = there & (own >= 0), there_y & (asked >= 0)
+            known = np.isin(asked[asked_kept], own[kept])
+            if not known.any() or known.all():
+                raise ComponentError(
+                    f"{where}: {'all' if len(known) and known.all() else 'no'} rows of the test data have a class of "
+                    "the data", hint="`data` holds the known classes, `test` these and others"
+                )  # fmt: skip
+            if self.by == "neighbor" and self.k > kept.sum():
+                raise ComponentError(f"{where}: k is {self.k}, and the data has {kept.sum()} rows")
+            s = self._scores(unit(x[kept]), own[kept], unit(y[asked_kept]))
+            metrics += _measured(of_encoder(name, "", len(of) > 1), s, known)
+        return result(metrics)
+
+    def _scores(
+        self, known: NDArray[np.float64], classes: NDArray[np.int64], rows: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        import numpy as np
+
+        from mmflow_evaluators.vectors import unit
+
+        place = 1
+        if self.by == "mean":
+            known = unit(np.stack([known[classes == c].mean(0) for c in np.unique(classes)]))
+        else:
+            place = self.k
+        found = [
+            np.partition(rows[start : start + BLOCK] @ known.T, -place, axis=1)[:, -place]
+            for start in range(0, len(rows), BLOCK)
+        ]
+        return np.concatenate(found)
+
+
+def _measured(prefix: str, s: NDArray[np.float64], known: NDArray[np.bool_]) -> list[Metric]:
+    from mmflow_evaluators.binary import scores as binary
+    from mmflow_evaluators.estimates import bootstrapped
+
+    share = float(known.mean())
+
+    def fpr95(i: NDArray[np.int64]) -> float:
+        return binary.false_positive_rate(s[i], known[i])
+
+    def aupr_unknown(i: NDArray[np.int64]) -> float:
+        return binary.average_precision(-s[i], ~known[i])
+
+    return [
+        bootstrapped(f"{prefix}auroc", lambda i: binary.auroc(s[i], known[i]), len(s), chance=0.5),
+        bootstrapped(f"{prefix}fpr95", fpr95, len(s), chance=0.95, better="lower"),
+        bootstrapped(f"{prefix}aupr_known", lambda i: binary.average_precision(s[i], known[i]), len(s), chance=share),
+        bootstrapped(f"{prefix}aupr_unknown", aupr_unknown, len(s), chance=1 - share),
+    ]

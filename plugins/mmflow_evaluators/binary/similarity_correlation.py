@@ -1,0 +1,76 @@
+"""Whether pairs that people call alike score high."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import model_validator
+
+from mmflow.plugin import (
+    ComponentError,
+    Encoding,
+    EvaluationResult,
+    Evaluator,
+    RawField,
+    Ref,
+    Score,
+    default,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class SimilarityCorrelation(Evaluator, name="similarity_correlation"):
+    """Spearman's and Pearson's correlation of the score of two rows with the similarity that people gave them.
+
+    The measure of semantic textual similarity (Cer et al., 2017), for any two encoders. `of` names the two sides,
+    `target` the field with the similarity. Tied scores have their mean rank. Rows without a target, or without one of
+    the two sides, are left out. Chance is 0; the interval is that of a bootstrap over rows. Scores that are all equal
+    have no correlation, which is said instead of a number.
+    """
+
+    example: ClassVar[str] = "{use: similarity_correlation, data: test, of: [first, second], target: similarity}"
+    requires: ClassVar[tuple[str, ...]] = ("scipy",)
+
+    target: Ref[RawField] = default(..., description="the field with the similarity that people gave")
+    score: Score = default("cosine")
+
+    @model_validator(mode="after")
+    def _two(self) -> SimilarityCorrelation:
+        if len(self.of) != 2:
+            raise ValueError(f"`of` names two encoders; it has {len(self.of)}")
+        return self
+
+    def evaluate(self, a: Encoding, b: Encoding, target: Tensor, score: Score) -> EvaluationResult:
+        import numpy as np
+
+        from mmflow_evaluators.binary.correlation import pearson, spearman
+        from mmflow_evaluators.binary.pairs import pair_scores
+        from mmflow_evaluators.estimates import bootstrapped, result
+
+        scores, present = pair_scores(score, a, b, "similarity_correlation")
+        wanted = np.asarray(target.double().cpu().numpy()).reshape(len(scores), -1)[:, 0]
+        kept = present & np.isfinite(wanted)
+        x, y = scores[kept], wanted[kept]
+        if len(x) < 3:
+            raise ComponentError(f"similarity_correlation: {len(x)} rows have both sides and a target, needs 3")
+        metrics, notes = [], []
+        for name, correlation in (("spearman", spearman), ("pearson", pearson)):
+            if math.isnan(correlation(x, y)):
+                notes.append(f"{name}: all {'targets' if np.ptp(y) == 0 else 'scores'} are equal.")
+                continue
+            drawn = partial(_drawn, correlation, x, y)
+            metrics.append(bootstrapped(name, drawn, len(x), bounds=(-1.0, 1.0), chance=0.0))
+        return result(metrics, notes, "similarity_correlation")
+
+
+def _drawn(
+    correlation: Callable[..., float], x: NDArray[np.float64], y: NDArray[np.float64], index: NDArray[np.int64]
+) -> float:
+    return correlation(x[index], y[index])

@@ -1,0 +1,1 @@
+"""Whether rows that lie together belong together."""

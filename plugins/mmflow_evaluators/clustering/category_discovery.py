@@ -1,0 +1,124 @@
+"""Finding new classes beside known ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import model_validator
+
+from mmflow.plugin import (
+    ComponentError,
+    Data,
+    Encoding,
+    EvaluationResult,
+    Evaluator,
+    Labels,
+    Metric,
+    PositiveInt,
+    RawField,
+    Ref,
+    default,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class CategoryDiscovery(Evaluator, name="category_discovery"):
+    """Accuracy of clusters on rows of known (old) and of new classes: all, old and new (Vaze et al., 2022).
+
+    `data` holds the labeled rows, whose classes are the old ones; rows of `test` are clustered with them, by k-means
+    on L2-normalized vectors in which labeled rows stay with their class, or they have the clusters that the field
+    `assigned` names. Clusters and classes of `test` are matched once, one to one, over all rows. `clusters` is the
+    number of classes in both without it. Chance is that of the same clusters in random order; intervals are Wilson's,
+    for the matching as it is.
+    """
+
+    example: ClassVar[str] = "{use: category_discovery, data: labeled, test: rest, of: image, labels: label}"
+    requires: ClassVar[tuple[str, ...]] = ("scipy",)
+
+    labels: Ref[Labels]
+    test: Ref[Data] = default(..., description="rows to be clustered, with their true classes")
+    assigned: Ref[RawField] | None = default(None, description="clusters of the test rows; k-means without it")
+    clusters: PositiveInt | None = default(None, description="how many; the number of classes without it")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _some(self) -> CategoryDiscovery:
+        if bool(self.of) == (self.assigned is not None):
+            raise ValueError("either `of` names encoders, or `assigned` the field with the clusters")
+        return self
+
+    def evaluate(self, *of: Encoding, labels: Tensor, test: Any) -> EvaluationResult:
+        import numpy as np
+
+        from mmflow_evaluators.estimates import result
+
+        own, asked = (v.cpu().numpy().reshape(-1) for v in (labels, test.fields["labels"]))
+        metrics: list[Metric] = []
+        notes: list[str] = []
+        if not of:
+            groups = np.asarray(test.fields["assigned"]).reshape(-1)
+            kept = (asked >= 0) & (groups >= 0)
+            metrics += _measured("", asked[kept], groups[kept], own[own >= 0], notes)
+        for place, (name, encoding) in enumerate(zip(self.of, of, strict=False)):
+            groups = self._clusters(encoding, test.of[place], own, asked, f"category_discovery of {name}")
+            prefix = f"{name.replace('.', '_')}_" if len(of) > 1 else ""
+            metrics += _measured(prefix, asked[groups >= 0], groups[groups >= 0], own[own >= 0], notes)
+        return result(metrics, notes, "category_discovery")
+
+    def _clusters(
+        self, known: Encoding, rows: Encoding, own: NDArray[np.int64], asked: NDArray[np.int64], where: str
+    ) -> NDArray[np.int64]:
+        """Cluster of each row of the test data, -1 for rows without label or value."""
+        import numpy as np
+
+        from mmflow.data.random import numpy_generator
+        from mmflow_evaluators.clustering.discovery import seeded_kmeans
+        from mmflow_evaluators.vectors import unit, vectors_of
+
+        x, there = vectors_of(known, where)
+        y, there_y = vectors_of(rows, f"{where} (test)")
+        kept, kept_y = there & (own >= 0), there_y & (asked >= 0)
+        names, classes = np.unique(own[kept], return_inverse=True)
+        count = self.clusters or len(np.union1d(names, asked[kept_y]))
+        both = np.concatenate([unit(x[kept]), unit(y[kept_y])])
+        fixed = np.concatenate([classes, np.full(int(kept_y.sum()), -1)]).astype(np.int64)
+        if not kept_y.any() or not len(names) <= count <= len(both):
+            raise ComponentError(
+                f"{where}: {count} clusters for {len(names)} known classes, {kept.sum()} labeled rows and "
+                f"{kept_y.sum()} to cluster"
+            )
+        generator = numpy_generator("mmflow_evaluators.category_discovery", self.seed)
+        found = np.full(len(asked), -1)
+        found[kept_y] = seeded_kmeans(both, fixed, count, generator)[int(kept.sum()) :]
+        return found
+
+
+def _measured(
+    prefix: str, classes: NDArray[np.int64], groups: NDArray[np.int64], known: NDArray[np.int64], notes: list[str]
+) -> list[Metric]:
+    import numpy as np
+
+    from mmflow.data.random import numpy_generator
+    from mmflow_evaluators.clustering.discovery import discovery_hits
+    from mmflow_evaluators.estimates import estimate
+    from mmflow_evaluators.intervals import share_interval
+
+    if not len(classes):
+        raise ComponentError("category_discovery: no row of the test data has a class and a cluster")
+    found = discovery_hits(classes, groups, known)
+    generator = numpy_generator("mmflow_evaluators.category_discovery", "chance")
+    drawn = [discovery_hits(classes, generator.permutation(groups), known).accuracies for _ in range(20)]
+    metrics = [estimate(f"{prefix}clusters_found", len(np.unique(groups)), better="")]
+    parts = (("all", np.ones(len(classes), bool)), ("old", found.old), ("new", ~found.old))
+    for place, (name, part) in enumerate(parts):
+        if not part.any():
+            notes.append(f"{name}_accuracy: no row of the test data has a class that is {name}.")
+            continue
+        hits = found.hits[part].astype(np.float64)
+        chance = float(np.mean([accuracies[place] for accuracies in drawn]))
+        metrics.append(estimate(f"{prefix}{name}_accuracy", hits.mean(), share_interval(hits), chance=chance))
+    return metrics

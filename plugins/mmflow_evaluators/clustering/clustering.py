@@ -1,0 +1,143 @@
+"""Whether rows that lie together belong together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mmflow.plugin import (
+    ComponentError,
+    Encoding,
+    EvaluationResult,
+    Evaluator,
+    Labels,
+    Metric,
+    PositiveInt,
+    RawField,
+    Ref,
+    default,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+SILHOUETTE_ROWS = 2000
+STARTS = 10
+
+
+class Clustering(Evaluator, name="clustering"):
+    """Agreement of clusters with labels: Hungarian accuracy, NMI (the V-measure), AMI and ARI.
+
+    The clusters are those of k-means on L2-normalized vectors (the best of ten starts), for each encoder in `of`, or
+    those that the field `assigned` names. `clusters` is their number: that of the classes by default; of several
+    numbers the one with the highest mean silhouette is taken (of equal ones the smallest). `clusters_found` counts
+    the clusters with a row. Accuracy matches clusters and classes one to one. Chance is what clusters of the same
+    sizes give in random order; intervals are those of a bootstrap over rows, the clusters as they are.
+    """
+
+    example: ClassVar[str] = "{use: clustering, data: test, of: image, labels: label}"
+    requires: ClassVar[tuple[str, ...]] = ("sklearn", "scipy")
+
+    labels: Ref[Labels]
+    assigned: Ref[RawField] | None = default(None, description="the clusters, where they are known; -1 for none")
+    clusters: Annotated[
+        tuple[PositiveInt, ...], BeforeValidator(lambda raw: (raw,) if isinstance(raw, int) else raw)
+    ] = Field((), description="how many, or numbers to choose from; as many as classes without it")  # fmt: skip
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _some(self) -> Clustering:
+        if bool(self.of) == (self.assigned is not None):
+            raise ValueError("either `of` names encoders, or `assigned` the field with the clusters")
+        return self
+
+    def evaluate(self, *of: Encoding, labels: Tensor, assigned: Any) -> EvaluationResult:
+        import numpy as np
+
+        from mmflow_evaluators.estimates import result
+        from mmflow_evaluators.vectors import unit, vectors_of
+
+        classes = labels.cpu().numpy().reshape(-1)
+        metrics: list[Metric] = []
+        notes: list[str] = []
+        if not of:
+            groups = np.asarray(assigned).reshape(-1)
+            metrics += _agreement("", classes, groups, (classes >= 0) & (groups >= 0), notes)
+        for name, encoding in zip(self.of, of, strict=False):
+            x, there = vectors_of(encoding, f"clustering of {name}")
+            kept = there & (classes >= 0)
+            groups = np.full(len(classes), -1)
+            groups[kept] = self._clusters(unit(x[kept]), classes[kept], str(name))
+            prefix = f"{name.replace('.', '_')}_" if len(of) > 1 else ""
+            metrics += _agreement(prefix, classes, groups, kept, notes)
+        return result(metrics, notes, "clustering")
+
+    def _clusters(self, x: NDArray[np.float64], classes: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+        import numpy as np
+
+        counts = self.clusters or (len(np.unique(classes)),)
+        if not len(x) or max(counts) > len(x):
+            raise ComponentError(f"clustering of {name}: {max(counts)} clusters of {len(x)} labeled rows")
+        tried = {count: _kmeans(x, count, self.seed) for count in sorted(set(counts))}
+        if len(tried) == 1:
+            return next(iter(tried.values()))
+        return max(tried.values(), key=lambda groups: _silhouette(x, groups))
+
+
+def _kmeans(x: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
+    import numpy as np
+    from sklearn.cluster import k_means
+
+    from mmflow.data.random import address
+
+    states = [address("mmflow_evaluators.clustering", seed, count, start) % 2**32 for start in range(STARTS)]
+    starts = [k_means(x, count, random_state=state) for state in states]
+    # Centers, clusters, sum of squared distances.
+    return np.asarray(min(starts, key=lambda start: start[2] or 0.0)[1], dtype=np.int64)
+
+
+def _silhouette(x: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
+    """Mean silhouette of at most `SILHOUETTE_ROWS` rows; that of one cluster, or of one row each, is 0."""
+    import numpy as np
+    from sklearn.metrics import silhouette_score
+
+    step = max(1, -(-len(x) // SILHOUETTE_ROWS))
+    x, groups = x[::step], groups[::step]
+    count = len(np.unique(groups))
+    return float(silhouette_score(x, groups)) if 1 < count < len(x) else 0.0
+
+
+def _agreement(
+    prefix: str, classes: NDArray[np.int64], groups: NDArray[np.int64], kept: NDArray[np.bool_], notes: list[str]
+) -> list[Metric]:
+    import numpy as np
+
+    from mmflow_evaluators.clustering import agreement as measures
+    from mmflow_evaluators.estimates import bootstrapped, estimate
+
+    a, b = classes[kept], groups[kept]
+    if len(a) < 2:
+        raise ComponentError(f"clustering: {len(a)} rows have a label and a cluster, needs 2")
+    found = len(np.unique(b))
+    metrics = [estimate(f"{prefix}clusters_found", found, better="")]
+    if len(np.unique(a)) < 2:
+        notes.append("All rows have one class: there is nothing for clusters to agree with.")
+        return metrics
+    for name, measure, bounds, draws in (
+        ("hungarian_accuracy", measures.hungarian_accuracy, (0.0, 1.0), 200),
+        ("nmi", measures.normalized_mutual_information, (0.0, 1.0), 200),
+        ("ami", measures.adjusted_mutual_information, (-1.0, 1.0), 50),
+        ("ari", measures.adjusted_rand_index, (-1.0, 1.0), 200),
+    ):
+        adjusted = name in ("ami", "ari")
+        chance = 0.0 if adjusted else measures.chance_agreement(measure, a, b, at=name)
+        metrics.append(
+            bootstrapped(
+                f"{prefix}{name}", lambda i, of=measure: of(a[i], b[i]), len(a), bounds=bounds, draws=draws,
+                chance=chance,
+            )
+        )  # fmt: skip
+    return metrics
