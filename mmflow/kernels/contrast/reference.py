@@ -1,7 +1,8 @@
-"""The contrastive losses by their definitions, with every matrix written out: the truth that the tests compare with.
+"""The contrastive losses by their definitions, with every matrix written out: what the other forms must return.
 
-Memory and time grow with N x M; any dtype, any device, gradients by autograd. Nothing here is shared with the
-streaming forms, so that a mistake in their rules shows.
+Memory and time grow with N x M; any dtype, any device, gradients by autograd. Computed in float64 where the device has
+it: the loss of a row is a small difference of scores that may be large. Nothing here is shared with the streaming
+forms, so that a mistake in their rules shows.
 """
 
 from collections.abc import Callable
@@ -37,6 +38,8 @@ def softmax_loss(
     reduction: str,
 ) -> Tensor:
     n, m = x.shape[0], y.shape[0]
+    dtype = temperature.dtype
+    x, y, temperature, negatives, private_negatives = _precise(x, y, temperature, negatives, private_negatives)
     if logits is None:
         s = (x @ y.T) / (temperature[:m] if temperature.dim() else temperature)
         logits = (s, s)
@@ -99,7 +102,7 @@ def softmax_loss(
             )
         )
     own_weights = {"both": [row_weights, column_weights], "forward": [row_weights], "backward": [column_weights]}
-    return reduce(results, own_weights[directions], reduction)
+    return reduce(results, own_weights[directions], reduction).to(dtype)
 
 
 def sigmoid_loss(
@@ -118,6 +121,8 @@ def sigmoid_loss(
     reduction: str,
 ) -> Tensor:
     n, m = x.shape[0], y.shape[0]
+    dtype = temperature.dtype
+    x, y, temperature, bias, negatives = _precise(x, y, temperature, bias, negatives)
     s = ((x @ y.T) / (temperature[:m] if temperature.dim() else temperature) if logits is None else logits) + bias
     positive, excluded = pair_masks(n, m, x.device, **masks)
     values = -F.logsigmoid(torch.where(positive, s, -s))
@@ -135,7 +140,7 @@ def sigmoid_loss(
         rows = rows + more.sum(1)
     present = masks.get("x_present")
     counted = torch.ones(n, dtype=torch.bool, device=x.device) if present is None else present
-    return reduce([(rows * counted, counted)], [row_weights], reduction)
+    return reduce([(rows * counted, counted)], [row_weights], reduction).to(dtype)
 
 
 def pair_masks(
@@ -176,7 +181,8 @@ def pair_masks(
 def _soft_targets(soft: tuple[Tensor, Tensor, Tensor, int | None] | None, dim: int, excluded: Tensor) -> Tensor | None:
     if soft is None:
         return None
-    a, b, temperature, k = soft
+    *matrices, k = soft
+    a, b, temperature = _precise(*matrices)
     scores = ((a @ b.T) / temperature).detach().masked_fill(excluded, -torch.inf)
     scores = scores if dim == 0 else scores.T
     if k is not None and k < scores.shape[1]:
@@ -216,6 +222,10 @@ def _direction(
         listed = torch.cat([~excluded, *kept], 1)
         target = (1 - smoothing) * target + smoothing * (columns * listed).sum(1) / listed.sum(1).clamp_min(1)
     return torch.where(valid, lse - target, 0.0), valid
+
+
+def _precise(*tensors: Any) -> list[Any]:
+    return [t if t is None or t.device.type == "mps" else t.double() for t in tensors]
 
 
 def reduce(directions: list[tuple[Tensor, Tensor]], weights: list[Tensor | None], reduction: str) -> Tensor:
