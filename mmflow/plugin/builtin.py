@@ -32,5 +32,6 @@ def mmflow_components() -> dict[str, str]:
         "modality/tokens": "mmflow.plugin.modalities:TokenVectors",
         "modality/grid": "mmflow.plugin.modalities:GridVectors",
         "modality/logits": "mmflow.plugin.modalities:Logits",
+        "modality/attention": "mmflow.plugin.modalities:AttentionMaps",
         "modality/index": "mmflow.plugin.modalities:RowIndex",
     }

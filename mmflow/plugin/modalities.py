@@ -250,6 +250,12 @@ class Logits(Modality, name="logits"):
     form: ClassVar[str] = "float32 array [C]"
 
 
+class AttentionMaps(Modality, name="attention"):
+    """Weights of attention, by head: how much each query takes from each key [H, Q, K]."""
+
+    form: ClassVar[str] = "float32 array [H, Q, K]"
+
+
 class RowIndex(Modality, name="index"):
     """Numbers of rows, as a miner gives them."""
 
