@@ -149,13 +149,13 @@ class Metric:
         return f"{self.group} {self.heading}" if self.group else self.heading
 
     def stored(self) -> dict[str, str | float | None]:
-        """The metric as `metrics.json` holds it, numbers as plain floats."""
+        """The metric as it is stored, numbers as plain floats."""
         numbers = {n: None if (v := getattr(self, n)) is None else float(v) for n in ("value", "chance", "spread")}
         return {**asdict(self), **numbers}
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Metric:
-        """A metric of a `metrics.json`, also of an earlier one that says less."""
+        """A metric as it was stored, also of an earlier one that says less."""
         return cls(**{each.name: stored[each.name] for each in fields(cls) if each.name in stored})
 
 
