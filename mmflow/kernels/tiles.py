@@ -155,7 +155,7 @@ class Kept:
 
 class _Matrices(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, make: Callable[..., PairScores], *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(ctx, make: Callable[..., PairScores], *tensors: Tensor | None) -> tuple[Tensor, ...]:
         scores = make(*tensors)
         like = next(t for t in tensors if t is not None)
         matrices = tuple(like.new_empty(scores.rows, scores.columns) for _ in range(1 if scores.symmetric else 2))
@@ -171,7 +171,7 @@ class _Matrices(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         scores: PairScores = ctx.make(*ctx.saved_tensors)
         for r, c, tile in ctx.kept.walk(scores):
             scores.pull(r, c, tile, d[0][r, c], None if scores.symmetric else d[1][r, c])
@@ -181,7 +181,7 @@ class _Matrices(torch.autograd.Function):
 class _Contrast(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx,
         make: Callable[..., PairScores],
         smoothing: float,
         x_present: Tensor | None,
@@ -203,7 +203,7 @@ class _Contrast(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x_present, y_present, temperature, row_lse, column_lse, *tensors = ctx.saved_tensors
         scores: PairScores = ctx.make(*tensors)
         d_temperature = torch.zeros_like(temperature)

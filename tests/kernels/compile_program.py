@@ -20,9 +20,12 @@ from triton.runtime.jit import JITFunction
 
 from mmflow import kernels
 from mmflow.kernels.cluster.fused import nearest_center
-from mmflow.kernels.contrast.forms import load
 from mmflow.kernels.contrast.pairs import Pairs
-from mmflow.kernels.contrast.tiles import Want
+from mmflow.kernels.contrast.sigmoid.fused import sigmoid_rows
+from mmflow.kernels.contrast.soft.chunked import prepare
+from mmflow.kernels.contrast.soft.fused import Teacher, add_sums
+from mmflow.kernels.contrast.softmax.fused import softmax_sums
+from mmflow.kernels.contrast.sums import Want
 from mmflow.kernels.dtw.fused import soft_dtw
 from mmflow.kernels.gaussian_potential.fused import uniformity
 from mmflow.kernels.gram.fused import gram_volume
@@ -77,7 +80,6 @@ def differentiate(sums, inputs: list[Tensor]) -> None:
 
 
 def contrast(more: bool) -> None:
-    triton_form = load("triton")
     ids, present = torch.arange(N) % 7, torch.arange(N) % 5 > 0
     rules = Pairs(
         N, N, "ids", ids, ids, ids, ids, present, present, without_self=True, without_same_view=True,
@@ -88,16 +90,16 @@ def contrast(more: bool) -> None:
         x, y = (torch.randn(N, D).to(dtype).requires_grad_() for _ in range(2))
         scale, per_column = torch.tensor(10.0, requires_grad=True), torch.rand(N, requires_grad=True)
         bias = torch.tensor(-3.0, requires_grad=True)
-        differentiate(triton_form.softmax_sums(x, y, scale, plain, Want(True, True, target=True)), [x, y, scale])
-        loss = triton_form.sigmoid_rows(x, y, per_column, bias, torch.ones(N), rules, True)
+        differentiate(softmax_sums(x, y, scale, plain, Want(True, True, target=True)), [x, y, scale])
+        loss = sigmoid_rows(x, y, per_column, bias, torch.ones(N), rules, True)
         torch.autograd.grad(loss, [x, y, per_column, bias])
         # with a teacher kernels take the small tiles of float32, on which many branches compile faster
-        teacher = triton_form.teacher(x.detach(), y.detach(), torch.tensor(20.0), rules, 0.2)
-        teacher.prepare(everything, 5)
-        differentiate(triton_form.softmax_sums(x, y, per_column, rules, everything, teacher), [x, y, per_column])
+        teacher = Teacher(x.detach(), y.detach(), torch.tensor(20.0), rules, 0.2)
+        prepare(teacher, everything, 5, add_sums)
+        differentiate(softmax_sums(x, y, per_column, rules, everything, teacher), [x, y, per_column])
         if more:
-            differentiate(triton_form.softmax_sums(x, y, per_column, rules, everything), [x, y, per_column])
-            loss = triton_form.sigmoid_rows(x, y, scale, bias, torch.ones(N), plain, True)
+            differentiate(softmax_sums(x, y, per_column, rules, everything), [x, y, per_column])
+            loss = sigmoid_rows(x, y, scale, bias, torch.ones(N), plain, True)
             torch.autograd.grad(loss, [x, y, scale, bias])
 
 

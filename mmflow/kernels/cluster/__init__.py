@@ -1,11 +1,13 @@
 """k-means: assignment of rows to their nearest center, seeding, and Lloyd's iteration with restarts."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..dispatch import choose
+from .lloyd import lloyd
 
 
 class Clusters(NamedTuple):
@@ -85,12 +87,11 @@ def kmeans(
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     if spherical:
         x = torch.nn.functional.normalize(x, dim=1)
-    from .lloyd import lloyd
-
+    nearest = partial(nearest_center, backend=backend)
     best: Clusters | None = None
     with torch.autocast(x.device.type, enabled=False):
         for _ in range(restarts):
-            found = lloyd(x, k, iterations, tolerance, spherical, seeds, generator, backend)
+            found = lloyd(x, k, iterations, tolerance, spherical, seeds, generator, nearest)
             if best is None or bool(found[2] < best.inertia):
                 best = Clusters(*found)
     assert best is not None

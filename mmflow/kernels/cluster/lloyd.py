@@ -1,12 +1,15 @@
 """Seeding and Lloyd's iteration."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from . import nearest_center
 from .chunked import sums_by_cluster
+
+Nearest = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From rows and centers to the index of each row's nearest center and the squared distance."""
 
 
 def lloyd(
@@ -17,14 +20,14 @@ def lloyd(
     spherical: bool,
     seeds: Tensor | None,
     generator: torch.Generator,
-    backend: str | None,
+    nearest: Nearest,
 ) -> tuple[Tensor, Tensor, Tensor, int]:
     enough = tolerance * _variance(x)
     centers = plus_plus(x, k, generator) if seeds is None else seeds.to(x)
     if spherical:
         centers = torch.nn.functional.normalize(centers, dim=1)
     done = 0
-    labels, distance = nearest_center(x, centers, backend=backend)
+    labels, distance = nearest(x, centers)
     for done in range(1, iterations + 1):  # noqa: B007
         sums, counts = sums_by_cluster(x, labels, k)
         new = sums / counts.clamp_min(1)[:, None]
@@ -35,7 +38,7 @@ def lloyd(
             new = torch.nn.functional.normalize(new, dim=1)
         moved = float((new - centers).square().sum())
         before, centers = labels, new
-        labels, distance = nearest_center(x, centers, backend=backend)
+        labels, distance = nearest(x, centers)
         if moved <= enough or torch.equal(before, labels):
             break
     return centers, labels, distance.sum(), done

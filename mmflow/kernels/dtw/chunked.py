@@ -37,7 +37,7 @@ def pair_soft_dtw(x: Tensor, y: Tensor, gamma: float, x_lengths: Tensor, y_lengt
 
 class SoftDtw(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cost: Tensor, gamma: float, x_lengths: Tensor, y_lengths: Tensor, sweep: Sweep) -> Tensor:
+    def forward(ctx, cost: Tensor, gamma: float, x_lengths: Tensor, y_lengths: Tensor, sweep: Sweep) -> Tensor:
         values, likely = align(cost, gamma, x_lengths, y_lengths, ctx.needs_input_grad[0], sweep)
         ctx.save_for_backward(likely)
         ctx.dtype = cost.dtype
@@ -45,7 +45,7 @@ class SoftDtw(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (likely,) = ctx.saved_tensors
         return (likely * d[0][:, None, None]).to(ctx.dtype), None, None, None, None
 

@@ -6,7 +6,6 @@ what was added before is rescaled when it grows.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ def uniformity(x: Tensor, t: float) -> Tensor:
 
 class _Uniformity(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, t: float) -> Tensor:
+    def forward(ctx, x: Tensor, t: float) -> Tensor:
         n = len(x)
         # Distances do not change when all rows move, and are most exact near the origin.
         z = x - x.mean(0)
@@ -64,5 +63,5 @@ class _Uniformity(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return ctx.saved_tensors[0] * d[0], None

@@ -9,7 +9,6 @@ pairs in the whole sum, which a plain product then multiplies with the rows.
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
 
 import math
-from typing import Any
 
 import torch
 import triton
@@ -30,7 +29,7 @@ def uniformity(x: Tensor, t: float) -> Tensor:
 
 class _Uniformity(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, t: float) -> Tensor:
+    def forward(ctx, x: Tensor, t: float) -> Tensor:
         n = len(x)
         # Distances do not change when all rows move, and are most exact near the origin.
         z = (x - x.mean(0)).contiguous()
@@ -46,7 +45,7 @@ class _Uniformity(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         z, norms, total = ctx.saved_tensors
         n = len(z)
         gradient = torch.empty_like(z)

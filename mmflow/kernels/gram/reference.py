@@ -1,9 +1,9 @@
-"""Gram volume by its definition: a determinant for each pair, in float64, whose rounding stays below the floor."""
+"""Gram volume by its definition, a determinant for every pair; in float64, since float32 rounds above the floor."""
 
 import torch
 from torch import Tensor
 
-from ..late_interaction.reference import score_contrast
+from ..tiles_reference import score_contrast
 
 
 def gram_volume(x: Tensor, y: Tensor, eps: float) -> Tensor:

@@ -29,7 +29,7 @@ class SampleContrast(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, make: Callable[..., PairScores], x: Tensor, y: Tensor, scale: Tensor, shift: Tensor
+        ctx, make: Callable[..., PairScores], x: Tensor, y: Tensor, scale: Tensor, shift: Tensor
     ) -> Tensor:
         pairs = make(x, y, scale, shift)
         total = torch.zeros_like(scale)
@@ -46,7 +46,7 @@ class SampleContrast(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, *d: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return None, *(g * d[0] for g in ctx.saved_tensors)
 
 

@@ -13,6 +13,6 @@ def _one_thread():
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Tiles of 16, so that small matrices have several with a rest."""
-    monkeypatch.setattr("mmflow.kernels.contrast.chunked.TILE", 16)
-    monkeypatch.setattr("mmflow.kernels.contrast.sigmoid.TILE", 16)
-    monkeypatch.setattr("mmflow.kernels.contrast.teacher.Teacher.step", 16)
+    monkeypatch.setattr("mmflow.kernels.contrast.softmax.chunked.TILE", 16)
+    monkeypatch.setattr("mmflow.kernels.contrast.sigmoid.chunked.TILE", 16)
+    monkeypatch.setattr("mmflow.kernels.contrast.targets.chunked.Teacher.step", 16)

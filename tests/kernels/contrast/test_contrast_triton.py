@@ -127,7 +127,7 @@ def taught(a, b):
 def two_super_tiles(monkeypatch):
     """The teacher's scores cross several super-tiles, as those of the losses do when interpreted."""
     if DEVICE == "cpu":
-        monkeypatch.setattr("mmflow.kernels.contrast.fused_teacher.FusedTeacher.step", 64)
+        monkeypatch.setattr("mmflow.kernels.contrast.targets.fused.FusedTeacher.step", 64)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..dispatch import opaque
+from ...dispatch import opaque
 
 if TYPE_CHECKING:
     import torch.distributed as dist

@@ -13,10 +13,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .fused_tiles import (
+from ..pairs import Pairs
+from ..sums import Want
+from ..targets.fused import Soft, target_weights, teacher_tile
+from ..tiles.fused import (
     LOG2E,
     Sizes,
-    Soft,
     pair_tile,
     precision_of,
     programs,
@@ -24,12 +26,8 @@ from .fused_tiles import (
     scale_of,
     score_tile,
     step_of,
-    target_weights,
-    teacher_tile,
     weight_tile,
 )
-from .pairs import Pairs
-from .tiles import Want
 
 # rows of a statistics workspace, of which the first ones needed are made
 SUM, TOTAL, TARGET, ALLOWED, POSITIVES, INSIDE = range(6)
@@ -133,7 +131,7 @@ def _sums_kernel(
 @triton.jit
 def _running_kernel(
     x, y, scale, scale_step, needed, peaks, totals, N, M, D, sx, sy, rules,
-    KINDS: tl.constexpr, WANT: tl.constexpr, COLUMNS: tl.constexpr, INSIDE: tl.constexpr,
+    KINDS: tl.constexpr, WANT: tl.constexpr, COLUMNS: tl.constexpr, AXIS: tl.constexpr, INSIDE: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Running maxima (base 2) and sums of rows or of COLUMNS, over all pairs or over positives (INSIDE).
@@ -143,7 +141,6 @@ def _running_kernel(
     """
     if tl.load(needed) == 0:
         return
-    AXIS: tl.constexpr = 0 if COLUMNS else 1
     i = tl.arange(0, BM)
     j = tl.arange(0, BN)
     own, size, tiles = i, N, tl.cdiv(M, BN)
@@ -225,7 +222,7 @@ def running(
     grid = (triton.cdiv(m, sizes.BN) if side else triton.cdiv(n, sizes.BM),)
     _running_kernel[grid](
         x, y, scale, step_of(scale), needed, peaks, totals, n, m, x.shape[1], x.stride(0),
-        y.stride(0), rules, KINDS=kinds, WANT=want, COLUMNS=side == 1, INSIDE=inside,
+        y.stride(0), rules, KINDS=kinds, WANT=want, COLUMNS=side == 1, AXIS=1 - side, INSIDE=inside,
         PRECISION=precision_of(x.dtype), **sizes.meta(),
     )  # fmt: skip
     # written so that NaN passes

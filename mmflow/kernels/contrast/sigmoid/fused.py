@@ -1,6 +1,6 @@
 """The sigmoid core in Triton: per super-tile one kernel for losses and score gradients, one launch of products.
 
-As in `sigmoid`, the gradient is computed with the loss where rows are weighted by constants.
+As in `chunked`, the gradient is computed with the loss where rows are weighted by constants.
 """
 
 # Triton gives `range` and scalars of kernels types of its own
@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import sigmoid as streamed
-from .fused_tiles import (
+from ..pairs import Pairs
+from ..tiles.fused import (
     accumulate,
     common,
     pair_tile,
@@ -26,7 +26,7 @@ from .fused_tiles import (
     super_tiles,
     weight_tile,
 )
-from .pairs import Pairs
+from . import chunked
 
 
 @triton.jit
@@ -78,8 +78,8 @@ def _sigmoid_kernel(
 def sigmoid_rows(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, weights: Tensor, pairs: Pairs, summed: bool
 ) -> Tensor:
-    """As `sigmoid.sigmoid_rows`; pair weights are a tensor."""
-    return streamed.sigmoid_rows(x, y, scale, bias, weights, pairs, summed, sigmoid_sweep)
+    """As `chunked.sigmoid_rows`; pair weights are a tensor."""
+    return chunked.sigmoid_rows(x, y, scale, bias, weights, pairs, summed, sigmoid_sweep)
 
 
 def sigmoid_sweep(
@@ -92,7 +92,7 @@ def sigmoid_sweep(
     needs: tuple[bool, ...],
     with_values: bool,
 ) -> tuple[Tensor | None, ...]:
-    """As `sigmoid.sigmoid_sweep`."""
+    """As `chunked.sigmoid_sweep`."""
     dtypes = x.dtype, y.dtype
     (x, y), scale = common(x, y), scale.float().contiguous()
     sizes, device = sizes_for(x.dtype), x.device

@@ -10,101 +10,13 @@ that may each be 1000, whose rounding in float32 would be larger than the loss. 
 diagonal may stand apart (`Want.apart`): a loss near 0 is the logarithm of 1 plus what the others add.
 """
 
-import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-TILE = 1024
-"""Rows and columns of a tile: 4 MiB of float32, which stays in a core's share of the last cache."""
+from ..tiles.chunked import compute_dtype, diagonal, precise_dtype, unit_for
+from . import Sums, Want
 
-BOUND = 150.0
-_HEADROOM = 70.0
 _LEAST = 1e-31
-_LOG2E = 1 / math.log(2)
-
-
-class Want(NamedTuple):
-    """Which sums a loss needs, per direction.
-
-    `apart`: positives lie on the diagonal, and their exponentials are left out of the log-sum-exp.
-    """
-
-    rows: bool
-    columns: bool
-    target: bool
-    total: bool = False
-    inside: bool = False
-    apart: bool = False
-
-
-class Sums(NamedTuple):
-    """One direction's sums, one value per row (or column), in `precise_dtype`; None where not asked.
-
-    Attributes:
-        lse: log of the (weighted) sum of exponentials over the pairs that are not excluded (`apart`: not positive);
-            -inf where there is none.
-        target: sum of the scores of positives, or the score expected under soft targets.
-        total: sum of the scores that are not excluded.
-        inside: log of the sum of exponentials over positives; -inf where there is none.
-        allowed: how many pairs are not excluded.
-        positives: how many pairs are positive.
-    """
-
-    lse: Tensor
-    target: Tensor | None
-    total: Tensor | None
-    inside: Tensor | None
-    allowed: Tensor
-    positives: Tensor
-
-    def joined(self, want: Want) -> "Sums":
-        """With the positives in the log-sum-exp, where they were summed apart."""
-        if not want.apart or self.target is None:
-            return self
-        return self._replace(lse=torch.where(self.positives > 0, torch.logaddexp(self.lse, self.target), self.lse))
-
-
-class Arriving(NamedTuple):
-    """What comes back to one direction's sums: `Stream.norms` of the forward and the gradients of four of the sums."""
-
-    norm: Tensor
-    inside: Tensor | None
-    grads: tuple[Tensor | None, ...]
-    """Of lse, target, total and inside."""
-
-
-def arriving_at(norm: Tensor | None, inside: Tensor | None, grads: Sequence[Tensor | None]) -> Arriving | None:
-    """None where a direction was not asked for or nothing comes back to it."""
-    return None if norm is None or all(g is None for g in grads) else Arriving(norm, inside, tuple(grads))
-
-
-def compute_dtype(*tensors: Tensor) -> torch.dtype:
-    """What sums of these are computed in: float32, or float64 where one of them is."""
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-
-
-def precise_dtype(device: torch.device, dtype: torch.dtype = torch.float32) -> torch.dtype:
-    """What sums over rows and columns are kept in: float64 where the device has it."""
-    return dtype if device.type == "mps" else torch.float64
-
-
-def spans(size: int, tile: int) -> Iterator[slice]:
-    for start in range(0, size, tile):
-        yield slice(start, min(start + tile, size))
-
-
-def unit_for(shift: float | None) -> float:
-    """The factor on scores in a tile: shifted sums are powers of two, which CPUs and GPUs compute faster."""
-    return 1.0 if shift is None else _LOG2E
-
-
-def shift_for(bound: float) -> float | None:
-    """The constant k for scores within [-bound, bound]; None where the range is too wide for one constant."""
-    # a whole number in base 2, so that subtracting it from a score above it rounds nothing
-    return math.floor(max(0.0, bound - _HEADROOM) * _LOG2E) / _LOG2E if bound <= BOUND else None
 
 
 class Stream:
@@ -251,86 +163,20 @@ def _only(scores: Tensor, positive: Tensor) -> Tensor:
     return scores.masked_fill(~positive, 0) if positive.dtype == torch.bool else scores * positive
 
 
-def diagonal(tile: Tensor, first: tuple[int, int], length: int) -> Tensor:
-    """The view of `length` elements of a tile along its diagonal from row and column `first`."""
-    row, column = first
-    return tile[row : row + length, column : column + length].diagonal()
-
-
-class Slope:
-    """One direction's part in the gradient with respect to a tile: what normalizes it and what arrives for each sum.
-
-    `norm` and `inside` of `arriving` are log-sum-exps, or, shifted, the sums themselves. A log-sum-exp of 1000 does not
-    fit into the float32 of a tile: the tile subtracts its rounded value (`base`), and the factor makes up for the rest.
-    """
-
-    def __init__(self, dim: int, arriving: Arriving, shift: float | None, dtype: torch.dtype, apart: bool = False):
-        self.dim, self.apart = dim, apart
-        unit = unit_for(shift)
-        g_lse, *linear, g_inside = arriving.grads
-        g_lse = torch.zeros_like(arriving.norm) if g_lse is None else g_lse
-        self.base, self.factor = normalizer(arriving.norm, g_lse, shift, dtype)
-        self.inside_base, self.inside_factor = None, None
-        if arriving.inside is not None and g_inside is not None:
-            self.inside_base, self.inside_factor = normalizer(arriving.inside, g_inside, shift, dtype)
-        self.g_target, self.g_total = (None if g is None else (g / unit).to(dtype) for g in linear)
-
-    def of(self, vector: Tensor, at: slice) -> Tensor:
-        return vector[at].unsqueeze(self.dim)
-
-    def add_linear(
-        self, g: Tensor, at: slice, positive: Tensor | None, excluded: Tensor | None, soft: Tensor | None
-    ) -> None:
-        """Adds to `g` the parts that are linear in the scores: targets and totals."""
-        if self.g_target is not None:
-            if soft is not None:
-                g.addcmul_(soft, self.of(self.g_target, at).expand_as(soft))
-            elif positive is not None:
-                g.addcmul_(positive.to(g.dtype), self.of(self.g_target, at).expand_as(g))
-        if self.g_total is not None:
-            part = self.of(self.g_total, at)
-            g.add_(part if excluded is None else part * ~excluded)
-
-    def add_diagonal(self, g: Tensor, at: slice, first: tuple[int, int], length: int) -> None:
-        """Adds the target's part for positives on the tile's diagonal from `first`."""
-        if self.g_target is not None:
-            start = at.start + first[1 - self.dim]
-            diagonal(g, first, length).add_(self.g_target[start : start + length])
-
-    def running(
-        self, scores: Tensor, at: slice, positive: Tensor | None, excluded: Tensor | None, weight: Tensor | None
-    ) -> Tensor:
-        """The gradient of the log-sum-exps with respect to a tile of scores, from the scores and the sums alone."""
-        assert self.base is not None
-        weighted = scores if weight is None else scores + weight.to(scores.dtype).log()
-        g = torch.exp(weighted - self.of(self.base, at))
-        if excluded is not None:
-            g = g.masked_fill(excluded, 0)
-        g = g * self.of(self.factor, at)
-        if self.inside_base is not None and self.inside_factor is not None and positive is not None:
-            p = torch.exp(scores - self.of(self.inside_base, at))
-            g = g + p.masked_fill(positive == 0, 0) * self.of(self.inside_factor, at)
-        return g
-
-
-def normalizer(
-    norm: Tensor, gradient: Tensor | None, shift: float | None, dtype: torch.dtype
-) -> tuple[Tensor | None, Tensor]:
-    """(base, factor) such that the softmax of a tile is exp(score - base) * factor, or exp(score - shift) * factor.
-
-    The factor is multiplied with `gradient` where there is one.
-    """
-    if shift is not None:
-        gradient = torch.ones_like(norm) if gradient is None else gradient
-        return None, (torch.where(norm == 0, 0.0, gradient / norm) / unit_for(shift)).to(dtype)
-    base = torch.where(norm == -torch.inf, torch.inf, norm).to(dtype)
-    factor = torch.where(base.isinf(), 0.0, base.to(norm.dtype) - norm).exp()
-    return base, (factor if gradient is None else gradient * factor).to(dtype)
-
-
 def _merge(total: Tensor, peak: Tensor, more: Tensor, more_peak: Tensor) -> None:
     # tiles subtract it, in float32
     highest = torch.maximum(peak, more_peak).float().to(peak.dtype)
     base = torch.where(highest == -torch.inf, torch.zeros_like(highest), highest)
     total.mul_(torch.exp(peak - base)).add_(more * torch.exp(more_peak - base))
     peak.copy_(highest)
+
+
+def streams_for(
+    x: Tensor, y: Tensor, scale: Tensor, want: Want, shift: float | None
+) -> tuple[Stream | None, Stream | None]:
+    """Empty sums of the rows of x and of the columns of y."""
+    dtype, n, m = compute_dtype(x, y, scale), x.shape[0], y.shape[0]
+    return (
+        Stream(n, m, 1, want, shift, dtype, x.device) if want.rows else None,
+        Stream(m, n, 0, want, shift, dtype, x.device) if want.columns else None,
+    )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .tiles import Sums
+from . import Sums
 
 _NOTHING = -1e30
 

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..inputs import positive
-from .exchange import Exchange
-from .pairs import Pairs, PairWeights
+from ...dispatch import Backend, choose
+from ...inputs import positive
+from . import Pairs, PairWeights
 
 Directions = Literal["both", "forward", "backward"]
 Reduction = Literal["mean", "sum", "none"]
@@ -59,11 +59,11 @@ def pair_rules(
     weights: PairWeights | None = None,
     decoupled: bool = False,
     any_shape: bool = False,
-    split: Exchange | None = None,
+    all_columns: int | None = None,
 ) -> Pairs:
     """The rules over n x m pairs. `any_shape` lets positives on the diagonal be missing in some rows.
 
-    Where the batch is `split`, weights are those of this rank's rows and of all columns.
+    Where the batch is split over ranks, weights are those of this rank's rows and of `all_columns`.
     """
     names = rule_names(operation, exclude)
     x_ids, y_ids = _both(operation, "ids", x_ids, y_ids, n, m)
@@ -76,12 +76,12 @@ def pair_rules(
     if not by_ids and not any_shape and n != m:
         raise ValueError(f"{operation}: {n} rows and {m} columns have no pairs (i, i); give x_ids and y_ids")
     if isinstance(weights, Tensor):
-        against = m if split is None else split.whole[1]
+        against = m if all_columns is None else all_columns
         if weights.shape != (n, against):
             raise ValueError(f"{operation}: pair_weights has shape {tuple(weights.shape)}; it is [{n}, {against}]")
         if weights.device != device:
             raise ValueError(f"{operation}: pair_weights lies on {weights.device}, the matrices on {device}")
-    elif weights is not None and split is not None:
+    elif weights is not None and all_columns is not None:
         raise ValueError(f"{operation}: pair_weights as a function is not split over ranks; give a tensor")
     return Pairs(
         rows=n,
@@ -165,3 +165,20 @@ def _both(
             f"{operation}: {what} have shapes {tuple(x.shape)} and {tuple(y.shape)}; they are [{n}] and [{m}]"
         )
     return x, y
+
+
+def form_for(
+    operation: str,
+    *tensors: Tensor | None,
+    backend: str | None,
+    weights: PairWeights | None = None,
+    split: bool = False,
+) -> Backend:
+    """Which form runs, by `dispatch.choose`; a batch that is split has no reference."""
+    obstacle = ""
+    if weights is not None and not isinstance(weights, Tensor):
+        obstacle = "pair_weights as a function is computed by the chunked form; give a tensor"
+    if split and backend == "reference":
+        raise ValueError(f"{operation}: the reference form is not split over ranks; leave group out")
+    form = choose(operation, *tensors, backend=backend, without_triton=obstacle)
+    return "chunked" if split and form == "reference" else form

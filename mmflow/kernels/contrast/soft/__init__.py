@@ -4,21 +4,22 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .exchange import Mode, exchange_over
-from .forms import form_for, load
-from .losses import mean_of_directions
-from .options import (
+from ..pairs.options import (
     Directions,
     Exclude,
     Reduction,
     column_scale,
     directions_of,
+    form_for,
     pair_rules,
     rule_names,
     same_width,
     vector,
 )
-from .tiles import Want, compute_dtype
+from ..ranks import Mode, exchange_over
+from ..sums import Want
+from ..sums.losses import mean_of_directions
+from ..tiles.chunked import compute_dtype
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -84,7 +85,7 @@ def soft_contrast(
     wanted = directions_of("soft_contrast", directions, reduction, n, m)
     rules = {"x_present": x_present, "y_present": y_present, "exclude": exclude}
     split = exchange_over("soft_contrast", group, exchange, n, m, device)
-    pairs = pair_rules("soft_contrast", n, m, device, **rules, any_shape=hard == 0, split=split)
+    pairs = pair_rules("soft_contrast", n, m, device, **rules, any_shape=hard == 0)
     scale = column_scale("soft_contrast", temperature, m, dtype, device)
     teacher_dtype = compute_dtype(x_teacher, y_teacher)
     teacher_scale = column_scale(
@@ -94,25 +95,29 @@ def soft_contrast(
     column_weights = vector("soft_contrast", "column_weights", column_weights, m, device)
     form = form_for("soft_contrast", x, y, x_teacher, y_teacher, backend=backend, split=split is not None)
     if form == "reference":
-        from .reference import softmax_loss
+        from .reference import soft_loss
 
-        return softmax_loss(
-            x, y, temperature=scale.reciprocal(), negatives=None, negatives_present=None, private_negatives=None,
-            private_present=None, in_batch=True, directions=directions, masks=rules | {"exclude": names},
-            pair_weights=None, row_weights=row_weights, column_weights=column_weights, inside=False,
-            positive_in_denominator=True, label_smoothing=0.0,
-            soft=(x_teacher, y_teacher, teacher_scale.reciprocal(), top_k), hard_share=hard, reduction=reduction,
+        return soft_loss(
+            x, y, (x_teacher, y_teacher, teacher_scale.reciprocal(), top_k), temperature=scale.reciprocal(),
+            directions=directions, masks=rules | {"exclude": names}, row_weights=row_weights,
+            column_weights=column_weights, hard=hard, reduction=reduction,
         )  # fmt: skip
     want = Want(*wanted, target=True)
-    core = load(form)
-    teacher = core.teacher(x_teacher, y_teacher, teacher_scale, pairs, hard)
+    if form == "triton":
+        from .fused import Teacher, add_sums, core
+    else:
+        from .chunked import Teacher, add_sums, core
+    teacher = Teacher(x_teacher, y_teacher, teacher_scale, pairs, hard)
     if split is None:
-        teacher.prepare(want, top_k)
+        from .chunked import prepare
+
+        prepare(teacher, want, top_k, add_sums)
         sides = core.softmax_sums(x, y, scale, pairs, want, teacher)
     else:
-        from .ranks import prepare, softmax_sums
+        from ..softmax.ranks import softmax_sums
+        from .ranks import prepare as prepare_split
 
-        prepare(teacher, want, top_k, split)
+        prepare_split(teacher, want, top_k, split, add_sums)
         sides = softmax_sums(x, y, scale, pairs, want, teacher, split, core)
     return mean_of_directions(
         sides, [], [row_weights, column_weights], reduction, soft=True,

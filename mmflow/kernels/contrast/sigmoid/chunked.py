@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ..dispatch import opaque
-from ..products import add_times, times_transposed
-from .chunked import Buffers, largest_score
-from .pairs import Pairs
-from .tiles import TILE, compute_dtype, diagonal, spans, unit_for
+from ...dispatch import opaque
+from ...products import add_times, times_transposed
+from ..pairs import Pairs
+from ..tiles.chunked import TILE, Buffers, compute_dtype, diagonal, largest_score, spans, unit_for
 
 Sweep = Callable[..., tuple[Tensor | None, ...]]
 

@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..dispatch import opaque
+from ...dispatch import opaque
+from ..pairs import Pairs
+from ..sums import Arriving, Sums, Want, both_sides
+from ..sums.streams import Stream
+from ..targets.chunked import Teacher
+from ..targets.fused import Soft, soft_of
+from ..tiles.chunked import BOUND
+from ..tiles.fused import LOG2E, Sizes, common, sizes_for
 from . import fused_gradient
-from .chunked import both_sides
 from .fused_gradient import Side, level_of, side_of
 from .fused_sums import ALLOWED, INSIDE, POSITIVES, SUM, TARGET, TOTAL, running, statistics
-from .fused_tiles import LOG2E, Sizes, Soft, common, sizes_for, soft_of
-from .pairs import Pairs
-from .teacher import Teacher
-from .tiles import BOUND, Arriving, Stream, Sums, Want
 
 
 @opaque
@@ -34,7 +36,7 @@ class _Softmax(torch.autograd.Function):
         soft = None if teacher is None else soft_of(teacher)
         sizes = _sizes(xs, soft)
         bound = _largest_score(xs, ys, scale)
-        # a whole number: see `tiles.shift_for`
+        # a whole number: see `shift_for`
         shift2 = ((bound - 70).clamp(0, BOUND - 70) * LOG2E).floor()
         shift = shift2.double() / LOG2E
         sides = _both_sides(xs, ys, scale, shift2, pairs, want, soft, sizes)

@@ -1,25 +1,23 @@
 """The softmax core over dot products in streaming PyTorch: tiles of at most 4 MiB, recomputed in the backward."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..dispatch import opaque
-from ..products import add_times, times_transposed
-from .pairs import Pairs
-from .teacher import Teacher
-from .tiles import (
+from ...dispatch import opaque
+from ...products import add_times, times_transposed
+from ..pairs import Pairs
+from ..sums import Arriving, Sums, Want, arriving_at, both_sides
+from ..sums.slopes import Slope
+from ..sums.streams import Stream, streams_for
+from ..targets.chunked import Teacher
+from ..tiles.chunked import (
     TILE,
-    Arriving,
-    Slope,
-    Stream,
-    Sums,
-    Want,
-    arriving_at,
+    Buffers,
     compute_dtype,
     diagonal,
+    largest_score,
+    marks,
     precise_dtype,
     shift_for,
     spans,
@@ -41,42 +39,6 @@ def softmax_sums(
     """
     want = want._replace(apart=pairs.apart and teacher is None)
     return both_sides(_Softmax.apply(x, y, scale, pairs, want, teacher), want)
-
-
-def both_sides(flat: Sequence[Tensor], want: Want) -> tuple[Sums | None, Sums | None]:
-    """The sums of rows and of columns from the twelve tensors that a core's function returns."""
-    sides = [
-        Sums(*flat[6 * k : 6 * k + 6]).joined(want) if wanted else None
-        for k, wanted in enumerate((want.rows, want.columns))
-    ]
-    return sides[0], sides[1]
-
-
-class Buffers:
-    """Tiles that are allocated once: fresh memory of this size costs page faults at every use."""
-
-    def __init__(self, dtype: torch.dtype, device: torch.device, n: int, m: int):
-        self.size, self.dtype, self.device = min(n, TILE) * min(m, TILE), dtype, device
-        self.made: dict[str, Tensor] = {}
-
-    def get(self, name: str, n: int, m: int) -> Tensor:
-        if name not in self.made:
-            self.made[name] = torch.empty(self.size, dtype=self.dtype, device=self.device)
-        return self.made[name][: n * m].view(n, m)
-
-
-def largest_score(x: Tensor, y: Tensor, scale: Tensor) -> float:
-    """A bound on |<x_i, y_j>| * scale_j by the norms."""
-    return largest_norm(x) * largest_norm(y, scale)
-
-
-def largest_norm(x: Tensor, scale: Tensor | None = None) -> float:
-    """The largest norm of a row, times its scale where there is one."""
-    if not x.numel():
-        return 0.0
-    dtype = compute_dtype(x)
-    norms = torch.cat([torch.linalg.vector_norm(x[r], dim=1, dtype=dtype) for r in spans(x.shape[0], 4 * TILE)])
-    return float((norms if scale is None else norms * scale.detach().abs()).amax())
 
 
 class _Softmax(torch.autograd.Function):
@@ -114,17 +76,6 @@ class _Softmax(torch.autograd.Function):
         return dx, dy, dscale, None, None, None
 
 
-def streams_for(
-    x: Tensor, y: Tensor, scale: Tensor, want: Want, shift: float | None
-) -> tuple[Stream | None, Stream | None]:
-    """Empty sums of the rows of x and of the columns of y."""
-    dtype, n, m = compute_dtype(x, y, scale), x.shape[0], y.shape[0]
-    return (
-        Stream(n, m, 1, want, shift, dtype, x.device) if want.rows else None,
-        Stream(m, n, 0, want, shift, dtype, x.device) if want.columns else None,
-    )
-
-
 def sweep(
     x: Tensor,
     y: Tensor,
@@ -146,7 +97,7 @@ def sweep(
         for r in spans(n, TILE):
             scores = buffers.get("scores", r.stop - r.start, c.stop - c.start)
             scores = times_transposed(x[r].to(dtype), yc, out=scores)
-            positive, excluded = _marks(pairs, r, c, scores)
+            positive, excluded = marks(pairs, r, c, scores)
             weight = pairs.weight(r, c)
             for k, side in sides:
                 at = c if k else r
@@ -241,7 +192,7 @@ def _tile_gradient(
     buffers: Buffers,
 ) -> Tensor:
     """The gradient with respect to a tile of scores (times their unit), positives subtracted before any rounding."""
-    positive, excluded = _marks(pairs, r, c, scores)
+    positive, excluded = marks(pairs, r, c, scores)
     weight = pairs.weight(r, c)
     if shift is None:
         g = torch.zeros_like(scores)
@@ -272,14 +223,6 @@ def _tile_gradient(
         if pairs.plain and teacher is None:
             side.add_diagonal(g, at, *pairs.diagonal_of(r, c))
     return g
-
-
-def _marks(pairs: Pairs, r: slice, c: slice, scores: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Positives as numbers, which multiply many times faster than booleans on a CPU, and the excluded."""
-    if pairs.plain:
-        return None, None
-    positive, excluded = pairs.block(r, c, scores.device)
-    return None if positive is None else positive.to(scores.dtype), excluded
 
 
 def _outer_sum(parts: list[tuple[Slope, Tensor, slice]], buffers: Buffers, shape: torch.Size) -> Tensor:

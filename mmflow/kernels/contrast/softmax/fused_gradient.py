@@ -8,17 +8,19 @@ in float32 before; one launch of products adds it to both gradients in float32.
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
 # pyright: reportAttributeAccessIssue=false
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .fused_tiles import (
+from ..pairs import Pairs
+from ..sums import Want
+from ..targets.fused import Soft, target_weights, teacher_tile
+from ..tiles.fused import (
     LOG2E,
     Sizes,
-    Soft,
     accumulate,
     pair_tile,
     precision_of,
@@ -27,12 +29,8 @@ from .fused_tiles import (
     score_tile,
     step_of,
     super_tiles,
-    target_weights,
-    teacher_tile,
     weight_tile,
 )
-from .pairs import Pairs
-from .tiles import Want
 
 _LOG2E = tl.constexpr(LOG2E)
 
@@ -47,12 +45,12 @@ class Side(NamedTuple):
         inside_factor, inside_lse: `factor` and `lse` of the sum over positives, None where it is not wanted.
     """
 
-    factor: Any
-    lse: Any
-    target: Any
-    total: Any
-    inside_factor: Any
-    inside_lse: Any
+    factor: Tensor
+    lse: Tensor
+    target: Tensor
+    total: Tensor
+    inside_factor: Tensor | None
+    inside_lse: Tensor | None
 
 
 @triton.jit

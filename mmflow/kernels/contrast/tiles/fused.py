@@ -1,4 +1,4 @@
-"""What the Triton kernels of the contrastive core share: a tile of scores, the rules over its pairs, the products.
+"""Tiles in Triton: scores, the rules over their pairs, and the products of their gradients.
 
 Kernels are launched on static grids, every sum has one writer and one order, and nothing is read back to the host, so
 that a call gives the same bits every time and can be captured in a CUDA graph.
@@ -9,19 +9,20 @@ that a call gives the same bits every time and can be captured in a CUDA graph.
 # pyright: reportAttributeAccessIssue=false
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..dispatch import interpreted
-from .pairs import Pairs
-from .teacher import Teacher
+from ...dispatch import interpreted
+from ..pairs import Pairs
 
 LOG2E = 1.4426950408889634
+
 SUPER = 4096
+
 _LOG2E = tl.constexpr(LOG2E)
 
 
@@ -79,13 +80,13 @@ class Rules(NamedTuple):
     """What kernels read of `Pairs`, as one argument: pointers are None where there is no such rule."""
 
     diagonal: int
-    x_ids: Any
-    y_ids: Any
-    x_views: Any
-    y_views: Any
-    x_present: Any
-    y_present: Any
-    weights: Any
+    x_ids: Tensor | None
+    y_ids: Tensor | None
+    x_views: Tensor | None
+    y_views: Tensor | None
+    x_present: Tensor | None
+    y_present: Tensor | None
+    weights: Tensor | None
     weight_row: int
     weight_column: int
 
@@ -100,23 +101,6 @@ class Kinds(NamedTuple):
     without_same_id: bool
     without_same_view: bool
     without_positives: bool
-
-
-class Soft(NamedTuple):
-    """What kernels read of a `Teacher`, as one argument: its matrices, and of each side sums (base 2) and bars."""
-
-    a: Any
-    b: Any
-    scale: Any
-    scale_step: int | None
-    width: int
-    a_stride: int
-    b_stride: int
-    row_lse: Any
-    row_bar: Any
-    column_lse: Any
-    column_bar: Any
-    hard: float
 
 
 def rules_of(pairs: Pairs, device: torch.device) -> tuple[Rules, Kinds]:
@@ -151,20 +135,6 @@ def rules_of(pairs: Pairs, device: torch.device) -> tuple[Rules, Kinds]:
         pairs.without_positives,
     )
     return rules, kinds
-
-
-def soft_of(teacher: Teacher) -> Soft:
-    """The argument by which kernels know a teacher; launches with it use the tile sizes of float32."""
-    (a, b), scale = common(teacher.a, teacher.b), teacher.scale.float().contiguous()
-    sums, bars = [], []
-    for size, lse, least in zip((a.shape[0], b.shape[0]), teacher.lse, teacher.least, strict=True):
-        # an empty row's log-sum-exp is -inf, which would turn exp2(t - lse) into inf
-        sums.append(None if lse is None else torch.where(lse == -torch.inf, torch.inf, lse.float() * LOG2E))
-        bars.append(torch.full((size,), -torch.inf, device=a.device) if least is None else least.float())
-    return Soft(
-        a, b, scale, step_of(scale), a.shape[1], a.stride(0), b.stride(0), sums[0], bars[0], sums[1], bars[1],
-        float(teacher.hard),
-    )  # fmt: skip
 
 
 @triton.jit
@@ -243,21 +213,6 @@ def weight_tile(rules, i, j, N, M):
     """[BM, BN] weights of the pairs in the denominators."""
     at = i.to(tl.int64)[:, None] * rules.weight_row + j.to(tl.int64)[None, :] * rules.weight_column
     return tl.load(rules.weights + at, mask=(i < N)[:, None] & (j < M)[None, :], other=0).to(tl.float32)
-
-
-@triton.jit
-def teacher_tile(soft, kept, i, j, N, M, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr):
-    """[BM, BN] scores of the teacher, -inf where a pair is not kept."""
-    t = score_tile(soft.a, soft.b, i, j, N, M, soft.width, soft.a_stride, soft.b_stride, BM, BN, BK, PRECISION)
-    return tl.where(kept, t * scale_of(soft.scale, soft.scale_step, j, M), -float("inf"))
-
-
-@triton.jit
-def target_weights(t, lse, bar, positive, hard):
-    """Soft targets of a tile of the teacher's scores, given each row's (or column's) sum, base 2, and bar."""
-    # written so that NaN passes
-    soft = tl.where(t < bar, 0.0, tl.exp2(t * _LOG2E - lse))
-    return soft * (1 - hard) + positive.to(tl.float32) * hard
 
 
 @triton.jit
