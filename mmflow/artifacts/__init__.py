@@ -8,19 +8,24 @@ from mmflow.artifacts.checkpoint import CheckpointArtifact
 from mmflow.artifacts.columns import ColumnArtifact
 from mmflow.artifacts.data import DataArtifact, StaticArtifact
 from mmflow.artifacts.encodings import EncodingsArtifact
-from mmflow.artifacts.files import FilesArtifact, HistoryArtifact, StageRecord
-from mmflow.artifacts.metrics import MetricsArtifact
+from mmflow.artifacts.files import AboutStage, Environment, FilesArtifact, HistoryArtifact, StageRecord, Training
+from mmflow.artifacts.metrics import EmbeddingMap, Measured, MetricsArtifact
 from mmflow.artifacts.model import ModelArtifact
 
 __all__ = [
+    "AboutStage",
     "CheckpointArtifact",
     "ColumnArtifact",
     "DataArtifact",
+    "EmbeddingMap",
     "EncodingsArtifact",
+    "Environment",
     "FilesArtifact",
     "HistoryArtifact",
+    "Measured",
     "MetricsArtifact",
     "ModelArtifact",
     "StageRecord",
     "StaticArtifact",
+    "Training",
 ]

@@ -5,7 +5,48 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+
+class Training(TypedDict, total=False):
+    """How a training went as a whole."""
+
+    steps: int
+    epochs: float
+    samples: int | None
+    batch_size: int
+    seconds: float
+    waited_seconds: float
+    waiting: float
+    """Share of the time after the first steps that was waiting for data."""
+    parameters: int
+    trained_parameters: int
+    device: str
+    precision: str
+    skipped: dict[str, str]
+    """Samples that were left out, with the reason."""
+
+
+class Environment(TypedDict, total=False):
+    """Where a stage ran."""
+
+    python: str
+    platform: str
+    cores: int | None
+    device: str
+    device_name: str
+    versions: dict[str, str]
+
+
+class AboutStage(TypedDict, total=False):
+    """When, where and how long a stage worked; `started` is ISO time in UTC."""
+
+    stage: str
+    use: str
+    key: str
+    seconds: float
+    started: str
+    environment: Environment
 
 
 class FilesArtifact:
@@ -31,8 +72,8 @@ class HistoryArtifact:
     def __init__(self, output: Path) -> None:
         self._lines, self._summary = output / "history.jsonl", output / "train.json"
 
-    def write(self, lines: Sequence[Mapping[str, float]], summary: Mapping[str, Any]) -> None:
-        """Store the logged steps and the summary (steps, seconds, parameters, skipped samples)."""
+    def write(self, lines: Sequence[Mapping[str, float]], summary: Training) -> None:
+        """Store the logged steps and the summary."""
         self._lines.write_text("".join(json.dumps(line) + "\n" for line in lines))
         self._summary.write_text(json.dumps(summary, indent=1))
 
@@ -42,7 +83,7 @@ class HistoryArtifact:
             return []
         return [json.loads(line) for line in self._lines.read_text().splitlines() if line.strip()]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Training:
         """The summary; empty for a stage that did not train."""
         return json.loads(self._summary.read_text()) if self._summary.exists() else {}
 
@@ -53,10 +94,10 @@ class StageRecord:
     def __init__(self, output: Path) -> None:
         self._file = output / "stage.json"
 
-    def write(self, about: Mapping[str, Any]) -> None:
-        """`stage`, `use`, `key`, `seconds`, `started` (ISO time, UTC) and `environment`."""
+    def write(self, about: AboutStage) -> None:
+        """Store the record."""
         self._file.write_text(json.dumps(about, indent=1))
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> AboutStage:
         """The record; empty where there is none."""
         return json.loads(self._file.read_text()) if self._file.exists() else {}

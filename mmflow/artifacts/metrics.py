@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+from mmflow.plugin.values import Example
+
+
+class Measured(TypedDict, total=False):
+    """What an evaluator has measured: `metrics` as `Metric.stored` gives them; figures are plain data."""
+
+    metrics: list[dict[str, Any]]
+    examples: list[Example]
+    figures: dict[str, dict[str, Any]]
+    rows: int
+    data: str | None
+    """The entry that was measured on."""
+    reads: list[str | None]
+    skipped: dict[str, str]
+    seconds: float
+
+
+class EmbeddingMap(TypedDict):
+    """Points in the plane, each with its row, its encoder and, where the data has one, its label."""
+
+    points: list[list[float]]
+    ids: list[str]
+    group: list[str]
+    label: list[str] | None
+    joint: bool
+    """Whether all encoders were projected together."""
+    explained: list[float] | None
+    """Shares of the variance that the two axes hold."""
 
 
 class MetricsArtifact:
-    """Stored metrics.
-
-    `metrics.json` holds `metrics` (`name`, `value`, `chance`, `better`, `unit`, `spread`), `examples`, `figures`, the
-    number of `rows`, the entry `data` that was measured on, all entries in `reads`, and `skipped` samples by id.
-    `map.json` holds `points`, `ids`, `group`, `label`, `joint` and `explained`, where a map was drawn.
-    """
+    """Stored metrics: `metrics.json`, and `map.json` where a map was drawn."""
 
     def __init__(self, output: Path) -> None:
         self._file, self._map = output / "metrics.json", output / "map.json"
 
-    def write(self, content: Mapping[str, Any], drawn: Mapping[str, Any] | None = None) -> None:
+    def write(self, content: Measured, drawn: EmbeddingMap | None = None) -> None:
         """Store what was measured; tensors and arrays inside become lists. Raises `TypeError` for other objects."""
         self._file.write_text(json.dumps(content, ensure_ascii=False, indent=1, default=_as_list))
         if drawn is not None:
             self._map.write_text(json.dumps(drawn, ensure_ascii=False))
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> Measured:
         """What was measured; empty where nothing was."""
         return json.loads(self._file.read_text()) if self._file.exists() else {}
 
-    def map(self) -> dict[str, Any] | None:
+    def map(self) -> EmbeddingMap | None:
         """The map of embeddings, where there is one."""
         return json.loads(self._map.read_text()) if self._map.exists() else None
 

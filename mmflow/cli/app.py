@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmflow.cli.errors import reported
+
+if TYPE_CHECKING:
+    from mmflow.identity.canonical import Json
+    from mmflow.spec import Spec
 
 app = typer.Typer(
     help="Train and evaluate multimodal representation models from one YAML file.",
@@ -207,13 +211,13 @@ def report(
         typer.echo(write_report(open_store(store), run_id))
 
 
-def _load(spec: str, overrides: list[str]) -> Any:
+def _load(spec: str, overrides: list[str]) -> Spec:
     from mmflow.spec import load_spec
 
     return load_spec(spec, overrides)
 
 
-def _print_json(value: Any) -> None:
+def _print_json(value: Json) -> None:
     import json
 
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -13,10 +13,6 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-class UserError(Exception):
-    """Something the user can fix: the message says what, where and how."""
-
-
 @contextmanager
 def reported() -> Iterator[None]:
     """Around a command: prints what is expected to go wrong and exits; bugs keep their traceback."""
@@ -42,8 +38,6 @@ def _messages(error: Exception) -> list[str]:
     """What to tell of an expected error; nothing for any other."""
     from mmflow.plugin.component import ComponentError
 
-    if isinstance(error, UserError):
-        return [str(error)]
     if isinstance(error, ComponentError):
         parts = [str(error), f"expected {error.expected}" if error.expected else "", error.hint]
         return ["; ".join(part for part in parts if part)]

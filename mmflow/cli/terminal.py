@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from mmflow.flow.jobs import Outcome, StageJob, Watcher
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from mmflow.flow.run import RunOutcome
 
 EVERY = 10.0
@@ -100,7 +102,7 @@ class Bars(Notes):
             console=self._console,
             transient=True,
         )
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._paces: dict[str, Pace] = {}
         self._began: dict[str, float] = {}
 
@@ -129,6 +131,8 @@ class Bars(Notes):
             total=total,
             speed=f"{pace[0]:.3g}/s, {duration(pace[1])} left" if pace else "",
             values=", ".join(f"{key} {value:.4g}" for key, value in list(metrics.items())[:3]),
+            # Short stages show their end, too.
+            refresh=done >= total,
         )
 
     def note(self, text: str) -> None:

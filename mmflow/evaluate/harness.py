@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmflow.artifacts import ColumnArtifact, MetricsArtifact
+from mmflow.artifacts import ColumnArtifact, Measured, MetricsArtifact
 from mmflow.evaluate.map import embedding_map
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
 from mmflow.model.graph import needed_outputs
@@ -59,7 +59,7 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     for example in measured.examples:
         example["field"] = _raw_field(context.scope, example["field"])
         example["field_found"] = _raw_field(context.scope, example["field_found"])
-    content = {
+    content: Measured = {
         "metrics": [metric.stored() for metric in measured.metrics],
         "examples": measured.examples,
         "figures": measured.figures,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmflow.artifacts import EmbeddingMap
 from mmflow.plugin.addresses import address
 from mmflow.plugin.values import Encoding
 
@@ -16,7 +16,7 @@ ROWS = 500
 
 def embedding_map(
     names: Sequence[str], encodings: Sequence[Encoding], ids: Sequence[str], labels: Sequence[str] | None
-) -> dict[str, Any] | None:
+) -> EmbeddingMap | None:
     """The first two principal components of L2-normalized vectors, of at most `ROWS` rows chosen by their ids.
 
     Encoders with equally long vectors share one map; others are projected one by one and laid over each other

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmflow.artifacts import StageRecord
+from mmflow.artifacts import AboutStage, Environment, StageRecord
 from mmflow.flow.store import NotStored, RunStore
 from mmflow.identity.canonical import key_of
 from mmflow.identity.keys import Keys
@@ -105,16 +105,17 @@ def run_stage(
             run_evaluator(stage.declaration, context)
         else:
             stage.declaration.run(context)
-        about = {
+        seconds = round(time.monotonic() - began, 3)
+        about: AboutStage = {
             "stage": stage.name,
             "use": stage.declaration.use,
             "key": stage.key,
-            "seconds": round(time.monotonic() - began, 3),
+            "seconds": seconds,
             "started": started.isoformat(),
             "environment": environment(device),
         }
         StageRecord(output).write(about)
-        meta = {name: about[name] for name in ("stage", "use", "seconds", "started")}
+        meta = {"stage": stage.name, "use": stage.declaration.use, "seconds": seconds, "started": started.isoformat()}
         store.publish(stage.key, output, meta, move=True)
     store.drop_partial(stage.key)
 
@@ -139,7 +140,7 @@ def choose_device(wanted: str) -> str:
     return str(device)
 
 
-def environment(device: str) -> dict[str, Any]:
+def environment(device: str) -> Environment:
     """Where a stage ran, for its record: versions, the device, the number of cores."""
     versions: dict[str, str] = {}
     for name in _SHOWN_VERSIONS:

@@ -5,16 +5,14 @@ key is stored is not run again, a failed stage skips what reads it, and a signal
 work to save and stop.
 """
 
-import json
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
-from mmflow.flow.jobs import Outcome, StageJob, StageState, Watcher
+from mmflow.flow.jobs import Outcome, StageJob, StageState, TableRows, Watcher
 from mmflow.flow.stopping import Stopper, Terminated
-from mmflow.flow.store import RunStore
+from mmflow.flow.store import RunAbout, RunStore
 from mmflow.plugin.kinds import Reporter, StageStopped
 
 _EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "cancelled": 1}
@@ -53,7 +51,7 @@ class Execution:
         """Around the whole run: the run's record, the signals, and the outcome at the end."""
         record = _Recorder(self.store, engine)
         self.watchers.append(record)
-        self.tell("opened", self.outcome.run_id, self.run_name, self.jobs)
+        self.tell(lambda watcher: watcher.opened(self.outcome.run_id, self.run_name, self.jobs))
         try:
             with self.stop.listening():
                 yield
@@ -65,7 +63,7 @@ class Execution:
             pass
         finally:
             self._conclude()
-            self.tell("closed", self.outcome)
+            self.tell(lambda watcher: watcher.closed(self.outcome))
 
     def prepare(self) -> None:
         """Find out which results are stored; those that a stage to be run reads are checked byte by byte."""
@@ -90,7 +88,7 @@ class Execution:
         lacking = [name for name in job.after if self.outcome.stages[name] not in ("done", "cached")]
         if lacking or self.stop.reason:
             return self._settle(job, "skipped", f"needs {', '.join(lacking)}" if lacking else "the run was stopped")
-        self.tell("stage", job.name, "running")
+        self.tell(lambda watcher: watcher.stage(job.name, "running"))
         try:
             with self.stop.stage():
                 job.run(_Reporter(self, job.name))
@@ -129,13 +127,13 @@ class Execution:
     def note(self, text: str) -> None:
         """Tell the user one line, now and in the outcome."""
         self.outcome.notes.append(text)
-        self.tell("note", text)
+        self.tell(lambda watcher: watcher.note(text))
 
-    def tell(self, event: str, *arguments: Any) -> None:
-        """Call a method of every watcher; one that raises is no longer asked."""
+    def tell(self, event: Callable[[Watcher], None]) -> None:
+        """Tell every watcher of an event; one that raises is no longer told."""
         for watcher in list(self.watchers):
             try:
-                getattr(watcher, event)(*arguments)
+                event(watcher)
             except Exception as error:
                 self.watchers.remove(watcher)
                 self.note(f"{type(watcher).__name__} has failed and is off: {type(error).__name__}: {error}")
@@ -145,7 +143,7 @@ class Execution:
 
     def _settle(self, job: StageJob, state: StageState, detail: str = "") -> StageState:
         self.outcome.stages[job.name] = state
-        self.tell("stage", job.name, state, detail)
+        self.tell(lambda watcher: watcher.stage(job.name, state, detail))
         return state
 
     def _fail(self, job: StageJob, error: Exception) -> StageState:
@@ -187,16 +185,16 @@ class _Reporter:
         self._name = name
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
-        self._execution.tell("progress", self._name, done, total, metrics)
+        self._execution.tell(lambda watcher: watcher.progress(self._name, done, total, metrics))
 
-    def table(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._execution.tell("table", self._name, key, rows)
+    def table(self, key: str, rows: TableRows) -> None:
+        self._execution.tell(lambda watcher: watcher.table(self._name, key, rows))
 
     def markdown(self, key: str, text: str) -> None:
-        self._execution.tell("markdown", self._name, key, text)
+        self._execution.tell(lambda watcher: watcher.markdown(self._name, key, text))
 
     def link(self, key: str, url: str, text: str | None = None) -> None:
-        self._execution.tell("link", self._name, key, url, text)
+        self._execution.tell(lambda watcher: watcher.link(self._name, key, url, text))
 
     def should_stop(self) -> bool:
         return self._execution.stop.polled()
@@ -211,7 +209,7 @@ class _Recorder(Watcher):
 
     def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
         self._record = self._store.run(run_id)
-        self._about: dict[str, Any] = {
+        self._about: RunAbout = {
             "run_id": run_id,
             "name": run_name,
             "engine": self._engine,
@@ -219,7 +217,7 @@ class _Recorder(Watcher):
             "keys": {job.name: job.key for job in jobs},
             "status": "running",
         }
-        self._write()
+        self._record.describe(self._about)
         self._record.event("opened", name=run_name, engine=self._engine)
 
     def stage(self, name: str, state: str, detail: str = "") -> None:
@@ -232,12 +230,9 @@ class _Recorder(Watcher):
         self._about |= {
             "status": outcome.status,
             "ended": datetime.now(UTC).isoformat(),
-            "stages": outcome.stages,
+            "stages": dict(outcome.stages),
             "notes": outcome.notes,
             "exit_code": outcome.exit_code,
         }
-        self._write()
+        self._record.describe(self._about)
         self._record.event("closed", status=outcome.status, exit_code=outcome.exit_code)
-
-    def _write(self) -> None:
-        self._record.write("run.json", json.dumps(self._about, indent=1))

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from mmflow.plugin.kinds import Reporter
 
-StageState = Literal["done", "cached", "failed", "skipped", "stopped"]
+TableRows: TypeAlias = Sequence[Mapping[str, Any]]
+"""Rows of a small table, such as metrics."""
+StageState: TypeAlias = Literal["done", "cached", "failed", "skipped", "stopped"]
 """`done` ran now, `cached` was stored before, `skipped` was not begun, `stopped` was begun and asked to stop."""
 
 
@@ -49,7 +51,7 @@ class Watcher:
     def progress(self, name: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """A stage has done `done` of `total` units."""
 
-    def table(self, name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def table(self, name: str, key: str, rows: TableRows) -> None:
         """A stage shows a table."""
 
     def markdown(self, name: str, key: str, text: str) -> None:

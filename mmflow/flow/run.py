@@ -13,6 +13,7 @@ from mmflow.flow.jobs import Outcome, StageJob, Watcher
 from mmflow.flow.observers import Observers
 from mmflow.flow.plan import Plan, PlannedStage, build_plan
 from mmflow.flow.store import NotStored, RunStore, StoreError, new_run_id
+from mmflow.identity.canonical import Json
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Reporter
 
@@ -56,7 +57,7 @@ class RunOutcome:
     def exit_code(self) -> int:
         return self.outcome.exit_code
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Json]:
         """Everything as plain data."""
         return {
             "run": self.outcome.run_id,
@@ -133,7 +134,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
         record = store.run(run_id)
         report = collect(store, record, spec)
         result.lines = summary_lines(report)
-        result.left_out = {entry["name"]: entry["skipped"] for entry in report.data if entry["skipped"]}
+        result.left_out = {entry.name: entry.skipped for entry in report.data if entry.skipped}
         result.report = record.write(_REPORT, render(report))
         reporter.link("report", result.report, "report")
         reporter.markdown("summary", summary_markdown(report))

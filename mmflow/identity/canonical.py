@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""Plain data, as JSON holds it."""
 
 
-def key_of(mapping: Mapping[str, Any]) -> str:
+def key_of(mapping: Mapping[str, Json]) -> str:
     """sha256 (64 hexadecimal digits) of `mapping` as canonical JSON: sorted keys, no spaces, UTF-8.
 
     Raises `TypeError` for values that JSON cannot hold exactly: other types, keys that are not strings, NaN and

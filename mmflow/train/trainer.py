@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mmflow.artifacts import CheckpointArtifact, ColumnArtifact, HistoryArtifact, ModelArtifact
+from mmflow.artifacts import CheckpointArtifact, ColumnArtifact, HistoryArtifact, ModelArtifact, Training
 from mmflow.data import Batch, Loader, describe
 from mmflow.data.workers import warm_up
 from mmflow.model.model import Model
@@ -245,14 +245,16 @@ class Trainer:
         """Write the stage's outputs: the model and the history."""
         self.model.save(ModelArtifact(output))
         trained = sum(p.numel() for p in self.optimization.parameters)
-        summary = {
+        summary: Training = {
             "steps": self.steps, "epochs": round(self.clock().epoch, 4), "samples": self.loader.length,
             "batch_size": self.declaration.batch_size, "seconds": round(self.seconds, 3),
-            "waited_seconds": round(self.waited, 3), **self.pace.measured(),
+            "waited_seconds": round(self.waited, 3),
             "parameters": sum(p.numel() for p in self.model.parameters()), "trained_parameters": trained,
             "device": str(self.device), "precision": self.declaration.precision,
             "skipped": dict(self.loader.skipped),
         }  # fmt: skip
+        if self.pace.seconds:
+            summary["waiting"] = self.pace.measured()["waiting"]
         HistoryArtifact(output).write(self.history, summary)
 
     def close(self) -> None:

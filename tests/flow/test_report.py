@@ -169,7 +169,7 @@ def test_the_report_holds_what_the_run_did(first):
     assert [line["step"] for line in train.history] == [1, 2, 3, 4]
     assert train.training["steps"] == 4
     assert train.seconds is not None
-    assert [(d["name"], d["rows"], d["read_by"]) for d in report.data] == [
+    assert [(entry.name, entry.rows, entry.read_by) for entry in report.data] == [
         ("train", 12, ["train"]), ("test", 12, ["retrieval", "zero_shot"]),
     ]  # fmt: skip
     assert report.environment["versions"]["torch"]

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmflow.flow.execution import EngineUnavailable
 from mmflow.flow.prefect.server import ApiFailed, EmbeddedApi
 
 if TYPE_CHECKING:
     from prefect.settings import Settings
+    from prefect.settings.context import SettingKey
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def api_settings(store_url: str, api: EmbeddedApi | None) -> Iterator[tuple["Set
             url = api.wait()
         except ApiFailed as error:
             raise EngineUnavailable(f"{error}; `--local` runs the same stages without Prefect") from error
-        updates: dict[Any, Any] = {
+        updates: dict[SettingKey, str | bool | None] = {
             PREFECT_API_URL: url,
             # Plain HTTP on the loopback: spares every client the loading of certificates.
             PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True,

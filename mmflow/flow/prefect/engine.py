@@ -101,7 +101,7 @@ class _PrefectRun:
             await asyncio.wait({flow_run}, timeout=1.0)
         self._judge(flow_run)
 
-    def _judge(self, flow_run: "asyncio.Task[Any]") -> None:
+    def _judge(self, flow_run: "asyncio.Task[None]") -> None:
         from prefect.exceptions import TerminationSignal
 
         error = None if flow_run.cancelled() else flow_run.exception()
@@ -117,7 +117,7 @@ class _PrefectRun:
     async def _call_flow(self) -> None:
         from prefect import flow
 
-        async def stages() -> Any:
+        async def stages() -> State:
             return await self._flow()
 
         decorate = flow(
@@ -126,10 +126,11 @@ class _PrefectRun:
             persist_result=False,
             validate_parameters=False,
         )
+        # Typed as if it were not async.
         run: Any = decorate(stages)
         await run(return_state=True)
 
-    async def _flow(self) -> Any:
+    async def _flow(self) -> "State":
         from prefect.context import FlowRunContext, SyncClientContext
         from prefect.exceptions import TerminationSignal
 
@@ -190,7 +191,7 @@ class _PrefectRun:
         if job.name not in self.execution.outcome.stages:
             self.execution.run(job)
 
-    def _task(self, job: StageJob) -> Any:
+    def _task(self, job: StageJob) -> "State":
         from prefect.context import TaskRunContext
         from prefect.exceptions import TerminationSignal
         from prefect.states import Cancelled, Completed, Failed
@@ -211,7 +212,7 @@ class _PrefectRun:
             raise TerminationSignal(signal=getattr(signal, self.execution.stop.reason or "SIGTERM"))
         return Cancelled(message="was asked to stop; start the run again to go on")
 
-    def _final_state(self) -> Any:
+    def _final_state(self) -> "State":
         from prefect.states import Cancelled, Completed, Failed
 
         states = self.execution.outcome.stages

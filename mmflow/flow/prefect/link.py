@@ -12,10 +12,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from mmflow.flow.jobs import StageJob, Watcher
+from mmflow.flow.jobs import StageJob, TableRows, Watcher
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -30,6 +31,17 @@ _RETRY_CLOSING = 0.3
 _WAITING_ROOM = 1000
 
 
+@dataclass(frozen=True)
+class _Artifact:
+    """An artifact that waits to be sent."""
+
+    key: str
+    type: str
+    data: str | float
+    description: str | None
+    task_run: UUID | None
+
+
 class ApiLink(Watcher):
     """Sends what stages report as artifacts of the flow run; every method returns at once.
 
@@ -42,7 +54,7 @@ class ApiLink(Watcher):
         self._on_lost = on_lost
         self._flow_run: UUID | None = None
         self._task_runs: dict[str, UUID] = {}
-        self._items: deque[dict[str, Any]] = deque(maxlen=_WAITING_ROOM)
+        self._items: deque[_Artifact] = deque(maxlen=_WAITING_ROOM)
         self._progress: dict[str, tuple[float, str]] = {}
         self._bars: dict[str, UUID] = {}
         self._lock = threading.Lock()
@@ -91,9 +103,12 @@ class ApiLink(Watcher):
         with self._lock:
             self._progress[name] = (percent, f"{name}: {done} of {total}" + (f" ({shown})" if shown else ""))
 
-    def table(self, name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        shown = [{column: None if _is_nan(value) else value for column, value in row.items()} for row in rows]
-        self._put(name, key, "table", json.dumps(shown, default=str))
+    def table(self, name: str, key: str, rows: TableRows) -> None:
+        def shown(value: float) -> float | None:
+            return None if isinstance(value, float) and not math.isfinite(value) else value
+
+        shown_rows = [{column: shown(value) for column, value in row.items()} for row in rows]
+        self._put(name, key, "table", json.dumps(shown_rows, default=str))
 
     def markdown(self, name: str, key: str, text: str) -> None:
         self._put(name, key, "markdown", text)
@@ -101,17 +116,9 @@ class ApiLink(Watcher):
     def link(self, name: str, key: str, url: str, text: str | None) -> None:
         self._put(name, key, "markdown", f"[{text or url}]({url})")
 
-    def _put(self, name: str, key: str, kind: str, data: Any, description: str | None = None) -> None:
-        item = {
-            "key": self._artifact_key(name, key),
-            "type": kind,
-            "data": data,
-            "description": description,
-            "flow_run_id": self._flow_run,
-            "task_run_id": self._task_runs.get(name),
-        }
+    def _put(self, name: str, key: str, kind: str, data: str) -> None:
         with self._lock:
-            self._items.append(item)
+            self._items.append(_Artifact(self._artifact_key(name, key), kind, data, None, self._task_runs.get(name)))
         self._changed.set()
 
     def _artifact_key(self, *parts: str) -> str:
@@ -165,11 +172,18 @@ class ApiLink(Watcher):
         for name, (percent, text) in progress.items():
             self._show(client, name, percent, text)
 
-    def _send(self, client: "SyncPrefectClient", item: dict[str, Any]) -> UUID:
+    def _send(self, client: "SyncPrefectClient", item: "_Artifact") -> UUID:
         from prefect.client.schemas.actions import ArtifactCreate
 
-        item = {**item, "flow_run_id": item["flow_run_id"] or self._flow_run}
-        return client.create_artifact(ArtifactCreate(**{key: value for key, value in item.items() if value})).id
+        artifact = ArtifactCreate(
+            key=item.key,
+            type=item.type,
+            data=item.data,
+            description=item.description,
+            flow_run_id=self._flow_run,
+            task_run_id=item.task_run,
+        )
+        return client.create_artifact(artifact).id
 
     def _show(self, client: "SyncPrefectClient", name: str, percent: float, text: str) -> None:
         from prefect.client.schemas.actions import ArtifactUpdate
@@ -177,9 +191,10 @@ class ApiLink(Watcher):
         if name in self._bars:
             client.update_artifact(self._bars[name], ArtifactUpdate(data=percent, description=text))
             return
-        item = {"key": self._artifact_key(name, "progress"), "type": "progress", "data": percent, "description": text}
-        item |= {"flow_run_id": self._flow_run, "task_run_id": self._task_runs.get(name)}
-        self._bars[name] = self._send(client, item)
+        task_run = self._task_runs.get(name)
+        self._bars[name] = self._send(
+            client, _Artifact(self._artifact_key(name, "progress"), "progress", percent, text, task_run)
+        )
 
     def _has_failed(self, error: Exception) -> None:
         from prefect.exceptions import PrefectHTTPStatusError
@@ -195,7 +210,3 @@ class ApiLink(Watcher):
         if not self.lost and now - self._failing_since >= PATIENCE:
             self.lost = True
             self._on_lost(f"{type(error).__name__}")
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)

@@ -2,16 +2,20 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from mmflow.flow.jobs import Watcher
+from mmflow.flow.jobs import TableRows, Watcher
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.client.schemas.objects import FlowRun, State
 
 
 class _RunLog(Watcher):
     """What becomes of the stages, notes and metrics, in the log of the flow run."""
 
-    def __init__(self, flow_run: Any, flow: Any):
+    def __init__(self, flow_run: "FlowRun", flow: "Flow[..., State] | None"):
         from prefect.logging.loggers import flow_run_logger
 
         self._log = flow_run_logger(flow_run, flow)
@@ -22,7 +26,7 @@ class _RunLog(Watcher):
     def note(self, text: str) -> None:
         self._log.warning(text, extra=_TO_API_ONLY)
 
-    def table(self, name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def table(self, name: str, key: str, rows: TableRows) -> None:
         for row in rows:
             shown = ", ".join(f"{column}={value}" for column, value in row.items())
             self._log.info("%s %s: %s", name, key, shown, extra=_TO_API_ONLY)
@@ -32,7 +36,7 @@ _TO_API_ONLY = {"mmflow_to_api_only": True}
 
 
 @contextlib.contextmanager
-def run_log(flow_run: Any, flow: Any) -> Iterator[_RunLog]:
+def run_log(flow_run: "FlowRun", flow: "Flow[..., State] | None") -> Iterator[_RunLog]:
     """The log of the flow run in the API, which inside the block also takes what the `mmflow` loggers say."""
     from prefect.context import FlowRunContext
     from prefect.logging.handlers import APILogHandler

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmflow.artifacts import HistoryArtifact, MetricsArtifact, StageRecord
-from mmflow.flow.store import NotStored, RunRecord, RunStore
+from mmflow.artifacts import EmbeddingMap, Environment, HistoryArtifact, MetricsArtifact, StageRecord, Training
+from mmflow.flow.store import Event, NotStored, RunAbout, RunRecord, RunStore
 from mmflow.plugin.modality import Shown, first_member, modality
+from mmflow.plugin.values import Example as StoredExample
 from mmflow.plugin.values import Metric, RawValue, TensorType
 
 if TYPE_CHECKING:
     from mmflow.spec import Spec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,29 @@ class StageReport:
     figures: list[Figure] = field(default_factory=list)
     examples: list[tuple[str, list[Example]]] = field(default_factory=list)
     """Under a title (`image to text`)."""
-    map: dict[str, Any] | None = None
+    map: EmbeddingMap | None = None
     history: list[dict[str, float]] = field(default_factory=list)
-    training: dict[str, Any] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
     skipped: dict[str, str] = field(default_factory=dict)
     """Samples that could not be read, with the reason."""
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
 
     @property
     def cached(self) -> bool:
         return self.state == "cached"
+
+
+@dataclass(frozen=True)
+class EntryReport:
+    """One entry of `data`, and what stages have read of it."""
+
+    name: str
+    use: str
+    rows: int | None
+    fields: Mapping[str, str]
+    """Declared fields, in words."""
+    read_by: list[str]
+    skipped: dict[str, str]
 
 
 @dataclass
@@ -90,11 +105,10 @@ class RunReport:
     notes: list[str]
     spec: str
     """The resolved spec as YAML."""
-    data: list[dict[str, Any]]
-    """Entries of `data`: name, use, declared fields, number of rows, and what stages have read of it."""
+    data: list[EntryReport]
 
     @property
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> Environment:
         """Where the newest stage of those whose results are shown was made."""
         newest = max((s for s in self.stages if s.environment), key=lambda s: s.started, default=None)
         return newest.environment if newest else {}
@@ -108,10 +122,10 @@ def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
 
     Nothing that is missing or cannot be read makes this fail: it becomes a note in the report.
     """
-    about = _json(record.read("run.json"))
+    about = record.about()
     events = record.events()
     states = _states(about, events)
-    notes = [str(note) for note in about.get("notes") or [e["text"] for e in events if e["event"] == "note"]]
+    notes = [str(note) for note in about.get("notes") or [e.get("text") for e in events if e["event"] == "note"]]
     stages = []
     for name, declaration in spec.stages.items():
         key = str(about.get("keys", {}).get(name, ""))
@@ -140,15 +154,15 @@ def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
     )
 
 
-def _states(about: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+def _states(about: RunAbout, events: Sequence[Event]) -> dict[str, tuple[str, str]]:
     states = {name: (str(state), "") for name, state in (about.get("stages") or {}).items()}
     for event in events:
         if event["event"] == "stage":
-            states[event["stage"]] = (event["state"], event.get("detail") or "")
+            states[event.get("stage", "")] = (event.get("state", ""), event.get("detail", ""))
     return states
 
 
-def _status(about: Mapping[str, Any], stages: Sequence[StageReport]) -> str:
+def _status(about: RunAbout, stages: Sequence[StageReport]) -> str:
     """The run's status; while its report is being written the run itself is still open."""
     status = str(about.get("status", ""))
     if status != "running":
@@ -165,10 +179,6 @@ def _between(started: str, ended: str) -> float | None:
         return None
 
 
-def _json(data: bytes | None) -> dict[str, Any]:
-    return json.loads(data) if data else {}
-
-
 def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> None:
     about = StageRecord(folder).read()
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
@@ -178,15 +188,14 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> Non
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
     stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]
-    stage.skipped = {str(id): str(reason) for id, reason in (measured.get("skipped") or {}).items()}
+    stage.skipped = dict(measured.get("skipped", {}))
     stage.map = MetricsArtifact(folder).map()
     stage.training, stage.history = HistoryArtifact(folder).summary(), HistoryArtifact(folder).lines()
     if not measured and (name := spec.scope(stage.name).data_name):
         stage.data, stage.reads = name, [name]
     if stage.training:
         stage.rows = stage.training.get("samples")
-        for id, reason in (stage.training.get("skipped") or {}).items():
-            stage.skipped[str(id)] = str(reason[0] if isinstance(reason, (list, tuple)) else reason)
+        stage.skipped |= stage.training.get("skipped", {})
     if examples := measured.get("examples"):
         try:
             stage.examples = _examples(examples, spec, stage.name)
@@ -195,7 +204,7 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> Non
             notes.append(f"examples of {stage.name} are not shown: {type(error).__name__}: {error}")
 
 
-def _examples(raw: Sequence[Mapping[str, Any]], spec: Spec, stage: str) -> list[tuple[str, list[Example]]]:
+def _examples(raw: Sequence[StoredExample], spec: Spec, stage: str) -> list[tuple[str, list[Example]]]:
     from mmflow.data import sample_fields
 
     source = spec.scope(stage).source
@@ -230,7 +239,7 @@ def _shown(value: RawValue, declared: TensorType) -> Shown:
     return Shown("text", "") if value is None else modality(declared.modality).show(value, declared)
 
 
-def _data(spec: Spec, stages: Sequence[StageReport]) -> list[dict[str, Any]]:
+def _data(spec: Spec, stages: Sequence[StageReport]) -> list[EntryReport]:
     from mmflow.data import count_of
 
     entries = []
@@ -238,14 +247,14 @@ def _data(spec: Spec, stages: Sequence[StageReport]) -> list[dict[str, Any]]:
         read = [s for s in stages if name in s.reads]
         skipped = {id: reason for s in read for id, reason in s.skipped.items()}
         entries.append(
-            {
-                "name": name,
-                "use": source.use,
-                "rows": _attempt(lambda source=source: count_of(source)),
-                "fields": _attempt(lambda source=source: {n: _says(t) for n, t in source.fields().items()}) or {},
-                "read_by": [s.name for s in read],
-                "skipped": skipped,
-            }
+            EntryReport(
+                name=name,
+                use=source.use,
+                rows=_attempt(lambda source=source: count_of(source)),
+                fields=_attempt(lambda source=source: {n: _says(t) for n, t in source.fields().items()}) or {},
+                read_by=[s.name for s in read],
+                skipped=skipped,
+            )
         )
     return entries
 
@@ -257,7 +266,7 @@ def _says(type_: TensorType) -> str:
     return f"{type_.modality}{f' {sizes}' if sizes else ''}{classes}{axes}"
 
 
-def _attempt(read: Callable[[], Any]) -> Any:
+def _attempt(read: Callable[[], T]) -> T | None:
     try:
         return read()
     except Exception:

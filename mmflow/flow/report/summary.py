@@ -76,8 +76,8 @@ def left_out_lines(report: RunReport) -> list[str]:
     """For each entry of `data` how many samples were left out by its policy, and the first of them."""
     lines = []
     for entry in report.data:
-        if ids := list(entry["skipped"]):
-            count = f"{len(ids)} sample{'s' if len(ids) > 1 else ''} of {entry['name']} left out"
+        if ids := list(entry.skipped):
+            count = f"{len(ids)} sample{'s' if len(ids) > 1 else ''} of {entry.name} left out"
             lines.append(f"{count}: {', '.join(ids[:FIRST_IDS])}{', ...' if len(ids) > FIRST_IDS else ''}")
     return lines
 

@@ -2,14 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from mmflow.cache import user_cache
 from mmflow.flow.store.storage import Storage
 
 
-def open_storage(url: str | os.PathLike[str], *, cache: Path | None = None, **options: Any) -> Storage:
-    """Storage at a local path or an fsspec URL (`memory://name`, `s3://bucket/prefix`); `options` go to fsspec.
+def open_storage(url: str | os.PathLike[str], *, cache: Path | None = None) -> Storage:
+    """Storage at a local path or an fsspec URL (`memory://name`, `s3://bucket/prefix`).
 
     `cache` is where files of a storage that is not local are copied for reading (default: the user's cache directory).
     """
@@ -19,7 +18,7 @@ def open_storage(url: str | os.PathLike[str], *, cache: Path | None = None, **op
     from mmflow.flow.store.disk import LocalStorage
     from mmflow.flow.store.objects import ObjectStorage
 
-    fs, root = url_to_fs(os.fspath(url), **options)
+    fs, root = url_to_fs(os.fspath(url))
     if isinstance(fs, LocalFileSystem):
         return LocalStorage(Path(root))
     return ObjectStorage(fs, root, url=os.fspath(url), cache=cache or user_cache() / "store")

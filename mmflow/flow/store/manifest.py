@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any
 
 from mmflow.flow.store.errors import StoreError
 from mmflow.flow.store.storage import FileRecord
+from mmflow.identity.canonical import Json
 
 STAMP = "%Y%m%dT%H%M%S"
 """How names in a store begin that are made at a moment (UTC)."""
@@ -24,7 +24,7 @@ class Entry:
     attempt: str
     created: str
     files: Mapping[str, FileRecord]
-    meta: Mapping[str, Any]
+    meta: Mapping[str, Json]
 
     @property
     def size(self) -> int:
@@ -32,7 +32,7 @@ class Entry:
         return sum(record.size for record in self.files.values())
 
 
-def manifest_of(key: str, attempt: str, files: Mapping[str, FileRecord], meta: Mapping[str, Any]) -> bytes:
+def manifest_of(key: str, attempt: str, files: Mapping[str, FileRecord], meta: Mapping[str, Json]) -> bytes:
     content = {
         "mmflow_store": 1,
         "key": key,

@@ -4,10 +4,39 @@ import json
 import re
 import secrets
 from datetime import UTC, datetime
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from mmflow.flow.store.manifest import STAMP, checked_name
 from mmflow.flow.store.storage import Storage
+from mmflow.identity.canonical import Json
+
+_ABOUT = "run.json"
+
+
+class Event(TypedDict):
+    """One line of `events.jsonl`: `event` is opened, stage, note or closed."""
+
+    time: str
+    event: str
+    stage: NotRequired[str]
+    state: NotRequired[str]
+    detail: NotRequired[str]
+    text: NotRequired[str]
+
+
+class RunAbout(TypedDict, total=False):
+    """What `run.json` says; `stages`, `notes`, `ended` and `exit_code` come with the end of the run."""
+
+    run_id: str
+    name: str
+    engine: str
+    started: str
+    keys: dict[str, str]
+    status: str
+    ended: str
+    stages: dict[str, str]
+    notes: list[str]
+    exit_code: int
 
 
 def new_run_id(name: str) -> str:
@@ -35,15 +64,24 @@ class RunRecord:
         """The bytes of one file, None where there is none."""
         return self._storage.read(f"{self._folder}/{checked_name(name)}")
 
-    def event(self, event: str, **fields: Any) -> None:
+    def event(self, event: str, **fields: Json) -> None:
         """Add one line to `events.jsonl`, with the time; the run must be recorded by one process."""
         line = {"time": datetime.now(UTC).isoformat(), "event": event, **fields}
         self._storage.append(f"{self._folder}/events.jsonl", json.dumps(line, default=str).encode() + b"\n")
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[Event]:
         """All complete lines of `events.jsonl`."""
         lines = (self.read("events.jsonl") or b"").split(b"\n")
         return [json.loads(line) for line in lines[:-1] if line]
+
+    def about(self) -> RunAbout:
+        """What `run.json` says; empty where there is none."""
+        data = self.read(_ABOUT)
+        return json.loads(data) if data else {}
+
+    def describe(self, about: RunAbout) -> None:
+        """Write `run.json`."""
+        self.write(_ABOUT, json.dumps(about, indent=1))
 
     def files(self) -> list[str]:
         """Names of the files of the record."""

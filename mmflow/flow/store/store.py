@@ -20,27 +20,25 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from mmflow.flow.store.attempts import ABANDONED, Attempts
 from mmflow.flow.store.checkpoints import Checkpoints
-from mmflow.flow.store.errors import DamagedEntry, NotStored, StoreError
+from mmflow.flow.store.errors import DamagedEntry, NotStored
 from mmflow.flow.store.locations import open_storage
 from mmflow.flow.store.manifest import STAMP, Entry, checked_name, manifest_of, parse_manifest
 from mmflow.flow.store.records import RunRecord
-from mmflow.flow.store.storage import DamagedFile, FileRecord
-from mmflow.identity.canonical import key_of, plain
+from mmflow.flow.store.storage import DamagedFile
+from mmflow.identity.canonical import Json, key_of, plain
 
 
 class RunStore:
     """Content-addressed results on a local path or an fsspec URL; safe for several processes at once.
 
-    `cache` is where files of a store that is not local are copied for reading (default: the user's cache directory);
-    further options go to the fsspec file system.
+    `cache` is where files of a store that is not local are copied for reading (default: the user's cache directory).
     """
 
-    def __init__(self, url: str | Path, *, cache: Path | None = None, **options: Any):
-        self._storage = open_storage(url, cache=cache, **options)
+    def __init__(self, url: str | Path, *, cache: Path | None = None):
+        self._storage = open_storage(url, cache=cache)
         self._attempts = Attempts(self._storage)
         self._checkpoints = Checkpoints(self._storage, self._attempts)
         self.url = self._storage.url
@@ -86,19 +84,18 @@ class RunStore:
         """Keys of all published results, sorted."""
         return [key for key in self._storage.children("entries") if self.entry(key) is not None]
 
-    def fetch(self, key: str, into: Path | None = None) -> Path:
+    def fetch(self, key: str) -> Path:
         """A local directory with the files of `key`, each checked against its sha256.
 
-        A local store gives its own directory, which must not be written to; another one gives a cached copy. With
-        `into` (a directory that does not exist or is empty) the files are copied there. Raises `NotStored`, or
-        `DamagedEntry` after setting a damaged entry aside.
+        A local store gives its own directory, which must not be written to; another one gives a cached copy. Raises
+        `NotStored`, or `DamagedEntry` after setting a damaged entry aside.
         """
         for _ in range(3):
             entry = self.entry(key)
             if entry is None:
                 break
             try:
-                path = self._storage.materialize(f"entries/{key}/{entry.attempt}", entry.files)
+                return self._storage.materialize(f"entries/{key}/{entry.attempt}", entry.files)
             except DamagedFile as damage:
                 if (now := self.entry(key)) is not None and now.attempt != entry.attempt:
                     # Another run has published the key again meanwhile.
@@ -108,10 +105,9 @@ class RunStore:
                     f"the stored result {key} in {self.url} is damaged: {damage}; it was set aside, "
                     "start the run again to make it again"
                 ) from None
-            return path if into is None else _copy_files(path, entry.files, into)
         raise NotStored(f"nothing is stored under {key} in {self.url}")
 
-    def publish(self, key: str, directory: Path, meta: Mapping[str, Any], *, move: bool = False) -> None:
+    def publish(self, key: str, directory: Path, meta: Mapping[str, Json], *, move: bool = False) -> None:
         """Store the files below `directory` under `key`, all or nothing; a published entry is replaced.
 
         `meta` is any JSON mapping and comes back as `entry(key).meta`. `move` uses `directory` up, which saves a copy
@@ -147,7 +143,7 @@ class RunStore:
 
     # Single results
 
-    def memo(self, request: Mapping[str, Any], produce: Callable[[], Any]) -> Any:
+    def memo(self, request: Mapping[str, Json], produce: Callable[[], Json]) -> Json:
         """The JSON value recorded for `request`, or else what `produce()` returns now, recorded.
 
         What comes back is what JSON made of the value, the first time too.
@@ -195,15 +191,5 @@ class RunStore:
         return removed
 
 
-def _copy_files(source: Path, files: Mapping[str, FileRecord], into: Path) -> Path:
-    into.mkdir(parents=True, exist_ok=True)
-    if any(into.iterdir()):
-        raise StoreError(f"{into} is not empty; a stored result is copied into an empty directory only")
-    for name in files:
-        (into / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, into / name)
-    return into
-
-
-def _digest(value: Any) -> str:
+def _digest(value: Json) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
