@@ -153,6 +153,10 @@ class Loader:
     def _draw(self, epoch: int) -> Draw:
         return Draw(self.length or 0, self.batch_size, self.seed, epoch, self._columns)
 
+    def worker_pids(self) -> list[int]:
+        """The ids of the worker processes that there are now."""
+        return [process.pid for process in self._workers.processes() if process.pid is not None]
+
     def close(self) -> None:
         """End the worker processes; iterating again starts new ones."""
         self._workers.close()

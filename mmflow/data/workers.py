@@ -9,12 +9,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from mmflow.compat.torch import end_workers, worker_context, worker_processes
 from mmflow.data.batches import Batch
 from mmflow.data.making import BatchMaker, Failed
 from mmflow.data.quarantine import quarantine
@@ -66,11 +69,14 @@ class Workers:
             yield result
 
     def close(self) -> None:
-        """End the worker processes, now: an iterator kept alive by a traceback would hold them."""
+        """End the worker processes."""
         loader, self._loader = self._loader, None
-        iterator = getattr(loader, "_iterator", None)
-        if iterator is not None:
-            iterator._shutdown_workers()
+        if loader is not None:
+            end_workers(loader)
+
+    def processes(self) -> Sequence[BaseProcess]:
+        """The worker processes that there are now."""
+        return () if self._loader is None else worker_processes(self._loader)
 
     def _make_here(self, tasks: Iterable[Any]) -> Iterator[Any]:
         for task in tasks:
@@ -98,7 +104,7 @@ class Workers:
 
     def _explained(self, error: Exception) -> Exception:
         """The error, or, where a worker has died (also in the middle of handing a batch over), what that means."""
-        workers = getattr(getattr(self._loader, "_iterator", None), "_workers", [])
+        workers = self.processes()
         for worker in workers if isinstance(error, (OSError, EOFError)) else ():
             # The connection breaks a moment before the process is known to be gone.
             worker.join(timeout=0.5)
@@ -172,13 +178,8 @@ def _ending(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _context() -> Any:
-    # Forked children inherit what a started Prefect flow leaves in the process, and die of it.
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mmflow.data.loading"])
-    return context
+def _context() -> BaseContext:
+    return worker_context(["mmflow.data.loading"])
 
 
 __all__ = ["Workers", "warm_up"]
