@@ -1,8 +1,8 @@
 """Loading: the same batches from a cursor, however many worker processes read them.
 
 The order is a function of (seed, epoch) and a view of (seed, epoch, id, view, copy, transform), so a cursor
-(epoch, batches done) is all the state there is. Sources with random access are read in a sampler's order, others lane
-by lane (`mmflow.data.lanes`).
+(epoch, batches done) is all the state there is. Sources with random access are read in a sampler's order, others
+partition by partition (`mmflow.data.shards`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmflow.data.batches import Batch
-from mmflow.data.lanes import Dealt, Rounds
-from mmflow.data.making import BatchMaker, LaneEnd, LaneTask, Share, Task
+from mmflow.data.fetching import BatchFetcher, BatchTask, PartitionEnd, PartitionTask, RankShare
 from mmflow.data.samples import (
     ColumnRequest,
     SampleError,
@@ -22,9 +21,10 @@ from mmflow.data.samples import (
     read_column,
     safe_id,
 )
+from mmflow.data.shards import RoundRobin, ShardAssignment
 from mmflow.data.workers import Workers
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Draw, Sampler, Source, View
+from mmflow.plugin.kinds import Draw, Reader, Sampler, ShardReader, Source, View
 from mmflow.plugin.references import reference_fields
 
 
@@ -35,7 +35,7 @@ class Loader:
 
     `requests` name the columns. `columns` gives values by id for those references of the sampler that lead to a
     stage's column; the others are fields of the source. With `ranks`, every loader yields its rank's rows of the same
-    global batches: these are cut into micro-batches of `micro_batch_size`, which are dealt to the ranks in turn.
+    global batches: these are cut into micro-batches of `micro_batch_size`, which go to the ranks in turn.
     `waited` is the time in seconds that the caller waited for batches, `skipped` the samples left out (id: reason).
     """
 
@@ -62,12 +62,14 @@ class Loader:
         self._static = not self.length and self.length is not None and bool(self.reader.static())
         if self.length == 0 and not self._static:
             raise SampleError(f"{describe(source)} has no samples")
-        self._dealt = _dealt(source, self.reader, sampler, batch_size)
-        self._columns = {} if self._dealt else self._read_columns(columns or {})
+        self._assignment = _assignment(source, self.reader, sampler, batch_size)
+        self._columns = {} if self._assignment else self._read_columns(columns or {})
         self._counts: dict[int, int] = {}
-        share = Share(rank, ranks, micro_batch_size)
-        maker = BatchMaker(source, self.reader, views, requests, seed, share, self._dealt)
-        self._workers = Workers(maker, workers if self._dealt is None else min(workers, self._dealt.lanes), pin)
+        share = RankShare(rank, ranks, micro_batch_size)
+        fetcher = BatchFetcher(source, self.reader, views, requests, seed, share, self._assignment)
+        self._workers = Workers(
+            fetcher, workers if self._assignment is None else min(workers, self._assignment.partitions), pin
+        )
 
     def _read_columns(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[Any]]:
         """What the sampler reads of every sample, under the names of its fields."""
@@ -93,7 +95,7 @@ class Loader:
         """Batches of an epoch. Of a source that is read in order: about so many, or None where nobody knows."""
         if self._static:
             return 1
-        if self._dealt is not None:
+        if self._assignment is not None:
             return None if self.length is None else max(1, self.length // self.batch_size)
         if epoch not in self._counts:
             self._counts[epoch] = self.sampler.count(self._draw(epoch))
@@ -128,8 +130,8 @@ class Loader:
         """
         if self._static:
             return iter([] if start else [Batch({}, [], 0, epoch)])
-        if self._dealt is not None:
-            return self._with_rows(_lane_batches(self._workers, self._dealt, epoch, start), start)
+        if self._assignment is not None:
+            return self._with_rows(_partition_batches(self._workers, self._assignment, epoch, start), start)
         return self._with_rows(self._workers.run(self._tasks(epoch, start)), start)
 
     def _with_rows(self, batches: Iterator[Batch], start: int) -> Iterator[Batch]:
@@ -144,14 +146,18 @@ class Loader:
         if empty and not given and not start:
             raise SampleError(f"{describe(self.source)}: every sample of every batch is left out, as its policy says")
 
-    def _tasks(self, epoch: int, start: int) -> Iterator[Task]:
+    def _tasks(self, epoch: int, start: int) -> Iterator[BatchTask]:
         for index, drawn in enumerate(self.sampler.batches(self._draw(epoch))):
             if index >= start:
                 samples, columns = drawn if isinstance(drawn, tuple) else (drawn, {})
-                yield Task(epoch, index, samples, columns)
+                yield BatchTask(epoch, index, samples, columns)
 
     def _draw(self, epoch: int) -> Draw:
         return Draw(self.length or 0, self.batch_size, self.seed, epoch, self._columns)
+
+    def worker_pids(self) -> list[int]:
+        """The ids of the worker processes that there are now."""
+        return [process.pid for process in self._workers.processes() if process.pid is not None]
 
     def close(self) -> None:
         """End the worker processes; iterating again starts new ones."""
@@ -176,23 +182,27 @@ def scan(
     """Every sample once, in the source's order, with views in their deterministic form."""
     reader = source.open()
     streaming = source.streaming()
-    dealt = None
+    assignment = None
     if streaming is not None:
-        dealt = Dealt(streaming, len(reader.shards()), batch_size, shuffle=False, drop_last=False)
+        assignment = ShardAssignment(streaming, len(reader.shards()), batch_size, shuffle=False, drop_last=False)
         workers = min(workers, 1)
-    pool = Workers(BatchMaker(source, reader, views, requests, seed, dealt=dealt), workers, pin=False)
+    pool = Workers(BatchFetcher(source, reader, views, requests, seed, assignment=assignment), workers, pin=False)
     try:
-        if dealt is not None:
-            made = _lane_batches(pool, dealt, None, 0)
+        if assignment is not None:
+            batches = _partition_batches(pool, assignment, None, 0)
         else:
             starts = range(0, len(reader), batch_size)
-            made = pool.run(Task(None, i, range(s, min(s + batch_size, len(reader)))) for i, s in enumerate(starts))
-        yield from made
+            batches = pool.run(
+                BatchTask(None, i, range(s, min(s + batch_size, len(reader)))) for i, s in enumerate(starts)
+            )
+        yield from batches
     finally:
         pool.close()
 
 
-def _dealt(source: Source, reader: Any, sampler: Sampler, batch_size: int) -> Dealt | None:
+def _assignment(
+    source: Source, reader: Reader | ShardReader, sampler: Sampler, batch_size: int
+) -> ShardAssignment | None:
     """How a source without random access is read under a sampler; None for one with random access."""
     streaming = source.streaming()
     if streaming is None:
@@ -201,42 +211,46 @@ def _dealt(source: Source, reader: Any, sampler: Sampler, batch_size: int) -> De
         raise ComponentError(refused[0], hint=refused[1])
     order = sampler.streamed()
     assert order is not None
-    return Dealt(streaming, len(reader.shards()), batch_size, order.shuffle, order.drop_last)
+    assert isinstance(reader, ShardReader)
+    return ShardAssignment(streaming, len(reader.shards()), batch_size, order.shuffle, order.drop_last)
 
 
-def _lane_batches(workers: Workers, dealt: Dealt, epoch: int | None, start: int) -> Iterator[Batch]:
-    """Batches of the lanes in turn, from the one that `start` come before."""
-    rounds = Rounds(dealt.lanes)
-    turn, lane = rounds.place(start)
+def _partition_batches(workers: Workers, assignment: ShardAssignment, epoch: int | None, start: int) -> Iterator[Batch]:
+    """Batches of the partitions in turn, from the one that `start` come before."""
+    rounds = RoundRobin(assignment.partitions)
+    turn, partition = rounds.place(start)
     while start and not rounds.over:
-        # Which lanes have ended before `start` shows when they are brought there.
+        # The partitions that have ended before `start` show when they are brought there.
         known = len(rounds.ended)
-        probes = [LaneTask(epoch, n, turn, probe=True) if n not in rounds.ended else None for n in range(dealt.lanes)]
+        probes = [
+            PartitionTask(epoch, n, turn, probe=True) if n not in rounds.ended else None
+            for n in range(assignment.partitions)
+        ]
         for result in workers.run(probes):
-            if isinstance(result, LaneEnd):
-                rounds.ended[result.lane] = result.batches
-        turn, lane = rounds.place(start)
+            if isinstance(result, PartitionEnd):
+                rounds.ended[result.partition] = result.batches
+        turn, partition = rounds.place(start)
         if len(rounds.ended) == known:
             break
     index = start
-    for result in workers.run(_lane_tasks(workers, rounds, epoch, turn, lane)):
-        if isinstance(result, LaneEnd):
-            rounds.ended[result.lane] = result.batches
+    for result in workers.run(_partition_tasks(workers, rounds, epoch, turn, partition)):
+        if isinstance(result, PartitionEnd):
+            rounds.ended[result.partition] = result.batches
         elif result is not None:
             result.index = index
             index += 1
             yield result
 
 
-def _lane_tasks(
-    workers: Workers, rounds: Rounds, epoch: int | None, turn: int, first: int
-) -> Iterator[LaneTask | None]:
-    """A task for each lane that may have a batch left, round by round; a lane's always go to the same worker."""
+def _partition_tasks(
+    workers: Workers, rounds: RoundRobin, epoch: int | None, turn: int, first: int
+) -> Iterator[PartitionTask | None]:
+    """A task for each partition that may have a batch left, round by round; those of one go to one worker always."""
     every = max(1, workers.count)
     while not rounds.over:
-        for lane in range(-(-rounds.lanes // every) * every):
-            here = lane < rounds.lanes and lane >= first and rounds.ended.get(lane, turn + 1) > turn
-            yield LaneTask(epoch, lane, turn) if here else None
+        for number in range(-(-rounds.partitions // every) * every):
+            here = first <= number < rounds.partitions and rounds.ended.get(number, turn + 1) > turn
+            yield PartitionTask(epoch, number, turn) if here else None
         turn, first = turn + 1, 0
 
 

@@ -1,4 +1,4 @@
-"""Worker processes that make batches: started once, kept between epochs, fed with tasks, and watched."""
+"""Worker processes that fetch batches: started once, kept between epochs, fed with tasks, and watched."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from mmflow.compat.torch import end_workers, worker_context, worker_processes
 from mmflow.data.batches import Batch
-from mmflow.data.making import BatchMaker, Failed
+from mmflow.data.fetching import BatchFetcher, Failed
 from mmflow.data.quarantine import quarantine
 from mmflow.data.samples import SampleError, describe
 
@@ -24,16 +27,16 @@ log = logging.getLogger(__name__)
 
 
 class Workers:
-    """What the maker makes of tasks, in their order: here (`count` 0), or in worker processes.
+    """Runs a fetcher on tasks, in their order: in this process (`count` 0), or in worker processes.
 
-    Task n of a pass goes to worker n mod `count`, so that whoever keeps something open between tasks can be met again.
+    Task n of a pass goes to worker n mod `count`, so that a task can find what an earlier one has left open.
     """
 
-    def __init__(self, maker: BatchMaker, count: int, pin: bool) -> None:
-        self.maker, self.pin = maker, pin and torch.cuda.is_available()
-        if count and getattr(maker.reader, "in_process", False):
+    def __init__(self, fetcher: BatchFetcher, count: int, pin: bool) -> None:
+        self.fetcher, self.pin = fetcher, pin and torch.cuda.is_available()
+        if count and getattr(fetcher.reader, "in_process", False):
             if count > 1:
-                log.warning("%s lives in this process and is read here, not by workers", describe(maker.source))
+                log.warning("%s lives in this process and is read here, not by workers", describe(fetcher.source))
             count = 0
         self.count = count
         self.waited = 0.0
@@ -42,16 +45,16 @@ class Workers:
         self._loader: DataLoader[Any] | None = None
 
     def run(self, tasks: Iterable[Any]) -> Iterator[Any]:
-        """What is made of `tasks`, which may be drawn up to a few ahead of what is made.
+        """The results of `tasks`, which are drawn a few ahead.
 
-        `waited` grows by the seconds that the caller had to wait. Raises `SampleError` for what could not be made, and
-        `RuntimeError` where a worker has died.
+        `waited` grows by the seconds that the caller had to wait. Raises `SampleError` for a batch that could not be
+        fetched, and `RuntimeError` where a worker has died.
         """
-        made = iter(self._make_here(tasks) if not self.count else self._make_there(tasks))
+        results = iter(self._fetch_here(tasks) if not self.count else self._fetch_in_workers(tasks))
         while True:
             begun = time.perf_counter()
             try:
-                result = next(made)
+                result = next(results)
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError) as error:
@@ -66,21 +69,24 @@ class Workers:
             yield result
 
     def close(self) -> None:
-        """End the worker processes, now: an iterator kept alive by a traceback would hold them."""
+        """End the worker processes."""
         loader, self._loader = self._loader, None
-        iterator = getattr(loader, "_iterator", None)
-        if iterator is not None:
-            iterator._shutdown_workers()
+        if loader is not None:
+            end_workers(loader)
 
-    def _make_here(self, tasks: Iterable[Any]) -> Iterator[Any]:
+    def processes(self) -> Sequence[BaseProcess]:
+        """The worker processes that there are now."""
+        return () if self._loader is None else worker_processes(self._loader)
+
+    def _fetch_here(self, tasks: Iterable[Any]) -> Iterator[Any]:
         for task in tasks:
-            made = self.maker[task]
-            yield made.pin_memory() if self.pin and isinstance(made, Batch) else made
+            result = self.fetcher[task]
+            yield result.pin_memory() if self.pin and isinstance(result, Batch) else result
 
-    def _make_there(self, tasks: Iterable[Any]) -> Iterator[Any]:
+    def _fetch_in_workers(self, tasks: Iterable[Any]) -> Iterator[Any]:
         if self._loader is None:
             self._loader = DataLoader(
-                self.maker,
+                self.fetcher,
                 batch_size=None,
                 sampler=_Upcoming(self),  # type: ignore[arg-type]
                 num_workers=self.count,
@@ -98,7 +104,7 @@ class Workers:
 
     def _explained(self, error: Exception) -> Exception:
         """The error, or, where a worker has died (also in the middle of handing a batch over), what that means."""
-        workers = getattr(getattr(self._loader, "_iterator", None), "_workers", [])
+        workers = self.processes()
         for worker in workers if isinstance(error, (OSError, EOFError)) else ():
             # The connection breaks a moment before the process is known to be gone.
             worker.join(timeout=0.5)
@@ -108,9 +114,9 @@ class Workers:
         codes = ", ".join(f"process {w.pid}: {_ending(w.exitcode)}" for w in dead) or str(error)
         self.close()
         return RuntimeError(
-            f"a loader worker of {describe(self.maker.source)} died ({codes}). The usual causes are too little memory "
-            "(fewer workers, smaller batches; SIGBUS: too little shared memory, /dev/shm) or a library that crashed; "
-            "with `workers: 0` it happens in this process."
+            f"a loader worker of {describe(self.fetcher.source)} died ({codes}). The usual causes are too little "
+            "memory (fewer workers, smaller batches; SIGBUS: too little shared memory, /dev/shm) or a library that "
+            "crashed; with `workers: 0` it happens in this process."
         )
 
     def _note(self, batch: Batch) -> None:
@@ -119,13 +125,13 @@ class Workers:
                 continue
             self.skipped[id] = reason
             if len(self.skipped) <= 5:
-                log.warning("%s leaves out sample %r: %s", describe(self.maker.source), id, reason)
+                log.warning("%s leaves out sample %r: %s", describe(self.fetcher.source), id, reason)
             if file:
                 try:
-                    quarantine(file, describe(self.maker.source), id, reason)
+                    quarantine(file, describe(self.fetcher.source), id, reason)
                 except OSError as error:
                     raise SampleError(
-                        f"{describe(self.maker.source)}: the file `quarantine: {file}` cannot be written: {error}"
+                        f"{describe(self.fetcher.source)}: the file `quarantine: {file}` cannot be written: {error}"
                     ) from error
 
 
@@ -147,8 +153,8 @@ class _Upcoming:
         return iter(self.workers._tasks)
 
 
-def _same(made: Any) -> Any:
-    return made
+def _same(result: Any) -> Any:
+    return result
 
 
 def _alone(_: int) -> None:
@@ -172,13 +178,8 @@ def _ending(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _context() -> Any:
-    # Forked children inherit what a started Prefect flow leaves in the process, and die of it.
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mmflow.data.loading"])
-    return context
+def _context() -> BaseContext:
+    return worker_context(["mmflow.data.loading"])
 
 
 __all__ = ["Workers", "warm_up"]

@@ -33,7 +33,7 @@ class Streamable(Tabular):
     """Base of the sources of rows that can also be read from front to back."""
 
     stream: bool | Streaming = Field(
-        False, description="read shards from front to back, without an index; {lanes, open, buffer, samples}"
+        False, description="read shards from front to back, without an index; {partitions, open, buffer, samples}"
     )
 
     def streaming(self) -> Streaming | None:

@@ -60,7 +60,7 @@ def write_shards(folder: Path, sizes: list[int]) -> str:
 def streamed(url: str, **fields: Any) -> WebDataset:
     """The shards at `url`, read from front to back."""
     columns = {"image": "image", "caption": "caption", "label": {"names": ["0", "1", "2"]}}
-    stream = fields.pop("stream", {"lanes": 4, "open": 2, "buffer": 10})
+    stream = fields.pop("stream", {"partitions": 4, "open": 2, "buffer": 10})
     return WebDataset.model_validate({"url": url, "columns": columns, "stream": stream, **fields})
 
 

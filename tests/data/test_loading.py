@@ -163,8 +163,7 @@ def test_a_dead_worker_is_reported(tmp_path: Path) -> None:
     with reader_process.loader(1) as loader:
         passing = loader.epoch(0)
         next(passing)
-        workers = [w.pid for w in loader._workers._loader._iterator._workers]
-        for pid in workers:
+        for pid in loader.worker_pids():
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(RuntimeError, match=r"loader worker of source 'shapes' died.*killed by SIGKILL"):
             list(passing)

@@ -15,7 +15,7 @@ from mmflow_samplers.shuffle import Shuffle
 from mmflow_synthetic.shapes import Shapes
 
 from mmflow.data import Batch, ColumnRequest, Loader
-from mmflow.data.making import Share
+from mmflow.data.fetching import RankShare
 from mmflow.plugin import Tokens
 from mmflow.plugin.kinds import View
 from mmflow.spec.target import Target
@@ -29,7 +29,7 @@ _spec.loader.exec_module(reader_process)
 
 @given(st.integers(0, 60), st.integers(1, 5), st.one_of(st.none(), st.integers(1, 9)))
 def test_micro_batches_are_dealt_to_the_ranks_in_turn(size: int, ranks: int, micro: int | None) -> None:
-    shares = [Share(rank, ranks, micro).rows(size) for rank in range(ranks)]
+    shares = [RankShare(rank, ranks, micro).rows(size) for rank in range(ranks)]
     assert sorted(place for share in shares for place in share) == list(range(size))
     cut = micro or max(1, -(-size // ranks))
     for rank, share in enumerate(shares):
@@ -39,7 +39,7 @@ def test_micro_batches_are_dealt_to_the_ranks_in_turn(size: int, ranks: int, mic
 
 def test_a_rank_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="rank 2 of 2"):
-        Share(2, 2)
+        RankShare(2, 2)
 
 
 def together(parts: list[Batch]) -> list[tuple[str, list[Any]]]:

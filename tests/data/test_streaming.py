@@ -17,12 +17,12 @@ from mmflow_samplers.shuffle import Shuffle
 from pydantic import PrivateAttr
 
 from mmflow.data import ColumnRequest, Loader, SampleError, SkippedSample, scan
-from mmflow.data.lanes import Rounds
+from mmflow.data.shards import RoundRobin
 from mmflow.plugin import ComponentError, Source, Streaming, TensorType
 from mmflow.spec.target import Target
 
 SIZES = [11, 8, 14, 9, 13, 6, 12]
-"""Samples of the shards: 73 in all, so that lanes end at different places."""
+"""Samples of the shards: 73 in all, so that partitions end at different places."""
 
 
 def _module(name: str) -> Any:
@@ -75,7 +75,7 @@ def test_batches_mix_shards_and_epochs_differ(uninterrupted: list[str]) -> None:
     for found in (first, second):
         ids = [id for line in found for id in ids_of(line)]
         assert len(set(ids)) == len(ids)
-        # Four lanes leave out less than a batch each.
+        # Four partitions leave out less than a batch each.
         assert sum(SIZES) - 4 * 5 <= len(ids) <= sum(SIZES)
 
 
@@ -125,7 +125,7 @@ def test_scanning_a_stream_reads_all_once_in_order(shards: str) -> None:
         assert batches[1].columns["label"].values.tolist() == [n % 3 for n in range(10, 20)]
 
 
-# --- lanes of any source --------------------------------------------------------------------------------
+# --- partitions of any source --------------------------------------------------------------------------------
 
 
 class Numbers(Source, name="numbers_in_shards"):
@@ -174,19 +174,26 @@ NUMBER = [ColumnRequest("number", Target("fields", "number"))]
 
 
 def numbers(sizes: list[int], **fields: Any) -> Numbers:
-    stream = {name: fields.pop(name) for name in ("lanes", "open", "buffer", "samples") if name in fields}
+    stream = {name: fields.pop(name) for name in ("partitions", "open", "buffer", "samples") if name in fields}
     return Numbers.model_validate({"sizes": sizes, "stream": stream, **fields})
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=9), lanes=st.integers(1, 5), open=st.integers(1, 3),
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=9), partitions=st.integers(1, 5), open=st.integers(1, 3),
     buffer=st.integers(1, 9), batch_size=st.integers(1, 7), epoch=st.integers(0, 2), drop=st.booleans(), data=st.data(),
 )  # fmt: skip
 def test_a_stream_from_a_cursor_is_the_rest_of_the_whole(
-    sizes: list[int], lanes: int, open: int, buffer: int, batch_size: int, epoch: int, drop: bool, data: st.DataObject
+    sizes: list[int],
+    partitions: int,
+    open: int,
+    buffer: int,
+    batch_size: int,
+    epoch: int,
+    drop: bool,
+    data: st.DataObject,
 ) -> None:
-    source = numbers(sizes, lanes=lanes, open=open, buffer=buffer)
+    source = numbers(sizes, partitions=partitions, open=open, buffer=buffer)
 
     def loader() -> Loader:
         return Loader(source, {}, NUMBER, sampler=Shuffle(drop_last=drop), batch_size=batch_size, seed=1)
@@ -195,7 +202,7 @@ def test_a_stream_from_a_cursor_is_the_rest_of_the_whole(
     seen = [id for _, ids in whole for id in ids]
     assert len(set(seen)) == len(seen)
     missing = sum(sizes) - len(seen)
-    assert (0 <= missing <= min(lanes, len(sizes)) * (batch_size - 1)) if drop else missing == 0
+    assert (0 <= missing <= min(partitions, len(sizes)) * (batch_size - 1)) if drop else missing == 0
     assert [index for index, _ in whole] == list(range(len(whole)))
     start = data.draw(st.integers(0, len(whole)))
     assert [(batch.index, batch.ids) for batch in loader().epoch(epoch, start=start)] == whole[start:]
@@ -203,9 +210,9 @@ def test_a_stream_from_a_cursor_is_the_rest_of_the_whole(
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.data())
 def test_rounds_know_the_place_of_every_batch(counts: list[int], data: st.DataObject) -> None:
-    rounds = Rounds(len(counts))
+    rounds = RoundRobin(len(counts))
     rounds.ended.update(enumerate(counts))
-    order = [(turn, lane) for turn in range(max(counts)) for lane, count in enumerate(counts) if turn < count]
+    order = [(turn, partition) for turn in range(max(counts)) for partition, count in enumerate(counts) if turn < count]
     assert [rounds.place(batches) for batches in range(len(order))] == order
     unknown = data.draw(st.integers(0, len(counts) - 1))
     del rounds.ended[unknown]
@@ -214,7 +221,7 @@ def test_rounds_know_the_place_of_every_batch(counts: list[int], data: st.DataOb
 
 
 def test_shards_are_opened_once_an_epoch_and_skipped_undecoded() -> None:
-    source = numbers([20] * 6, lanes=3, open=2, buffer=5)
+    source = numbers([20] * 6, partitions=3, open=2, buffer=5)
     loader = Loader(source, {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0)
     whole = list(loader.epoch(0))
     assert source._asked == {"shards": 6, "raw": 120, "decoded": 120}
@@ -225,7 +232,7 @@ def test_shards_are_opened_once_an_epoch_and_skipped_undecoded() -> None:
 
 
 def test_opening_a_large_stream_reads_nothing_and_a_batch_little() -> None:
-    source = numbers([10_000] * 100, lanes=8, open=2, buffer=50)
+    source = numbers([10_000] * 100, partitions=8, open=2, buffer=50)
     loader = Loader(source, {}, NUMBER, sampler=Shuffle(), batch_size=32, seed=0)
     assert not source._asked
     next(loader.epoch(0))
@@ -233,7 +240,7 @@ def test_opening_a_large_stream_reads_nothing_and_a_batch_little() -> None:
 
 
 def test_sequential_sampling_of_a_stream_keeps_its_order() -> None:
-    source = numbers([5, 0, 7], lanes=3)
+    source = numbers([5, 0, 7], partitions=3)
     loader = Loader(source, {}, NUMBER, sampler=Sequential(drop_last=False), batch_size=4, seed=0)
     assert [batch.ids for batch in loader.epoch(3)] == [["0", "1", "2", "3"], ["4", "5", "6", "7"],
                                                        ["8", "9", "10", "11"]]  # fmt: skip
@@ -249,16 +256,21 @@ def test_bad_samples_of_a_stream_leave_the_others_where_they_are() -> None:
 
 
 def test_a_batch_of_bad_samples_alone_is_left_out() -> None:
-    source = numbers([4, 4, 4], lanes=3, bad=tuple(range(4, 8)))
+    source = numbers([4, 4, 4], partitions=3, bad=tuple(range(4, 8)))
     whole = list(Loader(source, {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0).epoch(0))
     assert sorted(id for batch in whole for id in batch.ids) == sorted(str(n) for n in (0, 1, 2, 3, 8, 9, 10, 11))
     # The next batch after the first of them stands behind its index, whether one between them was left out or not.
     loader = Loader(source, {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0)
     assert [batch.ids for batch in loader.epoch(0, start=whole[0].index + 1)] == [whole[1].ids]
-    last = numbers([4, 4], lanes=2, bad=tuple(range(8)))
+    last = numbers([4, 4], partitions=2, bad=tuple(range(8)))
     assert list(Loader(last, {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0).epoch(0, start=1)) == []
     with pytest.raises(SampleError, match="every sample of every batch is left out"):
         list(Loader(numbers([4], bad=(0, 1, 2, 3)), {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0).epoch(0))
+
+
+def test_lanes_is_an_old_name_of_partitions() -> None:
+    with pytest.warns(FutureWarning, match="`lanes` is now called `partitions`"):
+        assert Streaming.model_validate({"lanes": 3}) == Streaming(partitions=3)
 
 
 def test_how_long_a_stream_is() -> None:
@@ -285,7 +297,9 @@ def test_what_stops_a_shard_is_said_with_its_source() -> None:
         def open(self) -> NumbersReader:
             return Stalled(self)
 
-    source = Remote.model_validate({"sizes": [4, 4], "stream": {"lanes": 1, "open": 1, "buffer": 1}})
+    source = Remote.model_validate({"sizes": [4, 4], "stream": {"partitions": 1, "open": 1, "buffer": 1}})
     loader = Loader(source, {}, NUMBER, sampler=Shuffle(), batch_size=2, seed=0)
-    with pytest.raises(SampleError, match=r"source 'remote_numbers', reading shards of lane 0: OSError: the server"):
+    with pytest.raises(
+        SampleError, match=r"source 'remote_numbers', reading shards of partition 0: OSError: the server"
+    ):
         list(loader.epoch(0))

@@ -116,7 +116,7 @@ STREAM = """
 mmflow: 1
 name: streams
 data:
-  train: {use: table, url: "FOLDER/t{0..5}.jsonl", stream: {lanes: 3, buffer: 4}}
+  train: {use: table, url: "FOLDER/t{0..5}.jsonl", stream: {partitions: 3, buffer: 4}}
 encoders:
   one: {use: text_transformer, of: text, width: 16, depth: 1, heads: 2, length: 8, dropout: 0.1}
   two: {use: text_transformer, of: text, width: 16, depth: 1, heads: 2, length: 8}

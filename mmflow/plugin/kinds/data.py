@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.references import RawField, Refs
@@ -37,18 +38,28 @@ class Reader(Protocol):
 
 
 class Streaming(BaseModel):
-    """How a source without random access is read: shards are dealt to lanes, batches come from the lanes in turn.
+    """How a source without random access is read: its shards are assigned to partitions, and batches come from the
+    partitions in turn.
 
-    Fewer lanes than shards; as many worker processes as lanes can be kept busy. More `open` shards and a larger
-    `buffer` mix better and take more memory: lanes times buffer raw samples, lanes times open files.
+    Give fewer partitions than shards; as many worker processes as partitions can be kept busy. More `open` shards and
+    a larger `buffer` shuffle better and take more memory: partitions times `buffer` raw samples, partitions times
+    `open` files.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lanes: int = Field(8, ge=1, le=256)
-    open: int = Field(2, ge=1, le=64, description="shards that a lane reads side by side")
-    buffer: int = Field(256, ge=1, description="raw samples that a lane draws from")
+    partitions: int = Field(8, ge=1, le=256)
+    open: int = Field(2, ge=1, le=64, description="shards that a partition reads side by side")
+    buffer: int = Field(256, ge=1, description="raw samples that a partition draws from")
     samples: int | None = Field(None, ge=1, description="in an epoch, where known: `epochs` and schedules need it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and "lanes" in raw and "partitions" not in raw:
+            warnings.warn("stream: `lanes` is now called `partitions`", FutureWarning, stacklevel=2)
+            return {"partitions" if name == "lanes" else name: value for name, value in raw.items()}
+        return raw
 
 
 @runtime_checkable
@@ -206,7 +217,8 @@ class Draw:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Whether a source without random access is mixed, and whether each lane leaves out its last, smaller batch."""
+    """Whether a source without random access is shuffled, and whether each partition leaves out its last, smaller
+    batch."""
 
     shuffle: bool
     drop_last: bool

@@ -250,7 +250,12 @@ def test_streams_are_the_same_from_every_filesystem(
     found = []
     columns = {"vector": {"modality": "vector"}, "caption": "caption", "image": "image"}
     for place, workers in ((base, 0), (site, 1), ("s3://samples", 1)):
-        declared = {"use": use, "url": f"{place}/{url}", "columns": columns, "stream": {"lanes": 3, "samples": COUNT}}
+        declared = {
+            "use": use,
+            "url": f"{place}/{url}",
+            "columns": columns,
+            "stream": {"partitions": 3, "samples": COUNT},
+        }
         found.append(batches(Source.accept(declared), workers))
     assert sorted(id for batch in found[0] for id in batch.ids) == sorted(id for batch in expected for id in batch.ids)
     for other in found[1:]:

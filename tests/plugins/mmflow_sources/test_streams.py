@@ -272,14 +272,14 @@ def test_what_does_not_go_with_a_stream_is_said_at_check_time(tables: Path) -> N
     wrapped = wrapped.replace("{use: table,", "{use: noisy, pairs: {text: 0.1}, of: {use: table,").replace(
         "true}", "true}}")  # fmt: skip
     assert "a source inside a source needs random access" in problems(wrapped)
-    said = problems(SPEC.format(folder=tables, stream="{lanes: 0}", train="steps: 2"))
+    said = problems(SPEC.format(folder=tables, stream="{partitions: 0}", train="steps: 2"))
     assert "a number at least 1" in said
 
 
 def test_a_stream_trains(tables: Path, tmp_path: Path) -> None:
     from mmflow.flow.run import RunOptions, run_spec
 
-    for name, stream, train in (("steps", "{lanes: 3}", "steps: 17"), ("epochs", "{samples: 80}", "epochs: 2")):
+    for name, stream, train in (("steps", "{partitions: 3}", "steps: 17"), ("epochs", "{samples: 80}", "epochs: 2")):
         spec = load_text(SPEC.format(folder=tables, stream=stream, train=train))
         options = RunOptions(store=str(tmp_path / name), engine="local", device="cpu")
         outcome = run_spec(spec, options)

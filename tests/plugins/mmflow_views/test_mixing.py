@@ -158,7 +158,9 @@ def test_a_stream_goes_on_with_the_same_mixtures(tmp_path: Path) -> None:
                 info = tarfile.TarInfo(f"{index:02}.png")
                 info.size = file.tell()
                 tar.addfile(info, io.BytesIO(file.getvalue()))
-    source = WebDataset.model_validate({"url": str(tmp_path / "*.tar"), "stream": {"lanes": 2, "open": 1, "buffer": 4}})
+    source = WebDataset.model_validate(
+        {"url": str(tmp_path / "*.tar"), "stream": {"partitions": 2, "open": 1, "buffer": 4}}
+    )
     views = {"mixed": {"of": "image", "apply": [{"use": "resize", "size": [20, 20]}, {"use": "mixup", "each": "row"}]}}
     requests = [*viewed("mixed", "lambda", "partner"), RAW[0]]
     whole = batches(views, requests, source=source)

@@ -1,4 +1,4 @@
-"""Making batches: the samples of a task are read, viewed, preprocessed and joined."""
+"""Fetching batches: the samples of a task are read, viewed, preprocessed and joined."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from mmflow.data.batches import Batch, ColumnBatch, collate, map_members
-from mmflow.data.lanes import Dealt, LaneBatches
 from mmflow.data.samples import (
     ColumnRequest,
     SampleError,
@@ -22,6 +21,7 @@ from mmflow.data.samples import (
     safe_id,
     samples_of,
 )
+from mmflow.data.shards import PartitionBatches, ShardAssignment
 from mmflow.data.views import Drawing, Row, RowError, ViewedRows, column_type, fields_of, fitted, needs_batch
 from mmflow.plugin.kinds import Reader, ShardReader, Source, View
 from mmflow.plugin.modality import first_member, modality
@@ -32,9 +32,9 @@ Drawn = Sequence[tuple[str, Callable[[], Mapping[str, Any]]]]
 
 
 @dataclass(frozen=True)
-class Task:
-    """One batch to make of samples by index: `epoch` None asks for the deterministic form of views; `columns` come
-    from the sampler."""
+class BatchTask:
+    """One batch of samples by index: `epoch` None asks for the deterministic form of views; `columns` come from the
+    sampler."""
 
     epoch: int | None
     index: int
@@ -43,33 +43,33 @@ class Task:
 
 
 @dataclass(frozen=True)
-class LaneTask:
-    """The batch number `turn` of a lane to make; `probe` only asks whether there is one."""
+class PartitionTask:
+    """Batch number `turn` of a partition of the shards; `probe` only asks whether there is one."""
 
     epoch: int | None
-    lane: int
+    partition: int
     turn: int
     probe: bool = False
 
 
 @dataclass(frozen=True)
-class LaneEnd:
-    """What a task of a lane gives that has no batch left: the lane had so many."""
+class PartitionEnd:
+    """The result of a task of a partition that has no batch left: it had so many."""
 
-    lane: int
+    partition: int
     batches: int
 
 
 @dataclass(frozen=True)
 class Failed:
-    """What a worker sends instead of a batch that it could not make."""
+    """The result of a task that failed in a worker."""
 
     message: str
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which rows of a global batch one of several ranks reads: the batch is cut into micro-batches, which are dealt."""
+class RankShare:
+    """The rows of a global batch that a rank reads: micro-batches go to the ranks in turn."""
 
     rank: int = 0
     ranks: int = 1
@@ -87,10 +87,10 @@ class Share:
         return [place for start in starts for place in range(start, min(start + micro, size))]
 
 
-class BatchMaker(Dataset[Any]):
-    """Makes the batch of a task; picklable, and all that a worker process holds.
+class BatchFetcher(Dataset[Any]):
+    """Fetches the batch of a task; picklable, and all that a worker process holds.
 
-    `lanes` are those of a source that is read from front to back, and stay open between tasks.
+    The `partitions` of a source that is read from front to back stay open between tasks.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class BatchMaker(Dataset[Any]):
         views: Mapping[str, View],
         requests: Sequence[ColumnRequest],
         seed: int,
-        share: Share | None = None,
-        dealt: Dealt | None = None,
+        share: RankShare | None = None,
+        assignment: ShardAssignment | None = None,
     ) -> None:
         self.source, self.reader = source, reader
-        self.share = share or Share()
+        self.share = share or RankShare()
         self.requests = [request for request in requests if request.target.section != "sampler"]
         self.sampled = [request for request in requests if request.target.section == "sampler"]
         declared = source.fields()
@@ -122,38 +122,41 @@ class BatchMaker(Dataset[Any]):
         self.fields = tuple(sorted(wanted))
         self._unchecked = {name: declared[name] for name in self.fields if name in declared}
         self.together = any(needs_batch(r.target, views) for r in self.requests)
-        self.lanes = None if dealt is None else LaneBatches(reader, self.fields, dealt, seed)  # type: ignore[arg-type]
+        self.partitions: PartitionBatches | None = None
+        if assignment is not None:
+            assert isinstance(reader, ShardReader)
+            self.partitions = PartitionBatches(reader, self.fields, assignment, seed)
         self._templates: dict[str, Any] = {}
 
-    def __getitem__(self, task: Task | LaneTask | None) -> Batch | LaneEnd | Failed | None:
+    def __getitem__(self, task: BatchTask | PartitionTask | None) -> Batch | PartitionEnd | Failed | None:
         try:
-            if isinstance(task, LaneTask):
-                return self._of_lane(task)
+            if isinstance(task, PartitionTask):
+                return self._of_partition(task)
             return None if task is None else self._of_indices(task)
         except SampleError as error:
             if get_worker_info() is None:
                 raise
             return Failed(str(error))
 
-    def _of_indices(self, task: Task) -> Batch:
+    def _of_indices(self, task: BatchTask) -> Batch:
         reader: Any = self.reader
         drawn = [(safe_id(reader, i), partial(read_sample, reader, i, self.fields)) for i in task.samples]
         return self.make(drawn, task.epoch, task.index, task.columns)
 
-    def _of_lane(self, task: LaneTask) -> Batch | LaneEnd | None:
-        lanes, reader = self.lanes, self.reader
-        assert lanes is not None
+    def _of_partition(self, task: PartitionTask) -> Batch | PartitionEnd | None:
+        partitions, reader = self.partitions, self.reader
+        assert partitions is not None
         assert isinstance(reader, ShardReader)
         try:
-            found = lanes.batch(task.epoch, task.lane, task.turn, take=not task.probe)
+            found = partitions.batch(task.epoch, task.partition, task.turn, take=not task.probe)
         except Exception as error:
-            raise failure(error, source=self.source, doing=f"reading shards of lane {task.lane}") from error
+            raise failure(error, source=self.source, doing=f"reading shards of partition {task.partition}") from error
         if isinstance(found, int):
-            return LaneEnd(task.lane, found)
+            return PartitionEnd(task.partition, found)
         if task.probe:
             return None
         drawn = [(id, partial(reader.decode, id, raw, self.fields)) for id, raw in found]
-        return self.make(drawn, task.epoch, task.turn * lanes.dealt.lanes + task.lane)
+        return self.make(drawn, task.epoch, task.turn * partitions.assignment.partitions + task.partition)
 
     def make(
         self, drawn: Drawn, epoch: int | None, index: int, sampled: Mapping[str, Any] | None = None
@@ -286,4 +289,4 @@ def _turns(ids: Sequence[str]) -> list[int]:
     return found
 
 
-__all__ = ["BatchMaker", "Failed", "LaneEnd", "LaneTask", "Share", "Task"]
+__all__ = ["BatchFetcher", "BatchTask", "Failed", "PartitionEnd", "PartitionTask", "RankShare"]

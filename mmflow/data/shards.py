@@ -1,8 +1,9 @@
-"""Lanes: the order in which a source without random access is read, the same for any number of workers.
+"""Shard assignment: the order in which a source without random access is read, the same for any number of workers.
 
-An epoch's shards are permuted by (seed, epoch) and dealt to a fixed number of lanes. A lane mixes the samples of its
-shards in a buffer and cuts them into batches; batches come from the lanes in turn. So a batch depends on (seed, epoch)
-and its place alone; who reads a lane keeps it open, and whoever opens it later skips what was read, undecoded.
+An epoch's shards are permuted by (seed, epoch) and assigned to a fixed number of partitions. A partition shuffles the
+samples of its shards in a buffer and cuts them into batches; batches come from the partitions in turn. So a batch
+depends on (seed, epoch) and its place alone. A worker keeps its partitions open; another one that opens a partition
+later skips the samples that were read, undecoded.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ Raw = tuple[str, Any]
 
 
 @dataclass(frozen=True)
-class Dealt:
-    """How shards are dealt to lanes and lanes are cut into batches."""
+class ShardAssignment:
+    """How shards are assigned to partitions, and partitions cut into batches."""
 
     streaming: Streaming
     shards: int
@@ -30,18 +31,20 @@ class Dealt:
     drop_last: bool = True
 
     @property
-    def lanes(self) -> int:
-        """Without shuffling there is one, which reads all shards in order."""
-        return min(self.streaming.lanes, self.shards) if self.shuffle else 1
+    def partitions(self) -> int:
+        """Their number; without shuffling there is one, which reads all shards in order."""
+        return min(self.streaming.partitions, self.shards) if self.shuffle else 1
 
-    def of(self, lane: int, *, seed: int, epoch: int | None) -> Sequence[int]:
-        """The shards of a lane, in the order in which it opens them."""
+    def shards_of(self, partition: int, *, seed: int, epoch: int | None) -> Sequence[int]:
+        """The shards of a partition, in the order in which it opens them."""
         if not self.shuffle:
             return range(self.shards)
-        return numpy_generator(seed, "shards", epoch or 0).permutation(self.shards)[lane :: self.lanes].tolist()
+        return (
+            numpy_generator(seed, "shards", epoch or 0).permutation(self.shards)[partition :: self.partitions].tolist()
+        )
 
 
-def mixed(
+def shuffled(
     reader: ShardReader, shards: Sequence[int], fields: Collection[str], *, open: int, buffer: int, generator: Any
 ) -> Iterator[Raw]:
     """The samples of `shards`, `open` of them read side by side, each drawn from a buffer of so many.
@@ -77,8 +80,8 @@ def _arriving(reader: ShardReader, shards: Sequence[int], fields: Collection[str
             yield sample
 
 
-class _Lane:
-    """An open lane: it gives its batches one after the other, and skips forward."""
+class _Partition:
+    """An open partition: it gives its batches one after the other, and skips forward."""
 
     def __init__(self, samples: Iterator[Raw], batch_size: int, drop_last: bool) -> None:
         self.samples, self.batch_size, self.drop_last = samples, batch_size, drop_last
@@ -106,63 +109,67 @@ class _Lane:
         return len(self._next) == self.batch_size or (bool(self._next) and not self.drop_last)
 
 
-class LaneBatches:
-    """Batches of lanes by their number; lanes stay open while they are asked for in order. Picklable (closed)."""
+class PartitionBatches:
+    """Batches of partitions by number; a partition stays open while its batches are asked for in order.
 
-    def __init__(self, reader: ShardReader, fields: Collection[str], dealt: Dealt, seed: int) -> None:
-        self.reader, self.fields, self.dealt, self.seed = reader, fields, dealt, seed
-        self._open: dict[int, _Lane] = {}
+    Picklable; a copy has no open partition.
+    """
+
+    def __init__(self, reader: ShardReader, fields: Collection[str], assignment: ShardAssignment, seed: int) -> None:
+        self.reader, self.fields, self.assignment, self.seed = reader, fields, assignment, seed
+        self._open: dict[int, _Partition] = {}
         self._epoch: int | None = None
 
     def __getstate__(self) -> Mapping[str, Any]:
         return {**self.__dict__, "_open": {}}
 
-    def batch(self, epoch: int | None, lane: int, turn: int, *, take: bool = True) -> list[Raw] | int:
-        """The raw samples of batch `turn` of a lane ([] where `take` is false), or how many batches the lane has
-        where that is all."""
+    def batch(self, epoch: int | None, partition: int, turn: int, *, take: bool = True) -> list[Raw] | int:
+        """The raw samples of batch `turn` of a partition ([] where `take` is false); past its end, the number of its
+        batches."""
         if epoch != self._epoch:
             self._open, self._epoch = {}, epoch
-        here = self._open.get(lane)
+        here = self._open.get(partition)
         if here is None or here.turn > turn:
-            here = self._open[lane] = self._opened(epoch, lane)
+            here = self._open[partition] = self._opened(epoch, partition)
         try:
             there = here.stand_at(turn)
         except Exception:
             # What is left of its iterators would look like an end.
-            del self._open[lane]
+            del self._open[partition]
             raise
         if not there:
             return here.turn
         return here.take() if take else []
 
-    def _opened(self, epoch: int | None, lane: int) -> _Lane:
-        dealt, streaming = self.dealt, self.dealt.streaming
-        generator = numpy_generator(self.seed, "lane", epoch or 0, lane) if dealt.shuffle else None
-        shards = dealt.of(lane, seed=self.seed, epoch=epoch)
-        samples = mixed(
+    def _opened(self, epoch: int | None, partition: int) -> _Partition:
+        assignment, streaming = self.assignment, self.assignment.streaming
+        # The word is a part of the address, and never changes: every draw would.
+        generator = numpy_generator(self.seed, "lane", epoch or 0, partition) if assignment.shuffle else None
+        shards = assignment.shards_of(partition, seed=self.seed, epoch=epoch)
+        samples = shuffled(
             self.reader, shards, self.fields, open=streaming.open, buffer=streaming.buffer, generator=generator
         )
-        return _Lane(samples, dealt.batch_size, dealt.drop_last)
+        return _Partition(samples, assignment.batch_size, assignment.drop_last)
 
 
-class Rounds:
-    """Where a pass over lanes stands: batches come from the lanes in turn, one that has ended is left out.
+class RoundRobin:
+    """Where a pass over partitions stands: batches come from them in turn, and one that has ended is left out.
 
-    `ended` tells, lane by lane, how many batches it had, as far as that is known.
+    `ended` holds the number of batches of each partition that is known to have ended.
     """
 
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
         self.ended: dict[int, int] = {}
 
     @property
     def over(self) -> bool:
-        return len(self.ended) == self.lanes
+        return len(self.ended) == self.partitions
 
     def place(self, batches: int) -> tuple[int, int]:
-        """The round and lane of the batch that so many come before, by what is known to have ended."""
+        """The round and partition of the batch that so many come before, by the ends that are known."""
         counts = sorted(self.ended.values())
-        turn, before, alive = 0, 0, self.lanes
+        turn, before, alive = 0, 0, self.partitions
         for count in counts:
             if before + (count - turn) * alive > batches:
                 break
@@ -172,5 +179,5 @@ class Rounds:
             return turn, 0
         more, rest = divmod(batches - before, alive)
         turn += more
-        lanes = [lane for lane in range(self.lanes) if self.ended.get(lane, turn + 1) > turn]
-        return turn, lanes[rest]
+        left = [number for number in range(self.partitions) if self.ended.get(number, turn + 1) > turn]
+        return turn, left[rest]

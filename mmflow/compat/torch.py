@@ -1,0 +1,65 @@
+"""Private parts of torch: the worker processes of a DataLoader, and what they share with their reader."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from multiprocessing.context import BaseContext, ForkServerContext
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+VERSIONS = ">=2.13,<3"
+"""The versions for which this module is written."""
+
+Made = TypeVar("Made")
+
+
+def worker_processes(loader: DataLoader[Made]) -> Sequence[BaseProcess]:
+    """The worker processes of a loader that is being iterated, none before and after."""
+    return getattr(getattr(loader, "_iterator", None), "_workers", ())
+
+
+def end_workers(loader: DataLoader[Made]) -> None:
+    """End the worker processes now: an iterator that a traceback keeps alive would hold them."""
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()
+
+
+class Flag:
+    """What torch needs of an `Event`, without its lock.
+
+    Workers look at the event between batches. One that is killed while it holds the lock of `multiprocessing.Event`
+    would leave the reading process waiting for it forever.
+    """
+
+    def __init__(self, context: BaseContext) -> None:
+        self._value = context.RawValue("b", 0)
+
+    def set(self) -> None:
+        self._value.value = 1
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
+
+
+class WorkerContext(ForkServerContext):
+    """Processes from a fork server, for the workers of a DataLoader."""
+
+    def Event(self) -> Flag:  # type: ignore[override]
+        return Flag(self)
+
+
+def worker_context(preload: Sequence[str]) -> BaseContext:
+    """How worker processes are started: from a fork server that has imported `preload`, spawned where there is none.
+
+    Forked children inherit what a started Prefect flow leaves in the process, and die of it.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = WorkerContext()
+    context.set_forkserver_preload(list(preload))
+    return context
