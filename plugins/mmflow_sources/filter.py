@@ -18,8 +18,8 @@ class Range(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min: float | None = None
-    max: float | None = None
+    min: int | float | None = None
+    max: int | float | None = None
 
     def holds(self, value: Any) -> bool:
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)

@@ -245,6 +245,7 @@ def _data(spec: Spec, stages: Sequence[StageReport]) -> list[dict[str, Any]]:
                 "fields": _attempt(lambda source=source: {n: _says(t) for n, t in source.fields().items()}) or {},
                 "read_by": [s.name for s in read],
                 "skipped": skipped,
+                "left_out": _attempt(lambda source=source: [str(found) for found in source.left_out()]) or [],
             }
         )
     return entries
