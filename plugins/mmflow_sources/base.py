@@ -98,7 +98,7 @@ class FileSource(Source):
 
     def refused(self, message: str) -> Exception:
         """The exception for a bad sample, by policy."""
-        from mmflow.data.samples import SampleError, SkippedSample
+        from mmflow.plugin import SampleError, SkippedSample
 
         if self.bad == "error":
             return SampleError(message)

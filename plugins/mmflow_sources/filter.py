@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mmflow.data.samples import SkippedSample, describe, read_sample
-from mmflow.plugin import ComponentError, TensorType
-from mmflow.plugin.kinds import Reader
+from mmflow.plugin import ComponentError, Reader, SkippedSample, TensorType, describe, read_sample
 from mmflow_sources.nested import Selection
 
 

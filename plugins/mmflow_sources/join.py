@@ -7,10 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.data.random import address
-from mmflow.data.samples import SkippedSample, describe, read_sample
-from mmflow.plugin import ComponentError, Source, TensorType
-from mmflow.plugin.kinds import Reader
+from mmflow.plugin import ComponentError, Reader, SkippedSample, Source, TensorType, address, describe, read_sample
 from mmflow_sources.nested import Asked, Same, SelectedReader, inner, kept, opened
 
 FILES = ("image", "audio", "video")

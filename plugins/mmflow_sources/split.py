@@ -7,10 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from mmflow.data.random import address
-from mmflow.data.samples import SkippedSample, describe, read_sample
-from mmflow.plugin import ComponentError
-from mmflow.plugin.kinds import Reader
+from mmflow.plugin import ComponentError, Reader, SkippedSample, address, describe, read_sample
 from mmflow_sources.nested import Selection
 
 MOST = 20_000_000

@@ -7,9 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mmflow.data.random import numpy_generator
-from mmflow.plugin import ComponentError
-from mmflow.plugin.kinds import Reader
+from mmflow.plugin import ComponentError, Reader, numpy_generator
 from mmflow_sources.nested import Selection
 
 MOST = 20_000_000

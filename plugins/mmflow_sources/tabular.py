@@ -61,7 +61,7 @@ class Cells:
         self, id: str, fields: Collection[str] | None, cell: Callable[[str], Any], at: Callable[[], str]
     ) -> Mapping[str, Any]:
         """All fields, or `fields`; `cell` gives that of a column. Raises `SampleError`, by policy `SkippedSample`."""
-        from mmflow.data.samples import SampleError
+        from mmflow.plugin import SampleError
 
         sample: dict[str, Any] = {"id": id}
         for field, column in self.columns.items():
