@@ -102,6 +102,9 @@ def check(
                 typer.echo(f"  not traced: {line}")
         from mmflow.model.outlook import outlook
 
+        for name, source in loaded.data.items():
+            for found in source.left_out():
+                typer.echo(f"  {name}: {found}")
         for line in outlook(loaded):
             typer.echo(f"  {line}")
         typer.echo(f"{spec}: ok, stages: {', '.join(loaded.stages)}")

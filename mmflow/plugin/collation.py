@@ -53,9 +53,9 @@ def without_tensors(values: Sequence[RawValue], template: RawValue = None) -> tu
 
 
 def numbers(values: Sequence[RawValue], declared: TensorType) -> Tensor:
-    """Floats [N], 0 where absent."""
-    dtype = np.float64 if declared.dtype == "float64" else np.float32
-    return torch.from_numpy(np.array([0.0 if value is None else value for value in values], dtype=dtype))
+    """Numbers [N], 0 where absent: float32, or float64 or int64 where declared."""
+    dtype = declared.dtype if declared.dtype in ("float64", "int64") else "float32"
+    return torch.from_numpy(np.array([0 if value is None else value for value in values], dtype=dtype))
 
 
 def arrays(values: _Arrays, first: NDArray[Any], declared: TensorType, *, ragged: bool) -> Tensor | Tokens:

@@ -128,7 +128,7 @@ class Series(Modality, name="series"):
 
 
 class Number(Modality, name="number"):
-    """A number, integers too: float32, or float64 where declared."""
+    """A number, integers too: float32, or float64 or int64 where declared."""
 
     form: ClassVar[str] = "a number"
     discrete: ClassVar[bool] = True

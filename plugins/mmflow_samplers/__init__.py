@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmflow.plugin.hooks import hookimpl
+from mmflow.plugin import hookimpl
 
 
 @hookimpl

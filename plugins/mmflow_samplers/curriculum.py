@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
-from mmflow.data.random import numpy_generator
-from mmflow.plugin import ComponentError, Draw, Field, Ref, Sampled, Sampler
+from mmflow.plugin import ComponentError, Draw, Field, Ref, Sampled, Sampler, numpy_generator
 from mmflow_samplers.passes import cut
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from mmflow.data.random import numpy_generator
-from mmflow.plugin import ComponentError, Draw, Field, Ref, Sampled, Sampler, TensorType
+from mmflow.plugin import ComponentError, Draw, Field, Ref, Sampled, Sampler, TensorType, numpy_generator
 from mmflow_samplers.classes import LABELS, members
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from mmflow.data.random import numpy_generator
-from mmflow.plugin import Draw, Field, Sampler
+from mmflow.plugin import Draw, Field, Sampler, numpy_generator
 
 
 class Repeated(Sampler, name="repeated"):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from mmflow.data.random import numpy_generator
-from mmflow.plugin import Draw, Field, Streamed
+from mmflow.plugin import Draw, Field, Streamed, numpy_generator
 from mmflow_samplers.passes import Pass
 
 RUN = 8

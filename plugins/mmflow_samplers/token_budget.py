@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from mmflow.data.random import numpy_generator
-from mmflow.plugin import ComponentError, Draw, Field, Ref, Sampled, Sampler
+from mmflow.plugin import ComponentError, Draw, Field, Ref, Sampled, Sampler, numpy_generator
 
 
 class TokenBudget(Sampler, name="token_budget"):

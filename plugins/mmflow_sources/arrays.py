@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from mmflow.plugin import ComponentError, TensorType, outside_identity
+from mmflow.plugin import ComponentError, LeftOut, TensorType, outside_identity
 from mmflow_sources.access.network import NetworkError
 from mmflow_sources.base import FileSource, told_apart
+from mmflow_sources.columns import EXACT, ClassName
+from mmflow_sources.names import decoded, shown, valid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +29,7 @@ class ArrayColumn(BaseModel):
 
     array: str | None = Field(None, description="name in the file; that of the field by default")
     modality: Modality | None = Field(None, description="told by shape and type where unset")
-    names: tuple[str, ...] = Field((), description="class names in the order of their numbers")
+    names: tuple[ClassName, ...] = Field((), description="class names in the order of their numbers")
 
 
 def _column(raw: Any) -> Any:
@@ -78,6 +80,8 @@ class ArraysReader:
             declared = {name: ArrayColumn.model_validate({}) for name in arrays if name != "id"}
         self.names: dict[str, str] = {}
         self.types: dict[str, TensorType] = {"id": TensorType("id")}
+        self.numbers: dict[str, dict[int, int]] = {}
+        """For fields of classes: the number of each value that stands in the array."""
         for field, column in declared.items():
             name = column.array or field
             if name not in arrays:
@@ -85,7 +89,10 @@ class ArraysReader:
                     f"{source.url} has no array {name!r}", found=name, expected=f"one of: {', '.join(arrays)}"
                 )
             self.names[field] = name
-            self.types[field] = _type(field, arrays[name], column)
+            type_ = self.types[field] = _type(field, arrays[name], column)
+            if type_.modality == "label":
+                told = range(len(type_.names)) if column.names else map(int, type_.names)
+                self.numbers[field] = {value: number for number, value in enumerate(told)}
         if not self.names:
             raise ComponentError(f"{source.url} holds no arrays", found=source.url)
         lengths = {name: len(arrays[name]) for name in self.names.values()}
@@ -99,7 +106,10 @@ class ArraysReader:
         self._bad_ids: dict[int, str] = {}
         if "id" in arrays:
             self._ids, self._bad_ids = told_apart(
-                [id.decode("utf-8", "replace") if isinstance(id, bytes) else str(id) for id in arrays["id"].tolist()],
+                [
+                    shown(id.decode("utf-8", "surrogateescape") if isinstance(id, bytes) else str(id))
+                    for id in arrays["id"].tolist()
+                ],
                 lambda index: f"row {index}",
             )
         if self._bad_ids and source.bad == "error":
@@ -108,7 +118,7 @@ class ArraysReader:
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
         if self._arrays is None:
-            self._arrays = _read(self.folder, self.file)
+            self._arrays = _read(self.folder, self.file, self.source.max_ratio)
         return self._arrays
 
     def __getstate__(self) -> Mapping[str, Any]:
@@ -139,6 +149,9 @@ class ArraysReader:
                 raise self.source.refused(f"{self.source.url}, row {index}: {error}") from error
         return sample
 
+    def left_out(self) -> Sequence[LeftOut]:
+        return ()
+
     def static(self) -> Mapping[str, Any]:
         return {}
 
@@ -147,12 +160,20 @@ class ArraysReader:
 
         type_ = self.types[field]
         if type_.modality == "text":
-            return raw.decode("utf-8") if isinstance(raw, bytes) else str(raw)
+            return decoded(raw) if isinstance(raw, bytes) else valid(str(raw))
         if type_.modality == "label":
-            if not 0 <= int(raw) < len(type_.names):
-                raise ValueError(f"{field} {int(raw)} is none of the {len(type_.names)} classes")
-            return int(raw)
+            number = self.numbers[field].get(int(raw)) if np.isfinite(raw) and int(raw) == raw else None
+            if number is None:
+                raise ValueError(f"{field} {raw} is none of the {len(type_.names)} classes")
+            return number
         if type_.modality == "number":
+            if raw.dtype.kind in "iu":
+                # Exact, beyond 2^53 too.
+                if int(raw) >= 2**63:
+                    raise ValueError(f"{field} {int(raw)} does not fit 64 bits with a sign")
+                return int(raw)
+            if np.isinf(raw):
+                raise ValueError(f"{field} is infinite")
             return None if np.isnan(raw) else float(raw)
         value = np.array(raw, dtype=np.float32 if type_.modality in ("vector", "series", "audio") else None)
         if value.dtype.kind == "f" and not np.isfinite(value).all():
@@ -163,20 +184,28 @@ class ArraysReader:
         return value
 
 
-def _read(folder: Folder, file: str) -> dict[str, np.ndarray]:
+def _read(folder: Folder, file: str, max_ratio: float) -> dict[str, np.ndarray]:
     import io
+    import zipfile
 
     import numpy as np
+
+    from mmflow_sources.access.files import check_unfolding
 
     name = file if folder.on_disk else file.partition("?")[0]
     try:
         if name.endswith(".npy") and folder.on_disk:
+            if fault := folder.no_file(name, anywhere=True):
+                raise ValueError(f"it is {fault}")
             return {name.removesuffix(".npy"): np.load(folder.path(name), mmap_mode="r", allow_pickle=False)}
-        data = folder.read(file)
+        data = folder.read(file, anywhere=True)
         if name.endswith(".safetensors"):
             from safetensors.numpy import load
 
             return load(data)
+        if name.endswith(".npz") and zipfile.is_zipfile(io.BytesIO(data)):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                check_unfolding(name, len(data), sum(member.file_size for member in archive.infolist()), max_ratio)
         found = np.load(io.BytesIO(data), allow_pickle=False)
         return {name.removesuffix(".npy"): found} if name.endswith(".npy") else {key: found[key] for key in found.files}
     except NetworkError:
@@ -218,19 +247,26 @@ def _type(field: str, array: np.ndarray, column: ArrayColumn) -> TensorType:
     if modality == "label":
         names = column.names or _counted(field, array)
         return TensorType("label", dtype="int64", names=names)
+    if modality == "number" and kind in "iu" and array.size:
+        large = max(abs(int(array.min())), abs(int(array.max()))) > EXACT
+        return TensorType("number", dtype="int64" if large else "float32")
     if modality in ("text", "number"):
         return TensorType(modality)
     return TensorType(modality, size=tuple(shape[1:]))
 
 
 def _counted(field: str, array: np.ndarray) -> tuple[str, ...]:
-    """0 to the largest class; raises `ComponentError` where numbers are no classes that are counted from 0."""
+    """The numbers that stand in the array, as names; raises `ComponentError` where they are no classes."""
     import numpy as np
 
-    largest, found = int(array.max(initial=0)), len(np.unique(array))
-    if largest >= 10 * found + 100:
+    found = np.unique(array)
+    found = found[found >= 0] if array.dtype.kind in "iuf" else found
+    if not len(found) or not np.equal(np.mod(found.astype(np.float64), 1), 0).all():
+        raise ComponentError(f"array {field!r} holds no classes", expected="whole numbers from 0")
+    largest = int(found[-1])
+    if largest >= 10 * len(found) + 100:
         raise ComponentError(
-            f"array {field!r} holds {found} classes with numbers up to {largest}", found=str(largest),
+            f"array {field!r} holds {len(found)} classes with numbers up to {largest}", found=str(largest),
             expected="classes numbered from 0", hint="`modality: number`, if they are no classes",
         )  # fmt: skip
-    return tuple(map(str, range(largest + 1)))
+    return tuple(str(int(number)) for number in found)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from mmflow.plugin import ComponentError, Source, TensorType, outside_identity
+from mmflow.plugin import ComponentError, LeftOut, Source, TensorType, outside_identity
 from mmflow_sources.access.network import NetworkError
 
 if TYPE_CHECKING:
@@ -33,6 +33,12 @@ class FileSource(Source):
     )
     retry_for: float = outside_identity(
         60.0, ge=0, description="seconds that a read over a network is tried again, from its first failure on"
+    )
+
+    links: bool = Field(False, description="follow links of the folder's files that lead out of it")
+
+    max_ratio: float = Field(
+        200.0, ge=1, description="how many times its size a file of over 64 MB may unfold to (zip, npz, Parquet)"
     )
 
     @model_validator(mode="after")
@@ -59,23 +65,32 @@ class FileSource(Source):
             raise ComponentError(str(error), found=self.use, expected="a server that answers") from error
         except OSError as error:
             raise ComponentError(f"{self.use} cannot be opened: {error}", found=self.use) from error
+        except ComponentError:
+            raise
+        except Exception as error:
+            # Libraries that read files raise anything over broken ones.
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise ComponentError(f"{self.use} cannot be opened: {reason}", found=self.use) from error
+
+    def left_out(self) -> Sequence[LeftOut]:
+        return self.open().left_out()
 
     def folder(self, url: str) -> Folder:
         """A folder that is read with this source's patience."""
         from mmflow_sources.access.files import Folder
         from mmflow_sources.access.network import Patience
 
-        return Folder(url, Patience(self.timeout, self.retry_for))
+        return Folder(url, Patience(self.timeout, self.retry_for), links=self.links, max_ratio=self.max_ratio)
 
     def version_of(self, url: str, expected: str) -> str:
         """A mark that changes with the file at `url`; raises `ComponentError` where it cannot be reached."""
-        from mmflow_sources.access.files import shown, split_url
+        from mmflow_sources.access.files import split_url, without_query
 
         parent, name = split_url(url)
         try:
             return self.folder(parent).version(name)
         except FileNotFoundError:
-            raise ComponentError(f"no file {shown(name)!r} in {parent}", found=url, expected=expected) from None
+            raise ComponentError(f"no file {without_query(name)!r} in {parent}", found=url, expected=expected) from None
         except ComponentError:
             raise
         except (OSError, ValueError) as error:
@@ -83,7 +98,7 @@ class FileSource(Source):
 
     def refused(self, message: str) -> Exception:
         """The exception for a bad sample, by policy."""
-        from mmflow.data.samples import SampleError, SkippedSample
+        from mmflow.plugin import SampleError, SkippedSample
 
         if self.bad == "error":
             return SampleError(message)

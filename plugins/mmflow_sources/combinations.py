@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from mmflow.data.samples import describe, read_sample
-from mmflow.plugin import ComponentError, Source, TensorType
+from mmflow.plugin import ComponentError, Source, TensorType, describe, read_sample
 from mmflow_sources.nested import inner, opened
 
 

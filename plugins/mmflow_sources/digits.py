@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from mmflow.data.random import address
-from mmflow.plugin import Field, Source, TensorType
+from mmflow.plugin import Field, Source, TensorType, address
 
 if TYPE_CHECKING:
     import numpy as np

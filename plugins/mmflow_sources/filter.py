@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mmflow.data.samples import SkippedSample, describe, read_sample
-from mmflow.plugin import ComponentError, TensorType
-from mmflow.plugin.kinds import Reader
+from mmflow.plugin import ComponentError, Reader, SkippedSample, TensorType, describe, read_sample
 from mmflow_sources.nested import Selection
 
 
@@ -18,8 +16,8 @@ class Range(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min: float | None = None
-    max: float | None = None
+    min: int | float | None = None
+    max: int | float | None = None
 
     def holds(self, value: Any) -> bool:
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)

@@ -14,18 +14,31 @@ from pydantic import Field, field_validator
 from mmflow.plugin import ComponentError, outside_identity
 from mmflow_sources.access.files import Folder, split_url, version
 from mmflow_sources.access.patterns import is_pattern
-from mmflow_sources.rows.grouped import GroupRows, kind_of
+from mmflow_sources.columns import ClassName
+from mmflow_sources.left_out import Tally
+from mmflow_sources.names import hidden, shown
+from mmflow_sources.rows.grouped import GroupRows
+from mmflow_sources.rows.kinds import MEDIA, FileKinds, kind_of
+from mmflow_sources.rows.path_parts import PathPattern
 from mmflow_sources.tabular import RowReader, Tabular
+
+README = re.compile(r"(readme|licen[cs]e|copying|notice|changelog|changes|authors|citation|about)\b", re.IGNORECASE)
+"""Names of texts about the data, which are no captions."""
 
 
 class FolderRows(GroupRows):
     """Files below a folder; a cell of an image is its path."""
 
-    def __init__(self, folder: Folder, groups: Any, labels: Any, parts: Sequence[Mapping[str, str]] = ()) -> None:
-        self.folder, self.parts = folder, parts
+    def __init__(
+        self, folder: Folder, groups: Any, kinds: FileKinds, labels: Any, max_text: int,
+        parts: Sequence[Mapping[str, str]] = (),
+    ) -> None:  # fmt: skip
+        self.folder, self.parts, self.max_text = folder, parts, max_text
         self.fingerprint: str | None = None
-        super().__init__(groups, labels)
-        self.names = tuple(dict.fromkeys((*self.names, *(name for part in parts for name in part))))
+        super().__init__(groups, kinds, labels)
+        named = tuple(dict.fromkeys(name for part in parts for name in part))
+        self.fields = tuple(dict.fromkeys((*self.fields, *named)))
+        self.names = tuple(dict.fromkeys((*self.names, *named)))
 
     def _cell(self, index: int, column: str) -> Any:
         if self.parts and column in self.parts[index]:
@@ -34,6 +47,9 @@ class FolderRows(GroupRows):
 
     def content(self, where: Any) -> bytes:
         return self.folder.read(where)
+
+    def text(self, where: Any) -> bytes:
+        return self.folder.read(where, self.max_text, "max_text")
 
     def file(self, where: Any, name: str) -> Any:
         return where
@@ -45,7 +61,7 @@ class FolderSource(Tabular, name="folder"):
     `url` names the folder (`flowers`, `zip://::flowers.zip`), or ends with a pattern (`flowers/*.png`).
 
     Fields: `image`, `audio`, `video`, `caption` from a .txt file beside it, the keys of a .json file beside it, and
-    `label`, the first folder of the path, where all files are in folders. With `pattern`, as in
+    `label`, the first folder of the path, where all images (or sounds, or videos) are in folders. With `pattern`, as in
     `"{speaker}/{label}_{take}"`, parts of the path are fields. Ids are paths without extension. `columns` chooses and
     renames, as in `table`, whose policy for bad samples it has.
     """
@@ -53,14 +69,14 @@ class FolderSource(Tabular, name="folder"):
     example: ClassVar[str] = "data: {train: {use: folder, url: flowers/train}}"
 
     url: str = outside_identity(min_length=1)
-    classes: tuple[str, ...] = Field((), description="folders that are classes, in the order of their numbers")
+    classes: tuple[ClassName, ...] = Field((), description="folders that are classes, in the order of their numbers")
     pattern: str | None = Field(None, description="names parts of the path without extension: {NAME}_{OTHER}")
 
     @field_validator("pattern")
     @classmethod
     def _named_parts(cls, pattern: str | None) -> str | None:
         if pattern is not None:
-            path_pattern(pattern)
+            PathPattern(pattern)
         return pattern
 
     def marks(self) -> tuple[str, ...]:
@@ -68,12 +84,8 @@ class FolderSource(Tabular, name="folder"):
 
     def load(self) -> RowReader:
         folder, names = self._listing()
-        found: dict[str, dict[str, str]] = {}
-        for name in names:
-            stem, _, extension = name.rpartition(".")
-            if stem and not posixpath.basename(stem).startswith("."):
-                found.setdefault(stem, {})[extension.lower()] = name
-        groups = [(stem, files) for stem, files in sorted(found.items()) if any(map(_is_data, files))]
+        tally = Tally()
+        groups = self._groups(folder, names, tally)
         labels = None
         if self.classes:
             self._check_classes({stem.partition("/")[0] for stem, _ in groups if "/" in stem})
@@ -81,16 +93,57 @@ class FolderSource(Tabular, name="folder"):
         if groups and all("/" in stem for stem, _ in groups):
             labels = [stem.partition("/")[0] for stem, _ in groups]
         if not groups:
-            raise ComponentError(f"{self.url} holds no images, sounds or texts", found=self.url)
+            out = "; ".join(map(str, tally))
+            raise ComponentError(f"{self.url} holds no images, sounds or texts", found=out or self.url)
+        kinds = FileKinds.told(groups, self.chosen())
+        for stem, files in groups:
+            for extension, reason in kinds.unread(files):
+                tally.add(f"{stem}.{extension}", reason)
         parts, unlike = self._parts([stem for stem, _ in groups])
-        rows = FolderRows(folder, groups, labels, parts)
+        safe = [(shown(stem), files) for stem, files in groups]
+        rows = FolderRows(folder, safe, kinds, labels, self.max_text, parts)
         rows.broken.update(unlike)
         source = self
         if self.classes and labels is not None:
             column = {"column": "label", "modality": "label", "names": self.classes}
-            columns = self.columns or {name: {} for name in rows.names if name != "id"}
+            columns = self.columns or {name: {} for name in rows.fields if name != "id"}
             source = type(self).model_validate({**dict(self), "columns": {**columns, "label": column}})
-        return RowReader(source, rows, folder, name=self.url, id_column="id")
+        return RowReader(source, rows, folder, name=self.url, id_column="id", left_out=tally)
+
+    def _groups(self, folder: Folder, names: Collection[str], tally: Tally) -> list[tuple[str, dict[str, str]]]:
+        """The files of each sample by extension, in the order of their common names; the others are tallied."""
+        found: dict[str, dict[str, str]] = {}
+        for name in names:
+            stem, _, extension = name.rpartition(".")
+            if hidden(name):
+                tally.add(name, "hidden (a name that begins with a dot)")
+            elif not stem or "/" in extension:
+                tally.add(name, "a name without extension")
+            elif reason := folder.no_file(name):
+                tally.add(name, reason)
+            elif extension.lower() in (files := found.setdefault(stem, {})):
+                tally.add(name, f"a second file for .{extension.lower()} of one name")
+            else:
+                files[extension.lower()] = name
+        media = {stem for stem, files in found.items() if any(kind_of(e) in MEDIA for e in files)}
+        in_folders = bool(media) and all("/" in stem for stem in media)
+        groups = []
+        for stem, files in sorted(found.items()):
+            text = any(kind_of(extension) == "caption" for extension in files)
+            if stem in media:
+                reason = ""
+            elif text and in_folders and "/" not in stem:
+                reason = "a text outside the folders that hold the data"
+            elif text and media and README.match(posixpath.basename(stem)):
+                reason = "a text that is no caption, by its name"
+            else:
+                read = [extension for extension in files if kind_of(extension)]
+                reason = "" if text else "without an image, sound, video or text of its name" if read else "not read"
+            if not reason:
+                groups.append((stem, files))
+            for extension, name in files.items() if reason else ():
+                tally.add(name, f"{reason} (.{extension})" if reason == "not read" else reason)
+        return groups
 
     def fingerprint(self) -> Any:
         reader = self.open()
@@ -118,13 +171,14 @@ class FolderSource(Tabular, name="folder"):
         """The parts of each path by `pattern`, and the faults of paths that do not match it."""
         if self.pattern is None:
             return [], {}
-        found = [path_pattern(self.pattern).fullmatch(stem) for stem in stems]
+        pattern = PathPattern(self.pattern)
+        found = [pattern.match(stem) for stem in stems]
         if not any(found):
             raise ComponentError(
                 f"no path in {self.url} is like the pattern {self.pattern!r}", found=stems[0], expected=self.pattern
             )
         unlike = {n: f"its path is not like {self.pattern!r}" for n, match in enumerate(found) if match is None}
-        return [match.groupdict() if match else {} for match in found], unlike
+        return [match or {} for match in found], unlike
 
     def _listing(self) -> tuple[Folder, dict[str, str]]:
         """The folder, and the names of its files with a mark of their version."""
@@ -147,20 +201,3 @@ class FolderSource(Tabular, name="folder"):
         if not names:
             raise ComponentError(f"no folder with files at {self.url}", found=self.url, expected="a folder", hint=hint)
         return folder, names
-
-
-def path_pattern(pattern: str) -> re.Pattern[str]:
-    """`{label}/{speaker}_{take}` as an expression whose named parts hold no slash; raises `ValueError`."""
-    pieces = re.split(r"\{(\w+)\}", pattern)
-    names = pieces[1::2]
-    if not names or any("{" in piece or "}" in piece for piece in pieces[::2]):
-        raise ValueError(f"{pattern!r} names no parts: write {{NAME}} where a part of the path stands")
-    wrong = next((name for name in names if not name.isidentifier() or name == "id" or names.count(name) > 1), None)
-    if wrong is not None:
-        raise ValueError(f"{pattern!r}: {wrong!r} is no name of a field, or stands there twice")
-    parts = (re.escape(piece) if place % 2 == 0 else f"(?P<{piece}>[^/]+?)" for place, piece in enumerate(pieces))
-    return re.compile("".join(parts))
-
-
-def _is_data(extension: str) -> bool:
-    return kind_of(extension) in ("image", "audio", "video", "caption")

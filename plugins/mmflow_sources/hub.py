@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,7 +37,9 @@ class HfDataset(Streamable, name="hf_dataset"):
     split: str | None = Field(None, description="train, test, ...; slices such as train[:10%] too")
     config: str | None = Field(None, description="configuration of a data set that has several")
     revision: str | None = Field(None, description="commit on the hub")
-    id: str | None = Field(None, description="column of ids")
+    id: str | Literal[False] | None = Field(
+        None, description="column of ids, or false for row numbers; a column named id where there is one"
+    )
     cache: str | None = outside_identity(None, description="folder that downloads are kept in")
 
     def identity(self) -> Any:
@@ -64,7 +66,7 @@ class HfDataset(Streamable, name="hf_dataset"):
 
             return StreamReader(self, HubShards(self._dataset()), root, name=self.path, id=self.id)
         rows = HubRows(self._dataset())
-        id_column = self.id or ("id" if "id" in rows.names else None)
+        id_column = None if self.id is False else self.id or ("id" if "id" in rows.names else None)
         return RowReader(self, rows, root, name=self.path, id_column=id_column)
 
     def fingerprint(self) -> Any:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.data.random import address
-from mmflow.data.samples import SkippedSample, describe, read_sample
-from mmflow.plugin import ComponentError, Source, TensorType
-from mmflow.plugin.kinds import Reader
+from mmflow.plugin import ComponentError, Reader, SkippedSample, Source, TensorType, address, describe, read_sample
 from mmflow_sources.nested import Asked, Same, SelectedReader, inner, kept, opened
+
+FILES = ("image", "audio", "video")
 
 
 class Join(Source, name="join"):
@@ -36,6 +35,13 @@ class Join(Source, name="join"):
         for source, types in ((self.of, mine), (self.other, others)):
             if self.on not in types:
                 raise ComponentError(f"{describe(source)} has no field {self.on!r}", found=self.on)
+            if types[self.on].modality in FILES:
+                raise ComponentError(
+                    f"join cannot compare {types[self.on].modality}s: the field {self.on!r} of {describe(source)} is "
+                    "the content of files",
+                    found=self.on, expected="a field of texts, numbers or classes",
+                    hint=f"to join by the files' names, write `id: {self.on}` in both tables and `on: id`",
+                )  # fmt: skip
         both = sorted((set(mine) & set(others)) - {"id", self.on})
         if both:
             raise ComponentError(
@@ -123,4 +129,8 @@ class JoinReader:
             value = read_sample(reader, index, (self.on,))[self.on]
         except SkippedSample:
             return None
-        return names[value] if names and value is not None else value
+        if names and value is not None:
+            return names[value]
+        if value is not None and not isinstance(value, Hashable):
+            raise ComponentError(f"join cannot compare values of {self.on!r}, which are lists", found=self.on)
+        return value

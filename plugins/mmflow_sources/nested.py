@@ -6,9 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from mmflow.data.samples import describe, read_sample, with_random_access
-from mmflow.plugin import ComponentError, Shared, Source, TensorType
-from mmflow.plugin.kinds import Reader
+from mmflow.plugin import ComponentError, Reader, Shared, Source, TensorType, describe, read_sample, with_random_access
 
 
 def inner(source: Source) -> Source:

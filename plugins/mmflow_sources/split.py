@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from mmflow.data.random import address
-from mmflow.data.samples import SkippedSample, describe, read_sample
-from mmflow.plugin import ComponentError
-from mmflow.plugin.kinds import Reader
+from mmflow.plugin import ComponentError, Reader, SkippedSample, address, describe, read_sample
 from mmflow_sources.nested import Selection
+
+MOST = 20_000_000
+"""Ids that are looked at, when the source is opened."""
 
 
 class Split(Selection, name="split"):
@@ -44,6 +44,12 @@ class Split(Selection, name="split"):
             low += share
         high = low + self.parts[self.part]
         last = self.part == list(self.parts)[-1]
+        if len(inner) > MOST:
+            raise ComponentError(
+                f"split looks at every id of {describe(self.of)}: {len(inner):,} samples are too many",
+                found=f"{len(inner):,}", expected=f"at most {MOST:,}",
+                hint="sources of synthetic data have splits of their own, `split: test`",
+            )  # fmt: skip
         kept = []
         for index in range(len(inner)):
             where = address(self.seed, "split", self._key(inner, index)) / 2**63
@@ -55,7 +61,10 @@ class Split(Selection, name="split"):
         if self.by is None:
             return inner.id(index)
         try:
-            return str(read_sample(inner, index, (self.by,))[self.by])
+            value = read_sample(inner, index, (self.by,))[self.by]
+            # Numbers that floats hold exactly stay in the part that they had as floats.
+            number = self.of.fields()[self.by].modality == "number"
+            return str(float(value)) if number and isinstance(value, int) and abs(value) <= 2**53 else str(value)
         except SkippedSample:
             return inner.id(index)
         except KeyError:

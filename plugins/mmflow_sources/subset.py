@@ -7,9 +7,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mmflow.data.random import numpy_generator
-from mmflow.plugin.kinds import Reader
+from mmflow.plugin import ComponentError, Reader, numpy_generator
 from mmflow_sources.nested import Selection
+
+MOST = 20_000_000
+"""Samples that are drawn at random."""
+LARGE = 200_000_000
+"""Samples of a source among which numbers are drawn one by one."""
 
 
 class Subset(Selection, name="subset"):
@@ -33,4 +37,15 @@ class Subset(Selection, name="subset"):
         size = min(length, self.size) if self.size is not None else max(1, round((self.share or 0) * length))
         if self.order == "first":
             return range(size)
+        if size > MOST:
+            raise ComponentError(
+                f"subset draws {size:,} of {length:,} samples, which are held as a list",
+                found=f"{size:,}", expected=f"at most {MOST:,}", hint="`order: first` takes any number",
+            )  # fmt: skip
+        if length > LARGE and 50 * size > length:
+            # numpy would hold all numbers to draw these.
+            generator, drawn = numpy_generator(self.seed, "subset"), set[int]()
+            while len(drawn) < size:
+                drawn.update(generator.integers(length, size=min(size - len(drawn), 1_000_000)).tolist())
+            return sorted(drawn)
         return sorted(numpy_generator(self.seed, "subset").choice(length, size, replace=False).tolist())

@@ -32,7 +32,9 @@ class Table(Streamable, name="table"):
 
     url: str = outside_identity(min_length=1)
     format: Literal["csv", "tsv", "jsonl", "parquet"] | None = Field(None, description="told by the name where unset")
-    id: str | None = Field(None, description="column of ids; a column named id where there is one, else row numbers")
+    id: str | Literal[False] | None = Field(
+        None, description="column of ids, or false for row numbers; a column named id where there is one"
+    )
     root: str | None = outside_identity(None, description="folder (URL) that paths of files begin in")
 
     def urls(self) -> list[str]:
@@ -64,8 +66,8 @@ class Table(Streamable, name="table"):
         from mmflow_sources.rows.tables import read_rows
         from mmflow_sources.tabular import RowReader
 
-        rows = read_rows(folder, name, self.format)
-        id_column = self.id or ("id" if "id" in rows.names else None)
+        rows = read_rows(folder, name, self.format, self.max_bytes)
+        id_column = None if self.id is False else self.id or ("id" if "id" in rows.names else None)
         return RowReader(self, rows, root, name=name, id_column=id_column)
 
     def fingerprint(self) -> Any:

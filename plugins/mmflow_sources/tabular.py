@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from mmflow.plugin import ComponentError, Streaming, TensorType
-from mmflow_sources.access.files import Folder, shown
+from mmflow.plugin import ComponentError, LeftOut, Streaming, TensorType
+from mmflow_sources.access.files import Folder, without_query
 from mmflow_sources.access.network import NetworkError
 from mmflow_sources.base import FileSource, told_apart
-from mmflow_sources.columns import Column, TableColumn
+from mmflow_sources.columns import Column, Stated, TableColumn
+from mmflow_sources.left_out import Tally
+from mmflow_sources.names import shown
 from mmflow_sources.rows.base import Rows
 
 
@@ -26,7 +29,12 @@ class Tabular(FileSource):
     columns: dict[str, Annotated[TableColumn, BeforeValidator(_column)]] | None = None
     max_pixels: int = Field(64_000_000, ge=1, description="largest image that is decoded")
     max_seconds: float = Field(3600, gt=0, description="longest sound that is decoded")
-    max_bytes: int = Field(2**30, ge=1, description="largest file of a sample that is read")
+    max_bytes: int = Field(2**30, ge=1, description="largest file that is read, of a sample or a table held as text")
+    max_text: int = Field(2**20, ge=1, description="largest .txt, .cls or .json file of a sample, in bytes")
+
+    def chosen(self) -> tuple[str, ...]:
+        """Columns that the spec names."""
+        return tuple(column.column or field for field, column in (self.columns or {}).items())
 
 
 class Streamable(Tabular):
@@ -53,7 +61,7 @@ class Cells:
         self, id: str, fields: Collection[str] | None, cell: Callable[[str], Any], at: Callable[[], str]
     ) -> Mapping[str, Any]:
         """All fields, or `fields`; `cell` gives that of a column. Raises `SampleError`, by policy `SkippedSample`."""
-        from mmflow.data.samples import SampleError
+        from mmflow.plugin import SampleError
 
         sample: dict[str, Any] = {"id": id}
         for field, column in self.columns.items():
@@ -107,7 +115,7 @@ class Cells:
 
 def column_of(
     field: str, declared: TableColumn, cells: Callable[[str], Iterable[Any]], *, table: str, names: Sequence[str],
-    schema: Any = None, whole: bool = True,
+    schema: Any = None, largest: Callable[[str], int] | None = None, whole: bool = True,
 ) -> Column:  # fmt: skip
     """A field of a table with the columns `names`; `cells` gives those of a column, all or the first ones (`whole`)."""
     name = declared.column or field
@@ -121,31 +129,44 @@ def column_of(
             f"{table} has no column {name!r}", found=name, expected=f"one of: {', '.join(names)}",
             hint=f"did you mean {close[0]!r}?" if close else "",
         )  # fmt: skip
-    return Column(field, declared, cells(name), _names_in_schema(schema, name), whole)
+    return Column(field, declared, cells(name), _stated(schema, name, largest), whole)
 
 
-def _names_in_schema(schema: Any, column: str) -> tuple[str, ...]:
-    """Class names that a Parquet file of the `datasets` library carries in its metadata."""
-    metadata = getattr(schema, "metadata", None) or {}
+def _stated(schema: Any, column: str, largest: Callable[[str], int] | None) -> Stated | None:
+    """Facts of a column in an Arrow schema, with the class names that the `datasets` library keeps there."""
+    if schema is None:
+        return None
+    import pyarrow as pa
+
+    kind = schema.field(column).type
+    integral = pa.types.is_integer(kind) or (False if pa.types.is_floating(kind) else None)
+    found = None if largest is None else partial(largest, column)
     try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         feature = features[column]
         feature = feature.get("feature") or feature
-        return tuple(feature["names"]) if feature.get("_type") == "ClassLabel" else ()
+        return Stated(tuple(feature["names"]) if feature.get("_type") == "ClassLabel" else (), integral, found)
     except (KeyError, TypeError, ValueError):
-        return ()
+        return Stated((), integral, found)
 
 
 class RowReader:
     """Samples made of rows, in any order."""
 
-    def __init__(self, source: Tabular, rows: Rows, root: Folder, *, name: str, id_column: str | None = None) -> None:
-        self.source, self.rows, self.root, self.name = source, rows, root, shown(name)
+    def __init__(
+        self, source: Tabular, rows: Rows, root: Folder, *, name: str, id_column: str | None = None,
+        left_out: Tally | None = None,
+    ) -> None:  # fmt: skip
+        self.source, self.rows, self.root, self.name = source, rows, root, without_query(name)
         if not len(rows):
             raise ComponentError(f"{name} has no rows", found=name)
+        self._tally = left_out or Tally()
         declared = source.columns
         if declared is None:
-            declared = {name: TableColumn.model_validate({}) for name in rows.names if name and name != id_column}
+            declared = {name: TableColumn.model_validate({}) for name in rows.fields if name and name != id_column}
+            for place, column in enumerate(rows.fields):
+                if not column:
+                    self._tally.add(f"number {place + 1}", "without a name", "column")
         self.columns = {field: self._column(field, column) for field, column in declared.items()}
         self.cells = Cells(source, self.columns, root)
         self.types = self.cells.types
@@ -153,7 +174,9 @@ class RowReader:
         self._places: dict[str, int] | None = None
         if source.bad == "error":
             for index in (*rows.broken, *self._bad_ids)[:1]:
-                raise ComponentError(self._wrong(index))
+                raise ComponentError(
+                    self._wrong(index), hint="" if index in rows.broken else self._other_ids(id_column)
+                )
 
     @property
     def in_process(self) -> bool:
@@ -185,6 +208,10 @@ class RowReader:
     def static(self) -> Mapping[str, Any]:
         return {}
 
+    def left_out(self) -> Sequence[LeftOut]:
+        """Files, members and columns that belong to no sample."""
+        return tuple(self._tally)
+
     def files(self) -> list[str]:
         """Paths that the rows name, as they stand there."""
         found: list[str] = []
@@ -202,7 +229,8 @@ class RowReader:
             return (cell for index, cell in enumerate(rows.column(name)) if index not in rows.broken)
 
         return column_of(
-            field, declared, cells, table=self.name, names=rows.names, schema=getattr(rows, "schema", None)
+            field, declared, cells, table=self.name, names=rows.names, schema=getattr(rows, "schema", None),
+            largest=getattr(rows, "largest", None),
         )  # fmt: skip
 
     def _collect_ids(self, column: str | None) -> tuple[list[str] | None, dict[int, str]]:
@@ -213,8 +241,18 @@ class RowReader:
                 f"{self.name} has no column {column!r} for ids", found=column,
                 expected=f"one of: {', '.join(self.rows.names)}",
             )  # fmt: skip
-        ids = ["" if cell is None else str(cell) for cell in self.rows.column(column)]
+        ids = ["" if cell is None else shown(str(cell)) for cell in self.rows.column(column)]
         return told_apart(ids, self.rows.where)
+
+    def _other_ids(self, column: str | None) -> str:
+        """A way out where the column of ids repeats them."""
+        if column is None or "id" not in type(self.source).model_fields:
+            return ""
+        for name in self.rows.names:
+            cells = [str(cell) for cell in self.rows.column(name) if isinstance(cell, (str, int))]
+            if name and name != column and len(cells) == len(self.rows) == len(set(cells)):
+                return f"`id: {name}` takes ids from a column without repeats, `id: false` takes row numbers"
+        return "`id: false` takes row numbers as ids"
 
     def _wrong(self, index: int) -> str:
         if index in self.rows.broken:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mmflow.data.random import numpy_generator
-from mmflow.plugin import Field, Source
+from mmflow.plugin import Field, Source, numpy_generator
 
 
 class Synthetic(Source):

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import model_validator
 
-from mmflow.data.random import numpy_generator
-from mmflow.plugin import Field, Source, TensorType
+from mmflow.plugin import Field, Source, TensorType, numpy_generator
 
 
 class Graphs(Source, name="graphs"):

@@ -7,9 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from mmflow.data.random import address
-from mmflow.data.samples import describe, read_sample, with_random_access
-from mmflow.plugin import ComponentError, Source, TensorType
+from mmflow.plugin import ComponentError, Source, TensorType, address, describe, read_sample, with_random_access
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

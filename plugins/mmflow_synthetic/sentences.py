@@ -6,8 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-from mmflow.data.random import address
-from mmflow.plugin import TensorType
+from mmflow.plugin import TensorType, address
 from mmflow_synthetic.base import Synthetic
 
 SLOTS: dict[str, tuple[tuple[str, str], ...]] = {

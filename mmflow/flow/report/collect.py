@@ -88,6 +88,9 @@ class EntryReport:
     """Declared fields, in words."""
     read_by: list[str]
     skipped: dict[str, str]
+    """Samples that could not be read, with the reason."""
+    left_out: list[str]
+    """Parts of the data that belong to no sample, with their number and the reason."""
 
 
 @dataclass
@@ -254,6 +257,7 @@ def _data(spec: Spec, stages: Sequence[StageReport]) -> list[EntryReport]:
                 fields=_attempt(lambda source=source: {n: _says(t) for n, t in source.fields().items()}) or {},
                 read_by=[s.name for s in read],
                 skipped=skipped,
+                left_out=_attempt(lambda source=source: [str(found) for found in source.left_out()]) or [],
             )
         )
     return entries

@@ -7,6 +7,7 @@ tensors, sub-components built, moving numbers as numbers or tensors); the others
 
 from mmflow.plugin.kinds.data import (
     Draw,
+    LeftOut,
     Reader,
     Sampler,
     ShardReader,
@@ -43,6 +44,7 @@ __all__ = [
     "Encoder",
     "Evaluator",
     "Freeze",
+    "LeftOut",
     "Loss",
     "Memory",
     "Optimizer",

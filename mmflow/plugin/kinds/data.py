@@ -86,6 +86,20 @@ class ShardReader(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Parts of a source that belong to no sample: how many, in which unit, for what reason, and the first names."""
+
+    count: int
+    unit: str
+    reason: str
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        names = ", ".join(self.names) + (", ..." if self.count > len(self.names) else "")
+        return f"{self.count} {self.unit}{'s' if self.count > 1 else ''} left out, {self.reason}: {names}"
+
+
 class Source(Component, kind="source"):
     """Where samples come from. Torch-free; `fields` and `fingerprint` may read headers and listings."""
 
@@ -104,6 +118,14 @@ class Source(Component, kind="source"):
     def fingerprint(self) -> Any:
         """What stands for the content in a key (sizes, etags, hashes), beside the fields; procedural: None."""
         return None
+
+    def left_out(self) -> Sequence[LeftOut]:
+        """Files, members and columns that belong to no sample, counted by reason; those of the sources inside."""
+        inner: list[Any] = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            inner += value if isinstance(value, tuple) else (value,)
+        return [found for source in inner if isinstance(source, Source) for found in source.left_out()]
 
 
 class Transform(Component, kind="transform"):

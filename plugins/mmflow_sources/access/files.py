@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
+import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
@@ -24,12 +26,16 @@ from mmflow_sources.access.network import (
     patiently,
 )
 from mmflow_sources.compat import try_once
+from mmflow_sources.names import shown
 
 T = TypeVar("T")
 
 SMALL_FILES = 4000
 SMALL_BYTES = 256 * 2**20
 """Up to so many files and bytes a fingerprint is a hash of the content; above, of sizes and times (or etags)."""
+
+UNFOLDED = 64 * 2**20
+"""Up to so many bytes a file may unfold from anything."""
 
 MARKS = (
     "ETag", "etag", "md5Hash", "Content-MD5", "checksum", "md5", "sha256", "mtime", "LastModified", "Last-Modified",
@@ -49,11 +55,14 @@ class Folder:
     and tried again, as `patience` says.
     """
 
-    def __init__(self, url: str, patience: Patience | None = None) -> None:
+    def __init__(
+        self, url: str, patience: Patience | None = None, *, links: bool = False, max_ratio: float = 200
+    ) -> None:
         import fsspec.config
 
         self.url = url.rstrip("/") or url
         self.patience = patience or Patience()
+        self.links, self.max_ratio = links, max_ratio
         self.remote = is_remote(self.url)
         # Carried to the workers, whose processes may have begun before it was set.
         self._config = {protocol: dict(options) for protocol, options in fsspec.config.conf.items()}
@@ -98,24 +107,64 @@ class Folder:
             inside = quote(inside, safe="/%?&=:+,;@~!$'()*")
         return posixpath.join(root, inside) if root else inside
 
-    def read(self, name: str, most: int | None = None) -> bytes:
+    def read(self, name: str, most: int | None = None, bound: str = "max_bytes", *, anywhere: bool = False) -> bytes:
         """The content of a file; raises `FileNotFoundError`, or `OSError` once patience is over.
 
-        Raises `ValueError` where an archive or a disk holds more than `most` bytes.
+        Raises `ValueError` where the file holds more than `most` bytes, which the field `bound` of the source says,
+        and for anything but a file. Links out of the folder are followed where they may lead `anywhere`.
         """
 
         def read() -> bytes:
             path = self.path(name)
-            if most is not None and not (self.remote and "::" not in self.url):
-                size = self.fs.info(path).get("size") or 0
-                if size > most:
-                    raise ValueError(f"{name!r} holds {size} bytes, more than `max_bytes` ({most})")
-            return self.fs.cat_file(path)
+            if fault := self.no_file(name, anywhere=anywhere):
+                raise ValueError(f"{name!r} is {fault}")
+            # A server is not asked twice for one file.
+            asked = most is not None and not (self.remote and "::" not in self.url)
+            info = self.fs.info(path) if asked else {}
+            size = info.get("size") or 0
+            if info.get("compress_size") is not None:
+                check_unfolding(name, info["compress_size"], size, self.max_ratio)
+            data = self.fs.cat_file(path) if most is None or size <= most else b""
+            if most is not None and max(size, len(data)) > most:
+                raise ValueError(f"{name!r} holds {max(size, len(data))} bytes, more than `{bound}` ({most})")
+            return data
 
         return self._patiently(read, name)
 
+    def no_file(self, name: str, *, anywhere: bool = False) -> str:
+        """The reason why a name on this machine is not read, though something is there; empty for files.
+
+        Devices and pipes would never end. Links are followed inside the folder, or anywhere where `links` says so.
+        """
+        if not self.on_disk:
+            return ""
+        path = self.path(name)
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            if os.path.islink(path):
+                return "a link that leads nowhere"
+            raise
+        if stat.S_ISDIR(status.st_mode):
+            if os.path.islink(path):
+                return "a link to a folder, which is not entered"
+            raise IsADirectoryError(path)
+        if not stat.S_ISREG(status.st_mode):
+            return "no file (a device or a pipe)"
+        if anywhere or self.links:
+            return ""
+        root = os.path.realpath(self.root)
+        inside = os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep)
+        return "" if inside else "a link out of the folder (`links: true` follows it)"
+
     def open(self, name: str, block: int = 2**20) -> Any:
         """A file to read from any place, binary. Over a network at least `block` bytes are fetched at a time."""
+        if fault := self.no_file(name, anywhere=True):
+            raise ValueError(f"{name!r} is {fault}")
+        if "::" in self.url:
+            info = self.info(name)
+            if info.get("compress_size") is not None:
+                check_unfolding(name, info["compress_size"], info.get("size") or 0, self.max_ratio)
         if self.remote:
             return RemoteFile(
                 lambda: self.fs.open(self.path(name), "rb", block_size=block),
@@ -148,14 +197,17 @@ class Folder:
             return {unquote(name): info for name, info in names.items() if "?" not in name}
         return names
 
-    def glob(self, pattern: str) -> list[str]:
-        """Names in the root folder that match, sorted."""
+    def entries(self) -> list[tuple[str, bool]]:
+        """Names in the root folder, sorted, each with whether it is a folder."""
 
-        def glob() -> Any:
+        def entries() -> Any:
             self.fs.invalidate_cache()
-            return self.fs.glob(self.path(pattern))
+            return self.fs.ls(self.root, detail=True)
 
-        return sorted(posixpath.basename(str(path)) for path in self._patiently(glob, pattern))
+        found = self._patiently(entries, "")
+        web = chain(self.url)[0] in ("http", "https")
+        names = ((posixpath.basename(str(info["name"]).rstrip("/")), info.get("type") == "directory") for info in found)
+        return sorted((unquote(name) if web else name, is_folder) for name, is_folder in names)
 
     def fingerprint(self, names: Iterable[str]) -> str:
         """A hash of the content of these files where they are few and small, else of the listing.
@@ -174,7 +226,7 @@ class Folder:
         small = len(unique) <= SMALL_FILES and sum(int(i.get("size") or 0) for i in infos.values()) <= SMALL_BYTES
         for name in unique:
             info = infos.get(name, {})
-            digest.update(f"{name}\0".encode())
+            digest.update(f"{name}\0".encode("utf-8", "surrogatepass"))
             # Reading files over a network costs as much as using them: the server's facts stand for them.
             if small and not self.remote and info:
                 digest.update(hashlib.sha256(self.read(name)).digest())
@@ -203,7 +255,7 @@ class Folder:
 
     def _named(self, name: str) -> str:
         head, mark, rest = self.url.partition("::")
-        return f"{head.rstrip('/') if name else head}/{shown(name)}{mark}{rest}".rstrip("/")
+        return f"{head.rstrip('/') if name else head}/{without_query(name)}{mark}{rest}".rstrip("/")
 
     def _reconnect(self) -> None:
         """An archive over a network keeps its connection: it is opened again after a failure."""
@@ -211,9 +263,9 @@ class Folder:
             self._fs, self._fresh = None, True
 
 
-def shown(name: str) -> str:
+def without_query(name: str) -> str:
     """A file's name for messages, without the part after a question mark, which may be a signature."""
-    return name.partition("?")[0]
+    return shown(name.partition("?")[0])
 
 
 def version(info: Mapping[str, Any]) -> str:
@@ -241,6 +293,12 @@ def open_url(url: str, patience: Patience, config: Mapping[str, Any], *, fresh: 
     return fs, path
 
 
+def check_unfolding(name: str, packed: int, unfolded: int, ratio: float) -> None:
+    """Refuse a file of more than 64 MB once unfolded that is `ratio` times smaller before; raises `ValueError`."""
+    if unfolded > UNFOLDED and unfolded > ratio * packed:
+        raise ValueError(f"{name!r} unfolds from {packed} to {unfolded} bytes, more than {ratio:g} times (`max_ratio`)")
+
+
 def split_url(url: str) -> tuple[str, str]:
     """The folder's URL and the file's name: of `zip://a/b.csv::x.zip`, `zip://a::x.zip` and `b.csv`."""
     first, link, rest = url.partition("::")
@@ -257,8 +315,14 @@ def split_url(url: str) -> tuple[str, str]:
     return (head or "/") + link + rest, name + mark + query
 
 
+def shard_names(urls: Sequence[str]) -> list[str]:
+    """Names of shards that differ, without their folders where those are not needed."""
+    files = [split_url(url)[1] for url in urls]
+    return files if len(set(files)) == len(files) else [f"{place}/{name}" for place, name in enumerate(files)]
+
+
 def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-__all__ = ["Folder", "shown", "split_url", "version"]
+__all__ = ["Folder", "shard_names", "split_url", "version", "without_query"]

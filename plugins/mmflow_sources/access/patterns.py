@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from fnmatch import fnmatchcase
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 from mmflow.plugin import ComponentError
-from mmflow_sources.access.files import split_url
-from mmflow_sources.base import FileSource
+from mmflow_sources.access.files import Folder, split_url
+
+if TYPE_CHECKING:
+    from mmflow_sources.base import FileSource
+
+MOST_FILES = 1_000_000
+"""Files that braces may stand for."""
+BRACES = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}|\{([^{}]*,[^{}]*)\}")
 
 
 def expanded(source: FileSource, patterns: Sequence[str], expected: str) -> list[str]:
@@ -32,18 +40,42 @@ def fingerprint_of(source: FileSource, urls: Sequence[str]) -> list[Any]:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """`a{00..02}{x,y}` as the names that it stands for, in order."""
-    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
-    if match is None:
-        return [pattern]
-    low, high, choices = match.groups()
-    if choices is not None:
-        middle = choices.split(",")
-    else:
-        width = len(low) if low.startswith("0") or len(low) == len(high) else 0
-        middle = [str(number).zfill(width) for number in range(int(low), int(high) + 1)]
-    head, tail = pattern[: match.start()], pattern[match.end() :]
-    return [name for part in middle for name in expand_braces(head + part + tail)]
+    """`a{00..02}{x,y}` as the names that it stands for, in order; raises `ComponentError` where they are too many."""
+    texts: list[str] = []
+    ranges: list[tuple[int, int, int]] = []
+    choices: list[list[str]] = []
+    at = 0
+    for match in BRACES.finditer(pattern):
+        texts.append(pattern[at : match.start()])
+        at = match.end()
+        low, high, listed = match.groups()
+        if listed is not None:
+            choices.append(listed.split(","))
+            ranges.append((0, len(choices[-1]) - 1, -1))
+        else:
+            width = len(low) if low.startswith("0") or len(low) == len(high) else 0
+            choices.append([])
+            ranges.append((int(low), int(high), width))
+    count = prod(max(0, high - low + 1) for low, high, _ in ranges)
+    if count > MOST_FILES:
+        raise ComponentError(
+            f"{pattern} stands for {count:,} files", found=f"{count:,} files", expected=f"at most {MOST_FILES:,}"
+        )
+    names = [""]
+    for text, (low, high, width), listed in zip(texts, ranges, choices, strict=True):
+        middle = listed if width < 0 else [str(number).zfill(width) for number in range(low, high + 1)]
+        names = [name + text + part for name in names for part in middle]
+    names = [name + pattern[at:] for name in names]
+    if texts and BRACES.search(names[0]):
+        # Braces within braces: the inner ones are those just filled in.
+        return _bounded(pattern, [inner for name in names for inner in expand_braces(name)])
+    return names
+
+
+def _bounded(pattern: str, names: list[str]) -> list[str]:
+    if len(names) > MOST_FILES:
+        raise ComponentError(f"{pattern} stands for {len(names):,} files", expected=f"at most {MOST_FILES:,}")
+    return names
 
 
 def is_pattern(url: str) -> bool:
@@ -52,12 +84,36 @@ def is_pattern(url: str) -> bool:
 
 
 def _globbed(source: FileSource, url: str) -> list[str]:
-    parent, name = split_url(url)
+    # The folders of a pattern, level by level, from the first one whose name is one.
+    fixed, levels = split_url(url)[0], [split_url(url)[1]]
+    while is_pattern(fixed.partition("::")[0]):
+        parent, name = split_url(fixed)
+        if parent == fixed:
+            break
+        fixed, levels = parent, [name, *levels]
     try:
-        found = source.folder(parent).glob(name)
+        names = [""]
+        for depth, level in enumerate(levels):
+            last = depth == len(levels) - 1
+            names = [
+                f"{name}/{found}" if name else found
+                for name in names
+                for found in _matching(source.folder(_below(fixed, name)), level, folders=not last)
+            ]
     except ComponentError:
         raise
     except (OSError, ValueError) as error:
         raise ComponentError(f"{url} cannot be listed: {error}", found=url) from error
-    head, chain, rest = parent.partition("::")
-    return [f"{head}/{name}{chain}{rest}" for name in found]
+    return [_below(fixed, name) for name in names]
+
+
+def _below(folder: str, name: str) -> str:
+    head, link, rest = folder.partition("::")
+    return f"{head.rstrip('/') or head}/{name}{link}{rest}" if name else folder
+
+
+def _matching(folder: Folder, pattern: str, *, folders: bool) -> list[str]:
+    """Names in a folder that match a pattern of `*`, `?` and `[...]`, sorted: files, or folders."""
+    if not is_pattern(pattern):
+        return [pattern]
+    return [name for name, is_folder in folder.entries() if is_folder == folders and fnmatchcase(name, pattern)]

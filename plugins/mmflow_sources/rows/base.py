@@ -16,6 +16,9 @@ class Rows(Protocol):
     """The rows of one file. `broken` maps rows that cannot be read to the reason."""
 
     names: tuple[str, ...]
+    """Columns that may be named."""
+    fields: tuple[str, ...]
+    """Those of them that are fields where the spec names none."""
     broken: dict[int, str]
 
     def __len__(self) -> int: ...
@@ -33,6 +36,14 @@ class Rows(Protocol):
         ...
 
 
+def told_once(name: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """Names of columns, which all differ; raises `ComponentError`."""
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise ComponentError(f"{name}: it has two columns named {twice!r}", found=twice)
+    return tuple(columns)
+
+
 def kind_of(name: str, format: str | None) -> str:
     """csv, tsv, jsonl, ndjson or parquet; raises `ComponentError` where a file is no table by its name."""
     kind = format or name.partition("?")[0].rpartition(".")[2].lower()
@@ -44,25 +55,32 @@ def kind_of(name: str, format: str | None) -> str:
     return kind
 
 
-def delimiter_of(kind: str, header: str) -> str:
-    """The separator of a CSV or TSV file with this header line."""
-    return "\t" if kind == "tsv" else max(",;\t", key=header.count)
-
-
-def misfit(cells: Sequence[str], names: Sequence[str]) -> str:
-    """The fault of a line's cells under a header; empty where they fit it."""
-    return f"{len(cells)} cells where the header has {len(names)}" if len(cells) != len(names) else ""
-
-
 def json_row(line: str | bytes) -> tuple[Mapping[str, Any], str]:
     """The object of a line, or an empty one and the fault of the line."""
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=_once)
         if not isinstance(row, dict):
             raise ValueError(f"a {type(row).__name__} where an object belongs")
     except (ValueError, RecursionError) as error:
         return {}, f"no JSON object: {error}"
     return row, ""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys all differ; raises `ValueError`."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return found
+
+
+def magnitude(values: pa.ChunkedArray) -> int:
+    """The largest magnitude of whole numbers of Arrow, 0 for none."""
+    import pyarrow.compute as pc
+
+    found = pc.min_max(values).as_py()  # type: ignore[attr-defined]
+    return max(abs(found["min"] or 0), abs(found["max"] or 0))
 
 
 def cell(scalar: pa.Scalar) -> Any:

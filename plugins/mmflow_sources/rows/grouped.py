@@ -10,7 +10,8 @@ from typing import Any
 
 from mmflow_sources.access.network import NetworkError
 from mmflow_sources.columns import LOOKED_AT
-from mmflow_sources.decoding.kinds import looks_like_image, looks_like_sound, looks_like_video
+from mmflow_sources.names import decoded
+from mmflow_sources.rows.kinds import FileKinds, kind_of
 
 
 class GroupRows:
@@ -19,16 +20,17 @@ class GroupRows:
     `groups` lists (id, {extension: where the file is}); `label` comes from a .cls file, or from `labels`.
     """
 
-    def __init__(self, groups: Sequence[tuple[str, Mapping[str, Any]]], labels: Sequence[str] | None = None) -> None:
-        self.groups, self.labels = groups, labels
+    def __init__(
+        self, groups: Sequence[tuple[str, Mapping[str, Any]]], kinds: FileKinds, labels: Sequence[str] | None = None
+    ) -> None:
+        self.groups, self.kinds, self.labels = groups, kinds, labels
         self.broken: dict[int, str] = {}
         self._sidecars: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
-        kinds = {kind_of(extension): None for _, files in groups for extension in files}
-        names = [name for name in ("image", "audio", "video", "caption", "label") if name in kinds]
+        names = list(kinds.columns)
         if labels is not None and "label" not in names:
             names.append("label")
         keys: dict[str, None] = {}
-        if "json" in kinds:
+        if "json" in kinds.extensions:
             for index in islice(range(len(groups)), LOOKED_AT):
                 try:
                     keys.update(dict.fromkeys(self._json(index)))
@@ -36,11 +38,20 @@ class GroupRows:
                     raise
                 except (ValueError, OSError):
                     continue
-        self.names = ("id", *names, *(key for key in keys if key not in names and key != "id"))
+        self.fields = ("id", *names, *(key for key in keys if key not in names and key != "id"))
+        """Columns that are fields where the spec names none."""
+        self.names = tuple(dict.fromkeys((*self.fields, *sorted(kinds.every))))
+        for index, (_, files) in enumerate(groups):
+            if clash := kinds.clash(files):
+                self.broken[index] = clash
 
     def content(self, where: Any) -> bytes:
         """The bytes of a file of a group."""
         raise NotImplementedError
+
+    def text(self, where: Any) -> bytes:
+        """The bytes of a text of a group, which are bounded."""
+        return self.content(where)
 
     def file(self, where: Any, name: str) -> Any:
         """The cell of an image or a sound: a path below the root, or its bytes."""
@@ -68,24 +79,25 @@ class GroupRows:
         id, files = self.groups[index]
         if column == "id":
             return id
-        for extension, where in files.items():
-            if kind_of(extension) == column:
-                if column in ("image", "audio", "video"):
-                    return self.file(where, f"{id}.{extension}")
-                return self.content(where).decode("utf-8").strip()
+        extension = self.kinds.found(column, files)
+        if extension is not None:
+            if kind_of(extension) in ("caption", "label"):
+                return decoded(self.text(files[extension])).strip()
+            if kind_of(extension) != "json":
+                return self.file(files[extension], f"{id}.{extension}")
         if column == "label" and self.labels is not None:
             return self.labels[index]
         return self._json(index).get(column)
 
     def _json(self, index: int) -> Mapping[str, Any]:
         """The content of a sample's .json; those of the last samples are kept, since each column asks again."""
-        where = self.groups[index][1].get("json")
-        if where is None:
+        extension = self.kinds.found("json", self.groups[index][1])
+        if extension is None:
             return {}
         if index in self._sidecars:
             return self._sidecars[index]
         try:
-            found = json.loads(self.content(where))
+            found = json.loads(self.text(self.groups[index][1][extension]))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"its .json is no JSON: {error}") from error
         if not isinstance(found, dict):
@@ -97,15 +109,3 @@ class GroupRows:
 
     def __getstate__(self) -> Mapping[str, Any]:
         return {**self.__dict__, "_sidecars": OrderedDict()}
-
-
-def kind_of(extension: str) -> str:
-    """The column that files with this extension make, or the extension itself."""
-    name = f".{extension}"
-    if looks_like_image(name):
-        return "image"
-    if looks_like_sound(name):
-        return "audio"
-    if looks_like_video(name):
-        return "video"
-    return {"txt": "caption", "caption": "caption", "text": "caption", "cls": "label"}.get(extension.lower(), extension)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from mmflow_sources.rows.base import magnitude
+
 
 class HubRows:
     """Rows of a `datasets.Dataset`; images and sounds are given as bytes or paths, decoded by whoever reads them."""
@@ -12,6 +14,7 @@ class HubRows:
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset = undecoded(dataset)
         self.names: tuple[str, ...] = tuple(dataset.column_names)
+        self.fields = self.names
         self.schema = dataset.features.arrow_schema
         self.broken: dict[int, str] = {}
         self._views: dict[tuple[str, ...], Any] = {}
@@ -27,6 +30,10 @@ class HubRows:
 
     def column(self, name: str) -> Iterable[Any]:
         return (row[name] for row in self._narrow((name,)))
+
+    def largest(self, name: str) -> int:
+        """The largest magnitude in a column of whole numbers."""
+        return magnitude(self._narrow((name,)).with_format("arrow")[:][name])
 
     def where(self, index: int) -> str:
         return f"row {index}"

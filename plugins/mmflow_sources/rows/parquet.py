@@ -8,11 +8,53 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmflow.plugin import ComponentError
-from mmflow_sources.access.files import Folder
-from mmflow_sources.rows.base import cell
+from mmflow_sources.access.files import UNFOLDED, Folder, check_unfolding
+from mmflow_sources.rows.base import cell, magnitude, told_once
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+DICTIONARY = 64 * 2**20
+"""Bytes of a column chunk from which on it is read as it is."""
+
+
+def check_groups(file: Any, name: str, ratio: float) -> None:
+    """Refuse a file whose row groups unfold from next to nothing; raises `ComponentError`."""
+    metadata, schema = file.metadata, file.schema_arrow
+    widths = [getattr(field.type, "bit_width", 64) / 8 if _is_flat(field.type) else 8 for field in schema]
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        columns = [group.column(place) for place in range(group.num_columns)]
+        packed = sum(column.total_compressed_size for column in columns)
+        unfolded = max(sum(c.total_uncompressed_size for c in columns), round(group.num_rows * sum(widths)))
+        try:
+            check_unfolding(f"{name}, row group {number}", packed, unfolded, ratio)
+        except ValueError as error:
+            raise ComponentError(str(error), found=name) from None
+
+
+def repeated_texts(metadata: Any) -> list[str]:
+    """Columns of text or bytes whose values may stand in a dictionary: read as such, each is held once."""
+    found: dict[str, None] = {}
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            column = group.column(place)
+            coded = any("DICTIONARY" in str(encoding) for encoding in column.encodings)
+            large = column.total_uncompressed_size * group.num_rows > UNFOLDED
+            if column.physical_type == "BYTE_ARRAY" and coded and large and "." not in column.path_in_schema:
+                if column.total_uncompressed_size > DICTIONARY:
+                    # Most values are beside the dictionary, which has a bound: they are as large as the file.
+                    continue
+                found[column.path_in_schema] = None
+    return list(found)
+
+
+def _is_flat(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_primitive(kind)
 
 
 class ParquetRows:
@@ -27,7 +69,7 @@ class ParquetRows:
         self._file: Any = None
         metadata = self._opened().metadata
         self.schema = self._opened().schema_arrow
-        self.names = tuple(self.schema.names)
+        self.names = self.fields = told_once(name, self.schema.names)
         starts = [0]
         for group in range(metadata.num_row_groups):
             starts.append(starts[-1] + metadata.row_group(group).num_rows)
@@ -50,6 +92,13 @@ class ParquetRows:
             for value in self._opened().read_row_group(group, columns=[name]).column(name):
                 yield cell(value)
 
+    def largest(self, name: str) -> int:
+        """The largest magnitude in a column of whole numbers."""
+        groups = range(len(self._starts) - 1)
+        return max(
+            (magnitude(self._opened().read_row_group(n, columns=[name]).column(name)) for n in groups), default=0
+        )
+
     def where(self, index: int) -> str:
         return f"row {index}"
 
@@ -59,7 +108,12 @@ class ParquetRows:
             import pyarrow.parquet as pq
 
             try:
-                self._file = pq.ParquetFile(self.folder.open(self.name))
+                file = self.folder.open(self.name)
+                self._file = pq.ParquetFile(file)
+                check_groups(self._file, self.name, self.folder.max_ratio)
+                if repeated := repeated_texts(self._file.metadata):
+                    file.seek(0)
+                    self._file = pq.ParquetFile(file, read_dictionary=repeated)
             except pa.ArrowException as error:
                 raise ComponentError(f"{self.name} is not a Parquet file: {error}", found=self.name) from None
         return self._file

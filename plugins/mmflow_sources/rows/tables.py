@@ -9,17 +9,19 @@ from mmflow_sources.rows.parquet import ParquetRows
 from mmflow_sources.rows.text import CsvRows, JsonRows
 
 
-def read_rows(folder: Folder, name: str, format: str | None) -> Rows:
-    """Open a table; raises `ComponentError` where it is missing or is no table."""
+def read_rows(folder: Folder, name: str, format: str | None, max_bytes: int) -> Rows:
+    """Open a table, of at most `max_bytes` where it is held as text; raises `ComponentError` where it is none."""
     kind = kind_of(name, format)
     try:
         if kind == "parquet":
             return ParquetRows(folder, name)
-        text = folder.read(name).decode("utf-8-sig")
+        text = folder.read(name, max_bytes, anywhere=True).decode("utf-8-sig")
     except FileNotFoundError:
         raise ComponentError(f"no file {name!r} in {folder.url}", found=f"{folder.url}/{name}") from None
     except UnicodeDecodeError as error:
         raise ComponentError(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}", found=name) from None
+    except ComponentError:
+        raise
     except (OSError, ValueError) as error:
         raise ComponentError(f"{name} in {folder.url} cannot be read: {error}", found=name) from error
     return CsvRows(name, text, kind) if kind in ("csv", "tsv") else JsonRows(name, text)

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from mmflow.plugin import ComponentError
-from mmflow_sources.rows.base import delimiter_of, json_row, misfit
+from mmflow_sources.rows.base import json_row
+from mmflow_sources.rows.csv_lines import CsvLines
 
 
 class CsvRows:
     """A file with a header line; cells are str, empty ones None."""
 
     def __init__(self, name: str, text: str, kind: str) -> None:
-        delimiter = delimiter_of(kind, text.partition("\n")[0])
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            lines = CsvLines(io.StringIO(text, newline=""), kind)
+        except ValueError as error:
+            raise ComponentError(
+                f"{name}: {error}", found=name, expected="a header line with the columns' names"
+            ) from None
+        self.names = self.fields = lines.names
         self.broken: dict[int, str] = {}
         self._lines: list[int] = []
         self._cells: list[list[str]] = []
-        try:
-            names = next(lines, None)
-            if not names:
-                raise ComponentError(f"{name} is empty", found=name, expected="a header line with the columns' names")
-            self.names = tuple(column.strip() for column in names)
-            twice = next((column for column in self.names if self.names.count(column) > 1), None)
-            if twice is not None:
-                raise ComponentError(f"{name} has two columns named {twice!r}", found=twice)
-            for cells in lines:
-                if not cells:
-                    continue
-                if wrong := misfit(cells, self.names):
-                    self.broken[len(self._cells)] = wrong
-                self._lines.append(lines.line_num)
-                self._cells.append(cells)
-        except csv.Error as error:
-            raise ComponentError(f"{name}, line {lines.line_num}: {error}", found=name) from None
+        for cells, line, wrong in lines.records():
+            if wrong:
+                self.broken[len(self._cells)] = wrong
+            self._lines.append(line)
+            self._cells.append(cells)
         self._places = {column: place for place, column in enumerate(self.names)}
 
     def __len__(self) -> int:
@@ -75,7 +68,7 @@ class JsonRows:
             names.update(dict.fromkeys(row))
             self._lines.append(line)
             self._objects.append(row)
-        self.names = tuple(names)
+        self.names = self.fields = tuple(names)
 
     def __len__(self) -> int:
         return len(self._objects)

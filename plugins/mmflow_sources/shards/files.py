@@ -6,8 +6,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from mmflow_sources.access.files import split_url
+from mmflow_sources.access.files import shard_names, split_url
 from mmflow_sources.base import FileSource
+from mmflow_sources.left_out import Tally
 
 BLOCK = 2**22
 """Bytes that are fetched at a time over a network."""
@@ -18,11 +19,12 @@ class FileShards:
 
     def __init__(self, source: FileSource, urls: Sequence[str]) -> None:
         self.urls = tuple(urls)
-        places = [split_url(url) for url in urls]
-        self.folders = {parent: source.folder(parent) for parent, _ in places}
-        files = [name for _, name in places]
-        unique = len(set(files)) == len(files)
-        self.files = files if unique else [f"{place}/{name}" for place, name in enumerate(files)]
+        self.folders = {parent: source.folder(parent) for parent, _ in map(split_url, urls)}
+        self.files = shard_names(urls)
+        self.left_out = Tally()
+
+    def repeated(self, id: str) -> str:
+        return f"id {id!r} was there before"
 
     @property
     def in_process(self) -> bool:

@@ -13,6 +13,7 @@ class HubShards:
     """A data set of the `datasets` library: ranges of rows of one on disk, the shards of one from the hub."""
 
     in_process = False
+    left_out = ()
     RANGE = 1000
     """Rows of a shard of a data set on disk."""
 
@@ -25,8 +26,12 @@ class HubShards:
         self.schema = features.arrow_schema if features else None
         self.count = -(-len(dataset) // self.RANGE) if self.on_disk else dataset.num_shards
 
-    def columns(self, head: Sequence[Any]) -> tuple[str, ...]:
-        return tuple(self.dataset.features or head[0].cells)
+    def columns(self, head: Sequence[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        names = tuple(self.dataset.features or head[0].cells)
+        return names, names
+
+    def repeated(self, id: str) -> str:
+        return f"id {id!r} was there before"
 
     def shards(self) -> Sequence[str]:
         return [str(number) for number in range(self.count)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from mmflow.plugin import ComponentError
+from mmflow.plugin import ComponentError, LeftOut
 from mmflow_sources.access.files import Folder
 from mmflow_sources.columns import TableColumn
+from mmflow_sources.names import shown
 from mmflow_sources.tabular import Cells, Streamable, column_of
 
 HEAD = 100
@@ -37,10 +38,19 @@ class ShardRows(Protocol):
     """That of Arrow, where there is one."""
 
     @property
+    def left_out(self) -> Iterable[LeftOut]:
+        """Parts that belong to no sample, as far as the first rows tell."""
+        ...
+
+    @property
     def in_process(self) -> bool: ...
 
-    def columns(self, head: Sequence[Any]) -> tuple[str, ...]:
-        """Names of the columns, told by the first rows where no file states them."""
+    def columns(self, head: Sequence[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Columns that are fields by themselves, and all that may be named; of the first rows where no file tells."""
+        ...
+
+    def repeated(self, id: str) -> str:
+        """The fault of a row whose id was there before."""
         ...
 
     def shards(self) -> Sequence[str]: ...
@@ -56,11 +66,13 @@ class ShardRows(Protocol):
 class StreamReader:
     """Samples made of the rows of shards; a `ShardReader`."""
 
-    def __init__(self, source: Streamable, rows: ShardRows, root: Folder, *, name: str, id: str | None = None) -> None:
+    def __init__(self, source: Streamable, rows: ShardRows, root: Folder, *, name: str,
+        id: str | Literal[False] | None = None,
+    ) -> None:  # fmt: skip
         self.source, self.rows, self.root, self.name = source, rows, root, name
         head = self._head()
-        names = rows.columns(head)
-        self.id_column = id or ("id" if "id" in names else None)
+        own, names = rows.columns(head)
+        self.id_column = None if id is False else id or ("id" if "id" in names else None)
         if self.id_column is not None and self.id_column not in names:
             raise ComponentError(
                 f"{name} has no column {self.id_column!r} for ids", found=self.id_column,
@@ -68,7 +80,7 @@ class StreamReader:
             )  # fmt: skip
         declared = source.columns
         if declared is None:
-            declared = {name: TableColumn.model_validate({}) for name in names if name and name != self.id_column}
+            declared = {name: TableColumn.model_validate({}) for name in own if name and name != self.id_column}
 
         def cells(column: str) -> Iterator[Any]:
             for row in head:
@@ -100,11 +112,11 @@ class StreamReader:
             id = name
             if self.id_column is not None and not row.wrong:
                 cell = row.cell(self.id_column)
-                id = "" if cell is None else str(cell)
+                id = "" if cell is None else shown(str(cell))
                 if not id:
                     id, row = name, replace(row, wrong=f"column {self.id_column!r} holds no id")
             if id in seen:
-                id, row = f"{id}#{name}", replace(row, wrong=f"id {id!r} was there before")
+                id, row = f"{id}#{name}", replace(row, wrong=row.wrong or self.rows.repeated(id))
             seen[id] = None
             if len(seen) > REMEMBERED:
                 del seen[next(iter(seen))]
@@ -117,6 +129,9 @@ class StreamReader:
 
     def static(self) -> Mapping[str, Any]:
         return {}
+
+    def left_out(self) -> Sequence[LeftOut]:
+        return tuple(self.rows.left_out)
 
     def _head(self) -> list[Row]:
         """The first rows that can be read; their columns are those of the data."""

@@ -11,7 +11,9 @@ from mmflow.plugin import ComponentError
 from mmflow_sources.access.files import split_url
 from mmflow_sources.access.network import NetworkError
 from mmflow_sources.base import FileSource
-from mmflow_sources.rows.base import cell, delimiter_of, json_row, kind_of, misfit
+from mmflow_sources.rows.base import cell, json_row, kind_of, told_once
+from mmflow_sources.rows.csv_lines import CsvLines
+from mmflow_sources.rows.parquet import check_groups
 from mmflow_sources.shards.files import BLOCK, FileShards, buffered
 from mmflow_sources.shards.reader import Row
 
@@ -24,6 +26,7 @@ class TableShards(FileShards):
 
     def __init__(self, source: FileSource, urls: Sequence[str], format: str | None) -> None:
         super().__init__(source, urls)
+        self.max_ratio = source.max_ratio
         self.kinds = [kind_of(split_url(url)[1], format) for url in urls]
         self.schema: Any = None
         self.groups: list[int] = []
@@ -36,10 +39,10 @@ class TableShards(FileShards):
                     for group in range(file.metadata.num_row_groups):
                         self.groups.append(self.groups[-1] + file.metadata.row_group(group).num_rows)
 
-    def columns(self, head: Sequence[Any]) -> tuple[str, ...]:
-        if self.schema is not None:
-            return tuple(self.schema.names)
-        return tuple(dict.fromkeys(name for row in head for name in row.cells))
+    def columns(self, head: Sequence[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        told = self.schema.names if self.schema is not None else dict.fromkeys(n for row in head for n in row.cells)
+        names = told_once(self.files[0], list(told))
+        return names, names
 
     def shards(self) -> Sequence[str]:
         return self.files if not self.groups else [f"{self.files[0]}#{n}" for n in range(len(self.groups) - 1)]
@@ -70,19 +73,10 @@ class TableShards(FileShards):
     ) -> Iterator[tuple[Mapping[str, Any], int, str]]:
         with self.opened(place) as file:
             text = io.TextIOWrapper(buffered(file), encoding="utf-8-sig", newline="")
-            header = text.readline()
-            if not header.strip():
-                raise ValueError("it is empty: a header line with the columns' names is missing")
-            delimiter = delimiter_of(kind, header)
-            names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
-            if len(set(names)) < len(names):
-                raise ValueError("two columns have one name")
-            _check_columns(columns, names)
-            lines = csv.reader(text, delimiter=delimiter)
-            for cells in lines:
-                if cells:
-                    found = {n: c or None for n, c in zip(names, cells, strict=False)}
-                    yield found, lines.line_num + 1, misfit(cells, names)
+            lines = CsvLines(text, kind)
+            _check_columns(columns, lines.names)
+            for cells, line, wrong in lines.records():
+                yield {n: c or None for n, c in zip(lines.names, cells, strict=False)}, line, wrong
 
     def _json(self, place: int) -> Iterator[tuple[Mapping[str, Any], int, str]]:
         with self.opened(place) as file:
@@ -96,7 +90,9 @@ class TableShards(FileShards):
         import pyarrow.parquet as pq
 
         try:
-            return pq.ParquetFile(self.opened(place), buffer_size=BLOCK, pre_buffer=False)
+            file = pq.ParquetFile(self.opened(place), buffer_size=BLOCK, pre_buffer=False)
+            check_groups(file, self.files[place], self.max_ratio)
+            return file
         except pa.ArrowException as error:
             raise ComponentError(f"{self.files[place]} is no Parquet file: {error}", found=self.urls[place]) from None
         except FileNotFoundError:

@@ -47,7 +47,8 @@ def test_a_class_with_two_numbers_is_refused(tmp_path: Path) -> None:
     [
         ("ant cat dog", "dog cat ant", ""),
         ("ant cat dog", "ant cat", ""),
-        ("0 1 2", "2 2", ""),
+        ("0 1 2", "2 0 1", ""),
+        ("0 1 2", "2 2", ", columns: {text: text, label: {column: label, names: [0, 1, 2]}}"),
         ("ant cat dog", "cat dog", ", columns: {text: text, label: {column: label, names: [dog, cat, ant]}}"),
     ],
 )
