@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmflow.plugin import ComponentError, Encoder, TensorType
 
@@ -35,6 +35,35 @@ class Blocks(Dropping):
     mlp_ratio: float = Field(
         4.0, gt=0, le=256, description="width of the hidden layer of an MLP over the width of the tokens"
     )
+
+
+class Tower(Blocks):
+    """Base of the encoders that run a sequence through blocks and pool it."""
+
+    width: Width = Field(256, description="of tokens and of the pooled vector")
+    depth: Depth = Field(4, description="number of blocks")
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        check_heads(self.width, self.heads)
+        return self
+
+    def tower_taps(self, pool: str) -> tuple[str, ...]:
+        pooling = ("attention.pool",) if pool == "attention" else ()
+        return (*layer_names(self.depth), *map_names(self.depth), *pooling)
+
+    def tower(self, given: TensorType, length: int | None, pool: str, extra: int | None = 0) -> dict[str, TensorType]:
+        """Outputs and taps for `length` tokens; `extra` further tokens (a class token) take part in maps alone.
+
+        `extra` is None where the number of tokens that take part is not known.
+        """
+        tokens = TensorType("tokens", given.axes, (length, self.width), groups=given.groups)
+        every = None if length is None or extra is None else length + extra
+        maps = dict.fromkeys(map_names(self.depth), map_like(given, self.heads, every, every))
+        if pool == "attention":
+            maps["attention.pool"] = map_like(given, self.heads, 1, None if extra is None else length)
+        layers = dict.fromkeys(layer_names(self.depth), tokens)
+        return {"pooled": vector_like(given, self.width), "tokens": tokens, **layers, **maps}
 
 
 def check_heads(width: int, heads: int) -> None:

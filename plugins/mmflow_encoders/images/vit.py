@@ -8,26 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mmflow.plugin import TensorType
-from mmflow_encoders.declared import (
-    Blocks,
-    Depth,
-    Share,
-    Width,
-    check_heads,
-    layer_names,
-    map_like,
-    map_names,
-    tapped,
-    tokens_like,
-    vector_like,
-)
+from mmflow_encoders.declared import Share, Tower
 from mmflow_encoders.images.base import ImageEncoder
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class Vit(ImageEncoder, Blocks, name="vit"):
+class Vit(ImageEncoder, Tower, name="vit"):
     """Vision transformer with pre-norm blocks and learned positions (Dosovitskiy et al., 2021).
 
     Input: image. Outputs: `pooled` [N, width]; `tokens` [N, L, width] and `grid` [N, H/patch, W/patch, width], the
@@ -45,8 +33,6 @@ class Vit(ImageEncoder, Blocks, name="vit"):
     example: ClassVar[str] = "{use: vit, of: image, width: 128, depth: 4, head: {use: linear, dim: 128}}"
 
     patch: int = Field(8, ge=1, le=4096, description="side of a patch in pixels; must divide size")
-    width: Width = Field(256, description="of tokens and of the pooled vector")
-    depth: Depth = Field(4, description="number of blocks")
     pool: Literal["cls", "mean", "attention"] = Field("mean", description="class token, mean, or learned query")
     registers: int = Field(0, ge=0, le=1024, description="number of further learned tokens")
     patch_dropout: Share = Field(0.0, description="share of the patches that a training pass leaves out")
@@ -55,8 +41,7 @@ class Vit(ImageEncoder, Blocks, name="vit"):
     )
 
     @model_validator(mode="after")
-    def _divisible(self) -> Vit:
-        check_heads(self.width, self.heads)
+    def _whole_patches(self) -> Vit:
         for name, side in (("size", self.size), ("positions", self.positions or self.size)):
             if side % self.patch:
                 raise ValueError(f"{name} {side} is no multiple of patch {self.patch}")
@@ -72,23 +57,12 @@ class Vit(ImageEncoder, Blocks, name="vit"):
         image = inputs[0]
         high, wide = (None if side is None else side // self.patch for side in self.sides(image))
         length = None if high is None or wide is None else high * wide
-        tokens = tokens_like(image, length, self.width)
-        every = None if length is None or self.patch_dropout else length + (self.pool == "cls") + self.registers
-        maps = tapped(map_names(self.depth), map_like(image, self.heads, every, every))
-        if self.pool == "attention":
-            seen = None if self.patch_dropout else length
-            maps = {**maps, "attention.pool": map_like(image, self.heads, 1, seen)}
-        return {
-            "pooled": vector_like(image, self.width),
-            "tokens": tokens,
-            "grid": tokens.with_(modality="grid", size=(high, wide, self.width)),
-            **tapped(layer_names(self.depth), tokens),
-            **maps,
-        }
+        extra = None if self.patch_dropout else (self.pool == "cls") + self.registers
+        outputs = self.tower(image, length, self.pool, extra)
+        return {**outputs, "grid": outputs["pooled"].with_(modality="grid", size=(high, wide, self.width))}
 
     def taps(self) -> tuple[str, ...]:
-        pooling = ("attention.pool",) if self.pool == "attention" else ()
-        return (*layer_names(self.depth), *map_names(self.depth), *pooling)
+        return self.tower_taps(self.pool)
 
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.modules.image_transformer import ImageTransformer
