@@ -21,7 +21,7 @@ from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.kinds import Evaluator, StageContext
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Data, reference_fields
-from mmflow.plugin.values import Encoding, EvaluationResult, Metric
+from mmflow.plugin.values import NUMBERS, Encoding, EvaluationResult, Metric
 from mmflow.spec.target import Target
 
 LABEL_OF_MAP = "map label"
@@ -63,6 +63,7 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
         "metrics": [metric.stored() for metric in measured.metrics],
         "examples": measured.examples,
         "figures": measured.figures,
+        "notes": measured.notes,
         "rows": len(bound.measured_rows),
         "data": bound.reads[-1],
         "reads": bound.reads,
@@ -72,6 +73,8 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     drawn = embedding_map([str(name) for name in evaluator.of], rows.of, rows.ids, bound.map_labels())
     MetricsArtifact(context.output).write(content, drawn)
     context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
+    if measured.notes:
+        context.report.markdown("notes", "\n\n".join(measured.notes))
 
 
 def metric_row(metric: Metric) -> dict[str, str | float]:
@@ -253,7 +256,7 @@ def _check(measured: EvaluationResult, stage: str) -> None:
         )
     names: set[str] = set()
     for metric in measured.metrics:
-        numbers = [metric.value, metric.chance, metric.spread]
+        numbers = [getattr(metric, field) for field in NUMBERS]
         if any(number is not None and not math.isfinite(number) for number in numbers):
             raise ComponentError(f"stage {stage}: metric {metric.name!r} is {metric.value}, not a finite number")
         if metric.name in names:

@@ -119,6 +119,10 @@ def in_all(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a & b
 
 
+NUMBERS = ("value", "chance", "spread", "low", "high")
+"""Fields of a metric that hold numbers."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A measured number, with all that a table or a report needs to print it."""
@@ -133,6 +137,9 @@ class Metric:
     unit: str = ""
     spread: float | None = None
     """Half the 95 % interval, where it was measured."""
+    low: float | None = None
+    high: float | None = None
+    """Ends of the 95 % interval, where they were measured: near 0 and 1 they are not equally far from the value."""
     title: str = ""
     """As a reader writes it (`R@1`); by default the name in words."""
     group: str = ""
@@ -150,7 +157,7 @@ class Metric:
 
     def stored(self) -> dict[str, str | float | None]:
         """The metric as it is stored, numbers as plain floats."""
-        numbers = {n: None if (v := getattr(self, n)) is None else float(v) for n in ("value", "chance", "spread")}
+        numbers = {n: None if (v := getattr(self, n)) is None else float(v) for n in NUMBERS}
         return {**asdict(self), **numbers}
 
     @classmethod
@@ -173,9 +180,11 @@ class Example(TypedDict):
 class EvaluationResult:
     """What an evaluator gives: metrics, and optionally rows and figures to show in the report.
 
-    `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`).
+    `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`); `notes` say,
+    in a sentence each, what was not measured and why.
     """
 
     metrics: list[Metric]
     examples: list[Example] = field(default_factory=list)
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mmflow.plugin import ComponentError, EvaluationResult, Metric
@@ -16,17 +17,43 @@ if TYPE_CHECKING:
 Better = Literal["higher", "lower", ""]
 
 
+@dataclass(frozen=True)
+class Group:
+    """What several metrics were measured on: `prefix` begins their names, `heading` stands above them."""
+
+    prefix: str = ""
+    heading: str = ""
+
+
+def group_of(encoder: str, alone: bool) -> Group:
+    """The group of an encoder's metrics: `image_accuracy` under `image`, or none where one encoder is measured."""
+    return Group() if alone else Group(f"{encoder.replace('.', '_')}_", _spoken(encoder))
+
+
+def group_between(first: str, second: str, *, alone: bool = False, sign: str = "–") -> Group:
+    """The group of two encoders' metrics: `image_text_linear_cka` under `image – text`."""
+    if alone:
+        return Group()
+    joint = "_to_" if sign == "→" else "_"
+    return Group(f"{first}{joint}{second}_".replace(".", "_"), f"{_spoken(first)} {sign} {_spoken(second)}")
+
+
 def estimate(
     name: str,
     value: float,
     interval: Interval | None = None,
     *,
+    title: str = "",
+    group: Group = Group(),
     chance: float | None = None,
     better: Better = "higher",
     unit: str = "",
 ) -> Metric:
     """A metric with its 95 % interval; `better` is empty where neither direction is."""
-    return Metric(name, float(value), chance, better, unit, None if interval is None else interval.half)
+    title = title or name.replace("_", " ")
+    ends = {} if interval is None else {"spread": interval.half, "low": interval.low, "high": interval.high}
+    name = f"{group.prefix}{name}"
+    return Metric(name, float(value), chance, better, unit, title=title, group=group.heading, **ends)
 
 
 def bootstrapped(
@@ -37,6 +64,8 @@ def bootstrapped(
     bounds: tuple[float, float] | None = (0.0, 1.0),
     groups: ArrayLike | None = None,
     draws: int = 400,
+    title: str = "",
+    group: Group = Group(),
     chance: float | None = None,
     better: Better = "higher",
     unit: str = "",
@@ -51,7 +80,7 @@ def bootstrapped(
 
     value = statistic(np.arange(items))
     interval = bootstrap_interval(statistic, items, at=(name,), bounds=bounds, groups=groups, draws=draws)
-    return estimate(name, value, interval, chance=chance, better=better, unit=unit)
+    return estimate(name, value, interval, title=title, group=group, chance=chance, better=better, unit=unit)
 
 
 def result(metrics: Sequence[Metric], notes: Sequence[str] = (), where: str = "") -> EvaluationResult:
@@ -61,13 +90,8 @@ def result(metrics: Sequence[Metric], notes: Sequence[str] = (), where: str = ""
     """
     if not metrics:
         raise ComponentError(f"{where}: {'; '.join(notes) or 'nothing to measure'}")
-    return EvaluationResult(list(metrics), figures=_noted(notes))
+    return EvaluationResult(list(metrics), notes=list(dict.fromkeys(notes)))
 
 
-def of_encoder(encoder: str, name: str, several: bool) -> str:
-    """`accuracy`, or `image_accuracy` where several encoders are measured."""
-    return f"{encoder.replace('.', '_')}_{name}" if several else name
-
-
-def _noted(notes: Sequence[str]) -> dict[str, dict[str, object]]:
-    return {"Not measured": {"kind": "note", "note": " ".join(notes)}} if notes else {}
+def _spoken(reference: str) -> str:
+    return reference.replace(".", " ").replace("_", " ")

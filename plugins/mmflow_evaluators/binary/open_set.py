@@ -20,9 +20,13 @@ from mmflow.plugin import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from mmflow_evaluators.estimates import Better, Group
 
 BLOCK = 1024
 
@@ -53,7 +57,7 @@ class OpenSet(Evaluator, name="open_set"):
     def evaluate(self, *of: Encoding, labels: Tensor, test: Any) -> EvaluationResult:
         import numpy as np
 
-        from mmflow_evaluators.estimates import of_encoder, result
+        from mmflow_evaluators.estimates import group_of, result
         from mmflow_evaluators.vectors import unit, vectors_of
 
         metrics = []
@@ -73,7 +77,7 @@ class OpenSet(Evaluator, name="open_set"):
             if self.by == "neighbor" and self.k > kept.sum():
                 raise ComponentError(f"{where}: k is {self.k}, and the data has {kept.sum()} rows")
             s = self._scores(unit(x[kept]), own[kept], unit(y[asked_kept]))
-            metrics += _measured(of_encoder(name, "", len(of) > 1), s, known)
+            metrics += _measured(group_of(name, len(of) == 1), s, known)
         return result(metrics)
 
     def _scores(
@@ -95,21 +99,18 @@ class OpenSet(Evaluator, name="open_set"):
         return np.concatenate(found)
 
 
-def _measured(prefix: str, s: NDArray[np.float64], known: NDArray[np.bool_]) -> list[Metric]:
+def _measured(group: Group, s: NDArray[np.float64], known: NDArray[np.bool_]) -> list[Metric]:
     from mmflow_evaluators.binary import scores as binary
     from mmflow_evaluators.estimates import bootstrapped
 
     share = float(known.mean())
-
-    def fpr95(i: NDArray[np.int64]) -> float:
-        return binary.false_positive_rate(s[i], known[i])
-
-    def aupr_unknown(i: NDArray[np.int64]) -> float:
-        return binary.average_precision(-s[i], ~known[i])
-
+    measures: tuple[tuple[str, str, Callable[[NDArray[np.int64]], float], float, Better], ...] = (
+        ("auroc", "AUROC", lambda i: binary.auroc(s[i], known[i]), 0.5, "higher"),
+        ("fpr95", "FPR95", lambda i: binary.false_positive_rate(s[i], known[i]), 0.95, "lower"),
+        ("aupr_known", "AUPR of known", lambda i: binary.average_precision(s[i], known[i]), share, "higher"),
+        ("aupr_unknown", "AUPR of unknown", lambda i: binary.average_precision(-s[i], ~known[i]), 1 - share, "higher"),
+    )
     return [
-        bootstrapped(f"{prefix}auroc", lambda i: binary.auroc(s[i], known[i]), len(s), chance=0.5),
-        bootstrapped(f"{prefix}fpr95", fpr95, len(s), chance=0.95, better="lower"),
-        bootstrapped(f"{prefix}aupr_known", lambda i: binary.average_precision(s[i], known[i]), len(s), chance=share),
-        bootstrapped(f"{prefix}aupr_unknown", aupr_unknown, len(s), chance=1 - share),
+        bootstrapped(name, measure, len(s), title=title, group=group, chance=chance, better=better)
+        for name, title, measure, chance, better in measures
     ]

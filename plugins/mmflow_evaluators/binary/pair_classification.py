@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+TITLES = {"auroc": "AUROC", "best_f1": "best F1"}
+
+
 class PairClassification(Evaluator, name="pair_classification"):
     """Paraphrase, duplicate, verification: pairs of rows with the label 1 belong together, those with 0 do not.
 
@@ -54,7 +57,7 @@ class PairClassification(Evaluator, name="pair_classification"):
             "best_f1": (lambda x, y: binary.best_f1(x, y)[0], 2 * share / (1 + share)),
         }
         metrics = [
-            bootstrapped(name, lambda i, of=measure: of(s[i], t[i]), len(s), chance=chance)
+            bootstrapped(name, lambda i, of=measure: of(s[i], t[i]), len(s), title=TITLES.get(name, ""), chance=chance)
             for name, (measure, chance) in measures.items()
         ]
         return result(metrics)

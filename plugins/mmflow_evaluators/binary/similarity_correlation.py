@@ -66,7 +66,7 @@ class SimilarityCorrelation(Evaluator, name="similarity_correlation"):
                 notes.append(f"{name}: all {'targets' if np.ptp(y) == 0 else 'scores'} are equal.")
                 continue
             drawn = partial(_drawn, correlation, x, y)
-            metrics.append(bootstrapped(name, drawn, len(x), bounds=(-1.0, 1.0), chance=0.0))
+            metrics.append(bootstrapped(name, drawn, len(x), bounds=(-1.0, 1.0), title=name.title(), chance=0.0))
         return result(metrics, notes, "similarity_correlation")
 
 

@@ -54,15 +54,15 @@ class PairMatching(Evaluator, name="pair_matching"):
         first, second = (name.replace(".", "_") for name in self.of)
         notes = [] if there.all() else [f"{(~there).sum()} of {len(there)} rows lack one of their four values."]
         metrics = [
-            _metric(f"{first}_to_{second}", hits.forward, choice.FORWARD_CHANCE),
-            _metric(f"{second}_to_{first}", hits.backward, choice.BACKWARD_CHANCE),
-            _metric("both", hits.both, choice.BOTH_CHANCE),
+            _metric(f"{first}_to_{second}", f"{first} → {second}", hits.forward, choice.FORWARD_CHANCE),
+            _metric(f"{second}_to_{first}", f"{second} → {first}", hits.backward, choice.BACKWARD_CHANCE),
+            _metric("both", "both", hits.both, choice.BOTH_CHANCE),
         ]
         return result(metrics, notes)
 
 
-def _metric(name: str, hits: NDArray[np.float64], chance: float) -> Metric:
+def _metric(name: str, title: str, hits: NDArray[np.float64], chance: float) -> Metric:
     from mmflow_evaluators.estimates import estimate
     from mmflow_evaluators.intervals import share_interval
 
-    return estimate(name, hits.mean(), share_interval(hits), chance=chance)
+    return estimate(name, hits.mean(), share_interval(hits), title=title, chance=chance)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmflow.data.random import numpy_generator
+from mmflow.plugin import numpy_generator
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from mmflow_evaluators.estimates import Group
+
 
 class CategoryDiscovery(Evaluator, name="category_discovery"):
     """Accuracy of clusters on rows of known (old) and of new classes: all, old and new (Vaze et al., 2022).
@@ -54,7 +56,7 @@ class CategoryDiscovery(Evaluator, name="category_discovery"):
     def evaluate(self, *of: Encoding, labels: Tensor, test: Any) -> EvaluationResult:
         import numpy as np
 
-        from mmflow_evaluators.estimates import result
+        from mmflow_evaluators.estimates import Group, group_of, result
 
         own, asked = (v.cpu().numpy().reshape(-1) for v in (labels, test.fields["labels"]))
         metrics: list[Metric] = []
@@ -62,11 +64,11 @@ class CategoryDiscovery(Evaluator, name="category_discovery"):
         if not of:
             groups = np.asarray(test.fields["assigned"]).reshape(-1)
             kept = (asked >= 0) & (groups >= 0)
-            metrics += _measured("", asked[kept], groups[kept], own[own >= 0], notes)
+            metrics += _measured(Group(), asked[kept], groups[kept], own[own >= 0], notes)
         for place, (name, encoding) in enumerate(zip(self.of, of, strict=False)):
             groups = self._clusters(encoding, test.of[place], own, asked, f"category_discovery of {name}")
-            prefix = f"{name.replace('.', '_')}_" if len(of) > 1 else ""
-            metrics += _measured(prefix, asked[groups >= 0], groups[groups >= 0], own[own >= 0], notes)
+            group = group_of(name, len(of) == 1)
+            metrics += _measured(group, asked[groups >= 0], groups[groups >= 0], own[own >= 0], notes)
         return result(metrics, notes, "category_discovery")
 
     def _clusters(
@@ -75,7 +77,7 @@ class CategoryDiscovery(Evaluator, name="category_discovery"):
         """Cluster of each row of the test data, -1 for rows without label or value."""
         import numpy as np
 
-        from mmflow.data.random import numpy_generator
+        from mmflow.plugin import numpy_generator
         from mmflow_evaluators.clustering.discovery import seeded_kmeans
         from mmflow_evaluators.vectors import unit, vectors_of
 
@@ -98,11 +100,11 @@ class CategoryDiscovery(Evaluator, name="category_discovery"):
 
 
 def _measured(
-    prefix: str, classes: NDArray[np.int64], groups: NDArray[np.int64], known: NDArray[np.int64], notes: list[str]
+    group: Group, classes: NDArray[np.int64], groups: NDArray[np.int64], known: NDArray[np.int64], notes: list[str]
 ) -> list[Metric]:
     import numpy as np
 
-    from mmflow.data.random import numpy_generator
+    from mmflow.plugin import numpy_generator
     from mmflow_evaluators.clustering.discovery import discovery_hits
     from mmflow_evaluators.estimates import estimate
     from mmflow_evaluators.intervals import share_interval
@@ -112,7 +114,7 @@ def _measured(
     found = discovery_hits(classes, groups, known)
     generator = numpy_generator("mmflow_evaluators.category_discovery", "chance")
     drawn = [discovery_hits(classes, generator.permutation(groups), known).accuracies for _ in range(20)]
-    metrics = [estimate(f"{prefix}clusters_found", len(np.unique(groups)), better="")]
+    metrics = [estimate("clusters_found", len(np.unique(groups)), group=group, better="")]
     parts = (("all", np.ones(len(classes), bool)), ("old", found.old), ("new", ~found.old))
     for place, (name, part) in enumerate(parts):
         if not part.any():
@@ -120,5 +122,5 @@ def _measured(
             continue
         hits = found.hits[part].astype(np.float64)
         chance = float(np.mean([accuracies[place] for accuracies in drawn]))
-        metrics.append(estimate(f"{prefix}{name}_accuracy", hits.mean(), share_interval(hits), chance=chance))
+        metrics.append(estimate(f"{name}_accuracy", hits.mean(), share_interval(hits), group=group, chance=chance))
     return metrics

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from mmflow_evaluators.estimates import Group
+
 SILHOUETTE_ROWS = 2000
+TITLES = {"nmi": "NMI", "ami": "AMI", "ari": "ARI", "hungarian_accuracy": "Hungarian accuracy"}
 STARTS = 10
 
 
@@ -57,7 +60,7 @@ class Clustering(Evaluator, name="clustering"):
     def evaluate(self, *of: Encoding, labels: Tensor, assigned: Any) -> EvaluationResult:
         import numpy as np
 
-        from mmflow_evaluators.estimates import result
+        from mmflow_evaluators.estimates import Group, group_of, result
         from mmflow_evaluators.vectors import unit, vectors_of
 
         classes = labels.cpu().numpy().reshape(-1)
@@ -65,14 +68,13 @@ class Clustering(Evaluator, name="clustering"):
         notes: list[str] = []
         if not of:
             groups = np.asarray(assigned).reshape(-1)
-            metrics += _agreement("", classes, groups, (classes >= 0) & (groups >= 0), notes)
+            metrics += _agreement(Group(), classes, groups, (classes >= 0) & (groups >= 0), notes)
         for name, encoding in zip(self.of, of, strict=False):
             x, there = vectors_of(encoding, f"clustering of {name}")
             kept = there & (classes >= 0)
             groups = np.full(len(classes), -1)
             groups[kept] = self._clusters(unit(x[kept]), classes[kept], str(name))
-            prefix = f"{name.replace('.', '_')}_" if len(of) > 1 else ""
-            metrics += _agreement(prefix, classes, groups, kept, notes)
+            metrics += _agreement(group_of(name, len(of) == 1), classes, groups, kept, notes)
         return result(metrics, notes, "clustering")
 
     def _clusters(self, x: NDArray[np.float64], classes: NDArray[np.int64], name: str) -> NDArray[np.int64]:
@@ -91,7 +93,7 @@ def _kmeans(x: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
     import numpy as np
     from sklearn.cluster import k_means
 
-    from mmflow.data.random import address
+    from mmflow.plugin import address
 
     states = [address("mmflow_evaluators.clustering", seed, count, start) % 2**32 for start in range(STARTS)]
     starts = [k_means(x, count, random_state=state) for state in states]
@@ -111,7 +113,7 @@ def _silhouette(x: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
 
 
 def _agreement(
-    prefix: str, classes: NDArray[np.int64], groups: NDArray[np.int64], kept: NDArray[np.bool_], notes: list[str]
+    group: Group, classes: NDArray[np.int64], groups: NDArray[np.int64], kept: NDArray[np.bool_], notes: list[str]
 ) -> list[Metric]:
     import numpy as np
 
@@ -122,7 +124,7 @@ def _agreement(
     if len(a) < 2:
         raise ComponentError(f"clustering: {len(a)} rows have a label and a cluster, needs 2")
     found = len(np.unique(b))
-    metrics = [estimate(f"{prefix}clusters_found", found, better="")]
+    metrics = [estimate("clusters_found", found, group=group, better="")]
     if len(np.unique(a)) < 2:
         notes.append("All rows have one class: there is nothing for clusters to agree with.")
         return metrics
@@ -136,8 +138,8 @@ def _agreement(
         chance = 0.0 if adjusted else measures.chance_agreement(measure, a, b, at=name)
         metrics.append(
             bootstrapped(
-                f"{prefix}{name}", lambda i, of=measure: of(a[i], b[i]), len(a), bounds=bounds, draws=draws,
-                chance=chance,
+                name, lambda i, of=measure: of(a[i], b[i]), len(a), bounds=bounds, draws=draws,
+                title=TITLES.get(name, ""), group=group, chance=chance,
             )
         )  # fmt: skip
     return metrics

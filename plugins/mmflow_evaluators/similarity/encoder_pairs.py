@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmflow_evaluators.estimates import Group
+
 ROWS = 5000
 
 
@@ -42,7 +44,7 @@ class RepresentationSimilarity(Evaluator, name="representation_similarity"):
     def evaluate(self, *of: Encoding) -> EvaluationResult:
         import numpy as np
 
-        from mmflow_evaluators.estimates import result
+        from mmflow_evaluators.estimates import group_between, result
         from mmflow_evaluators.vectors import vectors_of
 
         read = [vectors_of(e, f"representation_similarity of {n}") for n, e in zip(self.of, of, strict=True)]
@@ -57,8 +59,8 @@ class RepresentationSimilarity(Evaluator, name="representation_similarity"):
             names = f"{self.of[i]} and {self.of[j]}"
             if len(rows) <= max(self.k, 3):
                 raise ComponentError(f"representation_similarity of {names}: {len(rows)} rows for k = {self.k}")
-            prefix = "" if len(of) == 2 else f"{self.of[i]}_{self.of[j]}_".replace(".", "_")
-            found = self._pair(prefix, read[i][0][rows], read[j][0][rows], names, notes)
+            group = group_between(self.of[i], self.of[j], alone=len(of) == 2)
+            found = self._pair(group, read[i][0][rows], read[j][0][rows], names, notes)
             table[i, j] = table[j, i] = found[-1].value
             metrics += found
         measured = result(metrics, list(dict.fromkeys(notes)))
@@ -70,13 +72,13 @@ class RepresentationSimilarity(Evaluator, name="representation_similarity"):
         return measured
 
     def _pair(
-        self, prefix: str, x: NDArray[np.float64], y: NDArray[np.float64], names: str, notes: list[str]
+        self, group: Group, x: NDArray[np.float64], y: NDArray[np.float64], names: str, notes: list[str]
     ) -> list[Metric]:
         import math
 
         import numpy as np
 
-        from mmflow.data.random import numpy_generator
+        from mmflow.plugin import numpy_generator
         from mmflow_evaluators.estimates import estimate
         from mmflow_evaluators.intervals import jackknife_interval, share_interval
         from mmflow_evaluators.similarity.kernels import linear_cka, unbiased_cka
@@ -95,12 +97,17 @@ class RepresentationSimilarity(Evaluator, name="representation_similarity"):
                 notes.append(f"{name} of {names}: the vectors of one of them are all equal.")
                 continue
             interval = jackknife_interval(partial(_at, measure, x, y), len(x), at=(name,), bounds=bounds)
-            metrics.append(estimate(f"{prefix}{name}", value, interval, chance=chance))
+            metrics.append(
+                estimate(name, value, interval, title=name.replace("_cka", " CKA"), group=group, chance=chance)
+            )
         shares = mutual_knn(unit(x), unit(y), self.k)
         chance = self.k / (len(x) - 1)
         # Rounding may carry a full share past 1.
         interval = share_interval(np.minimum(shares, 1.0))
-        return [*metrics, estimate(f"{prefix}mutual_knn", shares.mean(), interval, chance=chance)]
+        return [
+            *metrics,
+            estimate("mutual_knn", shares.mean(), interval, title="mutual kNN", group=group, chance=chance),
+        ]
 
 
 def _at(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from mmflow_evaluators.estimates import Group
+
 AXES = 256
 
 
@@ -39,7 +41,7 @@ class Spectrum(Evaluator, name="spectrum"):
     def evaluate(self, *of: Encoding, labels: Tensor | None) -> EvaluationResult:
         import numpy as np
 
-        from mmflow_evaluators.estimates import result
+        from mmflow_evaluators.estimates import group_of, result
         from mmflow_evaluators.similarity.spectrum import spectrum
         from mmflow_evaluators.vectors import vectors_of
 
@@ -53,9 +55,8 @@ class Spectrum(Evaluator, name="spectrum"):
             classes = None if labels is None else labels.cpu().numpy().reshape(-1)[there]
             if there.sum() <= x.shape[1]:
                 notes.append(f"{name} has {x.shape[1]} dimensions, and the data {there.sum()} rows: ranks are of both.")
-            prefix = f"{name.replace('.', '_')}_" if len(of) > 1 else ""
             variances = spectrum(x[there])
-            metrics += _measured(prefix, x[there], variances, classes, notes)
+            metrics += _measured(group_of(name, len(of) == 1), x[there], variances, classes, notes)
             total = float(variances.sum()) or 1.0
             shares = (np.cumsum(variances[:AXES]) / total).tolist()
             figures[f"Share of the variance of {name} along its first axes"] = {
@@ -68,7 +69,7 @@ class Spectrum(Evaluator, name="spectrum"):
 
 
 def _measured(
-    prefix: str,
+    group: Group,
     x: NDArray[np.float64],
     variances: NDArray[np.float64],
     classes: NDArray[np.int64] | None,
@@ -100,7 +101,7 @@ def _measured(
     metrics = []
     for name, value in found.items():
         if np.isnan(value):
-            notes.append(f"{prefix}{name}: the vectors are all equal, or none has a label.")
+            notes.append(f"{group.heading} {name}: the vectors are all equal, or none has a label.")
         else:
-            metrics.append(estimate(f"{prefix}{name}", value, better=""))
+            metrics.append(estimate(name, value, group=group, better=""))
     return metrics

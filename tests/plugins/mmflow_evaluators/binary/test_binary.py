@@ -14,7 +14,7 @@ from mmflow_evaluators.binary.open_set import OpenSet
 from mmflow_evaluators.binary.pair_classification import PairClassification
 from mmflow_evaluators.binary.scores import auroc, average_precision, best_accuracy, best_f1, false_positive_rate
 from mmflow_evaluators.binary.similarity_correlation import SimilarityCorrelation
-from mmflow_objectives.scores import Cosine
+from mmflow_scores.products import Cosine
 from scipy import stats
 from sklearn import metrics
 

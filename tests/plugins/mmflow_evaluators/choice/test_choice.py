@@ -11,7 +11,7 @@ import torch
 from mmflow_evaluators.choice.multiple_choice import MultipleChoice
 from mmflow_evaluators.choice.pair_matching import PairMatching
 from mmflow_evaluators.choice.scores import all_right, choice_hits, matching_hits
-from mmflow_objectives.scores import Cosine
+from mmflow_scores.products import Cosine
 
 from mmflow.plugin import ComponentError, Encoding
 
@@ -136,7 +136,7 @@ def test_multiple_choice_leaves_out_rows_without_a_choice_and_says_so():
         single(torch.eye(4)), group(captions, present), None, None, torch.tensor([0, 1, 1, -1]), Cosine(), named
     )
     assert value(found, "accuracy").value == 1.0
-    assert "1 of 4 rows" in found.figures["Not measured"]["note"]
+    assert "1 of 4 rows" in " ".join(found.notes)
     kinds = found.figures["Accuracy by kind"]
     assert (kinds["labels"], kinds["counts"]) == (["shape"], [2])
 

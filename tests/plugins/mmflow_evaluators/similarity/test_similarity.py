@@ -173,7 +173,7 @@ def test_encoders_are_compared_pair_by_pair():
     collapsed = two.evaluate(encoding(x), encoding(np.ones((80, 3))))
     assert [m.name for m in collapsed.metrics] == ["mutual_knn"]
     assert collapsed.metrics[0].value == pytest.approx(collapsed.metrics[0].chance)
-    assert "all equal" in collapsed.figures["Not measured"]["note"]
+    assert "all equal" in " ".join(collapsed.notes)
     with pytest.raises(ComponentError, match="4 rows for k = 5"):
         two.evaluate(encoding(x[:4]), encoding(near[:4]))
 
@@ -190,7 +190,7 @@ def test_the_spectrum_of_an_encoder_is_told_with_what_it_lacks():
     assert value(found, "within_class_share").value < 0.3
     assert value(found, "conformity_to_mean_correlation").value > 0.9
     few = stage.evaluate(encoding(x[:5]), labels=labels[:5])
-    assert "8 dimensions, and the data 5 rows" in few.figures["Not measured"]["note"]
+    assert "8 dimensions, and the data 5 rows" in " ".join(few.notes)
     flat = stage.evaluate(encoding(np.ones((60, 8))), labels=labels)
     assert value(flat, "participation_ratio").value == 0
     assert value(flat, "conformity").value == pytest.approx(1.0)

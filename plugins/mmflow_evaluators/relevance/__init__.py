@@ -1,0 +1,1 @@
+"""Orders of candidates in which several are right, and some more than others."""
