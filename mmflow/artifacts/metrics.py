@@ -15,6 +15,8 @@ class Measured(TypedDict, total=False):
     metrics: list[dict[str, Any]]
     examples: list[Example]
     figures: dict[str, dict[str, Any]]
+    notes: list[str]
+    """A sentence each: numbers that were not measured, and why."""
     rows: int
     data: str | None
     """The entry that was measured on."""

@@ -180,8 +180,8 @@ class Example(TypedDict):
 class EvaluationResult:
     """What an evaluator gives: metrics, and optionally rows and figures to show in the report.
 
-    `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`); `notes` say,
-    in a sentence each, what was not measured and why.
+    `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`); `notes`
+    say in a sentence each which numbers were not measured, and why.
     """
 
     metrics: list[Metric]
