@@ -40,6 +40,9 @@ class TextTransformer(Encoder, name="text_transformer"):
         "mean", description="the pooled vector: a mean, a token, or a class token"
     )
 
+    def draws(self) -> bool:
+        return self.dropout > 0
+
     @model_validator(mode="after")
     def _divisible(self) -> TextTransformer:
         check_heads(self.width, self.heads)
