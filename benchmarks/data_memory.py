@@ -119,7 +119,7 @@ def measure(case: str, folder: Path, workers: int) -> dict[str, float]:
 
     from mmflow.data import ColumnRequest, Loader
     from mmflow.plugin import Source
-    from mmflow.spec.target import Target
+    from mmflow.plugin.targets import Target
 
     torch.set_num_threads(1)
     form, _, order = case.partition(" ")

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from mmflow.data import Batch, ColumnRequest, Loader, collate, column_type
 from mmflow.plugin.kinds import Source, View
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 BATCH = 64
 CROP = View.model_validate(

@@ -8,7 +8,7 @@ from mmflow.artifacts.checkpoint import CheckpointArtifact
 from mmflow.artifacts.columns import ColumnArtifact
 from mmflow.artifacts.data import DataArtifact, StaticArtifact
 from mmflow.artifacts.encodings import EncodingsArtifact
-from mmflow.artifacts.files import AboutStage, Environment, FilesArtifact, HistoryArtifact, StageRecord, Training
+from mmflow.artifacts.files import AboutStage, Environment, FilesArtifact, HistoryArtifact, StageRecord, TrainingSummary
 from mmflow.artifacts.metrics import EmbeddingMap, Measured, MetricsArtifact
 from mmflow.artifacts.model import ModelArtifact
 
@@ -27,5 +27,5 @@ __all__ = [
     "ModelArtifact",
     "StageRecord",
     "StaticArtifact",
-    "Training",
+    "TrainingSummary",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 
-class Training(TypedDict, total=False):
+class TrainingSummary(TypedDict, total=False):
     """How a training went as a whole."""
 
     steps: int
@@ -72,7 +72,7 @@ class HistoryArtifact:
     def __init__(self, output: Path) -> None:
         self._lines, self._summary = output / "history.jsonl", output / "train.json"
 
-    def write(self, lines: Sequence[Mapping[str, float]], summary: Training) -> None:
+    def write(self, lines: Sequence[Mapping[str, float]], summary: TrainingSummary) -> None:
         """Store the logged steps and the summary."""
         self._lines.write_text("".join(json.dumps(line) + "\n" for line in lines))
         self._summary.write_text(json.dumps(summary, indent=1))
@@ -83,7 +83,7 @@ class HistoryArtifact:
             return []
         return [json.loads(line) for line in self._lines.read_text().splitlines() if line.strip()]
 
-    def summary(self) -> Training:
+    def summary(self) -> TrainingSummary:
         """The summary; empty for a stage that did not train."""
         return json.loads(self._summary.read_text()) if self._summary.exists() else {}
 

@@ -197,7 +197,7 @@ def show(
 def schema() -> None:
     """Print the JSON Schema of the language with all installed components, for editors."""
     with reported():
-        from mmflow.spec.schema import json_schema
+        from mmflow.spec.components.schema import json_schema
 
         _print_json(json_schema())
 

@@ -41,7 +41,7 @@ def _messages(error: Exception) -> list[str]:
     if isinstance(error, ComponentError):
         parts = [str(error), f"expected {error.expected}" if error.expected else "", error.hint]
         return ["; ".join(part for part in parts if part)]
-    if _is(error, "mmflow.spec.problems", "SpecError"):
+    if _is(error, "mmflow.spec.text.problems", "SpecError"):
         return str(error).splitlines()
     if _is(error, "mmflow.flow.store.errors", "StoreError"):
         return [str(error)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmflow.plugin.kinds import Reader, Sampler, ShardReader, Source
 from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 if TYPE_CHECKING:
     from mmflow.data.batches import ColumnBatch

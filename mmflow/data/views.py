@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from mmflow.plugin.addresses import Address
 from mmflow.plugin.kinds import Transform, View
+from mmflow.plugin.targets import Target
 from mmflow.plugin.values import TensorType
-from mmflow.spec.target import Target
 
 
 def input_of(name: str, view: str, views: Mapping[str, View]) -> Target:

@@ -11,6 +11,7 @@ from mmflow.artifacts import ColumnArtifact
 from mmflow.plugin.component import outside_identity
 from mmflow.plugin.kinds import Stage, StageContext
 from mmflow.plugin.references import Data, Model, Pooled, Ref, Refs
+from mmflow.plugin.targets import STAGE
 
 
 class Embed(Stage, name="embed"):
@@ -46,10 +47,10 @@ class Embed(Stage, name="embed"):
 
         from mmflow.evaluate.rows import Embedder, Wanted
 
-        targets = context.scope.targets("stage")
+        targets = context.scope.targets(STAGE)
         wanted = []
         for place in range(len(self.of)):
-            target = targets[f"of.{place}"]
+            target = targets["of", place]
             wanted.append(Wanted(target, (target.output or "pooled",)))
         rows = Embedder(context, self.batch_size).rows(wanted, {})
         for reference, encoding in zip(self.of, rows.of, strict=True):

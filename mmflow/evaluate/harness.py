@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,20 +16,23 @@ from mmflow.evaluate.map import embedding_map
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
 from mmflow.model.graph import needed_outputs
 from mmflow.model.model import Model
+from mmflow.plugin.addresses import address
+from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, Shared
-from mmflow.plugin.kinds import Evaluator, StageContext
+from mmflow.plugin.kinds import Encoder, Evaluator, StageContext, StageScope
 from mmflow.plugin.modality import modality
-from mmflow.plugin.references import Data, reference_fields
+from mmflow.plugin.numbers import Value
+from mmflow.plugin.references import Data, Ref, reference_fields
+from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import NUMBERS, Encoding, EvaluationResult, Metric
-from mmflow.spec.target import Target
 
-LABEL_OF_MAP = "map label"
+LABEL_OF_MAP: Place = ("map label",)
 
 
 class Encoders:
     """What an evaluator receives as `model`: the stage's encoders, for further values."""
 
-    def __init__(self, model: Model, scope: Any) -> None:
+    def __init__(self, model: Model, scope: StageScope) -> None:
         self._model, self._scope = model, scope
 
     def encode(self, encoder: str, values: Sequence[Any], outputs: Sequence[str] = ("pooled",)) -> Encoding:
@@ -39,7 +41,7 @@ class Encoders:
 
     def names(self, field: str) -> tuple[str, ...]:
         """Class names of what the evaluator's field (`labels`) leads to; empty where the data gives none."""
-        return self._scope.type_of(self._scope.targets("stage")[field]).names
+        return self._scope.type_of(self._scope.targets(STAGE)[field,]).names
 
 
 @torch.no_grad()
@@ -96,9 +98,9 @@ class _Binding:
     def __init__(self, evaluator: Evaluator, context: StageContext, embedder: Embedder) -> None:
         self.evaluator, self.context, self.embedder = evaluator, context, embedder
         self.scope = context.scope
-        self.targets: Mapping[str, Target] = self.scope.targets("stage")
-        outputs = needed_outputs(self.scope, "stage", evaluator)
-        self.wanted = [self._wanted(path, outputs) for path in self._paths("of")]
+        self.targets = self.scope.targets(STAGE)
+        outputs = needed_outputs(self.scope, STAGE)
+        self.wanted = [self._wanted(place, outputs) for place in self._places("of")]
         types = reference_fields(type(evaluator))
         self.further = {n: t for n, t in types.items() if n not in ("of", "model", "data")}
         self.data = [n for n, kinds in self.further.items() if Data in kinds and getattr(evaluator, n) is not None]
@@ -108,36 +110,33 @@ class _Binding:
     @property
     def reads(self) -> list[str | None]:
         """Names of the data entries: the stage's own, then further ones; the last is what is measured on."""
-        return [self.scope.data_name, *(self.targets[name].name for name in self.data)]
+        return [self.scope.data_name, *(self.targets[name,].name for name in self.data)]
 
     @property
     def measured_rows(self) -> Rows:
         return self.all_rows[-1]
 
-    def _paths(self, field: str) -> list[str]:
-        """Paths of the references in a field, in order."""
-        paths = [p for p in self.targets if p == field or p.startswith(f"{field}.")]
-        return sorted(paths, key=lambda p: [int(part) if part.isdigit() else 0 for part in p.split(".")[1:]])
+    def _places(self, field: str) -> list[Place]:
+        """Places of the references in a field, in order."""
+        return [place for place in self.targets if place[0] == field]
 
-    def _wanted(self, path: str, outputs: tuple[str, ...]) -> Wanted:
-        target = self.targets[path]
+    def _wanted(self, place: Place, outputs: tuple[str, ...]) -> Wanted:
+        target = self.targets[place]
         if target.section != "encoders":
-            raise ComponentError(
-                f"stage {self.context.name}: {path} leads to {target.section}.{target.name}, no encoder"
-            )
+            raise ComponentError(f"stage {self.context.name}: `{target}` is no encoder", found=str(target.owner))
         return Wanted(target, outputs if target.output in (None, "tokens") else (target.output,))
 
-    def _fields(self) -> dict[str, Target]:
-        """References to fields and views by path, and a label for the map where the data has one."""
-        found = {p: self.targets[p] for name in self.further for p in self._paths(name)}
-        found = {p: t for p, t in found.items() if t.section in ("fields", "views")}
+    def _fields(self) -> dict[Place, Target]:
+        """References to fields and views by place, and a label for the map where the data has one."""
+        found = {place: self.targets[place] for name in self.further for place in self._places(name)}
+        found = {place: target for place, target in found.items() if target.section in ("fields", "views")}
         if self.wanted and (label := self._label()) is not None:
             found[LABEL_OF_MAP] = Target("fields", label)
         return found
 
     def _label(self) -> str | None:
         """The field that colors the map: what `labels` names, else the first label of the data."""
-        asked = self.targets.get("labels")
+        asked = self.targets.get(("labels",))
         if asked is not None and asked.section == "fields":
             return asked.name
         fields = self.scope.fields.items()
@@ -153,43 +152,34 @@ class _Binding:
         return ["" if number < 0 else says(number, declared) for number in column.tolist()]
 
     def call(self) -> EvaluationResult:
-        """Call the method; its parameters that are no field and no request receive `of`, in order."""
-        evaluator = self.evaluator
-        of = list(self.rows.of)
-        positional: list[Any] = []
-        named: dict[str, Any] = {}
-        for name, parameter in inspect.signature(evaluator.evaluate).parameters.items():
-            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                positional += of
-                of = []
-            elif name == "ids":
-                named[name] = self.rows.ids
-            elif name == "model":
-                # The field of this name says whose model it is; the method receives the model itself.
-                named[name] = Encoders(self.embedder.model(self._roots()), self.scope)
-            elif name in type(evaluator).model_fields:
-                named[name] = self._field(name)
-            elif of:
-                positional.append(of.pop(0))
-            else:
-                raise ComponentError(
-                    f"stage {self.context.name}: {evaluator.use} asks for {name!r}, but `of` names only "
-                    f"{len(self.rows.of)} encoders"
-                )
+        """Call the method with the rows in `of`, its fields and its requests."""
+        evaluator, count = self.evaluator, len(self.rows.of)
+        bound = binding(evaluator, count=count)
+        if (misfit := bound.misfit(count)) is not None:
+            message = f"stage {self.context.name}: {evaluator.use} takes {misfit}"
+            raise ComponentError(message, found=f"{count} in `of`")
         try:
-            return evaluator.evaluate(*positional, **named)
+            return bound.call(evaluator.evaluate, self.rows.of, self._field, self._request)
         except ValueError as error:
             if isinstance(error, ComponentError):
                 raise
             raise ComponentError(f"stage {self.context.name}: {error}") from error
+
+    def _request(self, name: str) -> Any:
+        if name == "ids":
+            return self.rows.ids
+        if name == "generator":
+            return torch.Generator().manual_seed(address(self.context.spec.seed, "draw", "stage", self.evaluator.use))
+        # The field `model` says whose model it is; the method receives the model itself.
+        return Encoders(self.embedder.model(self.scope.roots()), self.scope)
 
     def _field(self, name: str) -> Any:
         value = getattr(self.evaluator, name)
         if name == "data":
             return self.rows
         if name in self.data:
-            entry = self.targets[name]
-            fields = {p: t for p, t in self._fields().items() if p != LABEL_OF_MAP}
+            entry = self.targets[name,]
+            fields = {place: t for place, t in self._fields().items() if place != LABEL_OF_MAP}
             rows = self.embedder.rows(self.wanted, fields, entry.name)
             rows = replace(rows, fields=self._gathered(rows))
             self.all_rows.append(rows)
@@ -205,14 +195,14 @@ class _Binding:
         gathered: dict[str, Any] = {}
         for name in self.further:
             columns = []
-            for path in self._paths(name):
-                target = self.targets[path]
+            for place in self._places(name):
+                target = self.targets[place]
                 if target.section in ("fields", "views"):
-                    columns.append(rows.fields[path])
+                    columns.append(rows.fields[place])
                 elif target.section == "stages":
                     columns.append(self._stage_column(target, rows.ids))
                 elif target.section != "data":
-                    raise ComponentError(f"stage {self.context.name}: {path} leads to {target.section}.{target.name}")
+                    raise ComponentError(f"stage {self.context.name}: `{name}` leads to {target.owner}")
             if isinstance(getattr(self.evaluator, name), tuple):
                 gathered[name] = tuple(columns)
             elif columns:
@@ -229,24 +219,19 @@ class _Binding:
 
     def _built(self, name: str, value: Component | Shared) -> Any:
         """A sub-component; one with weights, or one of the spec's own, comes from the model."""
-        if isinstance(value, Shared) or hasattr(value, "build") or value.kind == "value":
-            return self.embedder.model(self._roots()).built("stage", name)
+        if isinstance(value, Shared | Value) or hasattr(value, "build"):
+            return self.embedder.model(self.scope.roots()).built_for_stage(name)
         return value
 
-    def _roots(self) -> list[str]:
-        sections = ("encoders", "losses", "memories", "parts")
-        return [f"{t.section}.{t.name}" for t in self.targets.values() if t.section in sections]
 
-
-def _raw_field(scope: Any, name: str) -> str:
-    """The field of the data behind an encoder: what the report shows of it."""
+def _raw_field(scope: StageScope, name: str) -> str:
+    """The field of the data behind an encoder, which the report shows."""
     if name in scope.fields:
         return name
-    encoder = name.partition(".")[0]
-    if encoder not in scope.encoders:
+    encoder = Owner("encoders", Ref(name).path[0])
+    if not isinstance(scope.component(encoder), Encoder):
         return name
-    reached = [owner.partition(".")[2] for owner in scope.reach(f"encoders.{encoder}") if owner.startswith("fields.")]
-    return reached[0] if reached else name
+    return next((owner.name for owner in scope.reach(encoder) if owner.section == "fields"), name)
 
 
 def _check(measured: EvaluationResult, stage: str) -> None:

@@ -15,9 +15,9 @@ from mmflow.data import ColumnRequest, count_of, scan
 from mmflow.evaluate.parts import Part, check_finite, common_rows, join, joined, values_of
 from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import StageContext, StageStopped
+from mmflow.plugin.kinds import Source, StageContext, StageScope, StageStopped
+from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Encoding
-from mmflow.spec.target import Target
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Rows:
     """
 
     of: tuple[Encoding, ...]
-    fields: Mapping[str, Any]
+    fields: Mapping[Place, Any]
     ids: list[str]
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Samples that the source's policy left out, with the reason."""
@@ -62,8 +62,11 @@ class Wanted:
         return encoding
 
 
-_Place = tuple[Target, str]
+_Column = tuple[Target, str]
 """An encoder and one of its outputs."""
+
+_Parts = dict["_Column | Place", Part]
+"""Columns of all rows: encodings, and fields by the places that refer to them."""
 
 
 @dataclass
@@ -75,29 +78,28 @@ class Embedder:
 
     context: StageContext
     batch_size: int
-    _models: dict[tuple[str | None, tuple[str, ...]], Model] = field(default_factory=dict)
+    _models: dict[tuple[str | None, tuple[Owner, ...]], Model] = field(default_factory=dict)
 
-    def model(self, roots: Sequence[str], stage: str | None = None) -> Model:
-        """The model of the stage (or of the train stage `stage`) as far as `roots` (`encoders.image`, `parts.late`)
-        need it, on the stage's device."""
+    def model(self, roots: Sequence[Owner], stage: str | None = None) -> Model:
+        """The model of the stage (or of the train stage `stage`) as far as `roots` need it, on the stage's device."""
         wanted = tuple(dict.fromkeys(roots))
         if (stage, wanted) not in self._models:
             context, scope = self.context, self._scope(stage)
             trained = stage or scope.model
-            shared: dict[str, Any] = {"seed": context.spec.seed, "upstream": context.upstream}
+            seed, upstream = context.spec.seed, context.upstream
             if trained is not None:
-                model = Model.load(ModelArtifact(context.upstream(trained)), scope, wanted, **shared)
+                model = Model.load(ModelArtifact(upstream(trained)), scope, wanted, seed=seed, upstream=upstream)
             else:
                 source = scope.source if scope.preparation_data is None else context.spec.data[scope.preparation_data]
-                states = Model.learn_states(scope, wanted, source)
-                model = Model.create(scope, wanted, states=states, **shared)
+                states = Model.learn_states(scope, wanted, source, upstream=upstream)
+                model = Model.create(scope, wanted, seed=seed, states=states, upstream=upstream)
             self._models[stage, wanted] = model.to(context.device)
         return self._models[stage, wanted]
 
-    def _scope(self, stage: str | None) -> Any:
+    def _scope(self, stage: str | None) -> StageScope:
         return self.context.scope if stage is None else self.context.spec.scope(stage)
 
-    def rows(self, wanted: Sequence[Wanted], fields: Mapping[str, Target], data: str | None = None) -> Rows:
+    def rows(self, wanted: Sequence[Wanted], fields: Mapping[Place, Target], data: str | None = None) -> Rows:
         """Embed the entry `data` (the stage's own where None) and read `fields`, in one pass over the data.
 
         Encodings that the store has are not computed again. Rows are joined by id: where some samples cannot be read
@@ -105,7 +107,7 @@ class Embedder:
         or a vector is not finite.
         """
         places = list(dict.fromkeys((want.encoder, output) for want in wanted for output in want.outputs))
-        found: dict[Any, Part] = {place: part for place in places if (part := self._stored(*place, data)) is not None}
+        found: _Parts = {place: part for place in places if (part := self._stored(*place, data)) is not None}
         missing = [place for place in places if place not in found]
         unread = dict(fields)
         for stage in dict.fromkeys(encoder.stage for encoder, _ in missing):
@@ -142,8 +144,8 @@ class Embedder:
             return None
 
     def _read(
-        self, missing: Sequence[_Place], fields: Mapping[str, Target], data: str | None, stage: str | None
-    ) -> dict[Any, Part]:
+        self, missing: Sequence[_Column], fields: Mapping[Place, Target], data: str | None, stage: str | None
+    ) -> _Parts:
         """Outputs and fields from one pass over the data, or from one pass each where samples are skipped.
 
         Which samples can be read depends on the fields that are read; an encoder's stored rows must not depend on
@@ -158,19 +160,19 @@ class Embedder:
         return parts
 
     def _scan(
-        self, missing: Sequence[_Place], fields: Mapping[str, Target], data: str | None, stage: str | None
-    ) -> dict[Any, Part]:
+        self, missing: Sequence[_Column], fields: Mapping[Place, Target], data: str | None, stage: str | None
+    ) -> _Parts:
         context, scope = self.context, self._scope(stage)
         source = context.scope.source if data is None else context.spec.data[data]
         if source is None:
             raise ComponentError(f"stage {context.name} names no data to read")
-        requests = [ColumnRequest(f"row:{name}", target) for name, target in fields.items()]
+        requests = [ColumnRequest(_row_key(place), target) for place, target in fields.items()]
         wanted: dict[Target, list[str]] = {}
         for encoder, output in missing:
             wanted.setdefault(encoder, []).append(output)
         model = None
         if wanted:
-            model = self.model([f"encoders.{encoder.name}" for encoder in wanted], stage)
+            model = self.model([Owner("encoders", encoder.name) for encoder in wanted], stage)
             requests += model.requests()
         self._check_fields(source, requests, data)
         by_outputs: dict[tuple[str, ...], list[Target]] = {}
@@ -179,8 +181,8 @@ class Embedder:
         total = count_of(source)
         ids: list[str] = []
         skipped: dict[str, str] = {}
-        columns: dict[str, list[Any]] = {name: [] for name in fields}
-        pieces: dict[_Place, list[Encoding]] = {}
+        columns: dict[Place, list[Any]] = {place: [] for place in fields}
+        pieces: dict[_Column, list[Encoding]] = {}
         batches = scan(
             source, scope.views, requests, batch_size=self.batch_size, workers=context.workers, seed=context.spec.seed
         )
@@ -191,8 +193,8 @@ class Embedder:
             if not batch.ids:
                 continue
             ids += batch.ids
-            for name in fields:
-                columns[name].append(values_of(batch, f"row:{name}"))
+            for place in fields:
+                columns[place].append(values_of(batch, _row_key(place)))
             for outputs, encoders in by_outputs.items():
                 assert model is not None
                 encoded = model.encode([encoder.name for encoder in encoders], batch, outputs)
@@ -205,10 +207,10 @@ class Embedder:
             context.report.progress(done, total or done)
         if not ids:
             raise ComponentError(f"the data {data or context.scope.data_name!r} has no rows to evaluate")
-        parts: dict[Any, Part] = {name: Part(ids, joined(values), skipped) for name, values in columns.items()}
+        parts: _Parts = {name: Part(ids, joined(values), skipped) for name, values in columns.items()}
         return parts | {place: Part(ids, join(encodings), skipped) for place, encodings in pieces.items()}
 
-    def _check_fields(self, source: Any, requests: Sequence[ColumnRequest], data: str | None) -> None:
+    def _check_fields(self, source: Source, requests: Sequence[ColumnRequest], data: str | None) -> None:
         """The spec was checked against the stage's own data; a second entry may lack what the model reads."""
         if data is None:
             return
@@ -219,6 +221,11 @@ class Embedder:
                     f"data {data!r} has no field {request.target.name!r}, which stage {self.context.name} reads",
                     expected=", ".join(known),
                 )
+
+
+def _row_key(place: Place) -> str:
+    """The key of a batch column that an evaluator reads itself."""
+    return ":".join(map(str, ("row", *place)))
 
 
 class _NotStored(Exception):

@@ -20,8 +20,9 @@ from mmflow.identity.canonical import key_of
 from mmflow.identity.closure import code_of, component_code
 from mmflow.identity.files import content_of
 from mmflow.plugin.component import Component, Shared, in_identity, known_by_content
-from mmflow.plugin.kinds import Encoder, Evaluator, Source, Stage
+from mmflow.plugin.kinds import Encoder, Source, Stage
 from mmflow.plugin.references import Ref
+from mmflow.plugin.targets import STAGE, Owner, Place
 
 if TYPE_CHECKING:
     from mmflow.spec import Scope, Spec, Target
@@ -54,9 +55,8 @@ class Keys:
         """What the key of stage `name` is the hash of."""
         scope = self._spec.scope(name)
         declaration = scope.declaration
-        owners = stage_owners(scope)
-        nodes = self._nodes(scope, owners)
-        stage = self._described(declaration, "", scope.targets("stage"))
+        owners = scope.reached()
+        stage = self._described(declaration, (), scope.targets(STAGE))
         for place in ("data", "start", "model", "losses"):
             # Said by content below: entries of data and stages have names that mean nothing, losses are nodes.
             stage["fields"].pop(place, None)
@@ -64,14 +64,14 @@ class Keys:
             "format": FORMAT,
             "core": _core(declaration),
             "stage": stage,
-            "nodes": nodes,
+            "nodes": self._nodes(scope, owners),
             "data": self.data(scope.data_name),
-            "preparation": self._preparation(scope, nodes),
+            "preparation": self._preparation(scope, owners),
             "origin": self._origin(scope),
         }
-        if _draws(declaration, nodes):
+        if _draws(declaration, owners):
             description["seed"] = self._spec.seed
-        return description | _cut(declaration, scope, nodes)
+        return description | _cut(declaration, scope, owners)
 
     def encoding(self, stage: str, target: Target, data: str | None) -> dict[str, Any]:
         """What the encodings of one encoder over the rows of one data entry depend on.
@@ -80,72 +80,67 @@ class Keys:
         weights, do not.
         """
         scope = self._spec.scope(stage if target.stage in (None, INIT) else target.stage)
-        nodes = self._nodes(scope, [target.owner])
-        origin = self._model(target.stage) if target.stage else self._trained_by(scope, nodes)
+        owners = scope.reach(target.owner)
+        origin = self._model(target.stage) if target.stage else self._trained_by(scope, owners)
         return {
             "format": FORMAT,
             "what": "encoding",
             "core": str(code_of(_EMBEDDING)),
-            "node": target.owner,
-            "nodes": nodes,
+            "node": str(target.owner),
+            "nodes": self._nodes(scope, owners),
             "data": self.data(data or self._spec.scope(stage).data_name),
-            "preparation": self._preparation(scope, nodes),
+            "preparation": self._preparation(scope, owners),
             "origin": origin,
             "seed": self._spec.seed,
-        } | _cut(self._spec.stages[stage], scope, nodes)
+        } | _cut(self._spec.stages[stage], scope, owners)
 
     def data(self, name: str | None) -> Any:
         """The content of a data entry: the source's code, fields and fingerprint, without the entry's name."""
         if name is None:
             return None
         if name not in self._data:
-            self._data[name] = self._described(self._spec.data[name], "", {})
+            self._data[name] = self._described(self._spec.data[name], (), {})
         return self._data[name]
 
     def upstream(self, name: str) -> tuple[str, ...]:
         """Stages whose outputs stage `name` reads, in file order."""
         scope = self._spec.scope(name)
-        owners = ["stage", *scope.reach(*stage_owners(scope))]
-        targets = [target for owner in owners for target in _targets(scope, owner).values()]
+        targets = [target for owner in (STAGE, *scope.reached()) for target in scope.targets(owner).values()]
         found = {t.stage for t in targets if t.stage} | {t.name for t in targets if t.section == "stages"}
         found |= {scope.start, scope.model}
         return tuple(stage for stage in self._spec.stages if stage in found - {name})
 
-    def _nodes(self, scope: Scope, owners: Iterable[str]) -> dict[str, Any]:
-        described: dict[str, Any] = {}
-        for owner in scope.reach(*owners):
-            entry = _entry(scope, owner)
-            if entry is not None:
-                described[owner] = self._described(entry, "", scope.targets(owner))
-        return described
+    def _nodes(self, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
+        entries = {owner: entry for owner in owners if (entry := scope.component(owner)) is not None}
+        return {str(owner): self._described(entry, (), scope.targets(owner)) for owner, entry in entries.items()}
 
-    def _described(self, value: Any, path: str, targets: Mapping[str, Target]) -> Any:
-        if path in targets:
-            return self._target(targets[path])
+    def _described(self, value: Any, place: Place, targets: Mapping[Place, Target]) -> Any:
+        if place in targets:
+            return self._target(targets[place])
         if isinstance(value, BaseModel):
-            said: dict[str, Any] = {"fields": self._fields(value, path, targets)}
+            said: dict[str, Any] = {"fields": self._fields(value, place, targets)}
             if isinstance(value, Component):
                 said |= {"use": value.use, "code": component_code(value)}
                 # A source's fingerprint covers the sources inside it.
-                files = None if isinstance(value, Source) and path else value.fingerprint()
+                files = None if isinstance(value, Source) and place else value.fingerprint()
                 said |= {} if files is None else {"files": _plain(files)}
             return said
         if isinstance(value, Mapping):
-            return {str(k): self._described(v, f"{path}.{k}", targets) for k, v in value.items()}
+            return {str(k): self._described(v, (*place, k), targets) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self._described(v, f"{path}.{i}", targets) for i, v in enumerate(value)]
+            return [self._described(v, (*place, i), targets) for i, v in enumerate(value)]
         return _plain(value)
 
-    def _fields(self, declared: BaseModel, path: str, targets: Mapping[str, Target]) -> dict[str, Any]:
+    def _fields(self, declared: BaseModel, above: Place, targets: Mapping[Place, Target]) -> dict[str, Any]:
         said: dict[str, Any] = {}
         for name, info in type(declared).model_fields.items():
             if not in_identity(type(declared), name):
                 continue
             value = getattr(declared, name)
             # Places of references are told in the names that a spec uses.
-            place = f"{path}.{info.alias or name}".lstrip(".")
+            place = (*above, info.alias or name)
             if isinstance(value, str) and known_by_content(type(declared), name):
-                said[name] = {"content": content_of(value, says=place)}
+                said[name] = {"content": content_of(value, says=".".join(map(str, place)))}
             else:
                 said[name] = self._described(value, place, targets)
         return said
@@ -155,9 +150,9 @@ class Keys:
             return {"data": self.data(target.name)}
         if target.section == "stages":
             return {"output": target.output, "of": self._model(target.name)}
-        said: dict[str, Any] = {"node": f"{target.section}.{target.name}"}
-        for part in ("index", "output", "detach", "after"):
-            if getattr(target, part) not in (None, False):
+        said: dict[str, Any] = {"node": str(target.owner)}
+        for part in ("index", "output", "detach", "after", "field"):
+            if getattr(target, part) not in (None, False, ()):
                 said[part] = getattr(target, part)
         if target.stage:
             said["of"] = self._model(target.stage)
@@ -167,9 +162,9 @@ class Keys:
         """A stage by its key; the untrained model by its name."""
         return stage if stage == INIT else self.stage(stage)
 
-    def _preparation(self, scope: Scope, nodes: Iterable[str]) -> Any:
+    def _preparation(self, scope: Scope, owners: Iterable[Owner]) -> Any:
         """The data that encoders learn their preprocessing from, where one of them does."""
-        entries = (_entry(scope, owner) for owner in nodes)
+        entries = map(scope.component, owners)
         learns = any(isinstance(entry, Encoder) and entry.learns() for entry in entries)
         return self.data(scope.preparation_data) if learns else None
 
@@ -178,76 +173,51 @@ class Keys:
         stage = scope.start or scope.model
         return self.stage(stage) if stage else None
 
-    def _trained_by(self, scope: Scope, nodes: Iterable[str]) -> str | None:
-        """The key of the newest stage on the chain of models that can have changed the weights of `nodes`."""
+    def _trained_by(self, scope: Scope, owners: Iterable[Owner]) -> str | None:
+        """The key of the newest stage on the chain of models that can have changed the weights of `owners`."""
         stage = scope.start or scope.model
         if stage is None:
             return None
         reached = self._trained.get(stage)
         # A stage of another type may have changed anything.
-        if reached is None or not reached.isdisjoint(owner for owner in nodes if _may_have_weights(owner)):
+        if reached is None or not reached.isdisjoint(filter(_may_have_weights, owners)):
             return self.stage(stage)
-        return self._trained_by(self._spec.scope(stage), nodes)
+        return self._trained_by(self._spec.scope(stage), owners)
 
     @cached_property
-    def _trained(self) -> dict[str, frozenset[str]]:
-        """What each train stage reaches, and so may change."""
+    def _trained(self) -> dict[str, frozenset[Owner]]:
+        """The entries that each stage that trains reaches, and so may change."""
         return {
-            name: frozenset(scope.reach(*stage_owners(scope)))
+            name: frozenset(self._spec.scope(name).reached())
             for name, stage in self._spec.stages.items()
-            if _trains(stage) and (scope := self._spec.scope(name))
+            if stage.trains
         }
 
 
-def stage_owners(scope: Scope) -> tuple[str, ...]:
-    """What a stage asks for directly: its own references, and the losses that it minimizes."""
-    return ("stage", *(f"losses.{name}" for name in scope.losses))
+def _may_have_weights(owner: Owner) -> bool:
+    return owner.section not in ("views", "fields")
 
 
-def _targets(scope: Scope, owner: str) -> Mapping[str, Target]:
-    return scope.targets(owner) if owner == "stage" or _entry(scope, owner) is not None else {}
-
-
-def _entry(scope: Scope, owner: str) -> Any:
-    """The declaration behind `encoders.image`; None for fields of the data and the stage itself."""
-    section, _, name = owner.partition(".")
-    if section in ("fields", "stage", "stages", "data"):
-        return None
-    return getattr(scope, section)[name]
-
-
-def _may_have_weights(owner: str) -> bool:
-    return not owner.startswith(("views.", "fields."))
-
-
-def _draws(declaration: Stage, nodes: Iterable[str]) -> bool:
+def _draws(declaration: Stage, owners: Iterable[Owner]) -> bool:
     """Whether the seed can change the result: training, initial weights, evaluators that ask for a generator."""
-    if not isinstance(declaration, Evaluator) or "generator" in declaration.arguments():
-        return True
-    return any(map(_may_have_weights, nodes))
+    return not declaration.measures or "generator" in declaration.arguments() or any(map(_may_have_weights, owners))
 
 
 def _core(declaration: Stage) -> str | None:
     """The core's code that runs a stage of a plugin; a stage of the core reaches it by itself."""
-    if isinstance(declaration, Evaluator):
+    if declaration.measures:
         return str(code_of(_EVALUATING))
     return None if type(declaration).__module__.startswith("mmflow.") else str(code_of(_EMBEDDING))
 
 
-def _cut(declaration: Stage, scope: Scope, nodes: Iterable[str]) -> dict[str, Any]:
+def _cut(declaration: Stage, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
     """How a stage cuts the data into batches, where that can change what an encoder returns for a row."""
-    for owner in nodes:
-        entry = _entry(scope, owner)
+    for entry in map(scope.component, owners):
         if isinstance(entry, Encoder):
             parts = (entry, entry.head, entry.tokens)
             if any(isinstance(part, Encoder) and part.scope() == "batch" for part in parts):
                 return {"batch_size": getattr(declaration, "batch_size", None)}
     return {}
-
-
-def _trains(declaration: Stage) -> bool:
-    """Whether a stage changes the weights that it reaches, and no others."""
-    return declaration.use == "train"
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Applications of weights that another encoder owns: `same`, `copy`, `ema`, `frozen`.
 
-Weights and applications are two things. Each of these encoders names in `weights` whose structure it takes;
-`of` says what it is applied to and defaults to the input of that encoder.
+Weights and applications are two things. Each of these encoders names in `weights` the encoder whose structure it
+takes; `of` says what it is applied to.
 """
 
 from __future__ import annotations
@@ -11,21 +11,14 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from mmflow.plugin.component import default
-from mmflow.plugin.kinds import Encoder
+from mmflow.plugin.kinds import Application
 from mmflow.plugin.numbers import Value
-from mmflow.plugin.references import Encoded, Parameters, Pooled, RawField, Ref, Refs
-
-
-class Application(Encoder):
-    """Base of the four: never used by itself."""
-
-    weights: Ref[Encoded | Parameters]
-    of: Refs[Pooled | RawField] = ()
 
 
 class Same(Application, name="same"):
     """The very weights of another encoder, applied to another input."""
 
+    shares: ClassVar[Literal["module", "structure"]] = "module"
     example: ClassVar[str] = "{use: same, weights: image, of: negative}"
 
 
@@ -45,6 +38,8 @@ class Ema(Application, name="ema"):
     copied from the other, or averaged like the weights.
     """
 
+    trains: ClassVar[bool] = False
+    follows: ClassVar[bool] = True
     example: ClassVar[str] = "{use: ema, weights: image, momentum: 0.996, when: before_forward}"
 
     momentum: Value = default(0.996)
@@ -55,4 +50,5 @@ class Ema(Application, name="ema"):
 class Frozen(Application, name="frozen"):
     """Another encoder's weights as they are when the stage begins, without gradient (`weights: fit.image`)."""
 
+    trains: ClassVar[bool] = False
     example: ClassVar[str] = "{use: frozen, weights: fit.image}"

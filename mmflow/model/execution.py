@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmflow.model.graph import Graph, Node, Output, Read
+from mmflow.model.graph import Graph, Node, Output, Read, Site
 from mmflow.model.modules import Modules
 from mmflow.plugin.addresses import address
-from mmflow.plugin.component import Component, Shared
-from mmflow.plugin.kinds import Encoder
+from mmflow.plugin.binding import Binding, binding
+from mmflow.plugin.component import Component, ComponentError, Shared
+from mmflow.plugin.kinds import Encoder, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
-from mmflow.plugin.references import Encoded
+from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Encoding, Tokens, in_all
 
 Fetch = Callable[[Output], Encoding | None]
 """Gives one output as an `Encoding` that holds just it, or None where a memory is not ready."""
+
+Inputs = Mapping[Place, Encoding | None]
+"""Encodings by the places of the references that read them."""
 
 
 def tensor_map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -32,29 +35,29 @@ def tensor_map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 class Execution:
     """Runs nodes of a graph with the modules of a model. Stateless but for the clock and the seed."""
 
-    def __init__(self, graph: Graph, modules: Modules, scope: Any, seed: int) -> None:
+    def __init__(self, graph: Graph, modules: Modules, scope: StageScope, seed: int) -> None:
         self.graph, self.modules, self.scope, self.seed = graph, modules, scope, seed
         self.clock = Clock(0, 1)
-        self._signatures: dict[str, Mapping[str, inspect.Parameter]] = {}
+        self._bound: dict[Owner, tuple[Callable[..., Any], Binding]] = {}
 
     # --- reading ---------------------------------------------------------------------------------------
 
     def fetch(self, read: Read, fetch: Fetch) -> Encoding | None:
-        """What a reference reads, as one `Encoding`: group index and `.detach` applied; None if not ready."""
+        """The encoding that a reference reads: group index and `.detach` applied; None if not ready."""
         merged: dict[str, Any] = {}
         axes: tuple[str, ...] = ("sample",)
         present: Tensor | None = None
-        for owner, name in read.outputs:
-            found = fetch((owner, name))
+        for output in read.outputs:
+            found = fetch(output)
             if found is None:
                 return None
-            role = self.graph.nodes[owner].role if owner in self.graph.nodes else ""
-            label = {"head": "pooled", "tokens": "tokens"}.get(role, name)
-            merged[label] = found.outputs[name]
+            producer = self.graph.producer(output)
+            label = {"head": "pooled", "tokens": "tokens"}.get(producer.role if producer else "", output[1])
+            merged[label] = found.outputs[output[1]]
             axes, present = found.axes, in_all(present, found.present)
         encoding = Encoding(merged, axes, present)
         if read.target.index is not None:
-            encoding = _pick(encoding, read.target.index, read.path)
+            encoding = _pick(encoding, read.target)
         if read.target.detach:
             encoding = encoding.map(torch.Tensor.detach)
         return encoding
@@ -63,13 +66,14 @@ class Execution:
         """The form in which a component receives a reference: an `Encoding`, `Tokens`, a tensor or a list."""
         if encoding is None:
             return None
-        if read.whole or (read.target.section == "memories" and _takes_bank(read)):
-            if read.target.section == "memories":
-                return Encoding({"pooled": next(iter(encoding.outputs.values()))}, encoding.axes, encoding.present)
-            return encoding
-        return next(iter(encoding.outputs.values()))
+        only = next(iter(encoding.outputs.values()))
+        if not read.whole:
+            return only
+        if read.target.section == "memories":
+            return Encoding({"pooled": only}, encoding.axes, encoding.present)
+        return encoding
 
-    # --- encoders --------------------------------------------------------------------------------------
+    # --- calling ---------------------------------------------------------------------------------------
 
     def encode(self, node: Node, fetch: Fetch, *, ordinal: int = 0, taps: Sequence[str] = ()) -> Encoding:
         """Run an encoder, a head or a token projection on the rows that `fetch` gives; `taps`: asked for beside."""
@@ -77,23 +81,80 @@ class Execution:
         module = self.modules.at(node.module)
         structure = node.structure
         assert isinstance(structure, Encoder)
-        own_axes = structure.axes
-        axes, folded, groups = _fold(encodings, own_axes)
+        axes, folded, groups = _fold(encodings, structure.axes)
         present = structure.presence([e for e in encodings if e is not None and e.axes[0] == axes[0]])
-        arguments, named = self._encoder_arguments(node, folded)
-        if asked := (*self.graph.taps.get(node.owner, ()), *taps):
-            named["taps"] = asked
-        call = module if module is not None else structure.apply  # type: ignore[attr-defined]
         if module is None or module.training:
-            torch.manual_seed(address(self.seed, "model", self.clock.step, node.owner, ordinal))
+            torch.manual_seed(address(self.seed, "model", self.clock.step, str(node.owner), ordinal))
+        inputs = {read.place: encoding for read, encoding in zip(node.reads, folded, strict=True)}
         if node.role == "tokens":
-            tokens: Tokens = arguments[0]
-            result = Tokens(call(tokens.values), tokens.mask)
+            (tokens,) = (self.argument(read, inputs[read.place]) for read in node.reads)
+            function, _ = self._binding(node)
+            result = Tokens(function(tokens.values), tokens.mask)
         else:
-            result = call(*arguments, **named)
+            asked = (*self.graph.taps.get(node.owner, ()), *taps)
+            result = self._call(node, inputs, {}, named={"taps": asked} if asked else {})
         outputs = result if isinstance(result, Mapping) else {"pooled": result}
         unfolded = {name: _unfold(value, groups) for name, value in outputs.items()}
         return Encoding(unfolded, (*axes, *self._made_axes(node)), present)
+
+    def call(self, node: Node, inputs: Inputs, *, ids: Sequence[str]) -> Any:
+        """The value of a loss on its inputs; `ids` are those of their rows."""
+        present: Tensor | None = None
+        for place, encoding in inputs.items():
+            if place[0] == "of" and encoding is not None and encoding.axes[:1] == ("sample",):
+                present = in_all(present, encoding.present)
+        return self._call(node, inputs, {"ids": list(ids), "present": present})
+
+    def update(self, node: Node, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], ids: Sequence[str]) -> Any:
+        """The next state of a memory."""
+        return self._call(node, {}, {"ids": list(ids)}, leading=(state, columns))
+
+    def _call(
+        self, node: Node, inputs: Inputs, requested: Mapping[str, Any], *, leading: Sequence[Any] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        """Call a node's module, or its component's method, with the arguments that it asks for."""
+        of: list[Any] = []
+        given: dict[str | int, Any] = {}
+        for read in node.reads:
+            if read.place not in inputs:
+                continue
+            value = self.argument(read, inputs[read.place])
+            name, *rest = read.place
+            if name == "of":
+                of.append(value)
+            elif not rest:
+                given[name] = value
+            elif isinstance(rest[0], int):
+                given.setdefault(name, []).append(value)
+            else:
+                given.setdefault(name, {})[rest[0]] = value
+
+        def field(name: str) -> Any:
+            return given[name] if name in given else self.built(node.structure, node.site, name, node.module)
+
+        def request(name: str) -> Any:
+            if name == "generator":
+                return torch.Generator().manual_seed(address(self.seed, "draw", self.clock.step, str(node.owner)))
+            return {"clock": self.clock, "step": self.clock.step, **requested}[name]
+
+        function, bound = self._binding(node)
+        return bound.call(function, of, field, request, leading=leading, named=named)
+
+    def _binding(self, node: Node) -> tuple[Callable[..., Any], Binding]:
+        """What runs a node, and how: looked up once, as reading a signature is slow beside a small step."""
+        if node.owner not in self._bound:
+            module = self.modules.at(node.module)
+            structure = node.structure
+            function = module.forward if module is not None else getattr(structure, structure.method)
+            count = sum(read.field == "of" for read in node.reads)
+            bound = binding(structure, function, count=count)
+            if node.role in ("encoder", "loss") and (misfit := bound.misfit(count)) is not None:
+                raise ComponentError(
+                    f"{node.owner}: {structure.kind} {structure.use} takes {misfit}", found=f"{count} in `of`"
+                )
+            self._bound[node.owner] = (module if module is not None else function), bound
+        return self._bound[node.owner]
 
     def _made_axes(self, node: Node) -> tuple[str, ...]:
         """Group axes of the result that the encoder handles itself: those that its declared output has of its own."""
@@ -104,100 +165,35 @@ class Execution:
         first = next(iter(declared.values()))
         return tuple(axis for axis in first.axes[1:] if axis in structure.axes)
 
-    def _encoder_arguments(self, node: Node, folded: list[Encoding | None]) -> tuple[list[Any], dict[str, Any]]:
-        positional: list[Any] = []
-        named: dict[str, Any] = {}
-        for read, encoding in zip(node.reads, folded, strict=True):
-            field = read.path.partition(".")[0]
-            value = self.argument(read, encoding)
-            if field == "of":
-                positional.append(value)
-            elif read.path == field:
-                named[field] = value
-            else:
-                named.setdefault(field, []).append(value)
-        # `of` comes first: a parameter in its place may bear any name, that of a field included.
-        for name in self._takes(node)[len(positional) :]:
-            if name in type(node.structure).model_fields and name not in named:
-                named[name] = self.built(node.structure, node.module, name)
-            elif name == "clock":
-                named[name] = self.clock
-        return positional, named
+    # --- fields ----------------------------------------------------------------------------------------
 
-    def _takes(self, node: Node) -> tuple[str, ...]:
-        module = self.modules.at(node.module)
-        function = module.forward if module is not None else getattr(node.structure, "apply", None)
-        return tuple(self._parameters(node.owner, function)) if function is not None else ()
+    def built(self, component: Component, site: Site, name: str, module: str | None = None) -> Any:
+        """A field as a method receives it: numbers resolved, sub-components with their modules in place.
 
-    def _parameters(self, owner: str, function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-        """The parameters of what runs `owner`, looked up once: reading a signature is slow beside a small step."""
-        if owner not in self._signatures:
-            self._signatures[owner] = inspect.signature(function).parameters
-        return self._signatures[owner]
+        `site` is where the component is written, `module` the path of its modules where that is another.
+        """
+        return self._built(getattr(component, name), site.at(name), f"{site.path if module is None else module}.{name}")
 
-    # --- losses and other components -------------------------------------------------------------------
-
-    def call(
-        self, component: Component, owner: str, reads: Mapping[str, tuple[Read, Encoding | None]], *, ids: Any = None,
-        present: Tensor | None = None,
-    ) -> Any:  # fmt: skip
-        """Call a component's method (or its module) with arguments named like its fields."""
-        module = self.modules.at(owner)
-        function = module.forward if module is not None else getattr(component, component.method)
-        parameters = self._parameters(owner, function)
-        values = self._fields(reads)
-        of = [values.pop(path) for path in list(values) if path == "of" or path.startswith("of.")]
-        positional: list[Any] = []
-        named: dict[str, Any] = {}
-        for name in parameters:
-            if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
-                positional += of
-                of = []
-            elif name in type(component).model_fields:
-                named[name] = values[name] if name in values else self.built(component, owner, name)
-            elif name in ("clock", "step", "generator", "ids", "present"):
-                named[name] = self._request(name, owner, ids, present)
-            else:
-                if not of:
-                    raise TypeError(
-                        f"{owner}: {component.use}.{component.method}() wants {name!r}, but `of` has no more"
-                    )
-                positional.append(of.pop(0))
-        return function(*positional, **named)
-
-    def _fields(self, reads: Mapping[str, tuple[Read, Encoding | None]]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for path, (read, encoding) in reads.items():
-            value = self.argument(read, encoding)
-            name, _, rest = path.partition(".")
-            if name == "of" or not rest:
-                values[path] = value
-            elif rest.isdigit():
-                values.setdefault(name, []).append(value)
-            else:
-                values.setdefault(name, {})[rest] = value
-        return values
-
-    def _request(self, name: str, owner: str, ids: Any, present: Tensor | None) -> Any:
-        if name == "generator":
-            return torch.Generator().manual_seed(address(self.seed, "draw", self.clock.step, owner))
-        return {"clock": self.clock, "step": self.clock.step, "ids": ids, "present": present}[name]
-
-    def built(self, component: Component, owner: str, name: str) -> Any:
-        """A field as a method receives it: numbers resolved, sub-components with their modules in place."""
-        value = getattr(component, name)
+    def _built(self, value: Any, site: Site, path: str) -> Any:
         if isinstance(value, Shared):
-            target = self.scope.targets(owner)[name]
-            path = f"{target.section}.{target.name}"
-            if target.output:
-                other = getattr(self.scope, target.section)[target.name]
-                return self.built(other, path, target.output)
-            other = getattr(self.scope, target.section)[target.name]
-            return self.number(other, path) if isinstance(other, Value) else self._object(other, path)
+            target = self.scope.targets(site.owner).get(site.place)
+            if target is None:
+                raise ComponentError(f"{site.path}: `{value}` leads to no component of this stage")
+            owner, place = target.owner, target.field
+            made: Any = self.scope.component(owner)
+            for field in place:
+                made = getattr(made, field)
+            there = Site(owner, place)
+            return self._built(made, there, there.path)
         if isinstance(value, Value):
-            return self.number(value, f"{owner}.{name}")
+            return self.number(value, path)
         if isinstance(value, Component):
-            return self._object(value, f"{owner}.{name}")
+            module = self.modules.at(path)
+            return module if module is not None else value
+        if isinstance(value, Mapping) and any(isinstance(item, Component | Shared) for item in value.values()):
+            return {name: self._built(item, site.at(name), f"{path}.{name}") for name, item in value.items()}
+        if isinstance(value, tuple) and any(isinstance(item, Component | Shared) for item in value):
+            return tuple(self._built(item, site.at(i), f"{path}.{i}") for i, item in enumerate(value))
         return value
 
     def number(self, value: Value, path: str) -> Any:
@@ -210,12 +206,8 @@ class Execution:
             return module()
         return value.at(self.clock)
 
-    def _object(self, component: Component, path: str) -> Any:
-        module = self.modules.at(path)
-        return module if module is not None else component
 
-
-def batch_inputs(reads: Mapping[str, Encoding | None]) -> tuple[dict[str, Encoding | None], Tensor | None, int]:
+def batch_inputs(reads: Inputs) -> tuple[dict[Place, Encoding | None], Tensor | None, int]:
     """Keep the rows that are present in all inputs with the sample axis: (inputs, index or None, rows kept)."""
     mask: Tensor | None = None
     rows = 0
@@ -236,13 +228,10 @@ def batch_inputs(reads: Mapping[str, Encoding | None]) -> tuple[dict[str, Encodi
     return kept, index, int(index.numel())
 
 
-def _takes_bank(read: Read) -> bool:
-    return any(t.__name__ in ("Bank",) for t in read.types) or Encoded in read.types
-
-
-def _pick(encoding: Encoding, index: int, path: str) -> Encoding:
+def _pick(encoding: Encoding, target: Target) -> Encoding:
+    index = target.index
     if len(encoding.axes) < 2:
-        raise IndexError(f"{path}: no group axis to take number {index} of")
+        raise IndexError(f"{target}: no group axis to take number {index} of")
     outputs = {name: tensor_map(v, lambda t: t[:, index]) for name, v in encoding.outputs.items()}
     present = (
         encoding.present[:, index] if encoding.present is not None and encoding.present.ndim > 1 else encoding.present

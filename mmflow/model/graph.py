@@ -1,79 +1,124 @@
-"""The graph of a stage: nodes, what each reads, their scopes and the waves in which a step runs them.
+"""The graph of a stage: nodes, their inputs, their scopes and the waves in which a step runs them.
 
-Torch-free, so that `check` can tell what a step keeps whole. A node is *row* (a row's output depends on that
+Torch-free, so that `check` can tell which outputs a step keeps whole. A node is *row* (a row's output depends on that
 row alone) or *batch* (it needs the whole batch). The wave of a row node comes one after that of any batch
 node it reads; batch nodes run at the end of the latest wave they read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
-from mmflow.model.applications import Application
-from mmflow.plugin.component import Component, ComponentError, Shared
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Score
-from mmflow.plugin.references import Encoded, RefType, reference_fields
-from mmflow.plugin.values import TensorType
-from mmflow.spec.target import Target
+from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, Score, StageScope
+from mmflow.plugin.references import Bank, Encoded, RefType, reference_fields
+from mmflow.plugin.targets import Owner, Place, Target
 
 Role = Literal["encoder", "head", "tokens", "loss", "memory"]
-Output = tuple[str, str]
-"""A node's owner path and the name of one of its outputs."""
+Output = tuple[Owner | str, str]
+"""The node that gives an output, or the key of a batch column, and the name of the output (`value` of a column)."""
+
+_NODES = ("encoders", "memories", "fields", "views", "sampler")
+"""Sections of targets that a step reads."""
 
 
 @dataclass(frozen=True)
 class Read:
     """One reference of a node: where it stands, where it leads, and the outputs that it takes from there."""
 
-    path: str
-    target: Any
+    place: Place
+    target: Target
     types: tuple[type[RefType], ...]
     outputs: tuple[Output, ...]
-    after: bool = False
+
+    @property
+    def field(self) -> str | int:
+        """The field of the component that holds the reference."""
+        return self.place[0]
 
     @property
     def whole(self) -> bool:
         """True where the reader takes an `Encoding` with everything it needs, not one tensor."""
+        if self.target.section == "memories":
+            return Bank in self.types or Encoded in self.types
         return Encoded in self.types and self.target.output is None and self.target.section == "encoders"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A column that the loader must give: the field or view, and the encoder that prepares it, with its input."""
+
+    target: Target
+    encoder: Owner | None = None
+    """The entry that holds the learned preprocessing; None for a raw column."""
+    structure: Encoder | None = None
+    """The declaration that preprocesses."""
+    input: int = 0
+
+
+class Site(NamedTuple):
+    """Where a component is written: the entry, and the place inside it. References inside it are found from here."""
+
+    owner: Owner
+    place: Place = ()
+
+    def at(self, *inner: str | int) -> Site:
+        return Site(self.owner, (*self.place, *inner))
+
+    @property
+    def path(self) -> str:
+        """The path of its modules and learned numbers."""
+        return ".".join(map(str, (self.owner, *self.place)))
 
 
 @dataclass(frozen=True)
 class Node:
     """One application of a component in the graph."""
 
-    owner: str
+    owner: Owner
     component: Component
     role: Role
     reads: tuple[Read, ...]
-    scope: Literal["row", "batch"]
+    scope: Scope
     wave: int
     module: str
     """Path of the module that runs it, which is another node's where weights are shared."""
     structure: Component
     """The component whose `build` made that module."""
+    site: Site
+    """Where the structure is written."""
     static: bool = False
     trains: bool = True
+
+    @property
+    def follows(self) -> bool:
+        """Whether its module is an average that moves with another encoder."""
+        return isinstance(self.component, Application) and self.component.follows
 
 
 @dataclass
 class Graph:
-    """Nodes in an order in which each comes after what it reads."""
+    """Nodes in an order in which each comes after those that it reads."""
 
-    nodes: dict[str, Node] = field(default_factory=dict)
-    leaves: dict[str, Any] = field(default_factory=dict)
-    """Column key -> (target, encoder path or "", place in `of`) of what the loader must give."""
-    parts: list[str] = field(default_factory=list)
-    """Owners of entries that are used through others only, and may have weights."""
+    nodes: dict[Owner, Node] = field(default_factory=dict)
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+    """The batch columns by key."""
+    parts: list[Owner] = field(default_factory=list)
+    """Entries that are used through others only, and may have weights."""
 
     @cached_property
     def waves(self) -> int:
         return 1 + max((n.wave for n in self.nodes.values()), default=0)
 
-    def at(self, wave: int, scope: str) -> list[Node]:
+    def at(self, wave: int, scope: Scope) -> list[Node]:
         return [n for n in self.nodes.values() if n.wave == wave and n.scope == scope]
+
+    def producer(self, output: Output) -> Node | None:
+        """The node that gives an output; None for a column."""
+        return None if isinstance(output[0], str) else self.nodes.get(output[0])
 
     @cached_property
     def kept(self) -> frozenset[Output]:
@@ -81,263 +126,183 @@ class Graph:
         held: set[Output] = set()
         for reader in self.nodes.values():
             for read in reader.reads:
-                for owner, name in read.outputs:
-                    producer = self.nodes.get(owner)
-                    if producer is None or (producer.role == "memory" and not read.after):
+                for output in read.outputs:
+                    producer = self.producer(output)
+                    if producer is None or (producer.role == "memory" and not read.target.after):
                         continue
                     crosses = reader.wave > producer.wave
                     if crosses or (producer.scope == "row" and reader.scope == "batch"):
-                        held.add((owner, name))
+                        held.add(output)
         return frozenset(held)
 
     @cached_property
-    def taps(self) -> dict[str, tuple[str, ...]]:
+    def taps(self) -> dict[Owner, tuple[str, ...]]:
         """Taps that are read, by encoder: its `forward` is asked for these and no others."""
-        asked: dict[str, dict[str, None]] = {}
+        asked: dict[Owner, dict[str, None]] = {}
         for reader in self.nodes.values():
-            for read in reader.reads:
-                for owner, name in read.outputs:
-                    node = self.nodes.get(owner)
-                    if node is not None and isinstance(node.structure, Encoder) and name in node.structure.taps():
-                        asked.setdefault(owner, {})[name] = None
+            for output in (output for read in reader.reads for output in read.outputs):
+                node = self.producer(output)
+                if node is not None and isinstance(node.structure, Encoder) and output[1] in node.structure.taps():
+                    asked.setdefault(node.owner, {})[output[1]] = None
         return {owner: tuple(names) for owner, names in asked.items()}
 
-    def draws(self) -> Iterator[str]:
-        """Owners in which dropout (or another draw of the model) makes `micro_batch_size` part of the result."""
+    def draws(self) -> Iterator[Owner]:
+        """Encoders in which a draw of the model (dropout) makes `micro_batch_size` part of the result."""
         for node in self.nodes.values():
-            if node.role == "encoder" and getattr(node.structure, "dropout", 0):
+            if node.role == "encoder" and isinstance(node.structure, Encoder) and node.structure.draws():
                 yield node.owner
 
 
-def build_graph(scope: Any, roots: Iterable[str]) -> Graph:
-    """The graph that the entries `roots` (`encoders.image`, `losses.align`, `memories.queue`) need."""
-    graph = Graph()
+def build_graph(scope: StageScope, roots: Iterable[Owner]) -> Graph:
+    """The graph that the entries `roots` need. A loss that is no root is there for its parts alone."""
+    roots = tuple(roots)
+    builder = _Builder(scope)
     for owner in scope.reach(*roots):
-        section, _, name = owner.partition(".")
-        if section == "parts":
-            graph.parts.append(owner)
-        elif section == "encoders":
-            _add_encoder(graph, scope, owner, scope.encoders[name])
-        elif section == "losses":
-            _add(graph, scope, owner, scope.losses[name], "loss", _reads(graph, scope, owner, scope.losses[name]))
-        elif section == "memories":
-            _add(graph, scope, owner, scope.memories[name], "memory", _reads(graph, scope, owner, scope.memories[name]))
-    return graph
+        component = scope.component(owner)
+        if owner.section == "parts" or (owner.section == "losses" and owner not in roots):
+            builder.graph.parts.append(owner)
+        elif isinstance(component, Encoder):
+            builder.add_encoder(owner, component)
+        elif isinstance(component, Loss):
+            builder.add(owner, component, "loss", builder.reads(owner, component))
+        elif isinstance(component, Memory):
+            builder.add(owner, component, "memory", builder.reads(owner, component))
+    return builder.graph
 
 
-def structure_of(scope: Any, owner: str) -> tuple[str, Encoder]:
-    """Follow `weights` to the encoder that is built: its owner and declaration."""
-    seen = [owner]
-    component = entry(scope, owner)
-    while isinstance(component, Application):
-        target = scope.targets(seen[-1])["weights"]
-        seen.append(f"{target.section}.{target.name}")
-        component = entry(scope, seen[-1])
-    return seen[-1], component
-
-
-def module_owner(scope: Any, owner: str) -> str:
-    """The entry whose module runs `owner`: itself, or what `same` points to."""
-    component = entry(scope, owner)
-    while isinstance(component, Application) and component.use == "same":
-        target = scope.targets(owner)["weights"]
-        owner = f"{target.section}.{target.name}"
-        component = entry(scope, owner)
-    return owner
-
-
-def entry(scope: Any, owner: str) -> Any:
-    """The declaration behind an owner's path; `stage` is the stage itself."""
-    if owner == "stage":
-        return scope.declaration
-    section, _, name = owner.partition(".")
-    return getattr(scope, section)[name]
-
-
-def inputs_of(scope: Any, owner: str) -> list[tuple[str, Any]]:
-    """Paths and targets of an encoder's `of`; an application without `of` reads what its structure reads."""
-    while True:
-        found = [(path, t) for path, t in scope.targets(owner).items() if path == "of" or path.startswith("of.")]
-        if found or not isinstance(entry(scope, owner), Application):
-            return found
-        target = scope.targets(owner)["weights"]
-        owner = f"{target.section}.{target.name}"
-
-
-def _add_encoder(graph: Graph, scope: Any, owner: str, component: Encoder) -> None:
-    base = structure_of(scope, owner)[1]
-    module = module_owner(scope, owner)
-    trains = not _averaged(scope, owner)
-    reads = _reads(graph, scope, owner, component)
-    _add(graph, scope, owner, component, "encoder", reads, module=module, structure=base, trains=trains)
-    projections: tuple[tuple[Role, Encoder | None, str], ...] = (
-        ("head", base.head, "pooled"),
-        ("tokens", base.tokens, "tokens"),
-    )
-    for role, projection, output in projections:
-        if projection is not None:
-            target = Target("encoders", owner.partition(".")[2])
-            read = Read("of.0", target, (), ((owner, output),))
-            _add(
-                graph,
-                scope,
-                f"{owner}.{role}",
-                projection,
-                role,
-                (read,),
-                module=f"{module}.{role}",
-                structure=projection,
-                trains=trains,
-            )
-
-
-def _averaged(scope: Any, owner: str) -> bool:
-    while isinstance(component := entry(scope, owner), Application):
-        if component.use in ("ema", "frozen"):
-            return True
-        if component.use == "copy":
-            return False
-        target = scope.targets(owner)["weights"]
-        owner = f"{target.section}.{target.name}"
-    return False
-
-
-def _add(
-    graph: Graph, scope: Any, owner: str, component: Component, role: Role, reads: tuple[Read, ...],
-    *, module: str = "", structure: Component | None = None, trains: bool = True,
-) -> None:  # fmt: skip
-    structure = structure or component
-    static = role in ("encoder", "head", "tokens") and bool(reads) and all(_static(graph, scope, r) for r in reads)
-    if isinstance(structure, Memory) or static:
-        node_scope = "batch"
-    else:
-        assert isinstance(structure, (Encoder, Loss))
-        node_scope = structure.scope()
-    wave = 0
-    for read in reads:
-        for producer_owner, _ in read.outputs:
-            producer = graph.nodes.get(producer_owner)
-            if producer is None or (producer.role == "memory" and not read.after):
-                continue
-            wave = max(wave, producer.wave + (node_scope == "row" and producer.scope == "batch"))
-    graph.nodes[owner] = Node(
-        owner, component, role, reads, node_scope, wave, module or owner, structure, static, trains
-    )
-
-
-def _static(graph: Graph, scope: Any, read: Read) -> bool:
-    producers = [graph.nodes.get(owner) for owner, _ in read.outputs]
-    if any(p is not None for p in producers):
-        return all(p is not None and p.static for p in producers)
-    declared: TensorType = scope.type_of(read.target)
-    return declared.static
-
-
-def _reads(graph: Graph, scope: Any, owner: str, component: Component) -> tuple[Read, ...]:
-    types = reference_fields(type(component))
-    targets = dict(scope.targets(owner))
-    if isinstance(component, Application):
-        targets.pop("weights", None)
-        targets = {**dict(inputs_of(scope, owner)), **targets}
-    reads = []
-    for path, target in targets.items():
-        name = path.partition(".")[0]
-        if target.section in ("encoders", "memories", "fields", "views", "sampler") and name in types:
-            outputs = _outputs(graph, scope, owner, component, path, target, types[name])
-            reads.append(Read(path, target, types[name], outputs, after=target.after))
-    return tuple(reads)
-
-
-def _outputs(
-    graph: Graph, scope: Any, owner: str, component: Component, path: str, target: Any, types: tuple[type[RefType], ...]
-) -> tuple[Output, ...]:
-    if target.section == "encoders":
-        source = f"encoders.{target.name}"
-        if target.stage is not None:
-            raise ComponentError(
-                f"{owner} reads {target.stage}.{target.name}, the encoder of another stage's model",
-                hint=f"declare it as an encoder of its own: {{use: frozen, weights: {target.stage}.{target.name}}}",
-            )
-        if target.output is not None:
-            return (face(graph, source, target.output),)
-        if Encoded in types:
-            return tuple(face(graph, source, name) for name in needed_outputs(scope, owner, component))
-        return (face(graph, source, "pooled"),)
-    if target.section == "memories":
-        return ((f"memories.{target.name}", target.output or "value"),)
-    if owner.startswith("losses.") and (ids := _ids_column(graph, scope, owner, target)) is not None:
-        return ((ids, "value"),)
-    key = column_key(scope, owner, path, target)
-    encoder = structure_of(scope, owner)[0] if owner.startswith("encoders.") else ""
-    # The column is the whole field or view; which copy is read is the reader's business.
-    whole = replace(target, index=None, detach=False)
-    graph.leaves[key] = (whole, encoder, int(path.partition(".")[2] or 0) if encoder else 0)
-    return ((key, "value"),)
-
-
-def _ids_column(graph: Graph, scope: Any, owner: str, target: Any) -> str | None:
-    """The column of a text that a loss reads: in the form of the nearest encoder below the loss that reads it too."""
-    if target.section == "sampler" or scope.type_of(target).modality != "text":
-        return None
-    below = [f"encoders.{t.name}" for t in scope.targets(owner).values() if t.section == "encoders"]
-    for encoder in below:
-        node = graph.nodes.get(encoder)
-        for source in [source for read in node.reads for source, _ in read.outputs] if node is not None else []:
-            if source in graph.leaves and graph.leaves[source][0] == replace(target, index=None, detach=False):
-                return source
-            if source not in below:
-                below.append(source)
-    return None
-
-
-def column_key(scope: Any, owner: str, path: str, target: Any) -> str:
-    """The batch column behind a reference to a field or view: one for each way it is preprocessed."""
-    parts = [target.section, target.name, *([target.output] if target.output else [])]
-    source = ".".join(parts)
-    if not owner.startswith("encoders."):
-        return source
-    return f"{source}>{structure_of(scope, owner)[0]}#{path.partition('.')[2] or 0}"
-
-
-def face(graph: Graph, encoder: str, output: str) -> Output:
-    """Which node gives an encoder's output: its body, or the projection that stands behind it."""
-    if output == "pooled" and f"{encoder}.head" in graph.nodes:
-        return (f"{encoder}.head", "pooled")
-    if output == "tokens" and f"{encoder}.tokens" in graph.nodes:
-        return (f"{encoder}.tokens", "pooled")
+def face(graph: Graph, encoder: Owner, output: str) -> Output:
+    """The node that gives an encoder's output: its body, or the projection that stands behind it."""
+    if output == "pooled" and (head := encoder._replace(part="head")) in graph.nodes:
+        return (head, "pooled")
+    if output == "tokens" and (tokens := encoder._replace(part="tokens")) in graph.nodes:
+        return (tokens, "pooled")
     if output == "features":
         return (encoder, "pooled")
     return (encoder, output)
 
 
-def needed_outputs(scope: Any, owner: str, component: Component) -> tuple[str, ...]:
-    """Outputs that a component reads of a whole encoding: what its scores need, else `pooled`."""
-    needs: list[str] = []
-    for name in type(component).model_fields:
-        value = getattr(component, name)
-        if isinstance(value, Shared):
-            target = scope.targets(owner).get(name)
-            value = (
-                entry(scope, f"{target.section}.{target.name}") if target is not None and not target.output else value
+def needed_outputs(scope: StageScope, owner: Owner) -> tuple[str, ...]:
+    """Outputs that an entry reads of a whole encoding: those that its scores need, else `pooled`."""
+    needs = [need for _, held in scope.held(owner) if isinstance(held, Score) for need in held.needs]
+    component = scope.component(owner)
+    own = component.needs if isinstance(component, Component) else ()
+    return tuple(dict.fromkeys(needs or own or ("pooled",)))
+
+
+class _Builder:
+    """Adds the nodes of one stage, each after those that it reads."""
+
+    def __init__(self, scope: StageScope) -> None:
+        self.scope, self.graph = scope, Graph()
+
+    def add_encoder(self, owner: Owner, component: Encoder) -> None:
+        found = self.scope.structure(owner)
+        base, site = found.encoder, Site(found.owner)
+        module = self.scope.module(owner)
+        trains = self.scope.trains(owner)
+        reads = self.reads(owner, component)
+        self.add(owner, component, "encoder", reads, module=module, structure=base, site=site, trains=trains)
+        projections: tuple[tuple[Role, Encoder | None, str], ...] = (
+            ("head", base.head, "pooled"),
+            ("tokens", base.tokens, "tokens"),
+        )
+        for role, projection, output in projections:
+            if projection is not None:
+                read = Read(("of", 0), Target("encoders", owner.name), (), ((owner, output),))
+                part, own = module._replace(part=role), owner._replace(part=role)
+                self.add(own, projection, role, (read,), module=part, site=site.at(role), trains=trains)
+
+    def add(
+        self, owner: Owner, component: Component, role: Role, reads: tuple[Read, ...], *, module: Owner | None = None,
+        structure: Component | None = None, site: Site | None = None, trains: bool = True,
+    ) -> None:  # fmt: skip
+        structure = structure or component
+        static = role in ("encoder", "head", "tokens") and bool(reads) and all(map(self._static, reads))
+        scope: Scope = "batch" if static or not isinstance(structure, Encoder | Loss) else structure.scope()
+        wave = 0
+        for read in reads:
+            for output in read.outputs:
+                producer = self.graph.producer(output)
+                if producer is None or (producer.role == "memory" and not read.target.after):
+                    continue
+                wave = max(wave, producer.wave + (scope == "row" and producer.scope == "batch"))
+        self.graph.nodes[owner] = Node(
+            owner,
+            component,
+            role,
+            reads,
+            scope,
+            wave,
+            str(module or owner),
+            structure,
+            site or Site(owner),
+            static,
+            trains,
+        )
+
+    def reads(self, owner: Owner, component: Component) -> tuple[Read, ...]:
+        types = reference_fields(type(component))
+        targets = dict(self.scope.targets(owner))
+        if isinstance(component, Application):
+            del targets["weights",]
+            targets = {**self.scope.inputs(owner), **targets}
+        return tuple(
+            Read(place, target, types[name], self._outputs(owner, place, target, types[name]))
+            for place, target in targets.items()
+            if target.section in _NODES and (name := str(place[0])) in types
+        )
+
+    def _static(self, read: Read) -> bool:
+        producers = [self.graph.producer(output) for output in read.outputs]
+        if any(p is not None for p in producers):
+            return all(p is not None and p.static for p in producers)
+        return self.scope.type_of(read.target).static
+
+    def _outputs(
+        self, owner: Owner, place: Place, target: Target, types: tuple[type[RefType], ...]
+    ) -> tuple[Output, ...]:
+        if target.stage is not None:
+            raise ComponentError(
+                f"{owner} reads {target.stage}.{target.name}, the encoder of another stage's model",
+                hint=f"declare it as an encoder of its own: {{use: frozen, weights: {target.stage}.{target.name}}}",
             )
-        if isinstance(value, Score):
-            needs += value.needs
-    return tuple(dict.fromkeys(needs or component.needs or ("pooled",)))
+        if target.section == "encoders":
+            if target.output is not None:
+                return (face(self.graph, target.owner, target.output),)
+            if Encoded in types:
+                return tuple(face(self.graph, target.owner, name) for name in needed_outputs(self.scope, owner))
+            return (face(self.graph, target.owner, "pooled"),)
+        if target.section == "memories":
+            return ((target.owner, target.output or "value"),)
+        if owner.section == "losses" and (prepared := self._ids_column(owner, target)) is not None:
+            return ((prepared, "value"),)
+        key, leaf = self._column(owner, place, target)
+        self.graph.leaves[key] = leaf
+        return ((key, "value"),)
 
+    def _column(self, owner: Owner, place: Place, target: Target) -> tuple[str, Leaf]:
+        """The batch column behind a reference to a field or view: one for each way it is preprocessed."""
+        # The column is the whole field or view; which copy is read is the reader's business.
+        whole = replace(target, index=None, detach=False)
+        key = ".".join((target.section, target.name, *((target.output,) if target.output else ())))
+        if owner.section != "encoders":
+            return key, Leaf(whole)
+        structure = self.scope.structure(owner)
+        number = place[1] if len(place) > 1 and isinstance(place[1], int) else 0
+        return f"{key}>{structure.owner}#{number}", Leaf(whole, structure.owner, structure.encoder, number)
 
-def nested(component: Component, path: str) -> Iterator[tuple[str, Component]]:
-    """A component and all components inside its fields, with their paths."""
-    yield path, component
-    for name in type(component).model_fields:
-        yield from _nested_value(getattr(component, name), f"{path}.{name}")
-
-
-def _nested_value(value: Any, path: str) -> Iterator[tuple[str, Component]]:
-    if isinstance(value, Component):
-        yield from nested(value, path)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _nested_value(item, f"{path}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _nested_value(item, f"{path}.{index}")
+    def _ids_column(self, owner: Owner, target: Target) -> str | None:
+        """The column of a text that a loss reads: in the form of the nearest encoder below it that reads it too."""
+        if target.section == "sampler" or self.scope.type_of(target).modality != "text":
+            return None
+        whole = replace(target, index=None, detach=False)
+        below = [t.owner for t in self.scope.targets(owner).values() if t.section == "encoders"]
+        for encoder in below:
+            node = self.graph.nodes.get(encoder)
+            for source, _ in [output for read in node.reads for output in read.outputs] if node is not None else []:
+                if isinstance(source, str):
+                    if source in self.graph.leaves and self.graph.leaves[source].target == whole:
+                        return source
+                elif source not in below:
+                    below.append(source)
+        return None

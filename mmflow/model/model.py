@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from mmflow.artifacts import ModelArtifact
 from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, column_type, read_field, scan, static_columns
 from mmflow.model.execution import Execution
-from mmflow.model.graph import Graph, Output, Read, build_graph, entry, face, inputs_of, structure_of
-from mmflow.model.modules import Modules
+from mmflow.model.graph import Graph, Leaf, Output, Read, Site, build_graph, face
+from mmflow.model.modules import Modules, States
 from mmflow.plugin.addresses import address
-from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Encoder, Memory
+from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.kinds import Encoder, Memory, Origin, Source, StageScope, Structure, View
 from mmflow.plugin.references import Encoded
-from mmflow.plugin.values import Encoding
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import STAGE, Owner, Target
+from mmflow.plugin.values import Encoding, State
 
 LEARN_LIMIT = 200_000
 """Samples at most that `Encoder.learn` reads."""
@@ -31,21 +31,19 @@ LEARN_LIMIT = 200_000
 class Model:
     """Everything that a graph needs to run: made by `create` or `load`, stored by `save`."""
 
-    def __init__(
-        self, scope: Any, graph: Graph, modules: Modules, states: Mapping[str, Mapping[str, Any]], seed: int
-    ) -> None:
+    def __init__(self, scope: StageScope, graph: Graph, modules: Modules, states: States, seed: int) -> None:
         self.scope, self.graph, self.modules, self.states, self.seed = scope, graph, modules, states, seed
         self.root = modules.root
         self.device = torch.device("cpu")
         self.dtype = torch.float32
-        self.memories: dict[str, dict[str, Tensor]] = {}
+        self.memories: dict[Owner, dict[str, Tensor]] = {}
         self._static: dict[str, ColumnBatch] | None = None
         self.execution = Execution(graph, modules, scope, seed)
 
     @classmethod
     def create(
-        cls, scope: Any, roots: Sequence[str], *, seed: int, device: str = "cpu",
-        states: Mapping[str, Mapping[str, Any]] | None = None, upstream: Callable[[str], Path] | None = None,
+        cls, scope: StageScope, roots: Sequence[Owner], *, seed: int, device: str = "cpu",
+        states: States | None = None, upstream: Callable[[str], Path] | None = None,
     ) -> Model:  # fmt: skip
         """An untrained model of the entries `roots`. `states`: learned preprocessing, see `learn_states`."""
         graph = build_graph(scope, roots)
@@ -58,44 +56,50 @@ class Model:
 
     @staticmethod
     def learn_states(
-        scope: Any, roots: Sequence[str], source: Any, *, limit: int = LEARN_LIMIT
-    ) -> dict[str, dict[str, Any]]:
-        """Run `Encoder.learn` of every encoder that needs it over its inputs: fields, or views in evaluation's form."""
-        states: dict[str, dict[str, Any]] = {}
-        graph = build_graph(scope, roots)
-        for owner in (n.owner for n in graph.nodes.values() if n.role == "encoder"):
-            base, component = structure_of(scope, owner)
-            if base in states or not component.learns():
+        scope: StageScope, roots: Sequence[Owner], source: Source | None, *, limit: int = LEARN_LIMIT,
+        upstream: Callable[[str], Path] | None = None,
+    ) -> dict[str, State]:  # fmt: skip
+        """Run `Encoder.learn` of every encoder that needs it over its inputs: fields, or views in evaluation's form.
+
+        An encoder of another stage's model brings the state that it learned there, where `upstream` gives that model.
+        """
+        states: dict[str, State] = {}
+        for owner, encoder, origin in _prepared(scope, roots):
+            if origin is not None and upstream is not None:
+                states[str(owner)] = _learned_there(origin, upstream)
                 continue
-            inputs = inputs_of(scope, base)
+            inputs = list(scope.inputs(owner).values())
             state: dict[str, Any] = {}
-            for place in component.learns():
-                target = inputs[place][1]
-                if target.section not in ("fields", "views"):
-                    raise ComponentError(f"{base} must learn from a field of the data, not from {target.name}")
-                state.update(component.learn(place, _values(source, scope.views, target, limit)))
-            states[base] = state
+            for place in encoder.learns():
+                target = inputs[place]
+                if target.section not in ("fields", "views") or source is None:
+                    raise ComponentError(f"{owner} must learn from a field of the data, not from {target.name}")
+                state.update(encoder.learn(place, _values(source, scope.views, target, limit)))
+            states[str(owner)] = state
         return states
 
     # --- storage ---------------------------------------------------------------------------------------
 
     def save(self, artifact: ModelArtifact) -> None:
-        artifact.write(self.modules.state_dict(), self.memories, self.states)
+        memories = {str(owner): state for owner, state in self.memories.items()}
+        artifact.write(self.modules.state_dict(), memories, self.states)
 
     @classmethod
     def load(
-        cls, artifact: ModelArtifact, scope: Any, roots: Sequence[str], *, seed: int, device: str = "cpu",
+        cls, artifact: ModelArtifact, scope: StageScope, roots: Sequence[Owner], *, seed: int, device: str = "cpu",
         upstream: Callable[[str], Path] | None = None,
     ) -> Model:  # fmt: skip
         """The model that a train stage stored, as far as `roots` need it; what it never had is drawn again."""
-        states = artifact.states()
-        for node in build_graph(scope, roots).nodes.values():
-            base, component = structure_of(scope, node.owner) if node.role == "encoder" else ("", None)
-            if component is not None and component.learns() and base not in states:
+        states: dict[str, State] = {**artifact.states()}
+        for owner, _, origin in _prepared(scope, roots):
+            if str(owner) in states:
+                continue
+            if origin is None or upstream is None:
                 raise ComponentError(
-                    f"the model has no {base}: no loss of its training reads that encoder, so it learned no vocabulary",
+                    f"the model has no {owner}: no loss of its training reads it, so it learned no vocabulary",
                     hint="train it with a loss, or measure it with `model: init`",
                 )
+            states[str(owner)] = _learned_there(origin, upstream)
         model = cls.create(scope, roots, seed=seed, states=states, upstream=upstream)
         model.restore(artifact)
         return model.to(device)
@@ -105,9 +109,10 @@ class Model:
         stored = artifact.weights()
         self.modules.load(stored)
         self.modules.follow(stored)
+        owners = {str(owner): owner for owner in self.memories}
         for memory, state in artifact.memories().items():
-            if memory in self.memories:
-                self.memories[memory] |= {key: tensor.to(self.device) for key, tensor in state.items()}
+            if memory in owners:
+                self.memories[owners[memory]] |= {key: tensor.to(self.device) for key, tensor in state.items()}
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Model:
         self.device = torch.device(device)
@@ -123,10 +128,8 @@ class Model:
     def _begin_memories(self) -> None:
         for node in self.graph.nodes.values():
             if isinstance(node.component, Memory):
-                generator = torch.Generator().manual_seed(address(self.seed, "memory", node.owner))
-                columns = {
-                    r.path.removeprefix("of."): self.scope.type_of(r.target) for r in node.reads if r.path[:2] == "of"
-                }
+                generator = torch.Generator().manual_seed(address(self.seed, "memory", str(node.owner)))
+                columns = {str(r.place[1]): self.scope.type_of(r.target) for r in node.reads if r.field == "of"}
                 self.memories[node.owner] = node.component.initial(columns, generator=generator)
 
     # --- data ------------------------------------------------------------------------------------------
@@ -137,20 +140,21 @@ class Model:
 
     def _requests(self) -> list[ColumnRequest]:
         return [
-            ColumnRequest(key, target, self._preprocess(encoder, place) if encoder else None)
-            for key, (target, encoder, place) in self.graph.leaves.items()
+            ColumnRequest(key, leaf.target, None if leaf.structure is None else self._preprocess(leaf))
+            for key, leaf in self.graph.leaves.items()
         ]
 
     def columns(self, batch: Batch) -> dict[str, Encoding]:
         """All leaves of the graph for a batch: its columns, and the fields without the sample axis."""
         if self._static is None:
             wanted = [r for r in self._requests() if self.scope.type_of(r.target).static]
-            self._static = static_columns(self.scope.source, wanted) if wanted else {}
+            source = self.scope.source
+            self._static = static_columns(source, wanted) if wanted and source is not None else {}
         return {key: self.column(column) for key, column in {**batch.columns, **self._static}.items()}
 
-    def _preprocess(self, encoder: str, place: int) -> Callable[[Any], Any]:
-        component = entry(self.scope, encoder)
-        return partial(component.preprocess, place, state=self.states.get(encoder, {}))
+    def _preprocess(self, leaf: Leaf) -> Callable[[Any], Any]:
+        assert leaf.structure is not None
+        return partial(leaf.structure.preprocess, leaf.input, state=self.states.get(str(leaf.encoder), {}))
 
     def column(self, column: ColumnBatch) -> Encoding:
         """A batch column on the model's device, in its floating type."""
@@ -166,18 +170,17 @@ class Model:
         """Encodings of `encoders` (names) for a batch, without gradient, in evaluation mode."""
         self.root.eval()
         encoders = list(encoders)
-        asked = {f"encoders.{name}" for name in encoders}
-        values: dict[str, Encoding] = {}
+        asked = {Owner("encoders", name) for name in encoders}
+        values: dict[Owner, Encoding] = {}
         columns = self.columns(batch)
 
         def fetch(output: Output) -> Encoding | None:
             owner, name = output
-            if owner in self.graph.leaves:
+            if isinstance(owner, str):
                 return columns[owner]
             node = self.graph.nodes[owner]
             if isinstance(node.component, Memory):
-                read = node.component.read(self.memories[owner])
-                return None if read is None else Encoding({name: read[name].pooled}, (owner,), read[name].present)
+                return self.remembered(owner, name, self.memories[owner])
             if owner not in values:
                 structure = node.structure
                 own = structure.taps() if isinstance(structure, Encoder) and owner in asked else ()
@@ -188,11 +191,11 @@ class Model:
 
         result: dict[str, Encoding] = {}
         for name in encoders:
-            owner = f"encoders.{name}"
+            owner = Owner("encoders", name)
             merged: dict[str, Any] = {}
             for output in outputs:
                 # One by one: the output before a head and the one behind it are both `pooled` of their nodes.
-                read = Read(name, Target("encoders", name), (Encoded,), (face(self.graph, owner, output),))
+                read = Read(("of", 0), Target("encoders", name), (Encoded,), (face(self.graph, owner, output),))
                 found = self.execution.fetch(read, fetch)
                 assert found is not None
                 (merged[output],) = found.outputs.values()
@@ -201,26 +204,36 @@ class Model:
 
     def encode_values(self, encoder: str, values: Sequence[Any], outputs: Sequence[str] = ("pooled",)) -> Encoding:
         """Encode raw values (prompts, pictures) of an encoder with one input, as if they were rows of the data."""
-        owner = f"encoders.{encoder}"
-        leaves = [k for k in self.graph.leaves if k in {o for r in self.graph.nodes[owner].reads for o, _ in r.outputs}]
+        owner = Owner("encoders", encoder)
+        read = {key for read in self.graph.nodes[owner].reads for key, _ in read.outputs}
+        leaves = [key for key in self.graph.leaves if key in read]
         if len(leaves) != 1:
             raise ComponentError(f"{owner} does not read one field of the data, so single values cannot be encoded")
-        target, base, place = self.graph.leaves[leaves[0]]
-        preprocess = self._preprocess(base, place)
-        declared = self.scope.type_of(target)
+        leaf = self.graph.leaves[leaves[0]]
+        preprocess = self._preprocess(leaf)
+        declared = self.scope.type_of(leaf.target)
         column = collate([preprocess(value) for value in values], declared.with_(axes=("sample",), groups=()))
         batch = Batch({leaves[0]: column}, [str(i) for i in range(len(values))], len(values), 0, 0)
         return self.encode([encoder], batch, outputs)[encoder]
 
-    def built(self, owner: str, field: str) -> Any:
-        """A sub-component or moving number of a component of the graph, as its method would receive it."""
-        return self.execution.built(entry(self.scope, owner), owner, field)
+    def remembered(self, owner: Owner, column: str, state: Mapping[str, Tensor]) -> Encoding | None:
+        """What a reference reads of a memory in `state`; None while it is not ready."""
+        memory = self.graph.nodes[owner].component
+        assert isinstance(memory, Memory)
+        read = memory.read(state)
+        return None if read is None else Encoding({column: read[column].pooled}, (str(owner),), read[column].present)
+
+    def built_for_stage(self, field: str) -> Any:
+        """A sub-component or moving number of the stage itself, as its method would receive it."""
+        component = self.scope.component(STAGE)
+        assert isinstance(component, Component)
+        return self.execution.built(component, Site(STAGE), field)
 
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for _, parameter in self.modules.named_parameters()]
 
 
-def _values(source: Any, views: Mapping[str, Any], target: Target, limit: int) -> Iterator[Any]:
+def _values(source: Source, views: Mapping[str, View], target: Target, limit: int) -> Iterator[Any]:
     """What is present of a field or of a view's deterministic form in the first `limit` samples, group members apart.
 
     The copies of a view are alike in that form, and come once.
@@ -251,6 +264,21 @@ def _members(value: Any, depth: int) -> Iterator[Any]:
         return
     for member in value:
         yield from _members(member, depth - 1)
+
+
+def _prepared(scope: StageScope, roots: Sequence[Owner]) -> Iterator[Structure]:
+    """The structures of a graph that learn their preprocessing, each once."""
+    nodes = build_graph(scope, roots).nodes.values()
+    found = {made.owner: made for node in nodes if node.role == "encoder" for made in [scope.structure(node.owner)]}
+    yield from (structure for structure in found.values() if structure.encoder.learns())
+
+
+def _learned_there(origin: Origin, upstream: Callable[[str], Path]) -> State:
+    """The preprocessing that an encoder of another stage's model learned there."""
+    states = ModelArtifact(upstream(origin.stage)).states()
+    if str(origin.preparation) not in states:
+        raise ComponentError(f"the model of {origin.stage} has no {origin.preparation} that learned a vocabulary")
+    return states[str(origin.preparation)]
 
 
 def _moved(tensor: Tensor, *, device: torch.device, dtype: torch.dtype | None) -> Tensor:

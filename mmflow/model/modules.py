@@ -9,51 +9,53 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
-from mmflow.model.applications import Application, Copy
-from mmflow.model.graph import Graph, entry, inputs_of, nested, structure_of
+from mmflow.model.applications import Copy, Ema
+from mmflow.model.graph import Graph, Site
 from mmflow.model.learned import LearnedValue
 from mmflow.plugin.addresses import address
-from mmflow.plugin.component import Component, ComponentError
-from mmflow.plugin.kinds import Encoder, Freeze
+from mmflow.plugin.component import ComponentError, nested_components
+from mmflow.plugin.kinds import Application, Encoder, Freeze, StageScope
 from mmflow.plugin.numbers import Learned
-from mmflow.plugin.values import TensorType
+from mmflow.plugin.targets import Owner, Target
+from mmflow.plugin.values import State, TensorType
 
-PROJECTIONS = ("", ".head", ".tokens")
-"""What is appended to an encoder's path: its body, its head, its projection of tokens."""
+States = Mapping[str, State]
+"""Learned preprocessing by the path of its encoder."""
 
 
 class Modules:
     """Builds and finds the modules of one graph; `root` holds them all, without their paths."""
 
     def __init__(
-        self, scope: Any, graph: Graph, *, seed: int, states: Mapping[str, Mapping[str, Any]],
+        self, scope: StageScope, graph: Graph, *, seed: int, states: States,
         upstream: Callable[[str], Path] | None = None,
     ) -> None:  # fmt: skip
         self.scope, self.graph, self.seed, self.states, self.upstream = scope, graph, seed, states, upstream
         self.root = nn.ModuleList()
         self._own: dict[str, nn.Module] = {}
-        self._begun: set[str] = set()
+        self._begun: set[Owner] = set()
 
     def build(self) -> nn.Module:
         """Build everything that the graph names; returns the root module."""
-        for node in self.graph.nodes.values():
+        nodes = self.graph.nodes.values()
+        for node in nodes:
             if node.role == "encoder":
                 self._encoder(node.owner)
             elif node.role in ("loss", "memory"):
-                self._inside(node.component, node.owner)
+                self._inside(node.component, Site(node.owner))
         for owner in self.graph.parts:
-            self._inside(entry(self.scope, owner), owner)
-        for node in self.graph.nodes.values():
+            self._inside(self.scope.component(owner), Site(owner))
+        for node in nodes:
             if node.role == "encoder":
-                self._learned(node.component, node.owner)
+                self._learned(node.component, Site(node.owner))
         return self.root
 
     def at(self, path: str) -> nn.Module | None:
@@ -88,109 +90,114 @@ class Modules:
             if isinstance(module, LearnedValue):
                 yield path, module
 
-    def averaged(self) -> Iterator[tuple[str, Any, nn.Module, nn.Module]]:
+    def averaged(self) -> Iterator[tuple[str, Ema, nn.Module, nn.Module]]:
         """(path, `Ema` declaration, averaged module, module it follows), body and projections apart."""
         for node in self.graph.nodes.values():
-            component = node.component
-            if node.role == "encoder" and component.use == "ema":
-                target = self.scope.targets(node.owner)["weights"]
-                source = f"{target.section}.{target.name}"
-                for suffix in PROJECTIONS:
-                    if (own := self.at(node.owner + suffix)) is not None:
-                        followed = self.at(self._source(source) + suffix)
-                        assert followed is not None
-                        yield node.owner + suffix, component, own, followed
+            if isinstance(node.component, Ema) and node.role == "encoder":
+                for path, own, followed in self._pairs(node.owner, self._source(node.owner)):
+                    yield path, node.component, own, followed
 
-    def _source(self, owner: str) -> str:
-        while isinstance(component := entry(self.scope, owner), Application) and component.use == "same":
-            target = self.scope.targets(owner)["weights"]
-            owner = f"{target.section}.{target.name}"
-        return owner
+    def follow(self, stored: Collection[str]) -> None:
+        """After weights were loaded: copies without training that were not stored begin equal to their source."""
+        for node in self.graph.nodes.values():
+            made = node.component
+            if node.role != "encoder" or not isinstance(made, Application) or made.shares == "module" or made.trains:
+                continue
+            if self._weights(node.owner).stage is not None or any(n.startswith(f"{node.owner}.") for n in stored):
+                continue
+            for _, own, other in self._pairs(node.owner, self._source(node.owner)):
+                own.load_state_dict(other.state_dict())
 
-    def _encoder(self, owner: str) -> None:
-        owner = self._source(owner)
+    def _pairs(self, owner: Owner, source: Owner) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+        """(path, module of `owner`, the same module of `source`): body and projections."""
+        for part in ("", "head", "tokens"):
+            path = str(owner._replace(part=part))
+            own, other = self.at(path), self.at(str(source._replace(part=part)))
+            if own is not None and other is not None:
+                yield path, own, other
+
+    def _weights(self, owner: Owner) -> Target:
+        return self.scope.targets(owner)["weights",]
+
+    def _source(self, owner: Owner) -> Owner:
+        """The encoder whose module an application takes its weights from."""
+        return self.scope.module(self._weights(owner).owner)
+
+    def _encoder(self, owner: Owner) -> None:
+        owner = self.scope.module(owner)
         if owner in self._begun:
             return
         self._begun.add(owner)
-        component = entry(self.scope, owner)
-        if isinstance(component, Application):
-            target = self.scope.targets(owner)["weights"]
-            source = self._source(f"{target.section}.{target.name}")
+        component = self.scope.component(owner)
+        assert isinstance(component, Encoder)
+        if not isinstance(component, Application):
+            self._construct(owner, component, self._inputs(owner), self.states.get(str(owner), {}))
+            self._start(owner, component)
+        elif self._weights(owner).stage is not None:
+            self._taken(owner, component)
+        else:
+            source = self._source(owner)
             self._encoder(source)
-            self._apply(owner, component, source, target)
-            return
-        inputs = tuple(self.scope.type_of(t) for _, t in inputs_of(self.scope, owner))
-        self._construct(owner, component, inputs, self.states.get(owner, {}))
-        self._start(owner, component)
+            self._apply(owner, component, source)
 
-    def _apply(self, owner: str, component: Application, source: str, target: Any) -> None:
-        structure, base = structure_of(self.scope, owner)
+    def _inputs(self, owner: Owner) -> tuple[TensorType, ...]:
+        return tuple(map(self.scope.type_of, self.scope.inputs(owner).values()))
+
+    def _apply(self, owner: Owner, component: Application, source: Owner) -> None:
+        """Build the module of an application from another encoder of this stage."""
         if isinstance(component, Copy):
-            inputs = tuple(self.scope.type_of(t) for _, t in inputs_of(self.scope, owner))
-            self._construct(owner, base, inputs, self.states.get(structure, {}))
+            structure = self.scope.structure(owner)
+            self._construct(owner, structure.encoder, self._inputs(owner), self.states.get(str(structure.owner), {}))
             if component.start == "equal":
-                for suffix in PROJECTIONS:
-                    if (own := self.at(owner + suffix)) is not None and (other := self.at(source + suffix)) is not None:
-                        own.load_state_dict(other.state_dict())
+                for _, own, other in self._pairs(owner, source):
+                    own.load_state_dict(other.state_dict())
             return
-        for suffix in PROJECTIONS:
-            if (other := self.at(source + suffix)) is not None:
-                self._attach(owner + suffix, deepcopy(other).requires_grad_(False))
-        if target.stage is not None:
-            self._take(owner, f"encoders.{target.name}", target.stage)
+        for part in ("", "head", "tokens"):
+            if (other := self.at(str(source._replace(part=part)))) is not None:
+                self._attach(str(owner._replace(part=part)), deepcopy(other).requires_grad_(False))
 
-    def _take(self, owner: str, source: str, stage: str) -> None:
-        """Give `owner` the weights that another stage's model holds under `source`."""
-        if self.upstream is None:
+    def _taken(self, owner: Owner, component: Application) -> None:
+        """Build the module of an application as another stage's model has it, with the weights stored there."""
+        structure = self.scope.structure(owner)
+        self._construct(owner, structure.encoder, self._inputs(owner), self.states.get(str(structure.owner), {}))
+        for part in ("", "head", "tokens"):
+            module = self.at(str(owner._replace(part=part)))
+            if module is not None and not component.trains:
+                module.requires_grad_(False)
+        origin = structure.origin
+        if self.upstream is None or origin is None or (isinstance(component, Copy) and component.start == "own"):
             return
-        stored = ModelArtifact(self.upstream(stage)).weights()
-        renamed = {owner + n.removeprefix(source): v for n, v in stored.items() if n.startswith(f"{source}.")}
+        stored = ModelArtifact(self.upstream(origin.stage)).weights()
+        source = f"{origin.module}."
+        renamed = {f"{owner}.{n.removeprefix(source)}": v for n, v in stored.items() if n.startswith(source)}
         if not renamed:
-            raise ComponentError(f"{owner}: the model of {stage} has no weights of {source}")
+            raise ComponentError(f"{owner}: the model of {origin.stage} has no weights of {origin.module}")
         self.load(renamed)
 
-    def follow(self, stored: Collection[str]) -> None:
-        """After weights were loaded: averaged and frozen copies that were not stored begin equal to their source."""
-        for node in self.graph.nodes.values():
-            if node.role != "encoder" or node.component.use not in ("ema", "frozen"):
-                continue
-            target = self.scope.targets(node.owner)["weights"]
-            if target.stage is not None or any(name.startswith(f"{node.owner}.") for name in stored):
-                continue
-            source = self._source(f"{target.section}.{target.name}")
-            for suffix in PROJECTIONS:
-                if (own := self.at(node.owner + suffix)) is not None and (
-                    other := self.at(source + suffix)
-                ) is not None:
-                    own.load_state_dict(other.state_dict())
-
-    def _construct(
-        self, owner: str, component: Encoder, inputs: tuple[TensorType, ...], state: Mapping[str, Any]
-    ) -> None:
+    def _construct(self, owner: Owner, component: Encoder, inputs: tuple[TensorType, ...], state: State) -> None:
         declared = component.outputs(*inputs)
         if component.has_weights:
-            with _drawing(self.seed, owner):
-                self._attach(owner, component.build(*inputs, state=state))
-        for suffix, projection, output in (
-            (".head", component.head, "pooled"),
-            (".tokens", component.tokens, "tokens"),
-        ):
+            with _drawing(self.seed, str(owner)):
+                self._attach(str(owner), component.build(*inputs, state=state))
+        for part, projection, output in (("head", component.head, "pooled"), ("tokens", component.tokens, "tokens")):
             if projection is None:
                 continue
             if output not in declared:
-                raise ComponentError(f"{owner} has no output {output!r} for its {suffix[1:]} to project")
+                raise ComponentError(f"{owner} has no output {output!r} for its {part} to project")
             if not projection.has_weights:
                 continue
-            with _drawing(self.seed, owner + suffix):
-                self._attach(owner + suffix, projection.build(declared[output], state={}))
+            path = str(owner._replace(part=part))
+            with _drawing(self.seed, path):
+                self._attach(path, projection.build(declared[output], state={}))
 
     def _attach(self, path: str, module: nn.Module) -> None:
         self._own[path] = module
         self.root.append(module)
 
-    def _inside(self, component: Component, owner: str) -> None:
+    def _inside(self, component: object, site: Site) -> None:
         """Modules of a component that is no encoder node: its own, its sub-components', its learned numbers."""
-        for path, part in nested(component, owner):
+        for place, part in nested_components(component):
+            path = site.at(*place).path
             build = getattr(part, "build", None)
             if path in self._own or isinstance(part, Learned) or build is None:
                 continue
@@ -198,15 +205,16 @@ class Modules:
                 continue
             with _drawing(self.seed, path):
                 self._attach(path, build(state={}) if isinstance(part, Encoder) else build())
-        self._learned(component, owner)
+        self._learned(component, site)
 
-    def _learned(self, component: Component, owner: str) -> None:
-        for path, part in nested(component, owner):
+    def _learned(self, component: object, site: Site) -> None:
+        for place, part in nested_components(component):
+            path = site.at(*place).path
             if isinstance(part, Learned) and path not in self._own:
                 self._attach(path, LearnedValue(part.init, part.min, part.max, exponential=part.exponential))
 
-    def _start(self, owner: str, component: Encoder) -> None:
-        module = self.at(owner)
+    def _start(self, owner: Owner, component: Encoder) -> None:
+        module = self.at(str(owner))
         if module is None:
             return
         if component.init is not None:
@@ -218,22 +226,15 @@ class Modules:
                     parameter.requires_grad_(False)
 
 
-class _drawing:
+@contextmanager
+def _drawing(seed: int, path: str) -> Iterator[None]:
     """Draw from the global generator at an address, and leave its state as it was."""
-
-    def __init__(self, seed: int, path: str) -> None:
-        self.seed = address(seed, "weights", path)
-        self.fork = torch.random.fork_rng(devices=[])
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self.fork.__exit__(*error)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(address(seed, "weights", path))
+        yield
 
 
-def _load_into(module: nn.Module, url: str, owner: str) -> None:
+def _load_into(module: nn.Module, url: str, owner: Owner) -> None:
     import fsspec
     from safetensors.torch import load
 

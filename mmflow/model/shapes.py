@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,11 +27,14 @@ from mmflow.data import ColumnBatch, SampleError, scan
 from mmflow.kernels.dispatch import VARIABLE
 from mmflow.model.graph import Node, Output
 from mmflow.model.model import Model
+from mmflow.model.outlook import StagedSpec
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Encoder, Evaluator, Loss, Memory
+from mmflow.plugin.kinds import Encoder, Loss, Memory, StageScope
 from mmflow.plugin.numbers import Clock
+from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import Encoding, Tokens
-from mmflow.spec.problems import Problem
+from mmflow.spec.text.document import Document
+from mmflow.spec.text.problems import Problem
 
 SAMPLES = 2
 LEARNED_FROM = 64
@@ -59,12 +62,22 @@ class ShapeReport:
         return iter(self.problems)
 
 
-def check_shapes(spec: Any) -> ShapeReport:
+class CheckedSpec(StagedSpec, Protocol):
+    """A whole spec with the text that it was read from."""
+
+    @property
+    def document(self) -> Document: ...
+
+
+def check_shapes(spec: CheckedSpec) -> ShapeReport:
     """Check every stage of a resolved spec that runs encoders."""
     report = ShapeReport()
     for name, declaration in spec.stages.items():
         scope = spec.scope(name)
-        roots = _roots(scope, declaration)
+        roots = scope.roots()
+        if not declaration.trains:
+            # Losses and parts that an evaluator names lend it a number or a score: they are not run.
+            roots = tuple(owner for owner in roots if owner.section == "encoders")
         if roots:
             with _materialized(), torch.random.fork_rng(devices=[]):
                 _check(report, scope, name, roots)
@@ -74,24 +87,17 @@ def check_shapes(spec: Any) -> ShapeReport:
     return report
 
 
-def _roots(scope: Any, declaration: Any) -> list[str]:
-    if isinstance(declaration, Evaluator):
-        targets = scope.targets("stage").values()
-        return list(dict.fromkeys(f"encoders.{t.name}" for t in targets if t.section == "encoders" and t.stage is None))
-    if "batch_size" in type(declaration).model_fields and "losses" in type(declaration).model_fields:
-        losses = [f"losses.{loss}" for loss in scope.losses]
-        return [*losses, *(o for o in scope.reach(*losses) if o.startswith("memories."))]
-    return []
-
-
-def _check(report: ShapeReport, scope: Any, stage: str, roots: Sequence[str]) -> None:
+def _check(report: ShapeReport, scope: StageScope, stage: str, roots: Sequence[Owner]) -> None:
+    source = scope.source
+    if source is None:
+        return
     try:
-        states = Model.learn_states(scope, roots, scope.source, limit=LEARNED_FROM)
+        states = Model.learn_states(scope, roots, source, limit=LEARNED_FROM)
         model = Model.create(scope, roots, seed=0, states=states, device="meta")
         requests = model.requests()
         sampled = [request for request in requests if request.target.section == "sampler"]
         read = [request for request in requests if request not in sampled]
-        batch = next(iter(scan(scope.source, scope.views, read, batch_size=SAMPLES)))
+        batch = next(iter(scan(source, scope.views, read, batch_size=SAMPLES)))
         for request in sampled:
             dtype = getattr(torch, scope.type_of(request.target).dtype)
             batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
@@ -117,8 +123,8 @@ class _Pass:
         self.report, self.model, self.columns, self.ids = report, model, columns, ids
         self.execution = model.execution
         self.execution.clock = Clock(0, 1)
-        self.values: dict[str, Encoding] = {}
-        self.lost: set[str] = set()
+        self.values: dict[Owner, Encoding] = {}
+        self.lost: set[Owner] = set()
 
     def run(self) -> None:
         for node in self.model.graph.nodes.values():
@@ -138,14 +144,14 @@ class _Pass:
                     self._untraced(node, _first_line(error))
                     continue
                 self.lost.add(node.owner)
-                path = tuple(node.owner.split("."))
+                path = tuple(filter(None, node.owner))
                 message = f"{node.component.use} does not fit its inputs ({self._inputs(node)}): {_first_line(error)}"
                 self.report.problems.append(_problem(path, message, error))
 
     def _visit(self, node: Node) -> None:
         if isinstance(node.component, Loss):
-            reads = {r.path: (r, self.execution.fetch(r, self._fetch)) for r in node.reads if r.path != "rows"}
-            self.execution.call(node.component, node.owner, reads, ids=self.ids)
+            inputs = {r.place: self.execution.fetch(r, self._fetch) for r in node.reads if r.field != "rows"}
+            self.execution.call(node, inputs, ids=self.ids)
         elif not isinstance(node.component, Memory):
             encoding = self.execution.encode(node, self._fetch)
             self.values[node.owner] = encoding
@@ -154,7 +160,7 @@ class _Pass:
 
     def _fetch(self, output: Output) -> Encoding | None:
         owner, name = output
-        if owner in self.columns:
+        if isinstance(owner, str):
             return self.columns[owner]
         if owner in self.model.memories:
             return None
@@ -171,9 +177,10 @@ class _Pass:
         shapes = []
         for read in node.reads:
             for owner, name in read.outputs:
-                found = self.columns.get(owner) or self.values.get(owner)
+                column = isinstance(owner, str)
+                found = self.columns.get(owner) if isinstance(owner, str) else self.values.get(owner)
                 if found is not None:
-                    label = name if owner in self.values else read.target.name
+                    label = read.target.name if column else name
                     shapes.append(f"{label} {_shape(found.outputs.get(name))}")
         return ", ".join(shapes) or "none"
 
@@ -192,7 +199,7 @@ def _materialized() -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
-def _placed(spec: Any, problem: Problem) -> Problem:
+def _placed(spec: CheckedSpec, problem: Problem) -> Problem:
     mark, also = spec.document.root.place(problem.path, key=True)
     return replace(problem, mark=mark, also=also)
 
@@ -201,7 +208,7 @@ def _faked(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
     return mode.from_tensor(tensor)
 
 
-def _shape(value: Any) -> str:
+def _shape(value: object) -> str:
     if isinstance(value, Tokens):
         return f"{list(value.values.shape)} with mask"
     return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from pydantic_core import PydanticCustomError, core_schema
 
+from mmflow.plugin.references import words
+
 DOTTED = re.compile(r"[A-Za-z_][\w-]*(\.[\w*-]+)+")
-ON_REQUEST = frozenset({"generator", "clock", "step", "model", "ids", "present"})
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Shared:
     """A dotted path in a component field: that very component of the spec, weights included."""
 
     path: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the path: `("losses", "align", "temperature")`."""
+        return words(self.path)
 
     def __str__(self) -> str:
         return self.path
@@ -160,12 +166,33 @@ class Component(BaseModel):
             return ()
         return tuple(p for p in inspect.signature(function).parameters if p != "self")
 
+    def withholds(self, request: str) -> str:
+        """Why the component cannot have an argument that its kind may ask for; empty where it can."""
+        return ""
+
     @classmethod
     def missing_modules(cls) -> tuple[str, ...]:
         """Modules of `requires` that this environment lacks."""
         from importlib.util import find_spec
 
         return tuple(m for m in cls.requires if find_spec(m) is None)
+
+
+def nested_components(
+    made: object, place: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], Component]]:
+    """A component and all components inside its fields, with their places."""
+    if isinstance(made, Component):
+        yield place, made
+    if isinstance(made, BaseModel):
+        for name, field in type(made).model_fields.items():
+            yield from nested_components(getattr(made, name), (*place, field.alias or name))
+    elif isinstance(made, Mapping):
+        for name, value in made.items():
+            yield from nested_components(value, (*place, name))
+    elif isinstance(made, list | tuple):
+        for index, value in enumerate(made):
+            yield from nested_components(value, (*place, index))
 
 
 def with_article(kind: str) -> str:
@@ -234,7 +261,6 @@ def _identity(value: Any) -> Any:
 
 
 __all__ = [
-    "ON_REQUEST",
     "Component",
     "ComponentError",
     "Shared",

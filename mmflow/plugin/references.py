@@ -128,10 +128,20 @@ class Metrics(RefType):
 T = TypeVar("T")
 
 
+def words(text: str) -> tuple[str, ...]:
+    """The path that a dotted name is: the one place where references are cut."""
+    return tuple(text.split("."))
+
+
 class Ref(str, Generic[T]):
     """A dotted name; `T` is a `RefType` (or a union of them) that says what it must lead to."""
 
     __slots__ = ()
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The words of the name: `("image", "tokens")`."""
+        return words(self)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from mmflow.plugin.component import ON_REQUEST, Component, ComponentError, with_article
+from mmflow.plugin.binding import binding
+from mmflow.plugin.component import Component, ComponentError, with_article
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -168,14 +169,13 @@ def check_declaration(component: Any, found: Registration) -> type[Component]:
             f"{label}: {found.path} declares itself as {component.kind} {component.use!r}",
             hint=f'declare it `class {component.__name__}(..., name="{found.name}")`',
         )
-    arguments = component.arguments()
-    if arguments and "of" not in component.model_fields:
-        unknown = [a for a in arguments if a not in component.model_fields and a not in ON_REQUEST]
-        if unknown:
+    if component.method and getattr(component, component.method, None) is not None:
+        try:
+            binding(component)
+        except ComponentError as error:
             raise ComponentError(
-                f"{label}: {component.method}() asks for {unknown[0]!r}, which is no field",
-                expected=f"a field ({', '.join(component.model_fields)}) or one of {', '.join(sorted(ON_REQUEST))}",
-            )
+                f"{error} (of {found.distribution})", found=error.found, expected=error.expected, hint=error.hint
+            ) from None
     return component
 
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 RawValue: TypeAlias = Any
 """A value of a field in the form of its modality (`Modality.form`); None where it is absent."""
 
+State = Mapping[str, Any]
+"""Preprocessing that an encoder learned (a vocabulary), as JSON holds it."""
+
 
 @dataclass(frozen=True)
 class TensorType:

@@ -2,14 +2,15 @@
 
 >>> from mmflow.spec import load_spec
 >>> spec = load_spec("spec.yaml", overrides=["train.epochs=2"])
->>> spec.scope("train").reach("losses.align")
+>>> spec.scope("train").reach(Owner("losses", "align"))
 
 Nothing here imports torch, numpy or prefect.
 """
 
+from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.spec.load import load_spec, load_text
-from mmflow.spec.problems import Problem, SpecError
-from mmflow.spec.spec import Scope, Spec
-from mmflow.spec.target import Target
+from mmflow.spec.references.scope import Scope
+from mmflow.spec.spec import Spec
+from mmflow.spec.text.problems import Problem, SpecError
 
-__all__ = ["Problem", "Scope", "Spec", "SpecError", "Target", "load_spec", "load_text"]
+__all__ = ["STAGE", "Owner", "Problem", "Scope", "Spec", "SpecError", "Target", "load_spec", "load_text"]

@@ -1,4 +1,4 @@
-"""`Spec`, a checked spec, and `Scope`, what one of its stages sees."""
+"""`Spec`: a checked spec, and the same spec written out with everything that it left open."""
 
 from __future__ import annotations
 
@@ -6,58 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmflow.plugin.component import Component, ComponentError
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, View
-from mmflow.plugin.values import TensorType
-from mmflow.spec.document import Document
-from mmflow.spec.entry import Entry
-from mmflow.spec.explain import resolved_data
-from mmflow.spec.resolve import Resolver
-from mmflow.spec.target import Target
-from mmflow.spec.yaml_writer import write_yaml
-
-
-@dataclass(frozen=True, eq=False)
-class Scope:
-    """What one stage sees: the global sections merged with its own, its data, its model and its references."""
-
-    stage: str
-    declaration: Stage
-    views: Mapping[str, View]
-    encoders: Mapping[str, Encoder]
-    memories: Mapping[str, Memory]
-    losses: Mapping[str, Loss]
-    """Those that the stage minimizes; for a stage that trains nothing, those that it refers to."""
-    parts: Mapping[str, Component]
-    data_name: str | None
-    source: Source | None
-    fields: Mapping[str, TensorType]
-    start: str | None
-    """Of a train stage: the stage whose model it begins with; None: an untrained one."""
-    model: str | None
-    """Of other stages: the stage whose model they use; None: an untrained one."""
-    preparation_data: str | None
-    """The entry of data that encoders learn their preprocessing from."""
-    resolver: Resolver = field(repr=False)
-
-    def targets(self, owner: str) -> Mapping[str, Target]:
-        """Every reference inside an entry (`encoders.image`, or `stage`), by field path: `of.0`, `labels`, `score`."""
-        return self.resolver.targets(owner)
-
-    def type_of(self, target: Target) -> TensorType:
-        """The declared type behind a target; raises `ComponentError` where it has none (a stage's output)."""
-        found = self.resolver.types.type_of(target)
-        if found is None:
-            raise ComponentError(f"{target.owner} has no declared type", found=target.owner)
-        return found
-
-    def outputs(self, encoder: str) -> Mapping[str, TensorType]:
-        """All declared outputs of an encoder or a view, by name (`encoders.image`, `views.two`)."""
-        return self.resolver.types.outputs_of(encoder) or {}
-
-    def reach(self, *owners: str) -> tuple[str, ...]:
-        """All that the owners need, themselves included, each after what must come before it."""
-        return self.resolver.reach(*owners)
+from mmflow.plugin.component import Component
+from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, View
+from mmflow.plugin.targets import Owner
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.sections import LANGUAGE, Report
+from mmflow.spec.references.scope import Scope
+from mmflow.spec.text.document import Document
+from mmflow.spec.text.problems import Path
+from mmflow.spec.text.yaml_writer import write_yaml
 
 
 @dataclass(frozen=True)
@@ -66,8 +23,7 @@ class Spec:
 
     name: str
     seed: int
-    report: Mapping[str, Any]
-    track: Mapping[str, Tracker]
+    report: Report
     data: Mapping[str, Source]
     views: Mapping[str, View]
     encoders: Mapping[str, Encoder]
@@ -86,9 +42,84 @@ class Spec:
         return self.scopes[stage]
 
     def resolved(self) -> dict[str, Any]:
-        """The spec with everything written out, as data of the language that validates to an equal spec."""
-        return resolved_data(self)
+        """The spec with everything written out, as data of the language that validates to an equal spec.
+
+        Every section comes in order. `train` and `eval` are written as `stages`; values of the environment by name.
+        """
+        written = {entry.path: entry for entry in self.entries}
+        places = {entry.owner: entry.path for entry in self.entries if len(entry.path) < 4}
+
+        def entry(path: Path, made: Component | View) -> Any:
+            data = _escaped(made.declared() if isinstance(made, Component) else _of_view(made))
+            if isinstance(made, Component) and path[0] == "parts":
+                data = {**data, "use": f"{made.kind}/{made.use}"} if isinstance(data, dict) else data
+            for place, value in written[path].node.environment() if path in written else ():
+                _put(data, place, value.text)
+            return data
+
+        def section(name: str, made: Mapping[str, Component | View]) -> dict[str, Any]:
+            return {key: entry(places.get(Owner(name, key), (name, key)), one) for key, one in made.items()}
+
+        found: dict[str, Any] = {"mmflow": LANGUAGE, "name": _escaped(self.name), "seed": self.seed}
+        sections: dict[str, Mapping[str, Component | View]] = {
+            "data": self.data, "views": self.views, "encoders": self.encoders, "memories": self.memories,
+            "losses": self.losses, "parts": self.parts,
+        }  # fmt: skip
+        found |= {name: section(name, made) for name, made in sections.items() if made}
+        stages: dict[str, Any] = {}
+        for name, declaration in self.stages.items():
+            above = places[Owner("stages", name)]
+            stages[name] = {**entry(above, declaration)}
+            for carried, own in self.overridden.get(name, {}).items():
+                base = found.get(carried, {})
+                stages[name][carried] = {
+                    n: None if one is None else difference(base.get(n), entry((*above, carried, n), one))
+                    for n, one in own.items()
+                }
+        if stages:
+            found["stages"] = stages
+        if report := self.report.model_dump(exclude_defaults=True):
+            found["report"] = _escaped(report)
+        return found
 
     def to_yaml(self) -> str:
         """`resolved` as YAML text. Values of the environment stay `${env.NAME}`."""
         return write_yaml(self.resolved())
+
+
+def difference(base: Any, over: Any) -> Any:
+    """The least that, merged over `base`, gives `over`."""
+    if not (isinstance(base, dict) and isinstance(over, dict)) or base.get("use") != over.get("use"):
+        return over
+    changed = {
+        name: difference(base[name], value) if name in base else value
+        for name, value in over.items()
+        if name not in base or base[name] != value
+    }
+    return {**changed, **{name: None for name in base if name not in over}}
+
+
+def _of_view(view: View) -> dict[str, Any]:
+    return {
+        "of": [str(name) for name in view.of],
+        "apply": [step.declared() for step in view.apply],
+        "copies": view.copies,
+    }
+
+
+def _escaped(value: Any) -> Any:
+    """The value with each dollar sign doubled, as a text of the language writes it."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, Mapping):
+        return {name: _escaped(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value
+
+
+def _put(data: Any, path: Path, text: str | None) -> None:
+    for part in path[:-1]:
+        data = data[part]
+    if path and not isinstance(data, str):
+        data[path[-1]] = text

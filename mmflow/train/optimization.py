@@ -13,13 +13,13 @@ from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.numbers import Clock
-from mmflow.train.stage import Group, Train
+from mmflow.train.settings import Group, Training
 
 
 class Optimization:
     """The optimizer of a train stage with its groups, schedule, clipping, averaged encoders and bounds."""
 
-    def __init__(self, declaration: Train, model: Model) -> None:
+    def __init__(self, declaration: Training, model: Model) -> None:
         self.declaration, self.model = declaration, model
         self.rules: dict[str, Group] = dict(declaration.groups)
         self.named = list(_trainable(model, self.rules))

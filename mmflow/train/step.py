@@ -9,8 +9,7 @@ micro-batch nothing is run twice. The scheme generalizes gradient caching (Gao e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,37 +18,23 @@ from mmflow.data import Batch
 from mmflow.model.execution import Fetch, batch_inputs
 from mmflow.model.graph import Node, Output
 from mmflow.model.model import Model
-from mmflow.plugin.kinds import Loss, Memory
+from mmflow.plugin.kinds import Memory
 from mmflow.plugin.numbers import Clock
+from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import Encoding, Tokens
 from mmflow.train.cuts import Kept, cut, join, running_statistics
-
-
-@dataclass
-class RowSum:
-    """A row loss over the global batch: sums of value times weight, of weights, and the rows that took part."""
-
-    value: Tensor
-    weight: Tensor
-    rows: int = 0
-
-
-@dataclass
-class StepResult:
-    """What a step measured: losses by name, their weights, and rows that took part."""
-
-    losses: dict[str, Tensor] = field(default_factory=dict)
-    """Values before their weights, 0-d, on the device: reading one waits for the device."""
-    weights: dict[str, Any] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
-    memories: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-
-    def numbers(self) -> dict[str, float]:
-        """`loss` (weighted total), `loss/NAME` and `rows/NAME`, read from the device."""
-        values = {name: float(value) for name, value in self.losses.items()}
-        total = sum(values[name] * float(self.weights[name]) for name in values)
-        rows = {f"rows/{name}": float(count) for name, count in self.rows.items()}
-        return {"loss": total, **{f"loss/{name}": value for name, value in values.items()}, **rows}
+from mmflow.train.losses import (
+    ROWS,
+    RowSum,
+    StepResult,
+    active,
+    batch_loss,
+    inputs_of,
+    picked,
+    positive,
+    row_loss,
+    row_weights,
+)
 
 
 class Step:
@@ -57,18 +42,18 @@ class Step:
 
     def __init__(
         self, model: Model, *, micro_batch_size: int | None, autocast: torch.dtype | None = None,
-        scale: float | Any = 1.0,
+        scale: float = 1.0,
     ) -> None:  # fmt: skip
         self.model, self.graph, self.execution = model, model.graph, model.execution
         self.micro_batch_size, self.autocast, self.scale = micro_batch_size, autocast, scale
         self.losses = {n.owner: n for n in self.graph.nodes.values() if n.role == "loss"}
-        self.active: set[str] = set()
+        self.active: set[Owner] = set()
         # A tower that is frozen as a whole behaves as in evaluation; an averaged one follows its model.
         self.still = [
             module
             for node in self.graph.nodes.values()
             if (module := model.modules.at(node.module)) is not None
-            and node.component.use != "ema"
+            and not node.follows
             and not any(p.requires_grad for p in module.parameters())
             and any(True for _ in module.parameters())
         ]
@@ -79,7 +64,7 @@ class Step:
         self.model.root.train()
         for module in self.still:
             module.eval()
-        self.active = {owner for owner, node in self.losses.items() if _active(node.component, clock)}
+        self.active = {owner for owner, node in self.losses.items() if active(node, clock)}
         run = _Run(self, batch)
         run.forward()
         run.backward()
@@ -101,11 +86,11 @@ class _Run:
         self.single = len(self.slices) == 1
         self.columns = self.model.columns(batch)
         self.kept: dict[Output, Kept] = {}
-        self.row_sums: dict[str, RowSum] = {}
-        self.saved: dict[int, tuple[dict[Output, Encoding], dict[str, RowSum]]] = {}
+        self.row_sums: dict[Owner, RowSum] = {}
+        self.saved: dict[int, tuple[dict[Output, Encoding], dict[Owner, RowSum]]] = {}
         self.batch_values: dict[Output, Encoding] = {}
         self.batch_losses: dict[int, list[Tensor]] = {}
-        self.next_memories: dict[str, dict[str, Tensor]] = {}
+        self.next_memories: dict[Owner, dict[str, Tensor]] = {}
         self.result = StepResult()
 
     # --- forward ---------------------------------------------------------------------------------------
@@ -116,7 +101,7 @@ class _Run:
             self._batch_forward(wave)
         for owner, sums in self.row_sums.items():
             weight = self._loss_weight(owner)
-            self._record(owner, sums.value / _positive(sums.weight), weight, sums.rows)
+            self._record(owner, sums.value / positive(sums.weight), weight, sums.rows)
 
     def _rows_forward(self, wave: int) -> None:
         nodes = self.graph.at(wave, "row")
@@ -144,14 +129,14 @@ class _Run:
 
     def _row_nodes(
         self, nodes: list[Node], rows: slice, ordinal: int, leaves: dict[Output, Tensor] | None
-    ) -> tuple[dict[Output, Encoding], dict[str, RowSum]]:
+    ) -> tuple[dict[Output, Encoding], dict[Owner, RowSum]]:
         """Run a wave's row nodes on a micro-batch. `leaves` collects cut inputs that want a gradient."""
-        values: dict[str, Encoding] = {}
-        sums: dict[str, RowSum] = {}
+        values: dict[Owner, Encoding] = {}
+        sums: dict[Owner, RowSum] = {}
 
         def fetch(output: Output) -> Encoding | None:
             owner, name = output
-            if owner in values:
+            if not isinstance(owner, str) and owner in values:
                 found = values[owner]
                 return Encoding({name: found.outputs[name]}, found.axes, found.present)
             return self._outside(output, rows, leaves)
@@ -160,11 +145,11 @@ class _Run:
             for node in nodes:
                 if node.role == "loss":
                     if node.owner in self.step.active:
-                        sums[node.owner] = self._row_loss(node, fetch)
+                        sums[node.owner] = self._row_loss(node, fetch, self.batch.ids[rows])
                 else:
                     with torch.set_grad_enabled(torch.is_grad_enabled() and node.trains):
                         values[node.owner] = self.execution.encode(node, fetch, ordinal=ordinal)
-        flat = {
+        flat: dict[Output, Encoding] = {
             (owner, name): Encoding({name: value}, e.axes, e.present)
             for owner, e in values.items()
             for name, value in e.outputs.items()
@@ -174,11 +159,11 @@ class _Run:
     def _outside(self, output: Output, rows: slice, leaves: dict[Output, Tensor] | None) -> Encoding | None:
         """A row node's read from outside its wave: a column, a kept output (its rows), or a memory."""
         owner, name = output
-        if owner in self.columns:
+        if isinstance(owner, str):
             column = self.columns[owner]
             return column.rows(rows) if column.axes[:1] == ("sample",) else column
-        if owner.startswith("memories."):
-            return self._memory(output)
+        if owner.section == "memories":
+            return self._memory(owner, name)
         kept = self.kept[output]
         whole = kept.encoding
         piece = whole.rows(rows) if whole.axes[:1] == ("sample",) else whole
@@ -196,22 +181,10 @@ class _Run:
         again = Tokens(tensor, value.mask) if isinstance(value, Tokens) else tensor
         return Encoding({name: again}, piece.axes, piece.present)
 
-    def _row_loss(self, node: Node, fetch: Fetch) -> RowSum:
-        loss = node.component
-        assert isinstance(loss, Loss)
-        reads = {r.path: self.execution.fetch(r, fetch) for r in node.reads}
-        kept, index, count = batch_inputs({p: e for p, e in reads.items() if p != "rows"})
-        if count == 0:
-            zero = torch.zeros((), device=self.model.device, dtype=self.model.dtype)
-            return RowSum(zero, zero)
-        calls = {r.path: (r, kept[r.path]) for r in node.reads if r.path != "rows"}
-        found = self.execution.call(loss, node.owner, calls)
-        value, weight = found if isinstance(found, tuple) else (found, torch.ones_like(found))
-        weight = weight.detach().to(value.dtype)
-        if (given := reads.get("rows")) is not None:
-            weight = weight * _row_weights(given, index).to(value.dtype)
-        # A row of weight zero may hold anything, infinities included.
-        return RowSum(torch.where(weight == 0, 0, value * weight).sum(), weight.sum(), count)
+    def _row_loss(self, node: Node, fetch: Fetch, ids: Sequence[str]) -> RowSum:
+        reads = {read.place: self.execution.fetch(read, fetch) for read in node.reads}
+        zero = torch.zeros((), device=self.model.device, dtype=self.model.dtype)
+        return row_loss(self.execution, node, reads, ids) or RowSum(zero, zero)
 
     def _batch_forward(self, wave: int) -> None:
         losses: list[Tensor] = []
@@ -235,11 +208,11 @@ class _Run:
         """Reads of a batch node of `wave`: columns, memories, kept leaves, live values of that wave's batch nodes."""
 
         def fetch(output: Output) -> Encoding | None:
-            owner, _ = output
-            if owner in self.columns:
+            owner, name = output
+            if isinstance(owner, str):
                 return self.columns[owner]
-            if owner.startswith("memories."):
-                return self._memory(output, after=after)
+            if owner.section == "memories":
+                return self._memory(owner, name, after=after)
             producer = self.graph.nodes[owner]
             # Within a wave the graph stays whole: a leaf here would get its gradient after its origin was used.
             if producer.scope == "batch" and producer.wave == wave:
@@ -249,41 +222,24 @@ class _Run:
         return fetch
 
     def _batch_loss(self, node: Node) -> Tensor | None:
-        loss = node.component
-        assert isinstance(loss, Loss)
-        reads = {r.path: self.execution.fetch(r, self._whole(node.wave, after=r.after)) for r in node.reads}
-        required = {r.path for r in node.reads if _required(loss, r.path)}
-        if any(reads[path] is None for path in required):
+        reads = {
+            read.place: self.execution.fetch(read, self._whole(node.wave, after=read.target.after))
+            for read in node.reads
+        }
+        found = batch_loss(self.execution, node, reads, self.batch.ids)
+        if found is None:
             return None
-        kept, index, count = batch_inputs({p: e for p, e in reads.items() if p != "rows"})
-        given = reads.get("rows")
-        if given is not None and (mask := next(iter(given.outputs.values()))).dtype == torch.bool:
-            chosen = (mask if index is None else mask[index]).nonzero().squeeze(1)
-            kept = {
-                p: e.rows(chosen) if e is not None and e.axes[:1] == ("sample",) else e for p, e in kept.items()
-            }  # fmt: skip
-            count, given = int(chosen.numel()), None
-            index = chosen if index is None else index[chosen]
-        if count == 0:
-            self._record(node.owner, torch.zeros(()), 0.0, 0)
-            return None
-        calls = {r.path: (r, kept[r.path]) for r in node.reads if r.path != "rows"}
-        ids = self.batch.ids if index is None else [self.batch.ids[int(i)] for i in index]
-        found = self.execution.call(loss, node.owner, calls, ids=ids)
-        if found.ndim:
-            weights = _row_weights(given, index).to(found.dtype) if given is not None else None
-            found = found.mean() if weights is None else (found * weights).sum() / weights.sum().clamp_min(1e-12)
-        elif given is not None:
-            raise TypeError(f"{node.owner}: `rows` weights need a loss that returns one value per row")
-        weight = self._loss_weight(node.owner)
-        self._record(node.owner, found.detach(), weight, count)
-        return found * weight if found.requires_grad else None
+        value, rows = found
+        weight = self._loss_weight(node.owner) if rows else 0.0
+        self._record(node.owner, value.detach(), weight, rows)
+        return value * weight if value.requires_grad else None
 
-    def _loss_weight(self, owner: str) -> Any:
-        return self.execution.built(self.graph.nodes[owner].component, owner, "weight")
+    def _loss_weight(self, owner: Owner) -> float | Tensor:
+        node = self.graph.nodes[owner]
+        return self.execution.built(node.component, node.site, "weight")
 
-    def _record(self, owner: str, value: Tensor, weight: Any, rows: int) -> None:
-        name = owner.partition(".")[2]
+    def _record(self, owner: Owner, value: Tensor, weight: float | Tensor, rows: int) -> None:
+        name = owner.name
         self.result.losses[name], self.result.rows[name] = value, rows
         self.result.weights[name] = weight.detach() if isinstance(weight, Tensor) else weight
 
@@ -337,7 +293,7 @@ class _Run:
                     )
             for node in losses:
                 if sums[node.owner].value.requires_grad:
-                    total = _positive(self.row_sums[node.owner].weight)
+                    total = positive(self.row_sums[node.owner].weight)
                     factor = self._loss_weight(node.owner) / total * self.step.scale
                     roots.append(sums[node.owner].value * factor)
                     gradients.append(None)
@@ -347,20 +303,14 @@ class _Run:
                 self.kept[output].add_gradient(slice(None) if whole else rows, leaf.grad)
 
     def _is_row(self, output: Output, wave: int) -> bool:
-        node = self.graph.nodes[output[0]]
-        return node.scope == "row" and node.wave == wave
+        node = self.graph.producer(output)
+        return node is not None and node.scope == "row" and node.wave == wave
 
     # --- memories --------------------------------------------------------------------------------------
 
-    def _memory(self, output: Output, *, after: bool = False) -> Encoding | None:
-        owner, name = output
-        node = self.graph.nodes[owner]
-        assert isinstance(node.component, Memory)
+    def _memory(self, owner: Owner, column: str, *, after: bool = False) -> Encoding | None:
         state = self.next_memories[owner] if after and owner in self.next_memories else self.model.memories[owner]
-        found = node.component.read(state)
-        if found is None:
-            return None
-        return Encoding({name: found[name].pooled}, (owner,), found[name].present)
+        return self.model.remembered(owner, column, state)
 
     @torch.no_grad()
     def _memory_update(self, node: Node) -> None:
@@ -369,17 +319,19 @@ class _Run:
         state = self.model.memories[node.owner]
         if memory.active is not None and not memory.active.at(self.execution.clock.step, self.execution.clock.epoch):
             return
-        reads = {r.path: self.execution.fetch(r, self._whole(node.wave)) for r in node.reads}
-        kept, index, count = batch_inputs({p: e for p, e in reads.items() if p != "rows"})
-        if (given := reads.get("rows")) is not None:
-            chosen = _row_weights(given, index) > 0
+        reads = {r.place: self.execution.fetch(r, self._whole(node.wave)) for r in node.reads}
+        kept, index, count = batch_inputs(inputs_of(reads))
+        ids = picked(self.batch.ids, index)
+        if (given := reads.get(ROWS)) is not None:
+            chosen = row_weights(given, index) > 0
+            ids = picked(ids, chosen.nonzero().flatten())
             kept = {p: e.rows(chosen) if e is not None else None for p, e in kept.items()}
             count = int(chosen.sum())
         if count:
             columns = {
-                p.removeprefix("of."): next(iter(e.outputs.values())).detach() for p, e in kept.items() if e is not None
+                str(place[1]): next(iter(e.outputs.values())).detach() for place, e in kept.items() if e is not None
             }
-            self.next_memories[node.owner] = memory.update(state, columns)
+            self.next_memories[node.owner] = self.execution.update(node, state, columns, ids)
 
     def update_memories(self) -> None:
         self.result.memories = self.next_memories
@@ -388,22 +340,3 @@ class _Run:
 def _backward(roots: list[Tensor], gradients: list[Tensor | None]) -> None:
     if roots:
         torch.autograd.backward(roots, gradients)
-
-
-def _positive(weight: Tensor) -> Tensor:
-    """A sum of weights to divide by: where no row took part, the loss is 0."""
-    return weight.clamp_min(torch.finfo(weight.dtype).tiny)
-
-
-def _active(component: Any, clock: Clock) -> bool:
-    return component.active is None or component.active.at(clock.step, clock.epoch)
-
-
-def _required(component: Any, path: str) -> bool:
-    name = path.partition(".")[0]
-    return type(component).model_fields[name].default is not None
-
-
-def _row_weights(encoding: Encoding, index: Tensor | None) -> Tensor:
-    weights = next(iter(encoding.outputs.values()))
-    return (weights if index is None else weights[index]).detach()

@@ -12,16 +12,18 @@ from typing import Any
 
 import torch
 
-from mmflow.artifacts import CheckpointArtifact, ColumnArtifact, HistoryArtifact, ModelArtifact, Training
+from mmflow.artifacts import CheckpointArtifact, ColumnArtifact, HistoryArtifact, ModelArtifact, TrainingSummary
 from mmflow.data import Batch, Loader, describe
 from mmflow.data.workers import warm_up
 from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
 from mmflow.plugin.numbers import Clock
+from mmflow.plugin.targets import STAGE
+from mmflow.train.losses import StepResult
 from mmflow.train.optimization import Optimization
-from mmflow.train.stage import Train
-from mmflow.train.step import Step, StepResult
+from mmflow.train.settings import Training
+from mmflow.train.step import Step
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -31,7 +33,7 @@ PRECISIONS = {
 }
 
 
-def train(declaration: Train, context: StageContext) -> None:
+def train(declaration: Training, context: StageContext) -> None:
     """Run a train stage: learn preprocessing, build or load the model, train it, write model and history."""
     trainer = Trainer(declaration, context)
     try:
@@ -44,14 +46,14 @@ def train(declaration: Train, context: StageContext) -> None:
 class Trainer:
     """State of a training run. A checkpoint holds all of it, so that a later run goes on exactly from there."""
 
-    def __init__(self, declaration: Train, context: StageContext) -> None:
+    def __init__(self, declaration: Training, context: StageContext) -> None:
         self.declaration, self.context, self.scope = declaration, context, context.scope
         self.seed: int = context.spec.seed
         self.device = torch.device(context.device)
-        self.roots = [f"losses.{name}" for name in self.scope.losses]
-        self.roots += [f"memories.{name}" for name in self._memories()]
-        if not self.scope.losses:
-            raise ComponentError("a train stage needs at least one loss", hint="add one under `losses:`")
+        self.roots = self.scope.roots()
+        if (source := self.scope.source) is None:
+            raise ComponentError(f"stage {context.name} names no data to train on")
+        self.source = source
         workers = declaration.workers if declaration.workers is not None else context.workers
         if workers:
             warm_up()
@@ -64,7 +66,7 @@ class Trainer:
         self.pace = Pace()
         self.waited_before = 0.0
         self.loader = Loader(
-            self.scope.source, self.scope.views, self.model.requests(), sampler=declaration.sampler,
+            self.source, self.scope.views, self.model.requests(), sampler=declaration.sampler,
             batch_size=declaration.batch_size, seed=self.seed, workers=workers, columns=self._stage_columns(),
             pin=self.device.type == "cuda",
         )  # fmt: skip
@@ -77,17 +79,13 @@ class Trainer:
         if declaration.compile:
             self._compile()
 
-    def _memories(self) -> list[str]:
-        reached = self.scope.reach(*(f"losses.{name}" for name in self.scope.losses))
-        return [owner.partition(".")[2] for owner in reached if owner.startswith("memories.")]
-
     def _stage_columns(self) -> dict[str, dict[str, Any]]:
         """Values by id of the stages' columns that the sampler refers to."""
         columns: dict[str, dict[str, Any]] = {}
-        for path, target in self.scope.targets("stage").items():
-            if path.startswith("sampler.") and target.section == "stages":
+        for place, target in self.scope.targets(STAGE).items():
+            if place[0] == "sampler" and target.section == "stages":
                 stored = ColumnArtifact.find(self.context.upstream(target.name), target.name, target.output)
-                columns[path.partition(".")[2]] = stored.read()
+                columns[str(place[1])] = stored.read()
         return columns
 
     def _model(self) -> Model:
@@ -97,7 +95,7 @@ class Trainer:
             stored = ModelArtifact(upstream(self.scope.start))
             model = Model.load(stored, self.scope, self.roots, seed=self.seed, upstream=upstream)
         else:
-            states = Model.learn_states(self.scope, self.roots, self.scope.source)
+            states = Model.learn_states(self.scope, self.roots, self.source, upstream=upstream)
             model = Model.create(self.scope, self.roots, seed=self.seed, states=states, upstream=upstream)
         return model.to(self.device, precision)
 
@@ -173,7 +171,7 @@ class Trainer:
                     return
             if not self.done:
                 raise ComponentError(
-                    f"no batch of {self.declaration.batch_size} can be drawn from {describe(self.scope.source)}",
+                    f"no batch of {self.declaration.batch_size} can be drawn from {describe(self.source)}",
                     hint="use a smaller batch_size or more data",
                 )
             self.epoch, self.done = self.epoch + 1, 0
@@ -245,7 +243,7 @@ class Trainer:
         """Write the stage's outputs: the model and the history."""
         self.model.save(ModelArtifact(output))
         trained = sum(p.numel() for p in self.optimization.parameters)
-        summary: Training = {
+        summary: TrainingSummary = {
             "steps": self.steps, "epochs": round(self.clock().epoch, 4), "samples": self.loader.length,
             "batch_size": self.declaration.batch_size, "seconds": round(self.seconds, 3),
             "waited_seconds": round(self.waited, 3),

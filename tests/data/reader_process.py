@@ -20,7 +20,7 @@ from PIL import Image
 
 from mmflow.data import Batch, ColumnRequest, Loader
 from mmflow.plugin.kinds import View
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 VIEWS = {
     "two": View.model_validate(

@@ -28,7 +28,7 @@ from pydantic import PrivateAttr
 from mmflow.data import ColumnRequest, Loader, SampleError, scan
 from mmflow.plugin import ComponentError, Draw, Sampler, TensorType
 from mmflow.plugin.kinds import View
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 SCRIPT = Path(__file__).parent / "reader_process.py"
 _spec = importlib.util.spec_from_file_location("reader_process", SCRIPT)

@@ -13,7 +13,7 @@ from mmflow_sources.table import Table
 
 from mmflow.data import ColumnRequest, SampleError, scan
 from mmflow.data.quarantine import quarantine
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 
 def listed(url: str) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from mmflow.data import Batch, ColumnRequest, Loader
 from mmflow.data.fetching import RankShare
 from mmflow.plugin import Tokens
 from mmflow.plugin.kinds import View
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 _spec = importlib.util.spec_from_file_location("reader_process", Path(__file__).parent / "reader_process.py")
 assert _spec is not None

@@ -19,7 +19,7 @@ from pydantic import PrivateAttr
 from mmflow.data import ColumnRequest, Loader, SampleError, SkippedSample, scan
 from mmflow.data.shards import RoundRobin
 from mmflow.plugin import ComponentError, Source, Streaming, TensorType
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 SIZES = [11, 8, 14, 9, 13, 6, 12]
 """Samples of the shards: 73 in all, so that partitions end at different places."""

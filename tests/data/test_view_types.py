@@ -11,8 +11,8 @@ from mmflow_synthetic.shapes import Shapes
 from mmflow.data import ColumnRequest, column_type, scan
 from mmflow.plugin import ComponentError, TensorType, Tokens
 from mmflow.plugin.kinds import View
+from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_text
-from mmflow.spec.target import Target
 
 VIEWS: dict[str, Any] = {
     "two": {"of": ["image", "boxes"], "copies": 2, "apply": [{"use": "random_resized_crop", "size": 12}]},

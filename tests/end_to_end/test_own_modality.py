@@ -17,8 +17,8 @@ from mmflow.flow.run import RunOptions, run_spec
 from mmflow.flow.store import RunStore
 from mmflow.plugin import Tokens
 from mmflow.plugin.registry import registry
+from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_spec
-from mmflow.spec.target import Target
 
 SPEC = """
 mmflow: 1

@@ -32,8 +32,8 @@ from mmflow.plugin import (
     hookimpl,
 )
 from mmflow.plugin.registry import registry
+from mmflow.plugin.targets import Target
 from mmflow.spec import load_spec
-from mmflow.spec.target import Target
 
 SEEN: dict[str, Any] = {}
 

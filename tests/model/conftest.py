@@ -112,8 +112,7 @@ def build() -> Callable[[Spec], tuple[Model, Batch]]:
 
     def make(spec: Spec) -> tuple[Model, Batch]:
         scope = spec.scope("train")
-        roots = [f"losses.{name}" for name in scope.losses]
-        model = Model.create(scope, roots, seed=0)
+        model = Model.create(scope, scope.roots(), seed=0)
         return model, next(iter(scan(spec.data["train"], scope.views, model.requests(), batch_size=12)))
 
     return make

@@ -6,7 +6,7 @@ import torch
 
 from mmflow.data import Loader
 from mmflow.model.model import Model
-from mmflow.spec import load_text
+from mmflow.spec import Owner, load_text
 
 SPEC = """
 mmflow: 1
@@ -27,7 +27,7 @@ train: {data: train, epochs: 1, batch_size: 4}
 def test_each_copy_is_read_by_its_number():
     scope = load_text(SPEC).scope("train")
     names = ["first", "second", "both"]
-    model = Model.create(scope, [f"encoders.{name}" for name in names], seed=0, states={})
+    model = Model.create(scope, [Owner("encoders", name) for name in names], seed=0, states={})
     assert scope.source is not None
     loader = Loader(
         scope.source, scope.views, model.requests(), sampler=scope.declaration.sampler, batch_size=4, seed=0

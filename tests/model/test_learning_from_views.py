@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import dedent
 
 from mmflow.model.model import Model
-from mmflow.spec import load_text
+from mmflow.spec import Owner, load_text
 
 SPEC = """
     mmflow: 1
@@ -30,12 +30,12 @@ SPEC = """
 
 def test_words_of_a_view_of_a_label_of_copies_and_of_a_group_are_learned() -> None:
     scope = load_text(dedent(SPEC)).scope("train")
-    states = Model.learn_states(scope, ["losses.word", "losses.text"], scope.source)
+    states = Model.learn_states(scope, scope.roots(), scope.source)
     colors = set(states["encoders.word"]["ids"])
     assert colors == {"rot", "gruen", "blau", "gelb", "lila", "orange", "weiss", "tuerkis"}
     assert {"there", "circle"} <= set(states["encoders.text"]["ids"])
     # In the order of what is read, the deterministic form has the first template alone.
     assert "here" not in states["encoders.text"]["ids"]
     assert {"circle", "red"} <= set(states["encoders.hard"]["ids"])
-    few = Model.learn_states(scope, ["losses.word"], scope.source, limit=1)
+    few = Model.learn_states(scope, [Owner("losses", "word")], scope.source, limit=1)
     assert len(few["encoders.word"]["ids"]) == 1

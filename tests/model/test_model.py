@@ -13,7 +13,7 @@ from mmflow.data import Batch
 from mmflow.model.graph import build_graph
 from mmflow.model.model import Model
 from mmflow.plugin import Clock
-from mmflow.spec import Spec
+from mmflow.spec import Owner, Spec
 from mmflow.train.step import Step
 
 Make = Callable[..., Spec]
@@ -89,9 +89,9 @@ def test_a_loss_sees_the_rows_present_in_all_its_inputs(spec: Make, build: Build
 def test_encoders_run_on_static_fields_once_a_step(spec: Make, build: Build) -> None:
     loaded = spec("x: {use: affine, of: a}, n: {use: affine, of: names}", "l: {use: gap, of: [x, x.detach]}")
     scope = loaded.scope("train")
-    graph = build_graph(scope, ["encoders.n", "encoders.x"])
-    assert (graph.nodes["encoders.n"].scope, graph.nodes["encoders.n"].static) == ("batch", True)
-    model = Model.create(scope, ["encoders.n", "encoders.x"], seed=0)
+    graph = build_graph(scope, [Owner("encoders", "n"), Owner("encoders", "x")])
+    assert (graph.nodes[Owner("encoders", "n")].scope, graph.nodes[Owner("encoders", "n")].static) == ("batch", True)
+    model = Model.create(scope, [Owner("encoders", "n"), Owner("encoders", "x")], seed=0)
     _, batch = build(loaded)
     encoding = model.encode(["n"], batch)["n"]
     assert encoding.axes == ("class",)
@@ -138,7 +138,7 @@ def test_a_model_is_stored_and_read_back_equal(spec: Make, build: Build, tmp_pat
         for _, parameter in model.modules.named_parameters():
             parameter.add_(0.5)
     model.save(ModelArtifact(tmp_path))
-    again = Model.load(ModelArtifact(tmp_path), loaded.scope("train"), ["encoders.x"], seed=1)
+    again = Model.load(ModelArtifact(tmp_path), loaded.scope("train"), [Owner("encoders", "x")], seed=1)
     assert torch.equal(again.encode(["x"], batch)["x"].pooled, model.encode(["x"], batch)["x"].pooled)
     assert "encoders.x.head.weight" in again.modules.state_dict()
 

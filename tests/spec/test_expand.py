@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmflow.spec.document import Document
-from mmflow.spec.expand import read_spec, read_text
-from mmflow.spec.problems import SpecError
-from mmflow.spec.yaml_writer import write_yaml
+from mmflow.spec.text.document import Document
+from mmflow.spec.text.expand import read_spec, read_text
+from mmflow.spec.text.problems import SpecError
+from mmflow.spec.text.yaml_writer import write_yaml
 
 
 def write(directory: Path, **files: str) -> Path:

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmflow.plugin.registry import Registry
-from mmflow.spec import Spec, SpecError, Target, load_text
-from mmflow.spec.yaml_reader import parse_text
-from mmflow.spec.yaml_writer import write_yaml
+from mmflow.spec import Owner, Spec, SpecError, Target, load_text
+from mmflow.spec.text.yaml_reader import parse_text
+from mmflow.spec.text.yaml_writer import write_yaml
 
 BASE = """\
 data:
@@ -41,7 +41,7 @@ def changed(before: str, after: str) -> str:
 @pytest.mark.usefixtures("plugged")
 class TestWithAPlugin:
     def test_the_base_is_sound(self) -> None:
-        assert load_text(BASE).scope("train").targets("losses.l")["of.1"] == Target("encoders", "y")
+        assert load_text(BASE).scope("train").targets(Owner("losses", "l"))["of", 1] == Target("encoders", "y")
 
     @pytest.mark.parametrize(
         ("before", "after", "words"),
@@ -82,17 +82,19 @@ class TestWithAPlugin:
             "losses: {c: {use: cross_entropy, of: h, labels: node.label}}\ntrain: {data: g, steps: 1}\n"
         )
         scope = load_text(text).scope("train")
-        assert scope.targets("encoders.h")["of.0"] == Target("fields", "node.x")
+        assert scope.targets(Owner("encoders", "h"))["of", 0] == Target("fields", "node.x")
         assert scope.type_of(Target("encoders", "h")).axes == ("node",)
-        assert scope.reach("losses.c") == ("fields.node.x", "encoders.h", "fields.node.label", "losses.c")
+        assert [*map(str, scope.reach(Owner("losses", "c")))] == [
+            "fields.node.x", "encoders.h", "fields.node.label", "losses.c"
+        ]  # fmt: skip
 
     def test_a_memory_read_before_its_update_makes_no_circle_and_after_it_does(self) -> None:
         text = BASE.replace("losses:", "  keep: {use: relabel, of: x, prototypes: protos}\nlosses:").replace(
             "train:", "memories: {protos: {use: queue, size: 4, of: x, rows: keep.weight}}\ntrain:"
         )
         text = text.replace("l: {use: pair, of: [x, y]}", "l: {use: cross_entropy, of: x, labels: keep.label}")
-        reached = load_text(text).scope("train").reach("losses.l")
-        assert {"memories.protos", "encoders.keep"} <= set(reached)
+        reached = load_text(text).scope("train").reach(Owner("losses", "l"))
+        assert {Owner("memories", "protos"), Owner("encoders", "keep")} <= set(reached)
         (message,) = problems(text.replace("prototypes: protos", "prototypes: protos.after"))
         assert "a circle: encoders.keep -> memories.protos -> encoders.keep" in message
 
@@ -194,5 +196,5 @@ def test_an_input_that_takes_only_pictures_means_the_field_of_that_name() -> Non
         "train: {data: train, steps: 1}\n"
     )
     scope = spec.scope("train")
-    assert scope.targets("encoders.patches")["of.0"].owner == "fields.image"
-    assert scope.targets("encoders.again")["of.0"].owner == "encoders.image"
+    assert scope.targets(Owner("encoders", "patches"))["of", 0].owner == Owner("fields", "image")
+    assert scope.targets(Owner("encoders", "again"))["of", 0].owner == Owner("encoders", "image")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmflow.spec import load_text
-from mmflow.spec.problems import SpecError
+from mmflow.spec.text.problems import SpecError
 
 SPEC = """mmflow: 1
 name: opened

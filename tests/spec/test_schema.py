@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from mmflow.plugin.registry import registry
-from mmflow.spec.schema import json_schema
-from mmflow.spec.yaml_reader import parse_text
+from mmflow.spec.components.schema import json_schema
+from mmflow.spec.text.yaml_reader import parse_text
 
 jsonschema = pytest.importorskip("jsonschema")
 

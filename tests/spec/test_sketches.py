@@ -8,9 +8,9 @@ import pytest
 
 from mmflow.plugin.registry import Registry
 from mmflow.spec import SpecError, load_spec
-from mmflow.spec.expand import read_spec
-from mmflow.spec.yaml_reader import parse_text
-from mmflow.spec.yaml_writer import write_yaml
+from mmflow.spec.text.expand import read_spec
+from mmflow.spec.text.yaml_reader import parse_text
+from mmflow.spec.text.yaml_writer import write_yaml
 
 SKETCHES = sorted((Path(__file__).parent / "sketches").glob("*.yaml"))
 

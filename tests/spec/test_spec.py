@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from mmflow.plugin.component import ComponentError
-from mmflow.spec import Spec, SpecError, Target, load_text
-from mmflow.spec.yaml_reader import parse_text
+from mmflow.spec import STAGE, Owner, Spec, SpecError, Target, load_text
+from mmflow.spec.text.yaml_reader import parse_text
 
 TEXT = """\
 data:
@@ -71,23 +71,26 @@ def test_names_seed_and_stages_in_order(spec: Spec) -> None:
 
 def test_a_name_is_looked_up_encoder_over_view_over_field_and_outward_inside_itself(spec: Spec) -> None:
     scope = spec.scope("main")
-    assert scope.targets("losses.align")["of.0"] == Target("encoders", "image")
-    assert scope.targets("encoders.narrow")["of.0"] == Target("encoders", "image")
-    assert scope.targets("encoders.image")["of.0"] == Target("views", "image")
-    assert scope.targets("views.image")["of.0"] == Target("fields", "image")
-    assert scope.targets("encoders.raw") == {"weights": Target("encoders", "image"), "of.0": Target("fields", "image")}
+    assert scope.targets(Owner("losses", "align"))["of", 0] == Target("encoders", "image")
+    assert scope.targets(Owner("encoders", "narrow"))["of", 0] == Target("encoders", "image")
+    assert scope.targets(Owner("encoders", "image"))["of", 0] == Target("views", "image")
+    assert scope.targets(Owner("views", "image"))["of", 0] == Target("fields", "image")
+    assert scope.targets(Owner("encoders", "raw")) == {
+        ("weights",): Target("encoders", "image"),
+        ("of", 0): Target("fields", "image"),
+    }
 
 
 def test_what_follows_the_name(spec: Spec) -> None:
     scope = spec.scope("main")
-    assert scope.targets("encoders.slow")["of.0"] == Target("views", "two", index=1)
-    assert scope.targets("losses.align")["negatives"] == Target("memories", "keys", output="text")
-    assert scope.targets("losses.more")["negatives"] == Target("memories", "past", after=True)
-    assert scope.targets("memories.past") == {"of.value": Target("encoders", "text", detach=True)}
-    assert scope.targets("memories.keys")["of.image"] == Target("encoders", "slow")
-    assert scope.targets("losses.more")["temperature"] == Target("losses", "align", output="temperature")
-    assert spec.scope("warm").resolver.targets("losses.more")["score"] == Target("parts", "late")
-    assert spec.scope("first").targets("stage")["of.1"] == Target("encoders", "text", stage="warm")
+    assert scope.targets(Owner("encoders", "slow"))["of", 0] == Target("views", "two", index=1)
+    assert scope.targets(Owner("losses", "align"))["negatives",] == Target("memories", "keys", output="text")
+    assert scope.targets(Owner("losses", "more"))["negatives",] == Target("memories", "past", after=True)
+    assert scope.targets(Owner("memories", "past")) == {("of", "value"): Target("encoders", "text", detach=True)}
+    assert scope.targets(Owner("memories", "keys"))["of", "image"] == Target("encoders", "slow")
+    assert scope.targets(Owner("losses", "more"))["temperature",] == Target("losses", "align", field=("temperature",))
+    assert spec.scope("warm").targets(Owner("losses", "more"))["score",] == Target("parts", "late")
+    assert spec.scope("first").targets(STAGE)["of", 1] == Target("encoders", "text", stage="warm")
 
 
 def test_types_follow_views_copies_heads_and_weights(spec: Spec) -> None:
@@ -103,14 +106,14 @@ def test_types_follow_views_copies_heads_and_weights(spec: Spec) -> None:
     assert scope.type_of(Target("encoders", "image", output="features")).size == (32,)
     assert scope.type_of(Target("encoders", "image", output="tokens")).modality == "tokens"
     assert scope.type_of(Target("memories", "keys", output="text")).axes == ("keys",)
-    assert {"pooled", "features", "tokens"} <= set(scope.outputs("encoders.image"))
+    assert {"pooled", "features", "tokens"} <= set(scope.outputs(Owner("encoders", "image")))
     with pytest.raises(ComponentError):
         scope.type_of(Target("stages", "warm"))
 
 
 def test_reach_gives_what_is_needed_each_after_what_it_needs(spec: Spec) -> None:
     scope = spec.scope("warm")
-    reached = scope.reach("losses.align")
+    reached = [str(owner) for owner in scope.reach(Owner("losses", "align"))]
     assert set(reached) == {
         "losses.align", "encoders.image", "encoders.text", "encoders.slow", "memories.keys",
         "views.image", "views.two", "fields.image", "fields.caption",
@@ -120,9 +123,9 @@ def test_reach_gives_what_is_needed_each_after_what_it_needs(spec: Spec) -> None
         ("encoders.slow", "memories.keys"), ("encoders.text", "losses.align"),
     ):  # fmt: skip
         assert reached.index(before) < reached.index(after)
-    after = spec.scope("main").reach("losses.more")
+    after = [str(owner) for owner in spec.scope("main").reach(Owner("losses", "more"))]
     assert after.index("memories.past") < after.index("losses.more")
-    assert "fields.image" in spec.scope("near").reach("stage")
+    assert Owner("fields", "image") in spec.scope("near").reach(STAGE)
 
 
 def test_stages_see_their_own_sections(spec: Spec) -> None:
@@ -133,7 +136,7 @@ def test_stages_see_their_own_sections(spec: Spec) -> None:
     assert main.losses["align"].declared()["temperature"]["init"] == 0.07
     assert main.losses["more"].declared()["score"] == {"use": "cosine", **main.losses["more"].declared()["score"]}
     assert spec.losses["align"].declared()["weight"] == 1.0
-    assert spec.scope("plain").targets("encoders.image")["of.0"] == Target("fields", "image")
+    assert spec.scope("plain").targets(Owner("encoders", "image"))["of", 0] == Target("fields", "image")
     assert list(spec.scope("near").losses) == []
 
 
@@ -148,7 +151,7 @@ def test_encoders_of_another_stage_are_typed_there() -> None:
     old = f"old: {{use: geometry, data: test, of: [warm.extra, warm.image, image], {frozen}}}"
     text = text.replace("eval:\n", f"eval:\n  {old}\n")
     scope = load_text(text, "s.yaml").scope("old")
-    assert scope.targets("stage")["of.0"] == Target("encoders", "extra", stage="warm")
+    assert scope.targets(STAGE)["of", 0] == Target("encoders", "extra", stage="warm")
     assert scope.type_of(Target("encoders", "image", stage="warm")).size == (4,)
     assert scope.type_of(Target("encoders", "image")).size == (4,)
     with pytest.raises(SpecError, match=r"of\.0: `warm\.nothing` is no encoder of the stage warm"):
@@ -179,14 +182,14 @@ def test_the_resolved_spec_validates_to_an_equal_one(spec: Spec) -> None:
 def test_a_spec_travels_to_other_processes(spec: Spec) -> None:
     again = pickle.loads(pickle.dumps(spec))
     assert again == spec
-    assert again.scope("main").reach("losses.align") == spec.scope("main").reach("losses.align")
+    assert again.scope("main").reach(Owner("losses", "align")) == spec.scope("main").reach(Owner("losses", "align"))
 
 
 def test_values_of_the_environment_are_not_written_out() -> None:
     text = (
         "vars: {n: $env.COUNT, s: a$$b}\nname: $vars.s\ndata: {d: {use: shapes, size: 9}}\n"
         "encoders: {image: {use: vit, of: image}}\nlosses: {u: {use: uniformity, of: image}}\n"
-        "train: {data: d, steps: 1, workers: $vars.n}\nreport: {to: [x, $env.COUNT]}\n"
+        "train: {data: d, steps: 1, workers: $vars.n}\nreport: {title: costs $$5}\n"
     )
     spec = load_text(text, env={"COUNT": "3"})
     assert spec.stages["train"].declared()["workers"] == 3
@@ -196,7 +199,7 @@ def test_values_of_the_environment_are_not_written_out() -> None:
     assert load_text(written, env={"COUNT": "3"}) == spec
     assert load_text(written, env={"COUNT": "4"}).stages["train"].declared()["workers"] == 4
     assert parse_text(written, "w").data["name"] == "a$$b"
-    assert parse_text(written, "w").data["report"] == {"to": ["x", "${env.COUNT}"]}
+    assert parse_text(written, "w").data["report"] == {"title": "costs $$5"}
 
 
 def test_checking_a_spec_imports_nothing_heavy() -> None:

@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmflow.spec.document import Document
-from mmflow.spec.problems import SpecError
-from mmflow.spec.yaml_reader import MAX_DEPTH, core_scalar, parse_text
-from mmflow.spec.yaml_writer import write_yaml
+from mmflow.spec.text.document import Document
+from mmflow.spec.text.problems import SpecError
+from mmflow.spec.text.yaml_reader import MAX_DEPTH, core_scalar, parse_text
+from mmflow.spec.text.yaml_writer import write_yaml
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -13,8 +12,9 @@ from mmflow.data import Batch, scan
 from mmflow.model.graph import Output
 from mmflow.model.model import Model
 from mmflow.plugin import Clock, Encoding
-from mmflow.spec import Spec
-from mmflow.train.step import Step, StepResult
+from mmflow.spec import Owner, Spec
+from mmflow.train.losses import StepResult
+from mmflow.train.step import Step
 
 SPEC = """
 mmflow: 1
@@ -52,8 +52,7 @@ train: {data: train, steps: 2, batch_size: 24}
 
 def prepared(spec: Spec) -> tuple[Model, Batch]:
     scope = spec.scope("train")
-    roots = [f"losses.{name}" for name in scope.losses]
-    roots += [owner for owner in scope.reach(*roots) if owner.startswith("memories.")]
+    roots = scope.roots()
     states = Model.learn_states(scope, roots, scope.source)
     model = Model.create(scope, roots, seed=3, states=states).to("cpu", torch.float64)
     batch = next(iter(scan(spec.data["train"], scope.views, model.requests(), batch_size=24)))
@@ -91,9 +90,9 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(plain: Spec, micro_
 
 def test_row_nodes_that_read_a_batch_node_run_in_a_second_wave(plain: Spec) -> None:
     nodes = prepared(plain)[0].graph.nodes
-    assert (nodes["encoders.normed"].wave, nodes["encoders.normed"].scope) == (0, "batch")
-    assert (nodes["encoders.after"].wave, nodes["encoders.after"].scope) == (1, "row")
-    assert nodes["losses.second"].wave == 1
+    assert (nodes[Owner("encoders", "normed")].wave, nodes[Owner("encoders", "normed")].scope) == (0, "batch")
+    assert (nodes[Owner("encoders", "after")].wave, nodes[Owner("encoders", "after")].scope) == (1, "row")
+    assert nodes[Owner("losses", "second")].wave == 1
 
 
 def test_the_step_agrees_with_autograd_over_the_uncut_graph(plain: Spec) -> None:
@@ -101,13 +100,13 @@ def test_the_step_agrees_with_autograd_over_the_uncut_graph(plain: Spec) -> None
     model, batch = prepared(plain)
     model.root.train()
     execution = model.execution
-    values: dict[str, Encoding] = {}
+    values: dict[Owner, Encoding] = {}
 
     def fetch(output: Output) -> Encoding | None:
         owner, name = output
-        if owner in model.graph.leaves:
+        if isinstance(owner, str):
             return model.column(batch.columns[owner])
-        if owner.startswith("memories."):
+        if owner.section == "memories":
             return None
         if owner not in values:
             values[owner] = execution.encode(model.graph.nodes[owner], fetch)
@@ -117,11 +116,10 @@ def test_the_step_agrees_with_autograd_over_the_uncut_graph(plain: Spec) -> None
     for node in model.graph.nodes.values():
         if node.role != "loss":
             continue
-        reads: dict[str, Any] = {r.path: (r, execution.fetch(r, fetch)) for r in node.reads}
-        value = execution.call(node.component, node.owner, reads)
+        value = execution.call(node, {r.place: execution.fetch(r, fetch) for r in node.reads}, ids=batch.ids)
         if isinstance(value, tuple):
             value = value[0].mul(value[1]).sum() / value[1].sum()
-        total = total + value.mean() * execution.built(node.component, node.owner, "weight")
+        total = total + value.mean() * execution.built(node.component, node.site, "weight")
     total.backward()
     assert result.numbers()["loss"] == pytest.approx(float(total.detach()), rel=1e-12)
     for name, parameter in model.modules.named_parameters():

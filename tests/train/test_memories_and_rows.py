@@ -54,9 +54,7 @@ def spec(load: Callable[..., Spec], monkeypatch: pytest.MonkeyPatch) -> Callable
 
 def prepared(spec: Spec) -> tuple[Model, Batch]:
     scope = spec.scope("train")
-    roots = [f"losses.{name}" for name in scope.losses]
-    roots += [owner for owner in scope.reach(*roots) if owner.startswith("memories.")]
-    model = Model.create(scope, roots, seed=0)
+    model = Model.create(scope, scope.roots(), seed=0)
     return model, next(iter(scan(spec.data["train"], scope.views, model.requests(), batch_size=12)))
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmflow.artifacts import EmbeddingMap, Environment, HistoryArtifact, MetricsArtifact, StageRecord, Training
+from mmflow.artifacts import EmbeddingMap, Environment, HistoryArtifact, MetricsArtifact, StageRecord, TrainingSummary
 from mmflow.flow.store import Event, NotStored, RunAbout, RunRecord, RunStore
 from mmflow.plugin.modality import Shown, first_member, modality
 from mmflow.plugin.values import Example as StoredExample
@@ -67,7 +67,7 @@ class StageReport:
     """Under a title (`image to text`)."""
     map: EmbeddingMap | None = None
     history: list[dict[str, float]] = field(default_factory=list)
-    training: Training = field(default_factory=Training)
+    training: TrainingSummary = field(default_factory=TrainingSummary)
     skipped: dict[str, str] = field(default_factory=dict)
     """Samples that could not be read, with the reason."""
     environment: Environment = field(default_factory=Environment)

@@ -2,9 +2,18 @@
 
 Arguments are named like the fields: a parameter named like a field receives that field (references as
 tensors, sub-components built, moving numbers as numbers or tensors); the others receive `of`, in order;
-`generator`, `clock` and the like come on request (`component.ON_REQUEST`).
+`generator`, `clock` and the like come on request, as `mmflow.plugin.binding.RULES` says for each kind.
 """
 
+from mmflow.plugin.kinds.context import (
+    Origin,
+    Reporter,
+    StageContext,
+    StageScope,
+    StageSpec,
+    StageStopped,
+    Structure,
+)
 from mmflow.plugin.kinds.data import (
     Draw,
     LeftOut,
@@ -20,6 +29,7 @@ from mmflow.plugin.kinds.data import (
 )
 from mmflow.plugin.kinds.model import (
     Active,
+    Application,
     Encoder,
     Freeze,
     Loss,
@@ -29,17 +39,17 @@ from mmflow.plugin.kinds.model import (
     Score,
 )
 from mmflow.plugin.kinds.stages import (
+    BatchSizes,
     Evaluator,
-    Reporter,
     Service,
     Stage,
-    StageContext,
-    StageStopped,
     Tracker,
 )
 
 __all__ = [
     "Active",
+    "Application",
+    "BatchSizes",
     "Draw",
     "Encoder",
     "Evaluator",
@@ -48,6 +58,7 @@ __all__ = [
     "Loss",
     "Memory",
     "Optimizer",
+    "Origin",
     "Reader",
     "Reporter",
     "Sampler",
@@ -58,9 +69,12 @@ __all__ = [
     "Source",
     "Stage",
     "StageContext",
+    "StageScope",
+    "StageSpec",
     "StageStopped",
     "Streamed",
     "Streaming",
+    "Structure",
     "Tokenizer",
     "Tracker",
     "Transform",

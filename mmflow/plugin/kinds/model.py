@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.plugin.component import Component, by_content, default
 from mmflow.plugin.numbers import Value
-from mmflow.plugin.references import Pooled, RawField, Ref, RefMap, Refs, Weight
+from mmflow.plugin.references import Encoded, Parameters, Pooled, RawField, Ref, RefMap, Refs, Weight
 from mmflow.plugin.values import Encoding, TensorType, in_all
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Scope = Literal["row", "batch"]
+
+_NO_DRAWS = "not yet: draws for each row; give it the scope `batch`, or draw in a view"
 
 
 class Freeze(BaseModel):
@@ -57,6 +59,10 @@ class Encoder(Component, kind="encoder"):
     def scope(self) -> Scope:
         """`row` where a row's output depends on that row alone, else `batch`."""
         return "row"
+
+    def draws(self) -> bool:
+        """Whether the encoder draws while it trains (dropout): `micro_batch_size` is then part of the result."""
+        return "generator" in self.arguments()
 
     def batch_statistics(self) -> bool:
         """Whether a row encoder has batch norm inside: it then sees a micro-batch only, and `check` says so."""
@@ -101,6 +107,26 @@ class Encoder(Component, kind="encoder"):
     @property
     def has_weights(self) -> bool:
         return type(self).build is not Encoder.build
+
+    def withholds(self, request: str) -> str:
+        return _NO_DRAWS if request == "generator" and self.scope() == "row" else ""
+
+
+class Application(Encoder):
+    """An application of weights that another encoder owns; `of` defaults to the input of that encoder.
+
+    Subclasses say in class attributes what they do with the weights.
+    """
+
+    shares: ClassVar[Literal["module", "structure"]] = "structure"
+    """`module`: the very module of the other encoder runs; `structure`: a module of its own, built alike."""
+    trains: ClassVar[bool] = True
+    """Whether gradients reach a module of its own; with a shared module the other encoder decides."""
+    follows: ClassVar[bool] = False
+    """Whether the module moves with the other encoder's weights while these train."""
+
+    weights: Ref[Encoded | Parameters]
+    of: Refs[Pooled | RawField] = ()
 
 
 class Score(Component, kind="score"):
@@ -161,13 +187,19 @@ class Loss(Component, kind="loss"):
     def scope(self) -> Scope:
         return "row" if self.per_row else "batch"
 
+    def withholds(self, request: str) -> str:
+        return _NO_DRAWS if request == "generator" and self.scope() == "row" else ""
+
 
 class Memory(Component, kind="memory"):
     """Pure state between steps: `update(state, columns)` gives the next state; nothing here has gradient.
 
-    `initial` gives the first state as a dict of tensors (all stored in checkpoints), `read` what a reference
-    sees: columns [K, D], and `present` bool [K] or None; None as a whole while it is not ready.
+    Further parameters of `update` come by name: fields, and `generator`, `clock`, `step` and `ids` on request.
+    `initial` gives the first state as a dict of tensors (all stored in checkpoints), `read` what a reference sees:
+    columns [K, D], and `present` bool [K] or None; None as a whole while it is not ready.
     """
+
+    method: ClassVar[str] = "update"
 
     of: RefMap[Pooled]
     rows: Ref[Weight] | None = None

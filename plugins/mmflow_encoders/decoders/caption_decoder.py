@@ -39,6 +39,9 @@ class CaptionDecoder(Encoder, name="caption_decoder"):
     mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over the width of the tokens")
     dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
 
+    def draws(self) -> bool:
+        return self.dropout > 0
+
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         text = inputs[0]
         vocabulary = self.tokenizer.size(None) if self.tokenizer else text.vocabulary

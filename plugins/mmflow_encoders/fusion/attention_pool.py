@@ -33,6 +33,9 @@ class AttentionPool(Encoder, name="attention_pool"):
     heads: int = Field(4, ge=1, description="must divide width")
     dropout: float = Field(0.0, ge=0, lt=1, description="of attention weights")
 
+    def draws(self) -> bool:
+        return self.dropout > 0
+
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         given = inputs[0]
         width = self.width or (given.size[-1] if given.size else None)

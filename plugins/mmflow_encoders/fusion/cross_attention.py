@@ -36,6 +36,9 @@ class CrossAttention(Encoder, name="cross_attention"):
     dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
     pool: Literal["first", "mean"] = Field("first", description="the first token, or the mean of the real tokens")
 
+    def draws(self) -> bool:
+        return self.dropout > 0
+
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         first = inputs[0]
         width = first.size[-1] if first.size else None

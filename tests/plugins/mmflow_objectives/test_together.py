@@ -46,7 +46,7 @@ def two_steps(micro_batch_size: int | None) -> tuple[dict[str, float], dict[str,
     """Numbers and gradients of the second of two steps, which reads the queue that the first has filled."""
     spec = load_text(SPEC)
     scope = spec.scope("train")
-    roots = [*(f"losses.{name}" for name in scope.losses), "memories.keys"]
+    roots = scope.roots()
     model = Model.create(scope, roots, seed=0).to("cpu", torch.float64)
     batch = next(iter(scan(spec.data["train"], scope.views, model.requests(), batch_size=12)))
     step, numbers = Step(model, micro_batch_size=micro_batch_size), {}

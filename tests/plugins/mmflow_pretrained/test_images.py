@@ -21,8 +21,8 @@ from PIL import Image
 from mmflow.data import ColumnRequest, Loader
 from mmflow.plugin import ComponentError, TensorType
 from mmflow.plugin.kinds import View
+from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_text
-from mmflow.spec.target import Target
 
 transformers = pytest.importorskip("transformers")
 timm = pytest.importorskip("timm")

@@ -155,7 +155,7 @@ OURS = ["{use: bpe, vocabulary: 300}", "open_clip_tokenizer", "{use: hf_tokenize
 def test_a_stored_model_reads_texts_as_before(tmp_path: Path, tokenizer: str) -> None:
     tokenizer = tokenizer.replace("HUB", str(trained(tmp_path / "bert")))
     scope = load_text(SPEC.format(tokenizer=tokenizer)).scope("train")
-    roots = ["losses.align"]
+    roots = scope.roots()
     model = Model.create(scope, roots, seed=0, states=Model.learn_states(scope, roots, scope.source))
     model.save(ModelArtifact(tmp_path))
     again = Model.load(ModelArtifact(tmp_path), scope, roots, seed=1)

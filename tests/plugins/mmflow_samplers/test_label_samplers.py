@@ -19,8 +19,8 @@ from mmflow_synthetic.shapes import Shapes
 
 from mmflow.data import ColumnRequest, Loader
 from mmflow.plugin import ComponentError, Draw, Ref
+from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_text
-from mmflow.spec.target import Target
 
 LABELS = st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=5, max_size=60).filter(
     lambda labels: any(label is not None for label in labels)

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from mmflow.data import ColumnRequest, Loader, SampleError, scan
 from mmflow.plugin import ComponentError
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 
 def arrays() -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader, SampleError
 from mmflow.plugin import ComponentError, Source
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 COUNT, BAD = 2000, 20
 PLACES = tuple(range(57, COUNT, 100))
@@ -309,7 +309,7 @@ eval:
 
 def test_the_report_of_a_run_names_what_was_left_out(images: Path, tmp_path: Path) -> None:
     from mmflow.flow.run import RunOptions, run_spec
-    from mmflow.spec.load import load_text
+    from mmflow.spec import load_text
 
     declared = table({"image": "cut.png"})(images, tmp_path)
     listed = tmp_path / "bad.jsonl"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmflow.spec.load import load_text
-from mmflow.spec.problems import SpecError
+from mmflow.spec import load_text
+from mmflow.spec.text.problems import SpecError
 
 SPEC = """
 mmflow: 1

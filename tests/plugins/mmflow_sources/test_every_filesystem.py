@@ -26,7 +26,7 @@ from PIL import Image
 
 from mmflow.data import Batch, ColumnRequest, Loader, scan
 from mmflow.plugin import ComponentError, Source
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 COUNT = 500
 NAMES = ("ant", "cat", "dog")
@@ -272,7 +272,7 @@ def test_settings_from_the_environment_reach_the_workers(bucket: str, tmp_path: 
     (tmp_path / "read.py").write_text(
         "from mmflow.data import ColumnRequest, Loader\n"
         "from mmflow.plugin import Source\n"
-        "from mmflow.spec.target import Target\n"
+        "from mmflow.plugin.targets import Target\n"
         "from mmflow_samplers.shuffle import Shuffle\n"
         "if __name__ == '__main__':\n"
         "    source = Source.accept({'use': 'table', 'url': 's3://samples/rows.parquet'})\n"

@@ -25,7 +25,7 @@ from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader, SampleError, scan
 from mmflow.plugin import ComponentError, Source
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 COUNT = 20
 KINDS = ("cat", "dog")

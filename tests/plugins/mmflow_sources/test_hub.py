@@ -17,7 +17,7 @@ from PIL import Image
 from mmflow.data import ColumnRequest, Loader
 from mmflow.plugin import ComponentError
 from mmflow.plugin.registry import registry
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 datasets = pytest.importorskip("datasets")
 

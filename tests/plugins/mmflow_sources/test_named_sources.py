@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mmflow.spec.load import load_text
-from mmflow.spec.problems import SpecError
+from mmflow.spec import load_text
+from mmflow.spec.text.problems import SpecError
 
 SPEC = """
 mmflow: 1

@@ -24,7 +24,7 @@ from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader, SampleError
 from mmflow.plugin import ComponentError, Source
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 COUNT = 12
 TIMEOUT, RETRY_FOR = 0.25, 0.5

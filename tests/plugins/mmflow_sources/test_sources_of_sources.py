@@ -18,7 +18,7 @@ from mmflow_sources.table import Table
 from mmflow.data import ColumnRequest, Loader, scan
 from mmflow.plugin import ComponentError, Source
 from mmflow.plugin.registry import registry
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 SHAPES = {"use": "shapes", "size": 120, "pixels": 16}
 

@@ -19,8 +19,8 @@ from PIL import Image
 from mmflow.data import ColumnRequest, Loader, SampleError, sample_fields, scan
 from mmflow.data.samples import read_field
 from mmflow.plugin import ComponentError, Source
+from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_text
-from mmflow.spec.target import Target
 
 TEXT = [ColumnRequest("text", Target("fields", "text"))]
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mmflow.data import ColumnRequest, SampleError, read_field, sample_fields, scan
 from mmflow.plugin import ComponentError, Source
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 ROWS = 12
 

@@ -10,7 +10,7 @@ from mmflow_sources.folder import FolderSource
 from mmflow_sources.table import Table
 
 from mmflow.data import ColumnRequest, SampleError, scan
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 av = pytest.importorskip("av")
 

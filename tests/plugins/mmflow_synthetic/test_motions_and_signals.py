@@ -10,7 +10,7 @@ from mmflow_synthetic.series import MOTIFS, Series, motif
 from mmflow_synthetic.sounds import PITCHES, RHYTHMS, TIMBRES, Sounds
 
 from mmflow.data import ColumnRequest, scan
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 
 def center_and_size(frame: np.ndarray) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from mmflow.data import ColumnRequest, Loader, scan, static_columns
 from mmflow.plugin import ComponentError
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 
 def parts(text: str, words: int = 0) -> dict[str, int]:

@@ -7,7 +7,7 @@ import pytest
 from mmflow.data import ColumnRequest, scan
 from mmflow.plugin import Source, TensorType, Transform
 from mmflow.plugin.kinds import View
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 NAMER = Transform.accept({"use": "class_name", "names": ["cat", "dog"]})
 

@@ -28,8 +28,8 @@ from mmflow.data import Batch, ColumnRequest, Loader, SampleError, scan
 from mmflow.model.model import Model
 from mmflow.plugin import Clock, TensorType
 from mmflow.plugin.kinds import Transform, View
+from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_text
-from mmflow.spec.target import Target
 from mmflow.train.step import Step
 
 SOURCE = Shapes(size=24, pixels=20)
@@ -389,7 +389,7 @@ def test_mixed_labels_train_and_micro_batches_change_no_gradient() -> None:
     scope = spec.scope("train")
     gradients = []
     for micro_batch_size in (None, 5):
-        model = Model.create(scope, ["losses.name"], seed=0).to("cpu", torch.float64)
+        model = Model.create(scope, scope.roots(), seed=0).to("cpu", torch.float64)
         loader = Loader(scope.source, scope.views, model.requests(), sampler=Shuffle(), batch_size=16, seed=0)
         batch = next(loader.epoch(0))
         result = Step(model, micro_batch_size=micro_batch_size).run(batch, Clock(0, 2))

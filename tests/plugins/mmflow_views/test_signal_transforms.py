@@ -27,7 +27,7 @@ from mmflow.data import ColumnRequest, Loader, column_type
 from mmflow.plugin import TensorType, Transform
 from mmflow.plugin.kinds import View
 from mmflow.plugin.registry import registry
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 
 def changed(transform: Transform, value: Any, draw: np.random.Generator | None) -> Any:

@@ -44,7 +44,7 @@ from mmflow.data import ColumnRequest, Loader
 from mmflow.plugin import TensorType, Transform
 from mmflow.plugin.kinds import View
 from mmflow.plugin.registry import registry
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 SAMPLES = [Shapes(size=40, pixels=60).open()[index] for index in range(40)]
 

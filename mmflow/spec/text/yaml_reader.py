@@ -11,12 +11,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import yaml
 
-from mmflow.spec.document import Document, Node, Scalar
-from mmflow.spec.problems import Mark, Path, Place, Problem, SpecError, did_you_mean, shown
+from mmflow.spec.text.document import Document, Node, Scalar
+from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, SpecError, did_you_mean, shown
 
 MAX_BYTES: Final = 2**21
 MAX_DEPTH: Final = 64
@@ -163,7 +163,7 @@ class _Composer:
     def mark(self, mark: Any) -> Mark:
         return Mark(self.file, mark.line + 1, mark.column + 1)
 
-    def report(self, message: str, mark: Mark, **parts: Any) -> None:
+    def report(self, message: str, mark: Mark, **parts: Unpack[Parts]) -> None:
         self.problems.append(Problem(message, self.path(), mark, **parts))
 
     def path(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from mmflow.plugin import registry as registries
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.references import Ref
-from mmflow.spec.problems import Path
+from mmflow.spec.text.problems import Path
 
 
 def field_names(model: type[BaseModel]) -> list[str]:
@@ -85,18 +85,3 @@ def plain_types(annotation: Any) -> frozenset[type]:
     elif isinstance(origin, type) and issubclass(origin, Mapping):
         arguments = arguments[1:]
     return frozenset(kind for part in arguments if part is not Ellipsis for kind in plain_types(part))
-
-
-def nested_components(made: Any, path: Path = ()) -> Iterator[tuple[Path, Component]]:
-    """A component and all components inside its fields, with their paths."""
-    if isinstance(made, Component):
-        yield path, made
-    if isinstance(made, BaseModel):
-        for name, field in type(made).model_fields.items():
-            yield from nested_components(getattr(made, name), (*path, field.alias or name))
-    elif isinstance(made, Mapping):
-        for name, value in made.items():
-            yield from nested_components(value, (*path, name))
-    elif isinstance(made, list | tuple):
-        for index, value in enumerate(made):
-            yield from nested_components(value, (*path, index))

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 Path = tuple[str | int, ...]
 
@@ -62,6 +62,15 @@ class Problem:
         return one_line(": ".join([*where, body]))
 
 
+class Parts(TypedDict, total=False):
+    """The optional parts of a problem, as functions pass them on."""
+
+    also: tuple[Place, ...]
+    found: str | None
+    expected: str | None
+    hint: str | None
+
+
 class SpecError(Exception):
     """A spec that cannot be used, with everything that is wrong with it, in the order of the text."""
 
@@ -106,11 +115,6 @@ def shown(value: Any, limit: int = 60) -> str:
     if isinstance(value, int) and value.bit_length() > 256:
         return "a whole number of more than 256 bits"
     return str(value)
-
-
-def with_article(noun: str) -> str:
-    """`a loss`, `an encoder`."""
-    return f"{'an' if noun[:1] in 'aeio' else 'a'} {noun}"
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

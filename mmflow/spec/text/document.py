@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
-from mmflow.spec.problems import Mark, Path, Place, Problem, shown
+from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, shown
 
 Scalar = None | bool | int | float | str
 
@@ -94,10 +94,13 @@ class Node:
         mark = node.key if key and node.key is not None and reached == len(path) else node.mark
         return mark, tuple(place for place in via if place.mark != mark)
 
-    def problem(self, message: str, base: Path, path: Path = (), *, key: bool = False, **parts: Any) -> Problem:
+    def problem(
+        self, message: str, base: Path, path: Path = (), *, key: bool = False, **parts: Unpack[Parts]
+    ) -> Problem:
         """A `Problem` at a path below this node, which itself stands at `base` in the spec."""
         mark, also = self.place(path, key=key)
-        return Problem(message, (*base, *path), mark, (*also, *parts.pop("also", ())), **parts)
+        parts["also"] = (*also, *parts.get("also", ()))
+        return Problem(message, (*base, *path), mark, **parts)
 
     def environment(self, path: Path = ()) -> Iterator[tuple[Path, Node]]:
         """Every path at or below this node whose value holds values of environment variables, and the node there."""
@@ -132,6 +135,6 @@ class Document:
         """`Node.place` from the root."""
         return self.root.place(path, key=key)
 
-    def problem(self, message: str, path: Path, *, key: bool = False, **parts: Any) -> Problem:
+    def problem(self, message: str, path: Path, *, key: bool = False, **parts: Unpack[Parts]) -> Problem:
         """A `Problem` at a path of this document, with its places filled in."""
         return self.root.problem(message, (), path, key=key, **parts)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from mmflow.plugin.component import Component, Shared
 from mmflow.plugin.kinds import Source
-from mmflow.spec.classes import models_in
-from mmflow.spec.entry import Entry
-from mmflow.spec.problems import Path, Problem, did_you_mean
+from mmflow.spec.components.classes import models_in
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.text.problems import Parts, Path, Problem, did_you_mean
 
 
 def filled_in(entries: Mapping[str, Entry], problems: list[Problem]) -> dict[str, Entry]:
@@ -66,7 +66,7 @@ class _Filler:
             return self.filled(value, name, path, within)
         if not isinstance(value, Shared):
             return value
-        section, _, other = value.path.partition(".")
+        section, other = value.words[0], ".".join(value.words[1:])
         if section != "data" or other not in self.entries:
             hint = did_you_mean(other or value.path, self.entries)
             self.report(name, path, f"{value.path} is no entry of data", found=value.path, hint=hint)
@@ -77,5 +77,5 @@ class _Filler:
             return None
         return self.source(other, within)
 
-    def report(self, name: str, path: Path, message: str, **parts: Any) -> None:
+    def report(self, name: str, path: Path, message: str, **parts: Unpack[Parts]) -> None:
         self.problems.append(self.entries[name].problem(message, path, **parts))

@@ -1,9 +1,9 @@
-"""What the fields of a component want of references: the references themselves, and what each type accepts."""
+"""The references in the fields of a component, and where each type of reference may lead."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
 
@@ -32,10 +32,9 @@ from mmflow.plugin.references import (
     Weight,
     reference_fields,
 )
+from mmflow.plugin.targets import Place, Target
 from mmflow.plugin.values import TensorType
-from mmflow.spec.classes import models_in
-from mmflow.spec.problems import Path
-from mmflow.spec.target import Target
+from mmflow.spec.components.classes import models_in
 
 
 class Output(RefType):
@@ -66,40 +65,57 @@ LEADS_TO: Mapping[type[RefType], tuple[str, ...]] = {
 }
 
 
-def references(made: Any, path: Path = ()) -> Iterator[tuple[Path, str, tuple[type[RefType], ...], str]]:
-    """Every reference and shared path inside a component: where, what, the accepted types, the expected kind."""
-    if not isinstance(made, BaseModel):
+@dataclass(frozen=True)
+class Wanted:
+    """A reference as a field holds it, and where it may lead."""
+
+    place: Place
+    words: tuple[str, ...]
+    types: tuple[type[RefType], ...]
+    """Accepted types; none for a path to a shared component."""
+    kind: str = ""
+    """The kind of a shared component."""
+    raw: bool = False
+    """Whether it is an input of an encoder that accepts raw data alone (images, texts, sound)."""
+
+
+def references(made: BaseModel | None) -> Iterator[Wanted]:
+    """Every reference and shared path inside a component."""
+    for found in _inside(made, ()):
+        raw = isinstance(made, Encoder) and _takes_raw(made, found.place)
+        yield replace(found, raw=raw) if raw else found
+
+
+def _inside(made: BaseModel | None, place: Place) -> Iterator[Wanted]:
+    if made is None:
         return
     wanted = reference_fields(type(made))
     for name, info in type(made).model_fields.items():
         kinds = [model.kind for model in models_in(info.annotation) if issubclass(model, Component)]
         kind = kinds[0] if kinds else ""
-        yield from _leaves(getattr(made, name), (*path, info.alias or name), wanted.get(name, ()), kind)
+        yield from _leaves(getattr(made, name), (*place, info.alias or name), wanted.get(name, ()), kind)
 
 
-def takes_raw(made: Any, path: Path) -> bool:
-    """Whether a reference is an input of an encoder that accepts nothing but raw data (pictures, texts, sound)."""
-    if not isinstance(made, Encoder) or not made.accepts or not path or path[0] != "of":
+def _takes_raw(made: Encoder, place: Place) -> bool:
+    if not made.accepts or place[0] != "of":
         return False
-    place = path[1] if len(path) > 1 and isinstance(path[1], int) else 0
-    return all(map(is_raw, made.accepts[min(place, len(made.accepts) - 1)]))
+    number = place[1] if len(place) > 1 and isinstance(place[1], int) else 0
+    return all(map(is_raw, made.accepts[min(number, len(made.accepts) - 1)]))
 
 
-def _leaves(
-    value: Any, path: Path, wanted: tuple[type[RefType], ...], kind: str
-) -> Iterator[tuple[Path, str, tuple[type[RefType], ...], str]]:
+def _leaves(value: object, place: Place, wanted: tuple[type[RefType], ...], kind: str) -> Iterator[Wanted]:
     if isinstance(value, Shared):
-        yield path, value.path, (), kind
+        yield Wanted(place, value.words, (), kind)
     elif isinstance(value, Ref):
-        yield path, str(value), wanted, ""
+        yield Wanted(place, value.path, wanted)
     elif isinstance(value, BaseModel):
-        yield from references(value, path)
+        yield from _inside(value, place)
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _leaves(item, (*path, name), wanted, kind)
+            yield from _leaves(item, (*place, name), wanted, kind)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from _leaves(item, (*path, index), wanted, kind)
+            yield from _leaves(item, (*place, index), wanted, kind)
 
 
 def fits(wanted: tuple[type[RefType], ...], target: Target, declared: TensorType | None) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mmflow.spec.document import Node
-from mmflow.spec.problems import Mark, Place, Problem, dotted, shown
-from mmflow.spec.yaml_reader import MAX_DEPTH, read_tree
+from mmflow.spec.text.document import Node
+from mmflow.spec.text.problems import Mark, Place, Problem, dotted, shown
+from mmflow.spec.text.yaml_reader import MAX_DEPTH, read_tree
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import View
-from mmflow.spec.document import Node
-from mmflow.spec.problems import Path, Problem
+from mmflow.plugin.targets import Owner
+from mmflow.spec.text.document import Node
+from mmflow.spec.text.problems import Parts, Path, Problem
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Entry:
     component: Component | View | None = None
 
     @property
-    def owner(self) -> str:
-        return f"{self.section}.{self.name}"
+    def owner(self) -> Owner:
+        return Owner(self.section, self.name)
 
-    def problem(self, message: str, path: Path = (), *, key: bool = False, **parts: Any) -> Problem:
+    def problem(self, message: str, path: Path = (), *, key: bool = False, **parts: Unpack[Parts]) -> Problem:
         return self.node.problem(message, self.path, path, key=key, **parts)

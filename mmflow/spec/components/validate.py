@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from mmflow.plugin import registry as registries
-from mmflow.plugin.component import Component, ComponentError, in_identity
-from mmflow.plugin.kinds import View
-from mmflow.spec.classes import class_at, class_of, field_of, models_in, nested_components, plain_types
-from mmflow.spec.document import Node
-from mmflow.spec.entry import Entry
-from mmflow.spec.problems import Path, Problem, did_you_mean, nearest, shown, with_article
-from mmflow.spec.translate import component_hint, text_hint, translated
+from mmflow.plugin.component import Component, ComponentError, in_identity, nested_components, with_article
+from mmflow.spec.components.classes import class_at, class_of, field_of, models_in, plain_types
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.translate import component_hint, text_hint, translated
+from mmflow.spec.text.document import Node
+from mmflow.spec.text.problems import Path, Problem, did_you_mean, nearest, shown
 
 DISTRIBUTION = "mmflow-kit"
+M = TypeVar("M", bound=BaseModel)
 
 
 def find_class(entry: Entry, kind: str, problems: list[Problem]) -> tuple[type[Component] | None, dict[str, Any]]:
@@ -73,24 +73,11 @@ def validate_component(
     entry: Entry, component: type[Component], fields: Mapping[str, Any], problems: list[Problem]
 ) -> Component | None:
     """The component of an entry, or None after problems."""
-    found = _validate(entry, component, fields, problems)
-    assert found is None or isinstance(found, Component)
-    return found
+    return validate_model(entry, component, fields, problems)
 
 
-def validate_view(entry: Entry, problems: list[Problem]) -> View | None:
-    if not isinstance(entry.node.value, Mapping):
-        expected = "a mapping such as {of: image, apply: [...]}"
-        problems.append(entry.problem("", found=entry.node.shown(), expected=expected))
-        return None
-    found = _validate(entry, View, entry.node.plain(), problems)
-    assert found is None or isinstance(found, View)
-    return found
-
-
-def _validate(
-    entry: Entry, model: type[BaseModel], fields: Mapping[str, Any], problems: list[Problem]
-) -> BaseModel | None:
+def validate_model(entry: Entry, model: type[M], fields: Mapping[str, Any], problems: list[Problem]) -> M | None:
+    """The fields of an entry as an instance of `model`, or None after problems."""
     mistyped = dict(_mistyped(entry, model))
     for path, expected in mistyped.items():
         node = entry.node.at(path)

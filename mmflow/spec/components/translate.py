@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mmflow.plugin.component import Component, ComponentError
-from mmflow.spec.classes import class_at, field_names
-from mmflow.spec.document import Node
-from mmflow.spec.entry import Entry
-from mmflow.spec.problems import Path, Problem, did_you_mean, shown
-from mmflow.spec.yaml_reader import core_scalar
+from mmflow.spec.components.classes import class_at, field_names
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.text.document import Node
+from mmflow.spec.text.problems import Path, Problem, did_you_mean, shown
+from mmflow.spec.text.yaml_reader import core_scalar
 
 _WORDS = {
     "bool": "true or false",

@@ -16,8 +16,10 @@ from mmflow.plugin import registry as registries
 from mmflow.plugin.component import DOTTED, Component, ComponentError
 from mmflow.plugin.kinds import View
 from mmflow.plugin.references import NAME, Data, reference_fields
-from mmflow.spec.classes import field_of
-from mmflow.spec.sections import KINDS, OVERRIDES
+from mmflow.spec.components.classes import field_of
+from mmflow.spec.components.named import KINDS
+from mmflow.spec.components.sections import Report
+from mmflow.spec.components.stages import OVERRIDES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 VARIABLE = r"^\$\{?(vars|env)\."
@@ -52,7 +54,7 @@ def json_schema() -> Schema:
         "vars": {"type": "object", "description": "values for $vars.NAME"},
         "extends": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
         "matrix": {"type": "object"},
-        "report": {"type": "object"},
+        "report": _model(Report, "report", definitions),
         "views": _entries({"$ref": "#/$defs/view"}),
         "parts": _entries({"$ref": "#/$defs/part"}),
         "train": {"$ref": "#/$defs/stage.train"} if "stage.train" in definitions else {"type": "object"},

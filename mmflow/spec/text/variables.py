@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from mmflow.spec.document import Node
-from mmflow.spec.problems import Path, Place, Problem, did_you_mean
-from mmflow.spec.yaml_reader import MAX_DEPTH, MAX_VALUES
+from mmflow.spec.text.document import Node
+from mmflow.spec.text.problems import Path, Place, Problem, did_you_mean
+from mmflow.spec.text.yaml_reader import MAX_DEPTH, MAX_VALUES
 
 MAX_TEXT: Final = 2**20
 

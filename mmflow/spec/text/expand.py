@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from mmflow.spec.document import Document, Node
-from mmflow.spec.overrides import apply_override, parse_override
-from mmflow.spec.problems import Mark, Path, Place, Problem, SpecError, did_you_mean
-from mmflow.spec.variables import Variables
-from mmflow.spec.yaml_reader import MAX_BYTES, read_tree
+from mmflow.spec.text.document import Document, Node
+from mmflow.spec.text.overrides import apply_override, parse_override
+from mmflow.spec.text.problems import Mark, Path, Place, Problem, SpecError, did_you_mean
+from mmflow.spec.text.variables import Variables
+from mmflow.spec.text.yaml_reader import MAX_BYTES, read_tree
 
 MAX_FILES: Final = 64
 

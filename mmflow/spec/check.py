@@ -1,0 +1,370 @@
+"""`check_document`: every stage of a spec resolved, and every fault of it told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, View
+from mmflow.plugin.modality import check_modalities
+from mmflow.plugin.references import Data, Model, Ref, reference_fields
+from mmflow.plugin.targets import STAGE, Owner, Target
+from mmflow.plugin.values import TensorType
+from mmflow.spec.components.data_paths import filled_in, made_of_sources
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.sections import Sections, read_sections
+from mmflow.spec.components.stages import StageEntry, merged_entries
+from mmflow.spec.references.inputs import check_entry
+from mmflow.spec.references.names import INIT, NODES, Seen, StageNames
+from mmflow.spec.references.resolver import Resolver
+from mmflow.spec.references.scope import Scope
+from mmflow.spec.spec import Spec
+from mmflow.spec.text.document import Document
+from mmflow.spec.text.problems import Problem, SpecError, did_you_mean
+
+C = TypeVar("C")
+
+
+def check_document(document: Document) -> Spec:
+    """The spec of a document whose `extends` and variables are filled in; raises `SpecError`."""
+    problems: list[Problem] = []
+    sections = read_sections(document, problems)
+    checker = _Checker(sections, problems)
+    checker.run()
+    if problems:
+        raise SpecError(problems)
+    return checker.spec(document)
+
+
+class _Checker:
+    """Resolves every stage of a spec and collects what is wrong."""
+
+    def __init__(self, sections: Sections, problems: list[Problem]) -> None:
+        self.sections, self.problems = sections, problems
+        self.fields: dict[str, Mapping[str, TensorType] | None] = {}
+        self.resolvers: dict[str, Resolver] = {}
+        self.merged: dict[str, dict[str, dict[str, Entry]]] = {}
+        self.checked: set[tuple[str | int, ...]] = set()
+        self.unreadable: set[tuple[str, str | None]] = set()
+        self.roots: dict[str, list[Owner]] = {}
+        self.names = StageNames()
+
+    def run(self) -> None:
+        self.sections.entries["data"] = filled_in(self.sections.entries["data"], self.problems)
+        entries = self.sections.entries["data"]
+        self.fields = dict.fromkeys(entries)
+        for name in sorted(entries, key=lambda name: made_of_sources(entries[name].component)):
+            self.fields[name] = self.fields_of(entries[name])
+        base = {section: self.sections.entries[section] for section in NODES}
+        for name, stage in self.sections.stages.items():
+            self.merged[name] = merged_entries(base, stage, self.problems)
+        self.names = StageNames(
+            {stage.name: stage.gives for stage in self.sections.stages.values()}
+            | dict.fromkeys(self.sections.refreshed),
+            {name: frozenset(merged["encoders"]) for name, merged in self.merged.items()}
+            | {INIT: frozenset(base["encoders"])},
+        )
+        self.default_models()
+        for name, stage in self.sections.stages.items():
+            self.prepare(name, stage)
+        for name, stage in self.sections.stages.items():
+            self.check_stage(name, stage)
+        self.check_unreached(base)
+        self.check_stage_order()
+
+    def fields_of(self, entry: Entry) -> Mapping[str, TensorType] | None:
+        """The fields of a source, or None after a problem."""
+        source = entry.component
+        if not isinstance(source, Source):
+            return None
+        try:
+            fields = dict(source.fields())
+            check_modalities(fields)
+            # What is chosen, joined or cut shows only here: an empty choice, a key that is nowhere.
+            source.open()
+        except ComponentError as error:
+            found, expected, hint = error.found or None, error.expected or None, error.hint or None
+            problem = entry.problem(str(error), found=found, expected=expected, hint=hint)
+            said = (problem.message, found)
+            # A source that is made of others fails as they do, and they have told it.
+            if said not in self.unreadable or not made_of_sources(source):
+                self.problems.append(problem)
+            self.unreadable.add(said)
+            return None
+        except Exception as error:  # a source of a plugin may raise anything
+            self.problems.append(entry.problem(f"source {source.use} cannot be read: {type(error).__name__}: {error}"))
+            return None
+        fields.setdefault("id", TensorType("id", dtype="str"))
+        return fields
+
+    def default_models(self) -> None:
+        """Write out `start` and `model` where a stage leaves them open: the last model above, else the untrained."""
+        last = INIT
+        for stage in self.sections.stages.values():
+            made = stage.declaration
+            if made is not None:
+                update = {
+                    name: Ref(last)
+                    for name, types in reference_fields(type(made)).items()
+                    if Model in types and getattr(made, name) is None
+                }
+                stage.entry = replace(stage.entry, component=made.model_copy(update=update))
+            if "Model" in (stage.gives or {}).values():
+                last = stage.name
+
+    def prepare(self, name: str, stage: StageEntry) -> None:
+        """The resolver of a stage, with the fields of its data."""
+        seen = Seen(self.merged[name], tuple(self.sections.entries["data"]), self.names, stage.entry)
+        resolver = self.resolvers[name] = Resolver(seen, None)
+        resolver.others = self.resolvers
+        made = stage.declaration
+        if made is None or "fields" in stage.refused or "data" in stage.refused:
+            return
+        read = _data_of(made)
+        resolver.fields = self.fields.get(read) if read is not None else {}
+
+    def check_stage(self, name: str, stage: StageEntry) -> None:
+        made, resolver = stage.declaration, self.resolvers[name]
+        if made is None:
+            return
+        data = resolver.targets(STAGE).get(("data",))
+        if data is not None and data.section == "stages":
+            self.problems.append(stage.entry.problem("not yet: data made by a stage", ("data",)))
+        entries = self.merged[name]
+        losses = self.selected(stage, made, entries["losses"])
+        self.roots[name] = [STAGE, *(Owner("losses", loss) for loss in losses)]
+        self.check_groups(stage, made, entries)
+        source = self.source_of(data)
+        if source is not None and not any(problem.path == stage.entry.path for problem in self.problems):
+            for place, message, hint in made.refuses(source):
+                self.problems.append(stage.entry.problem(message, (place,), hint=hint))
+        self.check_classes(stage, resolver)
+        self.check_reached(resolver, self.roots[name])
+
+    def check_classes(self, stage: StageEntry, resolver: Resolver) -> None:
+        """A stage that reads several entries of data compares their labels by number: a class must have one."""
+        targets = resolver.targets(STAGE)
+        read = {target.name: place for place, target in targets.items() if target.section == "data"}
+        first, *others = [name for name in read if self.fields.get(name)] or [""]
+        for field in {target.name for target in targets.values() if target.section == "fields"} if others else ():
+            for other in others:
+                one, two = ((self.fields[name] or {}).get(field) for name in (first, other))
+                if one is None or two is None:
+                    continue
+                numbers = {name: number for number, name in enumerate(one.names)}
+                moved = next((n for n, name in enumerate(two.names) if numbers.get(name, n) != n), None)
+                if moved is not None:
+                    name = two.names[moved]
+                    self.problems.append(
+                        stage.entry.problem(
+                            f"class {name!r} of {field} is number {numbers[name]} in {first} and {moved} in {other}",
+                            read[other],
+                            found=f"{first}: {_listed(one.names)}; {other}: {_listed(two.names)}",
+                            hint="name the classes of both in one order (`names` of a column, `classes` of a folder)",
+                        )
+                    )
+
+    def source_of(self, data: Target | None) -> Source | None:
+        """The source behind a stage's `data`; None where it is not known, or cannot be read."""
+        entry = self.sections.entries["data"].get(data.name) if data is not None and data.section == "data" else None
+        made = entry.component if entry is not None else None
+        known = data is not None and self.fields.get(data.name) is not None
+        return made if isinstance(made, Source) and known else None
+
+    def check_reached(self, resolver: Resolver, roots: Sequence[Owner]) -> None:
+        reached = resolver.reach(*roots)
+        for owner in (*reached, STAGE):
+            entry = resolver.entry(owner)
+            if entry is not None:
+                check_entry(resolver, owner)
+                self.checked.add(entry.path)
+        seen = {problem.path for problem in self.problems}
+        self.problems += [problem for problem in resolver.problems.values() if problem.path not in seen]
+
+    def check_unreached(self, base: Mapping[str, Mapping[str, Entry]]) -> None:
+        """What no stage uses is checked against the fields of all data."""
+        known = list(self.fields.values())
+        union: dict[str, TensorType] | None = {}
+        for fields in known:
+            union = None if fields is None or union is None else {**union, **fields}
+        if any(stage.declaration is None or stage.refused for stage in self.sections.stages.values()) or not known:
+            union = None
+        resolver = Resolver(Seen(base, tuple(self.sections.entries["data"]), self.names, None), union)
+        owners = [e.owner for entries in base.values() for e in entries.values() if e.path not in self.checked]
+        self.check_reached(resolver, owners)
+
+    def selected(self, stage: StageEntry, made: Stage, losses: Mapping[str, Entry]) -> list[str]:
+        """Names of the losses that a stage minimizes."""
+        wanted = made.minimized(list(losses))
+        if made.trains and not wanted and not stage.refused and self.sections.complete:
+            hint = "write a section `losses`" if not self.sections.entries["losses"] else "keep one of them"
+            self.problems.append(stage.entry.problem(f"the stage {stage.name} has no loss to minimize", hint=hint))
+        for index, name in enumerate(wanted):
+            if name not in losses:
+                hint = did_you_mean(name, losses, otherwise="the section `losses` is empty", most=20)
+                place = ("losses", index)
+                self.problems.append(stage.entry.problem(f"there is no loss `{name}`", place, hint=hint))
+        return [name for name in wanted if name in losses]
+
+    def check_groups(self, stage: StageEntry, made: Stage, entries: Mapping[str, Mapping[str, Entry]]) -> None:
+        """A group must be able to match something that has weights."""
+        sections = ("encoders", "losses", "parts")
+        owners = [str(entry.owner) for section in sections for entry in entries[section].values()]
+        for name, pattern in made.patterns().items():
+            fixed = pattern.partition("*")[0].partition("?")[0].partition("[")[0]
+            fits = any(
+                fnmatchcase(owner, pattern) or owner.startswith(fixed) or fixed.startswith(f"{owner}.")
+                for owner in owners
+            )
+            if not fits:
+                hint = did_you_mean(pattern, owners, otherwise="paths begin with encoders., losses. or parts.")
+                message = f"the group {name} matches nothing"
+                self.problems.append(stage.entry.problem(message, ("groups", name, "match"), hint=hint))
+
+    def check_stage_order(self) -> None:
+        """Stages that wait for each other are reported once."""
+        needs = {
+            name: {
+                target.stage or target.name
+                for owner in (STAGE, *self.resolvers[name].reach(*roots))
+                for target in self.resolvers[name].targets(owner).values()
+                if target.stage or target.section == "stages"
+            }
+            - {INIT}
+            for name, roots in self.roots.items()
+        }
+        done: set[str] = set()
+        for name in needs:
+            path: list[str] = []
+            self.follow(name, needs, path, done)
+
+    def follow(self, name: str, needs: Mapping[str, set[str]], path: list[str], done: set[str]) -> None:
+        if name in path:
+            circle = [*path[path.index(name) :], name]
+            entry = self.sections.stages[min(circle)].entry
+            if not any(problem.message.startswith("a circle of stages") for problem in self.problems):
+                hint = "let one of them begin with `init`"
+                self.problems.append(entry.problem(f"a circle of stages: {' -> '.join(circle)}", key=True, hint=hint))
+            return
+        if name in done or name not in needs:
+            return
+        path.append(name)
+        for other in sorted(needs[name]):
+            self.follow(other, needs, path, done)
+        path.pop()
+        done.add(name)
+
+    # ---- the result, once there are no problems
+
+    def spec(self, document: Document) -> Spec:
+        entries = self.sections.entries
+        stages = {name: made for name, stage in self.sections.stages.items() if (made := stage.declaration) is not None}
+        scopes = {name: self.scope(name, made) for name, made in stages.items()}
+        overridden: dict[str, dict[str, dict[str, Component | View | None]]] = {}
+        for name, stage in self.sections.stages.items():
+            for section, node in stage.overrides.items():
+                there = self.merged[name][section]
+                own = {n: there[n].component if n in there else None for n in node.entries()}
+                if own:
+                    overridden.setdefault(name, {})[section] = own
+        every = [entry for section in entries.values() for entry in section.values()]
+        every += [stage.entry for stage in self.sections.stages.values()]
+        every += [
+            there[section][name]
+            for stage, there in self.merged.items()
+            for section, own in overridden.get(stage, {}).items()
+            for name in own
+            if name in there[section]
+        ]
+        return Spec(
+            name=self.sections.name,
+            seed=self.sections.seed,
+            report=self.sections.report,
+            data=_made(entries["data"], Source),
+            views=_made(entries["views"], View),
+            encoders=_made(entries["encoders"], Encoder),
+            memories=_made(entries["memories"], Memory),
+            losses=_made(entries["losses"], Loss),
+            parts=_made(entries["parts"], Component),
+            stages=stages,
+            overridden=overridden,
+            document=document,
+            scopes=scopes,
+            entries=tuple(every),
+        )
+
+    def scope(self, name: str, made: Stage) -> Scope:
+        stage, resolver, entries = self.sections.stages[name], self.resolvers[name], self.merged[name]
+        targets = resolver.targets(STAGE)
+        data = self.data_of(name)
+        if made.trains:
+            chosen = self.selected(stage, made, entries["losses"])
+        else:
+            chosen = [owner.name for owner in resolver.reach(STAGE) if owner.section == "losses"]
+        source = self.sections.entries["data"][data].component if data is not None else None
+        start, model = targets.get(("start",)), targets.get(("model",))
+        return Scope(
+            stage=name,
+            declaration=made,
+            views=_made(entries["views"], View),
+            encoders=_made(entries["encoders"], Encoder),
+            memories=_made(entries["memories"], Memory),
+            losses=_made({loss: entries["losses"][loss] for loss in chosen}, Loss),
+            parts=_made(entries["parts"], Component),
+            data_name=data,
+            source=source if isinstance(source, Source) else None,
+            fields=dict(resolver.fields or {}),
+            start=_stage_name(start),
+            model=_stage_name(model),
+            preparation_data=self.preparation(name),
+            wiring=resolver,
+        )
+
+    def data_of(self, name: str) -> str | None:
+        """The entry of data that a stage reads."""
+        targets = self.resolvers[name].targets(STAGE)
+        target = targets.get(("data",)) or targets.get(("data", 0))
+        return target.name if target is not None and target.section == "data" else None
+
+    def preparation(self, name: str) -> str | None:
+        """The data of the train stage at the root of the model chain, else of the first one, else the stage's own."""
+        root, seen = name, {name}
+        while True:
+            targets = self.resolvers[root].targets(STAGE)
+            above = _stage_name(targets.get(("start",)) or targets.get(("model",)))
+            if above is None or above in seen:
+                break
+            root = above
+            seen.add(root)
+        trains = [n for n, stage in self.sections.stages.items() if (made := stage.declaration) and made.trains]
+        candidates = [root] if root in trains else trains[:1]
+        for candidate in (*candidates, name):
+            data = self.data_of(candidate)
+            if data is not None:
+                return data
+        return None
+
+
+def _data_of(made: Stage) -> str | None:
+    """The entry of data that a stage names: the first of them has the rows."""
+    for name, types in reference_fields(type(made)).items():
+        value = getattr(made, name)
+        if Data in types and value is not None:
+            return str(value[0] if isinstance(value, tuple) and value else value)
+    return None
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _stage_name(target: Target | None) -> str | None:
+    return None if target is None or target.name == INIT else target.name
+
+
+def _made(entries: Mapping[str, Entry], kind: type[C]) -> Mapping[str, C]:
+    found = {name: entry.component for name, entry in entries.items()}
+    return {name: made for name, made in found.items() if isinstance(made, kind)}

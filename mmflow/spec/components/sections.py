@@ -1,0 +1,129 @@
+"""The sections of a spec: which there are, and their named entries."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.named import KINDS, at_key, named_nodes, validated
+from mmflow.spec.components.stages import StageEntry, read_stages
+from mmflow.spec.components.validate import validate_model
+from mmflow.spec.text.document import Document, Node
+from mmflow.spec.text.problems import Problem, did_you_mean, shown
+
+LANGUAGE = 1
+NAMED = ("data", "views", "encoders", "memories", "losses", "parts", "eval", "stages", "track")
+SECTIONS = ("mmflow", "name", "seed", "vars", *NAMED, "train", "matrix", "extends", "report")
+
+
+class Report(BaseModel):
+    """The section `report`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: Annotated[str, Field(max_length=200, description="of the page; the name of the spec by default")] = ""
+
+
+@dataclass
+class Sections:
+    """A spec in its parts. `entries` are by section and name; what is invalid has no component."""
+
+    name: str
+    seed: int
+    report: Report
+    entries: dict[str, dict[str, Entry]]
+    stages: dict[str, StageEntry]
+    refreshed: tuple[str, ...] = ()
+    """Names that only a refused `refresh` would give."""
+    complete: bool = True
+    """False where a section's name is not known, so that entries may be missing."""
+
+
+def read_sections(document: Document, problems: list[Problem]) -> Sections:
+    """Every entry of a spec, validated by itself; references are resolved later."""
+    top = document.root.entries()
+    for name, node in top.items():
+        if name not in SECTIONS:
+            hint = did_you_mean(name, SECTIONS, otherwise=f"the sections are {', '.join(SECTIONS)}")
+            problems.append(at_key(node, (name,), f"there is no section {shown(name)}", hint=hint))
+    _language(top.get("mmflow"), problems)
+    matrix = top.get("matrix")
+    if matrix is not None and matrix.value:
+        problems.append(at_key(matrix, ("matrix",), "not yet: matrix", hint="write one spec a member, with `extends`"))
+    named = {section: named_nodes(top.get(section), section, problems) for section in NAMED}
+    entries: dict[str, dict[str, Entry]] = {
+        section: {
+            name: validated(Entry(section, name, (section, name), node), problems)
+            for name, node in named[section].items()
+        }
+        for section in ("data", "views", *(kind for kind in KINDS if kind != "data"))
+    }
+    stages = read_stages(top.get("train"), named, entries["data"], problems)
+    refreshed = [
+        name
+        for stage in stages.values()
+        if (refresh := stage.entry.node.child("refresh")) is not None
+        for name in refresh.entries()
+    ]
+    return Sections(
+        name=_name(top.get("name"), document, problems),
+        seed=_seed(top.get("seed"), problems),
+        report=_report(top.get("report"), problems),
+        entries=entries,
+        stages=stages,
+        refreshed=tuple(refreshed),
+        complete=all(name in SECTIONS for name in top),
+    )
+
+
+def _language(node: Node | None, problems: list[Problem]) -> None:
+    if node is not None and (node.value != LANGUAGE or isinstance(node.value, bool)):
+        problems.append(
+            node.problem(
+                "this is another version of the language", ("mmflow",), found=node.shown(), expected="mmflow: 1"
+            )
+        )
+
+
+def _name(node: Node | None, document: Document, problems: list[Problem]) -> str:
+    stem = posixpath.basename(document.origin).rpartition(".")[0] or "spec"
+    if node is None:
+        return stem
+    value = node.value
+    if node.env:
+        problems.append(
+            node.problem(f"{node.shown()} in a name", ("name",), hint="write the name, or use --set name=...")
+        )
+        return stem
+    if isinstance(value, str) and value.strip() and len(value) <= 100 and value.isprintable() and "/" not in value:
+        return value
+    expected = "a name of at most 100 characters without `/`"
+    problems.append(node.problem("", ("name",), found=node.shown(), expected=expected))
+    return stem
+
+
+def _seed(node: Node | None, problems: list[Problem]) -> int:
+    if node is None:
+        return 0
+    value = node.value
+    if node.env:
+        problems.append(node.problem(f"{node.shown()} can change results", ("seed",), hint="use --set seed=..."))
+        return 0
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return value
+    problems.append(node.problem("", ("seed",), found=node.shown(), expected="a whole number from 0 to 2^63 - 1"))
+    return 0
+
+
+def _report(node: Node | None, problems: list[Problem]) -> Report:
+    if node is None or node.value is None:
+        return Report()
+    if not isinstance(node.value, Mapping):
+        problems.append(node.problem("", ("report",), found=node.shown(), expected="a mapping"))
+        return Report()
+    return validate_model(Entry("report", "report", ("report",), node), Report, node.plain(), problems) or Report()

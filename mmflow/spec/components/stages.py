@@ -1,0 +1,173 @@
+"""The stages of a spec as written: `train`, `stages` and `eval` in one order, with the sections that each carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mmflow.plugin.component import Component
+from mmflow.plugin.kinds import Stage
+from mmflow.plugin.references import Data, reference_fields
+from mmflow.spec.components.classes import field_names
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.named import at_key, name_is_good, validated
+from mmflow.spec.components.validate import find_class, validate_component
+from mmflow.spec.text.document import Node
+from mmflow.spec.text.expand import merge
+from mmflow.spec.text.problems import Path, Place, Problem, did_you_mean
+
+OVERRIDES = ("views", "encoders", "memories", "losses")
+"""Sections that a stage may carry, merged over the global ones."""
+
+_NOT_YET = ("updates", "refresh", "keep", "stop", "fields", "replace", "processes", "devices", "nodes")
+
+
+@dataclass
+class StageEntry:
+    """A stage as written: its entry, the sections that it carries, and what is known of it."""
+
+    entry: Entry
+    overrides: dict[str, Node] = field(default_factory=dict)
+    component: type[Component] | None = None
+    refused: tuple[str, ...] = ()
+    """What it asks for that is not built yet."""
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def declaration(self) -> Stage | None:
+        made = self.entry.component
+        return made if isinstance(made, Stage) else None
+
+    @property
+    def gives(self) -> Mapping[str, str] | None:
+        """The stage's outputs; None where they are unknown."""
+        if self.component is None or self.refused or not issubclass(self.component, Stage):
+            return None
+        return self.component.gives if self.declaration is None else self.declaration.given()
+
+
+def read_stages(
+    train: Node | None, named: Mapping[str, Mapping[str, Node]], data: dict[str, Entry], problems: list[Problem]
+) -> dict[str, StageEntry]:
+    """Every stage in order: `train`, then `stages`, then `eval`, which so measures the last model."""
+    written: list[tuple[str, Path, Node]] = []
+    if train is not None and train.value is not None:
+        written.append(("train", ("train",), _with_use(train, "train")))
+    written += [(name, ("stages", name), node) for name, node in named["stages"].items()]
+    written += [(name, ("eval", name), node) for name, node in named["eval"].items()]
+    found: dict[str, StageEntry] = {}
+    for name, path, node in written:
+        if name in found:
+            first, _ = found[name].entry.node.place((), key=True)
+            also = (Place("the first is at", first),)
+            problems.append(
+                at_key(node, path, f"two stages are called {name}", also=also, hint="rename one of the two")
+            )
+            continue
+        found[name] = _stage(Entry("stages", name, path, node), data, problems)
+    return found
+
+
+def _with_use(node: Node, use: str) -> Node:
+    if not isinstance(node.value, Mapping) or "use" in node.value:
+        return node
+    return replace(node, value={"use": Node(use, node.mark), **node.value})
+
+
+def _stage(entry: Entry, data: dict[str, Entry], problems: list[Problem]) -> StageEntry:
+    if entry.node.child("use") is not None and entry.node.entries()["use"].value == "repeat":
+        problems.append(entry.problem("not yet: repeat", ("use",), hint="write the stages one after another"))
+        return StageEntry(entry, refused=("repeat",))
+    overrides = {
+        section: node
+        for section, node in entry.node.entries().items()
+        if section in OVERRIDES and not (section == "losses" and not isinstance(node.value, Mapping))
+    }
+    for section, node in overrides.items():
+        if not isinstance(node.value, Mapping):
+            expected = "named entries, merged over the global ones"
+            problems.append(entry.problem("", (section,), found=node.shown(), expected=expected))
+    if isinstance(entry.node.value, Mapping):
+        kept = {name: child for name, child in entry.node.value.items() if name not in overrides}
+        entry = replace(entry, node=replace(entry.node, value=kept))
+    component, fields = find_class(entry, "stage", problems)
+    if component is None:
+        return StageEntry(entry, overrides)
+    refused = _refuse(entry, component, fields, problems)
+    stage = StageEntry(entry, overrides, component, refused)
+    entry, fields = _inline_data(entry, component, fields, data, problems)
+    stage.entry = entry
+    if "data" not in refused:
+        stage.entry = replace(entry, component=validate_component(entry, component, fields, problems))
+    return stage
+
+
+def _refuse(
+    entry: Entry, component: type[Component], fields: dict[str, Any], problems: list[Problem]
+) -> tuple[str, ...]:
+    """Take out and report what the language has and this version cannot do."""
+    refused: list[str] = []
+    for name in _NOT_YET:
+        if name in fields and name not in field_names(component):
+            refused.append(name)
+            fields.pop(name)
+            problems.append(entry.problem(f"not yet: `{name}` of a stage", (name,), key=True, hint="leave it out"))
+    streams = fields.get("data")
+    if isinstance(streams, dict) and "use" not in streams:
+        refused.append("data")
+        problems.append(entry.problem("not yet: several streams of data", ("data",), hint="name one entry of data"))
+    if isinstance(fields.get("start"), dict):
+        refused.append("start")
+        fields.pop("start")
+        problems.append(entry.problem("not yet: the long form of `start`", ("start",), hint="write start: STAGE"))
+    return tuple(refused)
+
+
+def _inline_data(
+    entry: Entry, component: type[Component], fields: dict[str, Any], data: dict[str, Entry], problems: list[Problem]
+) -> tuple[Entry, dict[str, Any]]:
+    """A source written where an entry of data is named becomes an entry of its own."""
+    for name, types in reference_fields(component).items():
+        node = entry.node.entries().get(name)
+        if Data not in types or node is None or not isinstance(node.value, Mapping) or "use" not in node.value:
+            continue
+        anonymous = f"{entry.name}_{name}"
+        while anonymous in data:
+            anonymous += "_"
+        data[anonymous] = validated(Entry("data", anonymous, (*entry.path, name), node), problems)
+        assert isinstance(entry.node.value, Mapping)
+        named = {**entry.node.value, name: Node(anonymous, node.mark, node.key)}
+        entry = replace(entry, node=replace(entry.node, value=named))
+        fields = {**fields, name: anonymous}
+    return entry, fields
+
+
+def merged_entries(
+    base: Mapping[str, Mapping[str, Entry]], stage: StageEntry, problems: list[Problem]
+) -> dict[str, dict[str, Entry]]:
+    """The sections as one stage sees them: the global entries with its own merged over them."""
+    found = {section: dict(entries) for section, entries in base.items()}
+    for section, node in stage.overrides.items():
+        for name, child in node.entries().items():
+            path = (*stage.entry.path, section, name)
+            below = found[section].get(name)
+            if child.value is None:
+                if below is None:
+                    hint = did_you_mean(name, found[section], otherwise="there is nothing to remove")
+                    problems.append(at_key(child, path, f"there is no `{name}` in `{section}`", hint=hint))
+                found[section].pop(name, None)
+            elif below is None and isinstance(child.value, Mapping) and "use" not in child.value:
+                hint = did_you_mean(name, found[section], otherwise="begin with {use: NAME, ...} to add one")
+                problems.append(at_key(child, path, f"there is no `{name}` in `{section}` to change", hint=hint))
+            elif below is None:
+                if name_is_good(child, path, problems):
+                    found[section][name] = validated(Entry(section, name, path, child), problems)
+            elif below.component is None:
+                found[section][name] = replace(below, path=path, node=child)
+            else:
+                found[section][name] = validated(Entry(section, name, path, merge(below.node, child)), problems)
+    return found

@@ -1,0 +1,234 @@
+"""What follows the first word of a reference: a member, an output, a column, a field, another stage's encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from pydantic import BaseModel
+
+from mmflow.plugin.component import Component, Shared, with_article
+from mmflow.plugin.kinds import Memory, Stage
+from mmflow.plugin.references import Encoded, Grid, Parameters, RefType, Sampled, TokenSequence
+from mmflow.plugin.targets import Owner, Target
+from mmflow.plugin.values import TensorType
+from mmflow.spec.components.classes import field_of
+from mmflow.spec.references.names import INIT, NODES, SECTIONS, SINGULAR, BadReference, Seen, expected_of
+from mmflow.spec.references.types import Types, main_output
+from mmflow.spec.references.wanted import LEADS_TO, fits
+from mmflow.spec.text.problems import did_you_mean
+
+Words = tuple[str, ...]
+
+
+class Endings:
+    """Reads the words behind an entry's name, and holds them against the types that are wanted."""
+
+    def __init__(self, seen: Seen, types: Types, other: Callable[[str], Endings | None]) -> None:
+        self.seen, self.types, self.other = seen, types, other
+
+    def field(self, words: Words) -> tuple[str, Words] | None:
+        """The longest field name (a static field's has dots) that the words begin with, and the rest."""
+        for length in range(len(words), 0, -1):
+            name = ".".join(words[:length])
+            if self.types.fields is not None and name in self.types.fields:
+                return name, words[length:]
+        return None
+
+    def of_node(self, section: str, text: str, words: Words, wanted: tuple[type[RefType], ...]) -> Target:
+        """An encoder, view or field: `[index] [output] [detach]`."""
+        name, rest = words[0], words[1:]
+        if section == "fields":
+            name, rest = self.field(words) or (name, rest)
+        detach = rest[-1:] == ("detach",)
+        rest = rest[: len(rest) - detach]
+        if rest[-1:] == ("after",):
+            raise BadReference(f"`{text}`: only a memory has a state after the step", hint=f"write {name}")
+        index = int(rest[0][:9]) if rest and rest[0].isascii() and rest[0].isdigit() else None
+        output = ".".join(rest[index is not None :]) or None
+        target = Target(section, name, index, output, detach)
+        known = self.types.outputs_of(target.owner) if section != "fields" else {"": (self.types.fields or {})[name]}
+        if known is None:
+            return target
+        main = main_output(section, known)
+        chosen = output if output is not None else main
+        kind = SINGULAR[section]
+        if chosen is None or (chosen not in known and not self.types.is_tap(target)):
+            self._no_output(text, target, known, wanted)
+        declared = known.get(chosen) if chosen is not None else None
+        if index is not None and declared is not None:
+            if len(declared.axes) < 2:
+                raise BadReference(
+                    f"`{text}`: {name} is {kind} without copies or other groups",
+                    hint=f"write {replace(target, index=None)}{'.detach' if detach else ''}",
+                )
+            size = declared.groups[0] if declared.groups else None
+            if size is not None and index >= size:
+                last = f"{name}.{size - 1}"
+                raise BadReference(
+                    f"`{text}`: {name} has {size} of the axis {declared.axes[1]}", hint=f"the last one is {last}"
+                )
+        if not fits(wanted, target, declared):
+            self._misfit(text, target, declared, known, wanted)
+        return target
+
+    def _no_output(
+        self, text: str, target: Target, known: Mapping[str, TensorType], wanted: tuple[type[RefType], ...]
+    ) -> None:
+        names = [name for name in known if name]
+        if target.output is None:
+            if Encoded in wanted or Parameters in wanted:
+                return
+            raise BadReference(
+                f"`{text}` has no pooled vector", hint=f"write {' or '.join(f'{target.name}.{n}' for n in names)}"
+            )
+        if target.section == "encoders":
+            structure = self.types.structure(target.owner)
+            names += structure.encoder.taps() if structure is not None else ()
+        what = SINGULAR[target.section]
+        hint = did_you_mean(target.output, names, otherwise=f"write {target.name}", most=20)
+        raise BadReference(f"`{text}`: {target.name} is {what} without `{target.output}`", hint=hint)
+
+    def _misfit(
+        self, text: str, target: Target, declared: TensorType | None, known: Mapping[str, TensorType],
+        wanted: tuple[type[RefType], ...],
+    ) -> None:  # fmt: skip
+        expected = expected_of(wanted)
+        found = f"`{text}`, {SINGULAR[target.section]}"
+        if declared is not None:
+            found += f" of {declared.modality}"
+        hint = None
+        if Encoded in wanted and target.output is not None and target.section == "encoders":
+            hint = f"it takes the whole encoding: write {target.name}"
+        for kind, name in ((TokenSequence, "tokens"), (Grid, "grid")):
+            if kind in wanted and target.output is None and name in known:
+                hint = f"write {text}.{name}"
+        if hint is None and target.section != "encoders" and "encoders" in {s for t in wanted for s in LEADS_TO[t]}:
+            names = list(self.seen.entries["encoders"])
+            hint = did_you_mean(target.name, names, otherwise="encode it first", most=6)
+        raise BadReference("", found=found, expected=expected, hint=hint)
+
+    def of_memory(self, text: str, name: str, rest: Words) -> Target:
+        """A memory: `[column] [after]`."""
+        after = "after" in rest
+        column = ".".join(word for word in rest if word != "after") or None
+        memory = self.types.component(Owner("memories", name))
+        if isinstance(memory, Memory):
+            columns = list(memory.of)
+            if column is None and columns == ["value"]:
+                return Target("memories", name, after=after)
+            if column is None and len(columns) == 1:
+                column = columns[0]
+            if column is None:
+                choices = " or ".join(f"{name}.{c}" for c in columns)
+                raise BadReference(f"`{text}` has several columns", hint=f"write {choices}")
+            if column not in columns:
+                hint = did_you_mean(column, [c for c in columns if c != "value"], otherwise=f"write {name}")
+                raise BadReference(f"`{text}`: the memory {name} has no column `{column}`", hint=hint)
+        return Target("memories", name, output=column, after=after)
+
+    def of_sampler(self, words: Words) -> Target:
+        """A field that the stage's sampler adds."""
+        text, name = ".".join(words), ".".join(words[1:])
+        fields = self.types.sampler_fields()
+        if fields is not None and name not in fields:
+            made = self.seen.stage.component if self.seen.stage is not None else None
+            sampler = made.order() if isinstance(made, Stage) else None
+            if sampler is None:
+                raise BadReference(f"`{text}`: this stage has no sampler", hint="a train stage has one")
+            hint = did_you_mean(
+                name, fields, otherwise="it adds none; `episodes` adds label, support and query", most=20
+            )
+            raise BadReference(f"`{text}`: the sampler {sampler.use} adds no field `{name}`", hint=hint)
+        return Target("sampler", name)
+
+    def of_stage(self, words: Words, own: Words, wanted: tuple[type[RefType], ...]) -> Target:
+        """A stage, one of its outputs, or an encoder of its model; `own` are the words from its name on."""
+        text, name, rest = ".".join(words), own[0], own[1:]
+        if name == INIT and name not in self.seen.stages.gives:
+            gives: Mapping[str, str] | None = {"model": "Model"}
+        else:
+            gives = self.seen.stages.gives[name]
+        types = {t.__name__ for t in wanted} | ({"Column"} if Sampled in wanted else set())
+        nodes = {s for t in wanted if "stages" not in LEADS_TO[t] for s in LEADS_TO[t]}
+        if gives is None:
+            return Target("stages", name, output=".".join(rest) or None)
+        trained = "Model" in gives.values()
+        if nodes and rest and trained and rest[0] in self.seen.stages.encoders.get(name, ()):
+            if name == INIT:
+                raise BadReference(
+                    f"not yet: an encoder of the untrained model (`{text}`)", hint="give the stage `model: init`"
+                )
+            inside = self.other(name) or self
+            return replace(inside.of_node("encoders", ".".join(rest), rest, wanted), stage=name)
+        output = ".".join(rest) or next((given for given in gives if given != "*"), None)
+        fitting = output is not None and gives.get(output, gives.get("*")) in types
+        if nodes and not fitting:
+            if rest and not trained and (rest[0] in gives or "*" in gives):
+                raise BadReference(f"not yet: a stage's output as a field of the data (`{text}`)")
+            there = did_you_mean(
+                rest[0] if rest else "", self.seen.stages.encoders.get(name, ()), otherwise="name an encoder of it"
+            )
+            raise BadReference(f"`{text}` is no encoder of the stage {name}", hint=there)
+        if not fitting:
+            expected = expected_of(wanted)
+            others = [f"{name}.{o}" for o, given in gives.items() if given in types]
+            found = f"the stage `{text}`"
+            if rest and rest[0] not in gives:
+                near = did_you_mean(rest[0], gives, otherwise=None)
+                raise BadReference(f"the stage {name} gives no `{'.'.join(rest)}`", expected=expected, hint=near)
+            hint = f"write {' or '.join(others)}" if others else self._stages_that_give(types)
+            raise BadReference("", found=found, expected=expected, hint=hint)
+        return Target("stages", name, output=".".join(rest) or None)
+
+    def _stages_that_give(self, types: set[str]) -> str | None:
+        names = [name for name, gives in self.seen.stages.gives.items() if types & set((gives or {}).values())]
+        return f"such as {', '.join(names[:4])}" if names else None
+
+    def shared(self, words: Words, kind: str) -> Target:
+        """A dotted path in a component field: that very component."""
+        section, text = words[0], ".".join(words)
+        if section not in NODES:
+            if kind == "value" and section in (*self.seen.stages.gives, *(self.types.fields or ()), *SECTIONS):
+                raise BadReference(f"not yet: a number for each row (`{text}`)")
+            if any(gives is None for gives in self.seen.stages.gives.values()) and section in self.seen.stages.gives:
+                return Target("stages", section, output=".".join(words[1:]) or None)
+            hint = did_you_mean(section, NODES, otherwise="begin with the section: parts.NAME or losses.NAME.FIELD")
+            raise BadReference(f"`{text}` is no path to {with_article(kind)}", hint=hint)
+        name = words[1]
+        if name not in self.seen.entries[section]:
+            names = list(self.seen.entries[section])
+            hint = did_you_mean(name, names, otherwise=f"the section `{section}` is empty", most=20)
+            raise BadReference(f"there is no `{name}` in `{section}`", hint=hint)
+        made, field = self._at(words, kind)
+        passed = {words}
+        while isinstance(made, Shared):
+            # a path to a field that is itself a path
+            if made.words in passed:
+                raise BadReference(f"`{text}` leads back to itself", hint="write the component in one of the places")
+            passed.add(made.words)
+            made, _ = self._at(made.words, kind) if made.words[0] in NODES else (None, ())
+        if made is not None and getattr(made, "kind", None) != kind:
+            found = with_article(made.kind) if isinstance(made, Component) else "no component"
+            raise BadReference(f"`{text}`", found=found, expected=with_article(kind))
+        return Target(section, name, field=field)
+
+    def _at(self, words: Words, kind: str) -> tuple[object, Words]:
+        """The value at a path of an entry's fields (None where the entry is invalid), and the fields' own names."""
+        section, name, *fields = words
+        made = self.types.component(Owner(section, name))
+        if made is None:
+            return None, words[2:]
+        value: object = made
+        attributes: list[str] = []
+        for field in fields:
+            attribute = field_of(type(value), field) if isinstance(value, BaseModel) else None
+            if attribute is None:
+                if kind == "value":
+                    known = type(value).model_fields if isinstance(value, BaseModel) else ()
+                    near = did_you_mean(field, known, otherwise="name a field that holds a number")
+                    raise BadReference(f"`{'.'.join(words)}`: {section}.{name} has no field `{field}`", hint=near)
+                raise BadReference(f"`{'.'.join(words)}` is no {kind}", hint=f"write {section}.{name}")
+            value = getattr(value, attribute)
+            attributes.append(attribute)
+        return "no component" if value is None else value, tuple(attributes)

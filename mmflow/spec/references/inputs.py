@@ -1,0 +1,192 @@
+"""The targets of an entry, held against its component: number, modality, axes, abilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmflow.plugin.binding import binding
+from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Score, Stage, View
+from mmflow.plugin.targets import Owner, Place, Target
+from mmflow.plugin.values import TensorType
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.references.resolver import Resolver, as_written
+from mmflow.spec.text.problems import Path, did_you_mean
+
+
+def check_entry(resolver: Resolver, owner: Owner) -> None:
+    """Report the faults of an entry's inputs: their number, modality, axes, outputs and abilities."""
+    entry = resolver.entry(owner)
+    made = entry.component if entry is not None else None
+    targets = resolver.targets(owner)
+    if entry is None or made is None or any(key[0] == entry.path for key in resolver.problems):
+        return
+    if isinstance(made, View):
+        resolver.outputs_of(owner)
+        return
+    if isinstance(made, Encoder | Loss | Memory) and not _check_arguments(resolver, entry, made, targets):
+        return
+    if isinstance(made, Evaluator):
+        _check_arguments(resolver, entry, made, targets)
+    if isinstance(made, Stage) and (sampler := made.order()) is not None:
+        _check_sampler(resolver, entry, sampler, targets)
+    if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
+        return
+    if isinstance(made, Encoder):
+        _check_modalities(resolver, entry, owner, made)
+        resolver.outputs_of(owner)
+    if isinstance(made, Loss | Memory) or (isinstance(made, Evaluator) and hasattr(made, "axes")):
+        _check_axes(resolver, entry, made, targets)
+    _check_needs(resolver, entry, owner, made)
+
+
+def _check_arguments(
+    resolver: Resolver, entry: Entry, made: Encoder | Loss | Memory | Evaluator, targets: Mapping[Place, Target]
+) -> bool:
+    """Whether the component's method can be called with its references and its requests."""
+    count = len(made.of)
+    if not targets and entry.section in ("encoders", "losses") and not isinstance(made, Application):
+        problem = entry.problem(f"{made.kind} {made.use} needs `of`", hint="write of: NAME, or of: [ONE, OTHER]")
+        resolver.report(entry, (), problem)
+        return False
+    # A module, and what its `forward` takes, is known only once it is built.
+    if getattr(made, made.method, None) is None or (isinstance(made, Encoder) and made.has_weights):
+        return True
+    try:
+        misfit = binding(made, count=count).misfit(count) if count and not isinstance(made, Memory) else None
+        if misfit is None and not count:
+            binding(made)
+    except ComponentError as error:
+        problem = entry.problem(str(error), expected=error.expected or None, hint=error.hint or None)
+        resolver.report(entry, (), problem)
+        return False
+    if misfit is not None:
+        problem = entry.problem(f"{made.kind} {made.use} takes {misfit}", ("of",), found=f"{count} in `of`")
+        resolver.report(entry, ("of",), problem)
+    return misfit is None
+
+
+def _check_weights(resolver: Resolver, entry: Entry, owner: Owner, made: Application) -> bool:
+    """Whether `weights` lead to an encoder that can be applied here, and its inputs are here as well."""
+    target = resolver.targets(owner).get(("weights",))
+    if target is None:
+        return True
+    if target.stage is None:
+        below = resolver.component(target.owner)
+        if below is None or isinstance(below, Encoder):
+            return True
+        problem = entry.problem("", ("weights",), found=str(target.owner), expected="an encoder")
+        resolver.report(entry, ("weights",), problem)
+        return False
+    if made.shares == "module" or made.follows:
+        message = f"{made.use} needs weights of this stage, and `{target.stage}.{target}` are another stage's"
+        hint = f"write {{use: frozen, weights: {target.stage}.{target}}}, or copy"
+        resolver.report(entry, ("weights",), entry.problem(message, ("weights",), hint=hint))
+        return False
+    for read in resolver.inputs(owner).values() if not made.of else ():
+        here = resolver.fields is None or read.section != "fields" or read.name in resolver.fields
+        if read.stage is None and here and (read.section != "views" or read.name in resolver.seen.entries["views"]):
+            continue
+        message = f"the encoder `{target.stage}.{target}` reads `{read}`, which is not here"
+        resolver.report(entry, (), entry.problem(message, hint="say in `of` what it is applied to"))
+        return False
+    return True
+
+
+def _check_modalities(resolver: Resolver, entry: Entry, owner: Owner, made: Encoder) -> None:
+    behind = resolver.structure(owner)
+    if behind is None or not behind.encoder.accepts or (behind.encoder is not made and not made.of):
+        return
+    use, accepts = behind.encoder.use, behind.encoder.accepts
+    inputs = resolver.inputs(owner)
+    for index, (place, target) in enumerate(inputs.items()):
+        declared = resolver.type_of(target)
+        if index >= len(accepts):
+            many = f"{use} takes {len(accepts)} input{'s' if len(accepts) > 1 else ''}"
+            resolver.report(entry, ("of",), entry.problem(many, ("of",), found=f"{len(inputs)} in `of`"))
+            return
+        if declared is None or declared.modality == "unknown" or declared.modality in accepts[index]:
+            continue
+        _misread(resolver, entry, place, target, declared, accepts[index], f"{use} cannot read")
+
+
+def _check_sampler(resolver: Resolver, entry: Entry, sampler: Sampler, targets: Mapping[Place, Target]) -> None:
+    for name, accepts in sampler.reads.items():
+        place = ("sampler", name)
+        target = targets.get(place)
+        declared = resolver.type_of(target) if target is not None else None
+        if target is None or declared is None or declared.modality in ("unknown", *accepts):
+            continue
+        _misread(resolver, entry, place, target, declared, accepts, f"the sampler {sampler.use} cannot go by")
+
+
+def _misread(
+    resolver: Resolver, entry: Entry, place: Place, target: Target, declared: TensorType, accepts: tuple[str, ...],
+    message: str,
+) -> None:  # fmt: skip
+    others = [name for name, known in (resolver.fields or {}).items() if known.modality in accepts]
+    problem = entry.problem(
+        f"{message} `{target}`",
+        as_written(entry, place),
+        found=declared.modality,
+        expected=" or ".join(accepts),
+        hint=did_you_mean(str(target), others, most=6),
+    )
+    resolver.report(entry, place, problem)
+
+
+def _check_axes(
+    resolver: Resolver, entry: Entry, made: Loss | Memory | Evaluator, targets: Mapping[Place, Target]
+) -> None:
+    known: tuple[str, ...] = getattr(type(made), "axes", ())
+    rows: dict[str, str] = {}
+    for place, target in targets.items():
+        if place[0] != "of" or target.section not in ("encoders", "views", "fields"):
+            continue
+        declared = resolver.type_of(target)
+        if declared is None:
+            continue
+        name = str(target)
+        for axis, size in zip(declared.axes[1:], [*declared.groups, *([None] * 8)], strict=False):
+            if axis in known or "*" in known:
+                continue
+            what = {"copy": "copies"}.get(axis, f"of the axis {axis}")
+            count = f"{size} {what}" if size is not None else f"the axis {axis}"
+            hint = f"write {name}.0, or use a {made.kind} that takes the axis {axis}"
+            message = f"{name} has {count}, which {made.use} does not take"
+            resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
+            break
+        rows.setdefault(declared.axes[0] if declared.axes else "", name)
+    if len(rows) > 1 and not set(rows) & set(known) and isinstance(made, Loss | Memory):
+        said = " and ".join(f"{name} of {axis}" for axis, name in rows.items())
+        problem = entry.problem(f"{made.use} compares rows: {said}", ("of",), hint="use one row axis")
+        resolver.report(entry, ("of",), problem)
+
+
+def _check_needs(resolver: Resolver, entry: Entry, owner: Owner, made: Component) -> None:
+    readers: list[tuple[Path, Component]] = [((), made)] if made.needs else []
+    readers += [(place, held) for place, held in resolver.held(owner) if isinstance(held, Score)]
+    for path, reader in readers:
+        for place, target in resolver.targets(owner).items():
+            if place[0] != "of" or target.section != "encoders" or target.output is not None:
+                continue
+            known, behind = resolver.outputs_of(target.owner), resolver.structure(target.owner)
+            if known is None or behind is None:
+                continue
+            abilities = {*known, *behind.encoder.provides, *behind.encoder.taps()}
+            absent = [need for need in reader.needs if need not in abilities]
+            if absent:
+                problem = entry.problem(
+                    f"{reader.kind} {reader.use} needs {' and '.join(absent)} of {target.name}",
+                    path,
+                    found=f"{behind.encoder.use}, which gives {', '.join(known)}",
+                    hint=_who_gives(resolver, absent[0]),
+                )
+                resolver.report(entry, path, problem)
+                break
+
+
+def _who_gives(resolver: Resolver, need: str) -> str | None:
+    encoders = resolver.seen.entries["encoders"]
+    names = [name for name in encoders if need in (resolver.outputs_of(Owner("encoders", name)) or ())]
+    return f"{', '.join(names[:4])} {'gives' if len(names) == 1 else 'give'} it" if names else None

@@ -1,0 +1,131 @@
+"""Which entry the first word of a reference means: encoder over view over field, inside its own definition one step
+outward. Everything else that fits as well is a tie, which asks for the section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmflow.plugin.references import Encoded, RefType
+from mmflow.plugin.targets import Owner, Target
+from mmflow.spec.references.endings import Endings
+from mmflow.spec.references.names import INIT, SECTIONS, SINGULAR, BadReference, Seen, expected_of
+from mmflow.spec.references.types import Types
+from mmflow.spec.references.wanted import LEADS_TO, Output, Wanted
+from mmflow.spec.text.problems import did_you_mean
+
+Words = tuple[str, ...]
+
+
+class Lookup:
+    """From the words of a reference to its target."""
+
+    def __init__(self, seen: Seen, types: Types, endings: Endings) -> None:
+        self.seen, self.types, self.endings = seen, types, endings
+
+    def resolve(self, reference: Wanted, owner: Owner) -> Target:
+        """The target of a reference inside `owner`; raises `BadReference`."""
+        words, wanted = reference.words, reference.types
+        if owner.section == "stage" and Encoded in wanted:
+            wanted = (*wanted, Output)
+        if not wanted:
+            return self.endings.shared(words, reference.kind)
+        allowed = tuple(dict.fromkeys(section for t in wanted for section in LEADS_TO.get(t, ())))
+        first = words[0]
+        if first in SECTIONS and len(words) > 1:
+            return self._explicit(words, wanted, allowed)
+        found = self._candidates(words, allowed, owner, reference.raw)
+        text = ".".join(words)
+        if len(found) > 1:
+            names = [f"{section}.{text}" for section in found]
+            raise BadReference(
+                f"`{text}` may be {' or '.join(SINGULAR[s] for s in found)}", hint=f"write {' or '.join(names)}"
+            )
+        if not found:
+            if self.types.fields is None and "fields" in allowed:
+                return Target("fields", first, output=".".join(words[1:]) or None)
+            raise self._unknown(words, wanted, allowed, owner)
+        return self._finish(found[0], words, words, wanted)
+
+    def _candidates(self, words: Words, allowed: Sequence[str], owner: Owner, raw: bool) -> list[str]:
+        name = words[0]
+        found: list[str] = []
+        # An encoder of images or texts means the field, where an encoder of the same name gives vectors.
+        for section in ("views", "fields", "encoders") if raw else ("encoders", "views", "fields"):
+            if section in allowed and self._has(section, words) and owner != (section, name, ""):
+                found.append(section)
+                break
+        if "memories" in allowed and name in self.seen.entries["memories"] and owner != ("memories", name, ""):
+            found.append("memories")
+        if "data" in allowed and name in self.seen.data:
+            found.append("data")
+        if name == INIT or name in self.seen.stages.gives:
+            # an encoder as a stage left it (`fit.image`), or data that it made and no entry of data
+            inside = not found and len(words) > 1
+            found += ["stages"] if ("stages" in allowed and "data" not in found) or inside else []
+        return found
+
+    def _has(self, section: str, words: Words) -> bool:
+        if section == "fields":
+            return self.endings.field(words) is not None
+        return words[0] in self.seen.entries[section]
+
+    def _unknown(
+        self, words: Words, wanted: tuple[type[RefType], ...], allowed: Sequence[str], owner: Owner
+    ) -> BadReference:
+        name, expected = words[0], expected_of(wanted)
+        for section in SECTIONS[:-1]:
+            if section not in allowed and self._exists(section, words) and owner != (section, name, ""):
+                return BadReference(f"`{name}` is {SINGULAR[section]}", expected=expected)
+        for section in ("losses", "parts"):
+            if section in allowed and name in self.seen.entries[section]:
+                return BadReference(f"`{name}` is {SINGULAR[section]}", hint=f"write {section}.{'.'.join(words)}")
+        names = [n for section in allowed for n in self._names(section) if owner != (section, n, "")]
+        hint = did_you_mean(name, list(dict.fromkeys(names)), most=20)
+        if owner == ("encoders", name, ""):
+            return BadReference(f"`{name}` is this encoder itself, and nothing outside it has that name", hint=hint)
+        return BadReference(f"there is no `{name}` here", expected=expected, hint=hint)
+
+    def _exists(self, section: str, words: Words) -> bool:
+        if section == "stages":
+            return words[0] in self.seen.stages.gives
+        return words[0] in self.seen.data if section == "data" else self._has(section, words)
+
+    def _names(self, section: str) -> list[str]:
+        if section == "fields":
+            return list(self.types.fields or ())
+        if section == "data":
+            return list(self.seen.data)
+        if section == "stages":
+            return [*self.seen.stages.gives, INIT]
+        return list(self.seen.entries.get(section, ()))
+
+    def _explicit(self, words: Words, wanted: tuple[type[RefType], ...], allowed: Sequence[str]) -> Target:
+        """A reference that begins with its section."""
+        section, rest = words[0], words[1:]
+        if section not in allowed and section != "stages":
+            raise BadReference(f"`{'.'.join(words)}` is {SINGULAR[section]}", expected=expected_of(wanted))
+        if section == "sampler":
+            return self.endings.of_sampler(words)
+        if section == "fields" and self.types.fields is None:
+            return Target("fields", ".".join(rest))
+        known = (section == "stages" and rest[0] == INIT) or self._exists(section, rest)
+        if not known:
+            hint = did_you_mean(rest[0], self._names(section), otherwise=f"the section `{section}` is empty", most=20)
+            raise BadReference(f"there is no `{rest[0]}` in `{section}`", hint=hint)
+        return self._finish(section, words, rest, wanted)
+
+    def _finish(self, section: str, words: Words, rest: Words, wanted: tuple[type[RefType], ...]) -> Target:
+        """The target of a reference whose first word, `rest[0]`, is known to be of `section`."""
+        text, name = ".".join(words), rest[0]
+        if section == "stages":
+            return self.endings.of_stage(words, rest, wanted)
+        if section == "data":
+            if len(rest) > 1:
+                raise BadReference(f"`{text}`: an entry of data has no parts", hint=f"write {name}")
+            return Target("data", name)
+        if section == "memories":
+            return self.endings.of_memory(text, name, rest[1:])
+        if section in ("losses", "parts"):
+            return Target(section, name, field=rest[1:])
+        return self.endings.of_node(section, text, rest, wanted)

@@ -1,0 +1,99 @@
+"""`Scope`: what one stage of a checked spec sees, and the answers about how it is wired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Structure, View
+from mmflow.plugin.targets import STAGE, Owner, Place, Target
+from mmflow.plugin.values import TensorType
+from mmflow.spec.references.types import Types
+
+_IN_MODELS = ("encoders", "losses", "memories", "parts")
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """What one stage sees (`mmflow.plugin.kinds.StageScope`): sections merged with its own, data, model, references."""
+
+    stage: str
+    declaration: Stage
+    views: Mapping[str, View]
+    encoders: Mapping[str, Encoder]
+    memories: Mapping[str, Memory]
+    losses: Mapping[str, Loss]
+    """Those that the stage minimizes; for a stage that minimizes none, those that it refers to."""
+    parts: Mapping[str, Component]
+    data_name: str | None
+    source: Source | None
+    fields: Mapping[str, TensorType]
+    start: str | None
+    model: str | None
+    preparation_data: str | None
+    wiring: Types = field(repr=False)
+
+    def component(self, owner: Owner) -> Component | View | None:
+        return self.wiring.component(owner)
+
+    def targets(self, owner: Owner) -> Mapping[Place, Target]:
+        """Every reference inside an entry, or inside the stage (`STAGE`), by its place: `("of", 0)`, `("labels",)`."""
+        return self.wiring.targets(owner)
+
+    def type_of(self, target: Target) -> TensorType:
+        """The declared type behind a target; raises `ComponentError` where it has none (a stage's output)."""
+        found = self.wiring.type_of(target)
+        if found is None:
+            raise ComponentError(f"{target.owner} has no declared type", found=str(target.owner))
+        return found
+
+    def outputs(self, owner: Owner) -> Mapping[str, TensorType]:
+        """All declared outputs of an encoder or a view, by name."""
+        return self.wiring.outputs_of(owner) or {}
+
+    def inputs(self, owner: Owner) -> Mapping[Place, Target]:
+        """The targets of `of`; an application without `of` reads what its structure reads."""
+        return self.wiring.inputs(owner)
+
+    def structure(self, owner: Owner) -> Structure:
+        """Where `weights` lead from an encoder; raises `ComponentError` where there is no encoder at the end."""
+        found = self.wiring.structure(owner)
+        if found is None:
+            raise ComponentError(f"the weights of {owner} lead to no encoder", found=str(owner))
+        return found
+
+    def module(self, owner: Owner) -> Owner:
+        """The encoder whose module runs `owner`: itself, or the one whose very weights it applies."""
+        return self.wiring.module(owner)
+
+    def trains(self, owner: Owner) -> bool:
+        """Whether a gradient may reach the weights that run an encoder."""
+        return self.wiring.trains(owner)
+
+    def held(self, owner: Owner) -> Iterator[tuple[Place, Component]]:
+        """The components in the fields of an entry, shared ones as the entry that they lead to."""
+        return self.wiring.held(owner)
+
+    def reach(self, *owners: Owner) -> tuple[Owner, ...]:
+        """All entries that the owners need, themselves included, each after those that must come before it."""
+        return self.wiring.reach(*owners)
+
+    def reached(self) -> tuple[Owner, ...]:
+        """All entries that the stage needs: by its own references, and by the losses that it minimizes."""
+        return self.reach(STAGE, *self._minimized())
+
+    def roots(self) -> tuple[Owner, ...]:
+        """The entries that the stage's model is built for.
+
+        The losses that the stage minimizes and the memories that they read; for a stage that minimizes none, the
+        encoders, losses, memories and parts that its own fields name.
+        """
+        losses = self._minimized()
+        if self.declaration.trains:
+            return (*losses, *(owner for owner in self.reach(*losses) if owner.section == "memories"))
+        named = (t.owner for t in self.targets(STAGE).values() if t.stage is None and t.section in _IN_MODELS)
+        return tuple(dict.fromkeys(named))
+
+    def _minimized(self) -> tuple[Owner, ...]:
+        return tuple(Owner("losses", name) for name in self.losses)

@@ -1,0 +1,119 @@
+"""The losses of a step: their values on rows present in all inputs, weighted means, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mmflow.model.execution import Execution, batch_inputs
+from mmflow.model.graph import Node
+from mmflow.plugin.kinds import Loss
+from mmflow.plugin.numbers import Clock
+from mmflow.plugin.targets import Owner, Place
+from mmflow.plugin.values import Encoding
+
+Reads = Mapping[Place, Encoding | None]
+"""What the references of a node gave, by their places; None where a memory is not ready."""
+
+ROWS: Place = ("rows",)
+"""The reference to a weight or mask for each row."""
+
+
+@dataclass
+class RowSum:
+    """A row loss over the global batch: sums of value times weight, of weights, and the rows that took part."""
+
+    value: Tensor
+    weight: Tensor
+    rows: int = 0
+
+
+@dataclass
+class StepResult:
+    """What a step measured: losses by name, their weights, and rows that took part."""
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    """Values before their weights, 0-d, on the device: reading one waits for the device."""
+    weights: dict[str, float | Tensor] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    memories: dict[Owner, dict[str, Tensor]] = field(default_factory=dict)
+
+    def numbers(self) -> dict[str, float]:
+        """`loss` (weighted total), `loss/NAME` and `rows/NAME`, read from the device."""
+        values = {name: float(value) for name, value in self.losses.items()}
+        total = sum(values[name] * float(self.weights[name]) for name in values)
+        rows = {f"rows/{name}": float(count) for name, count in self.rows.items()}
+        return {"loss": total, **{f"loss/{name}": value for name, value in values.items()}, **rows}
+
+
+def active(node: Node, clock: Clock) -> bool:
+    """Whether a loss takes part in this step."""
+    limits = node.component.active if isinstance(node.component, Loss) else None
+    return limits is None or limits.at(clock.step, clock.epoch)
+
+
+def row_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str]) -> RowSum | None:
+    """The sums of a row loss over the rows of a micro-batch, whose ids are `ids`; None where no row is there."""
+    kept, index, count = batch_inputs(inputs_of(reads))
+    if count == 0:
+        return None
+    found = execution.call(node, kept, ids=picked(ids, index))
+    value, weight = found if isinstance(found, tuple) else (found, torch.ones_like(found))
+    weight = weight.detach().to(value.dtype)
+    if (given := reads.get(ROWS)) is not None:
+        weight = weight * row_weights(given, index).to(value.dtype)
+    # A row of weight zero may hold anything, infinities included.
+    return RowSum(torch.where(weight == 0, 0, value * weight).sum(), weight.sum(), count)
+
+
+def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str]) -> tuple[Tensor, int] | None:
+    """A batch loss (0-d) and the rows that took part, none perhaps; None where a memory that it needs is not ready."""
+    if any(found is None and _required(node, place) for place, found in reads.items()):
+        return None
+    kept, index, count = batch_inputs(inputs_of(reads))
+    given = reads.get(ROWS)
+    if given is not None and (mask := next(iter(given.outputs.values()))).dtype == torch.bool:
+        chosen = (mask if index is None else mask[index]).nonzero().squeeze(1)
+        kept = {p: e.rows(chosen) if e is not None and e.axes[:1] == ("sample",) else e for p, e in kept.items()}
+        count, given = int(chosen.numel()), None
+        index = chosen if index is None else index[chosen]
+    if count == 0:
+        return torch.zeros(()), 0
+    found: Tensor = execution.call(node, kept, ids=picked(ids, index))
+    if found.ndim:
+        weights = row_weights(given, index).to(found.dtype) if given is not None else None
+        found = found.mean() if weights is None else (found * weights).sum() / weights.sum().clamp_min(1e-12)
+    elif given is not None:
+        raise TypeError(f"{node.owner}: `rows` weights need a loss that returns one value per row")
+    return found, count
+
+
+def inputs_of(reads: Reads) -> dict[Place, Encoding | None]:
+    """The inputs of a method, without the weights of rows."""
+    return {place: encoding for place, encoding in reads.items() if place != ROWS}
+
+
+def row_weights(encoding: Encoding, index: Tensor | None) -> Tensor:
+    weights: Tensor = next(iter(encoding.outputs.values()))
+    return (weights if index is None else weights[index]).detach()
+
+
+def picked(ids: Sequence[str], index: Tensor | None) -> Sequence[str]:
+    """The ids at `index`; all where None."""
+    if index is None:
+        return ids
+    places: list[int] = index.tolist()
+    return [ids[place] for place in places]
+
+
+def positive(weight: Tensor) -> Tensor:
+    """A sum of weights to divide by: where no row took part, the loss is 0."""
+    return weight.clamp_min(torch.finfo(weight.dtype).tiny)
+
+
+def _required(node: Node, place: Place) -> bool:
+    """Whether a loss cannot do without a reference."""
+    return type(node.component).model_fields[str(place[0])].default is not None
