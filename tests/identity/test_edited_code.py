@@ -49,7 +49,7 @@ EDITS = {
     "the harness of evaluators": (
         "core/mmflow/evaluate/harness.py", added("_CHANGED = 1"), {"retrieval", "geometry", "count"},
     ),
-    "a kernel that the losses use": ("core/mmflow/kernels/contrast/chunked.py", added("_CHANGED = 1"), EVERY),
+    "a kernel that the losses use": ("core/mmflow/kernels/contrast/softmax/chunked.py", added("_CHANGED = 1"), EVERY),
     "a comment in a kernel that nobody uses": ("core/mmflow/kernels/dtw/chunked.py", added("# more"), set()),
     "a kernel that nobody uses": ("core/mmflow/kernels/dtw/chunked.py", added("_CHANGED = 1"), set()),
     "a helper of two evaluators": (

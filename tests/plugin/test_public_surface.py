@@ -21,7 +21,7 @@ Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled
 Static TokenSequence Weight
 """
 GIVEN = """
-Clock Draw Encoding EvaluationResult Metric RawValue Reader Reporter ShardReader Shown StageContext Streamed Streaming
+Clock Draw Encoding EvaluationResult LeftOut Metric RawValue Reader Reporter ShardReader Shown StageContext Streamed Streaming
 TensorType Tokens describe in_all read_sample with_random_access
 """
 RAISED = "ComponentError SampleError SkippedSample StageStopped"
