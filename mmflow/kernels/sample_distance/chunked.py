@@ -28,9 +28,7 @@ class SampleContrast(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx, make: Callable[..., PairScores], x: Tensor, y: Tensor, scale: Tensor, shift: Tensor
-    ) -> Tensor:
+    def forward(ctx, make: Callable[..., PairScores], x: Tensor, y: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         pairs = make(x, y, scale, shift)
         total = torch.zeros_like(scale)
         for r, c in pairs.tiles():
