@@ -31,7 +31,6 @@ A public function begins like this::
 import functools
 import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from typing import Literal, ParamSpec, TypeVar, cast, get_args
 
@@ -98,7 +97,8 @@ def opaque(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if "torch._dynamo" not in sys.modules:
+        # seen as true by the compiler alone; the wrapper of `disable` costs more than a small loss
+        if not torch.compiler.is_compiling():
             return function(*args, **kwargs)
         if not hidden:
             hidden.append(cast(Callable[P, R], torch.compiler.disable(function)))

@@ -14,6 +14,16 @@ import torch
 from torch import Tensor
 
 
+def times(a: Tensor, b: Tensor) -> Tensor:
+    """a [n, k] times b [k, m], never in autocast's dtype."""
+    if torch.is_autocast_enabled(a.device.type):
+        with torch.autocast(a.device.type, enabled=False):
+            return times(a, b)
+    if a.shape[0] >= 128 and _by_onednn(a, b):
+        return torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
+    return torch.mm(a, b)
+
+
 def times_transposed(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     """a [n, k] times b [m, k] transposed, in `out` where that saves an allocation; never in autocast's dtype."""
     if torch.is_autocast_enabled(a.device.type):

@@ -109,7 +109,7 @@ def one_matrix(x, y, t):
     return (F.cross_entropy(logits, here) + F.cross_entropy(logits.T, here)) / 2
 
 
-@pytest.mark.parametrize("form", [*FORMS, "blocks"])
+@pytest.mark.parametrize("form", [*FORMS, "blocks", None])
 @pytest.mark.parametrize("name", INPUTS)
 def test_info_nce(name, form):
     x, y, t = INPUTS[name]
@@ -139,7 +139,7 @@ def test_equal_rows_of_ones_are_at_rest():
         assert max(abs(g).max() for g in gradients) <= rounding
 
 
-@pytest.mark.parametrize("form", [*FORMS, "blocks"])
+@pytest.mark.parametrize("form", [*FORMS, "blocks", None])
 @pytest.mark.parametrize("bias", [0.0, -10.0])
 @pytest.mark.parametrize("name", INPUTS)
 def test_sigmoid_contrast(name, bias, form):

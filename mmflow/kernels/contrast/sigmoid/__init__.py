@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...inputs import positive
 from ..pairs import Pairs, PairWeights
 from ..pairs.options import (
     Exclude,
@@ -20,6 +21,8 @@ from ..pairs.options import (
 )
 from ..ranks import Mode, exchange_over
 from ..tiles.chunked import compute_dtype
+from ..tiles.small import is_small
+from .one_tile import small_sigmoid
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -71,6 +74,15 @@ def sigmoid_contrast(
     Raises:
         ValueError: for sizes that do not fit, empty inputs and contradicting options.
     """
+    plain = (
+        (x_ids, y_ids, exclude, x_present, y_present, negatives, pair_weights, row_weights, group) == (None,) * 9
+        and reduction in ("mean", "sum")
+        and exchange in ("ring", "gather")
+        and not (isinstance(bias, Tensor) and (bias.dim() or not bias.is_cpu))
+    )
+    if plain and is_small(x, y, temperature, backend):
+        positive("sigmoid_contrast", temperature)
+        return small_sigmoid(x, y, temperature, bias, reduction == "mean")
     same_width(x, y, "sigmoid_contrast")
     check_reduction("sigmoid_contrast", reduction)
     n, m, device, dtype = x.shape[0], y.shape[0], x.device, compute_dtype(x, y)

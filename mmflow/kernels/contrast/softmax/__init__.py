@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
+from ...inputs import positive
 from ..pairs import PairWeights
 from ..pairs.options import (
     Directions,
@@ -22,7 +23,9 @@ from ..ranks import Mode, exchange_over
 from ..sums import Want
 from ..sums.losses import mean_of_directions
 from ..tiles.chunked import compute_dtype
+from ..tiles.small import is_small
 from .columns import own_pairs, private_columns, queue_columns
+from .one_tile import small_info_nce
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -107,6 +110,18 @@ def info_nce(
     Raises:
         ValueError: for sizes that do not fit, empty inputs and contradicting options.
     """
+    plain = (
+        (x_ids, y_ids, exclude, x_present, y_present, negatives, private_negatives, group) == (None,) * 8
+        and (pair_weights, row_weights, column_weights) == (None,) * 3
+        and (in_batch, positive_in_denominator, label_smoothing) == (True, True, 0)
+        and directions in ("both", "forward", "backward")
+        and positives in ("outside", "inside")
+        and exchange in ("ring", "gather")
+        and reduction in ("mean", "sum")
+    )
+    if plain and is_small(x, y, temperature, backend):
+        positive("info_nce", temperature)
+        return small_info_nce(x, y, temperature, directions != "backward", directions != "forward", reduction == "mean")
     same_width(x, y, "info_nce")
     n, m, device, dtype = x.shape[0], y.shape[0], x.device, compute_dtype(x, y)
     wanted = directions_of("info_nce", directions, reduction, n, m)
