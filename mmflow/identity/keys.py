@@ -30,7 +30,7 @@ FORMAT = 2
 """Raised when a key's make-up or the layout of stored results changes, so that old results are not taken for new."""
 
 INIT = "init"
-"""What a spec calls the model before any training."""
+"""The name in specs of the model before any training."""
 
 _EMBEDDING = "mmflow.evaluate.rows"
 _EVALUATING = "mmflow.evaluate.harness"
@@ -51,7 +51,7 @@ class Keys:
         return self._stages[name]
 
     def describe_stage(self, name: str) -> dict[str, Any]:
-        """What the key of stage `name` is the hash of."""
+        """The content that the key of stage `name` is the hash of."""
         scope = self._spec.scope(name)
         declaration = scope.declaration
         owners = stage_owners(scope)
@@ -74,7 +74,7 @@ class Keys:
         return description | _cut(declaration, scope, nodes)
 
     def encoding(self, stage: str, target: Target, data: str | None) -> dict[str, Any]:
-        """What the encodings of one encoder over the rows of one data entry depend on.
+        """The content of the key of one encoder's encodings over the rows of one data entry.
 
         Only the closure of the encoder counts: encoders beside it, and training that cannot have changed its
         weights, do not.
@@ -191,7 +191,7 @@ class Keys:
 
     @cached_property
     def _trained(self) -> dict[str, frozenset[str]]:
-        """What each train stage reaches, and so may change."""
+        """The nodes that each train stage reaches, and so may change."""
         return {
             name: frozenset(scope.reach(*stage_owners(scope)))
             for name, stage in self._spec.stages.items()
@@ -200,7 +200,7 @@ class Keys:
 
 
 def stage_owners(scope: Scope) -> tuple[str, ...]:
-    """What a stage asks for directly: its own references, and the losses that it minimizes."""
+    """The owners of a stage's direct references: the stage itself, and the losses that it minimizes."""
     return ("stage", *(f"losses.{name}" for name in scope.losses))
 
 
@@ -235,7 +235,7 @@ def _core(declaration: Stage) -> str | None:
 
 
 def _cut(declaration: Stage, scope: Scope, nodes: Iterable[str]) -> dict[str, Any]:
-    """How a stage cuts the data into batches, where that can change what an encoder returns for a row."""
+    """How a stage cuts the data into batches, where that can change the outputs of an encoder."""
     for owner in nodes:
         entry = _entry(scope, owner)
         if isinstance(entry, Encoder):
