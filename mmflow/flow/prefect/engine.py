@@ -117,7 +117,7 @@ class _PrefectRun:
     async def _call_flow(self) -> None:
         from prefect import flow
 
-        async def stages() -> State:
+        async def stages() -> "State":
             return await self._flow()
 
         decorate = flow(
