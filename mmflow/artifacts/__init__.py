@@ -1,4 +1,4 @@
-"""What stages store: one class a type of output, which names its files, writes them and reads them.
+"""Stored results: one class a type of stage output, which names its files, writes them and reads them.
 
 Each is made with the output directory of a stage (a `Path` that the flow gives) and, where a stage may have several of
 its type, a name. Nothing is read before a method asks for it, and torch, numpy and pyarrow are imported by the methods.

@@ -1,4 +1,4 @@
-"""The output type `Metrics`: what an evaluator has measured and shows, and the map of its embeddings."""
+"""The output type `Metrics`: numbers, examples and figures of an evaluator, and the map of its embeddings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmflow.plugin.values import Example
 
 
 class Measured(TypedDict, total=False):
-    """What an evaluator has measured: `metrics` as `Metric.stored` gives them; figures are plain data."""
+    """The content of `metrics.json`: `metrics` as `Metric.stored` gives them; figures are plain data."""
 
     metrics: list[dict[str, Any]]
     examples: list[Example]
@@ -45,13 +45,13 @@ class MetricsArtifact:
         self._file, self._map = output / "metrics.json", output / "map.json"
 
     def write(self, content: Measured, drawn: EmbeddingMap | None = None) -> None:
-        """Store what was measured; tensors and arrays inside become lists. Raises `TypeError` for other objects."""
+        """Store the content; tensors and arrays inside become lists. Raises `TypeError` for other objects."""
         self._file.write_text(json.dumps(content, ensure_ascii=False, indent=1, default=_as_list))
         if drawn is not None:
             self._map.write_text(json.dumps(drawn, ensure_ascii=False))
 
     def read(self) -> Measured:
-        """What was measured; empty where nothing was."""
+        """The stored content; empty for a stage that measures nothing."""
         return json.loads(self._file.read_text()) if self._file.exists() else {}
 
     def map(self) -> EmbeddingMap | None:

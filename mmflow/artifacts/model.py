@@ -25,7 +25,7 @@ class ModelArtifact:
         memories: Mapping[str, Mapping[str, Tensor]],
         states: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """Weights by path, the state of each memory, and what encoders have learned from data (plain JSON)."""
+        """Weights by path, the state of each memory, and preprocessing that encoders have learned (plain JSON)."""
         from safetensors.torch import save_file
 
         self._weights.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ class ModelArtifact:
         return found
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """What each encoder has learned from data, such as a vocabulary, by the path of the encoder."""
+        """Learned preprocessing, such as a vocabulary, by the path of the encoder."""
         return json.loads(self._states.read_text())
 
 

@@ -1,4 +1,4 @@
-"""The commands. Each imports what it needs when it is called, so that `--help` and `check` stay light."""
+"""The commands. Each imports its rooms when it is called, so that `--help` and `check` stay light."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(
     store: StoreUrl = DEFAULT_STORE,
     local: Annotated[bool, typer.Option("--local", help="Run without Prefect.")] = False,
     force: Annotated[
-        list[str], typer.Option(metavar="STAGE", help="Run a stage, and what reads it, though stored. Repeats.")
+        list[str], typer.Option(metavar="STAGE", help="Run a stage and its readers again, though stored. Repeats.")
     ] = [],  # noqa: B006
     workers: Annotated[int, typer.Option(min=0, max=64, help="Loader processes where the spec sets none.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
@@ -110,7 +110,7 @@ def check(
         typer.echo(f"{spec}: ok, stages: {', '.join(loaded.stages)}")
 
 
-@app.command(short_help="Show the stages of a spec and what is stored.")
+@app.command(short_help="Show the stages of a spec and their states.")
 def plan(
     spec: SpecFile,
     overrides: Overrides = [],  # noqa: B006

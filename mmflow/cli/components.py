@@ -1,4 +1,4 @@
-"""What `list` and `show` tell of components, read from their declarations."""
+"""Descriptions of components for `list` and `show`, read from their declarations."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def registrations(kind: str | None = None) -> list[Registration]:
 
 
 def matching(name: str) -> tuple[list[Registration], list[BrokenPlugin]]:
-    """What `show NAME` means: `[kind/]name[@distribution]`, or the name of a plugin that is broken."""
+    """The components that NAME of `show` stands for (`[kind/]name[@distribution]`), and broken plugins of that name."""
     found = registry()
     kind, _, rest = name.rpartition("/")
     use, _, distribution = rest.partition("@")

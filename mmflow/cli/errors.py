@@ -15,7 +15,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Around a command: prints what is expected to go wrong and exits; bugs keep their traceback."""
+    """Around a command: prints expected errors and exits; bugs keep their traceback."""
     try:
         yield
     except KeyboardInterrupt:
@@ -35,7 +35,7 @@ def reported() -> Iterator[None]:
 
 
 def _messages(error: Exception) -> list[str]:
-    """What to tell of an expected error; nothing for any other."""
+    """The messages of an expected error; none for any other."""
     from mmflow.plugin.component import ComponentError
 
     if isinstance(error, ComponentError):
@@ -51,5 +51,5 @@ def _messages(error: Exception) -> list[str]:
 
 
 def _is(error: Exception, module: str, name: str) -> bool:
-    """Whether `error` is of that class; what has not been imported cannot have been raised."""
+    """Whether `error` is of that class; a class that was not imported cannot have been raised."""
     return module in sys.modules and isinstance(error, getattr(sys.modules[module], name))

@@ -1,4 +1,4 @@
-"""A run on the terminal: bars with throughput and time left, plain lines where nobody watches, results at the end."""
+"""A run on the terminal: bars with throughput and time left, plain lines elsewhere, results at the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def progress_watcher(*, quiet: bool = False) -> Watcher:
 
 
 class Notes(Watcher):
-    """What the user should know, and nothing else."""
+    """Notes only."""
 
     def note(self, text: str) -> None:
         typer.echo(f"note: {text}", err=True)
@@ -159,7 +159,7 @@ def duration(seconds: float) -> str:
 
 
 def print_results(result: RunOutcome) -> None:
-    """The metrics beside what guessing gives, how the stages went, and where the report is, on stdout."""
+    """The metrics beside their chance levels, the states of the stages, and the place of the report, on stdout."""
     if result.lines:
         typer.echo("\n".join(result.lines) + "\n")
     states = ", ".join(f"{name} {state}" for name, state in result.outcome.stages.items())

@@ -1,4 +1,4 @@
-"""What a running stage gets from the flow: its declaration, a directory to write in, and what earlier stages stored."""
+"""The context of a running stage: its declaration, a directory to write in, and results of earlier stages."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class FlowContext:
         return self._store.fetch(key)
 
     def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Any]:
-        """What the encodings of one encoder over the rows of `data` (None: the stage's own) depend on, for `memo`."""
+        """The identity of one encoder's encodings over the rows of `data` (None: the stage's own), for `memo`."""
         return self._keys.encoding(self.name, target, data)
 
     def save_partial(self, directory: Path) -> None:
@@ -136,7 +136,9 @@ def choose_device(wanted: str) -> str:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
-        raise ComponentError(f"device {wanted!r} cannot be used: {first}", hint="`auto` takes what is here") from None
+        raise ComponentError(
+            f"device {wanted!r} cannot be used: {first}", hint="`auto` takes the best one of this machine"
+        ) from None
     return str(device)
 
 

@@ -1,8 +1,8 @@
 """The steps of a run that every engine takes, and the outcome, which the run store decides.
 
 A stage is a plain function that publishes its result under its key. Nothing here knows what stages do: a stage whose
-key is stored is not run again, a failed stage skips what reads it, and a signal or a cancellation asks the stage at
-work to save and stop.
+key is stored is not run again, stages that read a failed one are skipped, and a signal or a cancellation asks the stage
+at work to save and stop.
 """
 
 import traceback
@@ -119,7 +119,7 @@ class Execution:
         self._unfinished = False
 
     def unfinished(self) -> list[str]:
-        """What a stopped run has left: names of stages, and the report."""
+        """Work that a stopped run has left: names of stages, and the report."""
         states = self.outcome.stages
         left = [job.name for job in self.jobs if states.get(job.name, "skipped") in ("stopped", "skipped")]
         return left + ["the report"] * self._unfinished
@@ -156,7 +156,7 @@ class Execution:
             text = "".join(traceback.format_exception(error))
             where = f" (traceback: {self.store.run(self.outcome.run_id).write(f'{name}.error.txt', text)})"
         except Exception:
-            # The store may be what has failed: the message alone must do.
+            # The store itself may have failed: the message alone must do.
             traceback.print_exception(error)
         self.note(f"{what} failed: {type(error).__name__}: {error}{where}")
 

@@ -1,4 +1,4 @@
-"""The words of a run: the stages that are to be called, how each went, and who watches."""
+"""The words of a run: stages to be called, their outcome, and watchers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class StageJob:
     """Names of the earlier stages that it reads."""
     run: Callable[[Reporter], None]
     describe: Mapping[str, str] = field(default_factory=dict)
-    """What to show of its declaration."""
+    """Facts of its declaration to show, by name."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Outcome:
     status: Literal["completed", "cancelled", "interrupted", "failed"] = "completed"
     stages: dict[str, StageState] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    """One line each for what the user should know: failures, a lost API, how to go on."""
+    """Lines for the user: failures, a lost API, how to go on."""
     exit_code: int = 0
 
 

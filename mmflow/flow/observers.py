@@ -1,4 +1,4 @@
-"""Plugins that watch: calls their lifecycle hooks. They cannot change a result, and one that fails stops nothing."""
+"""Plugins that watch a run: calls their lifecycle hooks, which cannot change a result; a failing one stops nothing."""
 
 from __future__ import annotations
 

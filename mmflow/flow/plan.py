@@ -28,7 +28,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages in an order in which each comes after what it reads."""
+    """Stages in an order in which each comes after those that it reads."""
 
     stages: tuple[PlannedStage, ...]
     keys: Keys
@@ -49,7 +49,7 @@ class Plan:
 
 
 def build_plan(spec: Spec, store: RunStore | None = None) -> Plan:
-    """The plan of `spec`; with a `store`, what is stored there is marked as cached.
+    """The plan of `spec`; with a `store`, stages whose results are stored there are marked as cached.
 
     Raises `ComponentError` where a source cannot be read or stages read each other in a circle.
     """

@@ -26,7 +26,7 @@ _REPORT = "report.html"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, beside what: nothing here changes a result."""
+    """How to run a spec; nothing here changes a result."""
 
     store: str = ".mmflow"
     """A local directory or any fsspec URL."""
@@ -40,7 +40,7 @@ class RunOptions:
 
 @dataclass
 class RunOutcome:
-    """How a run ended, what it measured, and where its report is."""
+    """How a run ended, its metrics, and where its report is."""
 
     outcome: Outcome
     plan: Plan
@@ -75,7 +75,7 @@ class RunOutcome:
 def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) -> RunOutcome:
     """Run every stage of `spec` whose result is not stored.
 
-    Raises `StoreError` and `ComponentError` for what is wrong before the first stage; later failures are in the
+    Raises `StoreError` and `ComponentError` for mistakes found before the first stage; later failures are in the
     outcome.
     """
     store = open_store(options.store)

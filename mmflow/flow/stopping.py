@@ -1,4 +1,4 @@
-"""Asking a stage to stop, by a signal or by a cancellation, so that it can save what it has done.
+"""Asking a stage to stop, by a signal or by a cancellation, so that it can save its work.
 
 A signal that raises in the middle of an optimizer step would let a checkpoint of half a step be written. So a stage
 that asks `should_stop` between its steps is asked first, and only one that does not ask is interrupted where it is.
@@ -49,7 +49,7 @@ class Stopper:
 
     @contextmanager
     def stage(self) -> Iterator[None]:
-        """Around the work of one stage: signals come here, whoever has taken them before."""
+        """Around the work of one stage: signals come here, whatever took them before."""
         self._asked_at, self._heeded = None, False
         with self.listening():
             self._in_stage = True

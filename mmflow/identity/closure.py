@@ -50,7 +50,7 @@ def component_code(component: Component) -> str:
     """The code behind a component; raises `ComponentError` for one that no plugin registers."""
     found = registry().registration(component)
     code = code_of(found.path.partition(":")[0])
-    # Of what is neither found as source nor installed, the registration is all that is known.
+    # Of code that is neither found as source nor installed, only the registration is known.
     return str(code) or f"{found.distribution}=={found.version}"
 
 
@@ -72,7 +72,7 @@ def code_of(*modules: str) -> Code:
 
 @dataclass(frozen=True)
 class _Reached:
-    """What one module adds to a closure, and the modules to go on with."""
+    """The share of one module in a closure, and the modules to go on with."""
 
     sources: dict[str, str]
     versions: dict[str, str]
@@ -101,7 +101,7 @@ class _Closure:
         self._reached: dict[str, _Reached] = {}
 
     def reached(self, name: str) -> _Reached:
-        """What `name` itself is, and the modules that it takes names from."""
+        """The hash or version of `name` itself, and the modules that it takes names from."""
         if name not in self._reached:
             self._reached[name] = self._read(name)
         return self._reached[name]

@@ -31,7 +31,7 @@ FORMAT = 2
 """Raised when a key's make-up or the layout of stored results changes, so that old results are not taken for new."""
 
 INIT = "init"
-"""What a spec calls the model before any training."""
+"""The name in specs of the model before any training."""
 
 _EMBEDDING = "mmflow.evaluate.rows"
 _EVALUATING = "mmflow.evaluate.harness"
@@ -52,7 +52,7 @@ class Keys:
         return self._stages[name]
 
     def describe_stage(self, name: str) -> dict[str, Any]:
-        """What the key of stage `name` is the hash of."""
+        """The content that the key of stage `name` is the hash of."""
         scope = self._spec.scope(name)
         declaration = scope.declaration
         owners = scope.reached()
@@ -74,7 +74,7 @@ class Keys:
         return description | _cut(declaration, scope, owners)
 
     def encoding(self, stage: str, target: Target, data: str | None) -> dict[str, Any]:
-        """What the encodings of one encoder over the rows of one data entry depend on.
+        """The content of the key of one encoder's encodings over the rows of one data entry.
 
         Only the closure of the encoder counts: encoders beside it, and training that cannot have changed its
         weights, do not.
@@ -211,7 +211,7 @@ def _core(declaration: Stage) -> str | None:
 
 
 def _cut(declaration: Stage, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
-    """How a stage cuts the data into batches, where that can change what an encoder returns for a row."""
+    """How a stage cuts the data into batches, where that can change the outputs of an encoder."""
     for entry in map(scope.component, owners):
         if isinstance(entry, Encoder):
             parts = (entry, entry.head, entry.tokens)

@@ -1,4 +1,4 @@
-"""What was found out about local files, remembered in the user's cache for as long as their stat stays."""
+"""Notes on local files, remembered in the user's cache for as long as the stat of a file stays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_FILES = 4000
 
 
 class FileNotes:
-    """One note a file, as plain data, under `name` in the user's cache; `save` writes what is new."""
+    """One note a file, as plain data, under `name` in the user's cache; `save` writes new notes."""
 
     def __init__(self, name: str) -> None:
         self._file = user_cache() / f"{name}.json"

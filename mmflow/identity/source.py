@@ -34,7 +34,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Facts:
-    """What one file of Python says."""
+    """The facts of one file of Python that matter to a closure."""
 
     digest: str
     imports: tuple[Import, ...]
@@ -68,7 +68,7 @@ class Sources:
         return self._facts[path]
 
     def save(self) -> None:
-        """Remember what was read."""
+        """Write new facts to the user's cache."""
         self._notes.save()
 
 
@@ -105,7 +105,7 @@ def read_facts(data: bytes) -> Facts:
 
 
 class _Reading:
-    """One walk over a syntax tree: the hash, the imports that can run, and what stands under `TYPE_CHECKING`."""
+    """One walk over a syntax tree: the hash, the imports that can run, and the blocks under `TYPE_CHECKING`."""
 
     def __init__(self) -> None:
         self.imports: list[Import] = []
@@ -145,7 +145,7 @@ class _Reading:
         return hashlib.sha256("\n".join(said).encode("utf-8", "surrogatepass")).hexdigest()
 
     def _counting(self, nodes: list) -> Iterator[object]:
-        """Without docstrings and other strings that stand alone, and without what only type checkers read."""
+        """Without docstrings and other strings that stand alone, and without blocks for type checkers."""
         for node in nodes:
             if (
                 isinstance(node, ast.Expr)

@@ -13,9 +13,11 @@ from mmflow.artifacts import (
     CheckpointArtifact,
     ColumnArtifact,
     DataArtifact,
+    EmbeddingMap,
     EncodingsArtifact,
     FilesArtifact,
     HistoryArtifact,
+    Measured,
     MetricsArtifact,
     ModelArtifact,
     StageRecord,
@@ -103,12 +105,15 @@ def test_a_column_that_is_not_there_names_those_that_are(tmp_path: Path):
 def test_metrics(tmp_path: Path):
     assert MetricsArtifact(tmp_path).read() == {}
     assert MetricsArtifact(tmp_path).map() is None
-    content = {"metrics": [{"name": "r1", "value": 0.1}], "figures": {"f": {"values": torch.tensor([1, 2])}}}
-    MetricsArtifact(tmp_path).write(content, {"points": [[0.0, 1.0]]})
+    content: Measured = {"metrics": [{"name": "r1", "value": 0.1}], "figures": {"f": {"values": torch.tensor([1, 2])}}}
+    drawn: EmbeddingMap = {
+        "points": [[0.0, 1.0]], "ids": ["a"], "group": ["image"], "label": None, "joint": True, "explained": None,
+    }  # fmt: skip
+    MetricsArtifact(tmp_path).write(content, drawn)
     assert MetricsArtifact(tmp_path).read() == {**content, "figures": {"f": {"values": [1, 2]}}}
-    assert MetricsArtifact(tmp_path).map() == {"points": [[0.0, 1.0]]}
+    assert MetricsArtifact(tmp_path).map() == drawn
     with pytest.raises(TypeError, match="plain data"):
-        MetricsArtifact(tmp_path).write({"figures": {"f": object()}})
+        MetricsArtifact(tmp_path).write({"figures": {"f": {"kind": object()}}})
 
 
 def test_a_history_and_a_record(tmp_path: Path):
@@ -130,7 +135,10 @@ def test_encodings(tmp_path: Path, value: object, present: torch.Tensor | None):
     assert (ids, skipped, encoding.axes, list(encoding.outputs)) == (["a", "b"], {"c": "gone"}, ("sample",), ["tokens"])
     assert type(encoding["tokens"]) is type(value)
     assert all(map(torch.equal, encoding["tokens"], value))  # type: ignore[call-overload]
-    assert (encoding.present is None) if present is None else torch.equal(encoding.present, present)
+    if present is None or encoding.present is None:
+        assert present is encoding.present
+    else:
+        assert torch.equal(encoding.present, present)
 
 
 def test_data_static_and_files(tmp_path: Path):

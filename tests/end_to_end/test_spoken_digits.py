@@ -1,4 +1,4 @@
-"""Three modalities of real data: recordings, pictures and words of digits meet in one space, far over chance."""
+"""Three modalities of real data: recordings, images and words of digits meet in one space, far over chance."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=found[0], y=found[1], button="left", clickCount=1)
 
-    def picture(self, path: Path) -> None:
+    def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ def test_the_ui_shows_the_run_its_stages_and_artifacts(start_run, server, browse
         try:
             wait_for(lambda: all(word in browser.text() for word in words), f"{words} on the page", timeout=60)
         finally:
-            browser.picture(tmp_path / f"{words[0]}.png")
+            browser.screenshot(tmp_path / f"{words[0]}.png")
 
     browser.call("Page.navigate", url=f"{server.address}/runs/flow-run/{run['id']}")
     shows(outcome["run_id"], "Completed", "3 Task runs", "stage train: done")

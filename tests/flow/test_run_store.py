@@ -27,6 +27,18 @@ def store(request, tmp_path):
     return RunStore(url, cache=tmp_path / "cache")
 
 
+def stored_bytes(store: RunStore, name: str) -> bytes:
+    data = inside(store).read(name)
+    assert data is not None
+    return data
+
+
+def checkpoint(store: RunStore, key: str = KEY) -> Path:
+    folder = store.load_partial(key, "checkpoint")
+    assert folder is not None
+    return folder
+
+
 def inside(store: RunStore) -> Storage:
     """The bytes of a store, to be damaged."""
     return open_storage(store.url)
@@ -112,7 +124,7 @@ def test_missing_file_and_cut_manifest_mean_absent(store, tmp_path):
     inside(store).remove(f"entries/{KEY}/{store.entry(KEY).attempt}/b")
     assert not store.has(KEY)
     store.publish(KEY, tmp_path / "src", {})
-    manifest = inside(store).read(f"entries/{KEY}/manifest.json")
+    manifest = stored_bytes(store, f"entries/{KEY}/manifest.json")
     for bad in (manifest[: len(manifest) // 2], b"", b"[]", b"\xff\xfe", manifest.replace(b'"a"', b'"../a"')):
         inside(store).write(f"entries/{KEY}/manifest.json", bad)
         assert store.entry(KEY) is None
@@ -190,7 +202,7 @@ def test_killed_at_any_moment_a_checkpoint_leaves_the_one_before(tmp_path):
     store.save_partial(KEY, "checkpoint", old)
     seen = []
     for _ in killed_at_every_moment(tmp_path / "store", new, "save_partial", (KEY, "checkpoint"), ()):
-        seen.append((store.load_partial(KEY, "checkpoint") / "state").read_text())
+        seen.append((checkpoint(store) / "state").read_text())
         if seen[-1] == "new":
             store.save_partial(KEY, "checkpoint", old)
     assert seen[-1] == "new"
@@ -200,13 +212,13 @@ def test_killed_at_any_moment_a_checkpoint_leaves_the_one_before(tmp_path):
 def test_newest_complete_checkpoint_counts(store, tmp_path):
     for step in range(5):
         store.save_partial(KEY, "checkpoint", tree(tmp_path / str(step), state=f"step {step}"))
-        assert (store.load_partial(KEY, "checkpoint") / "state").read_text() == f"step {step}"
+        assert (checkpoint(store) / "state").read_text() == f"step {step}"
     assert len(inside(store).children(f"partial/{KEY}/checkpoint")) == 4, "two manifests and their two folders"
-    newest = json.loads(inside(store).read(f"partial/{KEY}/checkpoint/00000005.json"))["attempt"]
+    newest = json.loads(stored_bytes(store, f"partial/{KEY}/checkpoint/00000005.json"))["attempt"]
     inside(store).write(f"partial/{KEY}/checkpoint/{newest}/state", b"step X")
     if store.url.startswith("memory:"):
-        (store.load_partial(KEY, "checkpoint") / "state").write_text("step X")
-    assert (store.load_partial(KEY, "checkpoint") / "state").read_text() == "step 3", "the one before a damaged one"
+        (checkpoint(store) / "state").write_text("step X")
+    assert (checkpoint(store) / "state").read_text() == "step 3", "the one before a damaged one"
     assert store.load_partial(KEY, "other") is None
     store.drop_partial(KEY)
     assert store.load_partial(KEY, "checkpoint") is None
@@ -262,7 +274,7 @@ def test_no_room_for_a_new_result_leaves_the_old_ones(tmp_path):
         with pytest.raises(StoreError, match="cannot store the checkpoint"):
             store.save_partial(KEY, "checkpoint", big)
     assert contents(store.fetch(KEY)) == {"a": b"old"}
-    assert contents(store.load_partial(KEY, "checkpoint")) == {"a": b"old"}
+    assert contents(checkpoint(store)) == {"a": b"old"}
     assert len(inside(store).children(f"entries/{KEY}")) == 2, "the failed attempt has been removed"
 
 
@@ -278,7 +290,7 @@ def test_memo_calls_once(store):
     assert store.memo(dict(reversed(request.items())), produce) == {"answer": ["a", 1.5, None]}
     assert len(calls) == 1
     name = f"memo/{key_of(request)}.json"
-    inside(store).write(name, inside(store).read(name).replace(b"1.5", b"2.5"))
+    inside(store).write(name, stored_bytes(store, name).replace(b"1.5", b"2.5"))
     assert store.memo(request, produce) == {"answer": ["a", 1.5, None]}
     assert len(calls) == 2
     with pytest.raises(TypeError, match=r"the value\.x is a object"):

@@ -1,8 +1,8 @@
 """Runs the stages as one Prefect flow run with a task for each stage.
 
 The flow is async and the tasks are synchronous and inline: a stage works in the main thread, where signals reach it,
-and no heartbeat thread is waited for at the end. What the API answers decides nothing: the outcome is what the run
-store holds, and an API that goes away costs the run some seconds at its end.
+and no heartbeat thread is waited for at the end. Answers of the API decide nothing: the outcome is
+read from the run store, and an API that goes away costs the run some seconds at its end.
 """
 
 import asyncio
@@ -117,7 +117,7 @@ class _PrefectRun:
     async def _call_flow(self) -> None:
         from prefect import flow
 
-        async def stages() -> State:
+        async def stages() -> "State":
             return await self._flow()
 
         decorate = flow(
@@ -217,7 +217,7 @@ class _PrefectRun:
 
         states = self.execution.outcome.stages
         if self.execution.stop.reason == "cancelled" and self.execution.unfinished():
-            return Cancelled(message="cancelled; what was ready is stored, start the run again to go on")
+            return Cancelled(message="cancelled; finished stages are stored, start the run again to go on")
         failed = [name for name, state in states.items() if state == "failed"]
         if failed or self.execution.outcome.exit_code:
             return Failed(message="; ".join(self.execution.outcome.notes))
@@ -236,7 +236,7 @@ class _PrefectRun:
         )
 
     def _drain(self) -> None:
-        """Let Prefect's threads send what they hold; what nobody will take is dropped, lest the exit wait for it."""
+        """Let Prefect's threads send their events; events for an API that is gone are dropped: the exit would wait."""
         if self.lost_told:
             drop_unsent_events()
         drain_events(_LOST_TIMEOUT if self.lost_told else _DRAIN_TIMEOUT)

@@ -1,7 +1,8 @@
-"""One thread between a run and the Prefect API: it sends artifacts, looks for a cancellation, and knows who is gone.
+"""A thread between a run and the Prefect API: sends artifacts, looks for cancellations, notices when the API is gone.
 
-The stages only put things into a queue. When the API does not answer for `PATIENCE` seconds the link is broken: what is
-queued waits, and the API is asked again from time to time, so that a server that comes back sees the rest of the run.
+The stages only put things into a queue. When the API does not answer for `PATIENCE` seconds the link is broken:
+queued artifacts wait, and the API is asked again from time to time, so that a server that comes back sees the rest of
+the run.
 """
 
 import contextvars
@@ -43,7 +44,7 @@ class _Artifact:
 
 
 class ApiLink(Watcher):
-    """Sends what stages report as artifacts of the flow run; every method returns at once.
+    """Sends reports of stages as artifacts of the flow run; every method returns at once.
 
     `on_cancel` is called when the flow run is to be cancelled, `on_lost` with a line of text when the API has gone.
     """
@@ -74,11 +75,11 @@ class ApiLink(Watcher):
         self._thread.start()
 
     def begin_stage(self, name: str, task_run: UUID) -> None:
-        """What comes from stage `name` belongs to this task run."""
+        """Reports of stage `name` belong to this task run."""
         self._task_runs[name] = task_run
 
     def close(self) -> bool:
-        """Send what is left, for some seconds at most; whether the API answers."""
+        """Send the rest, for some seconds at most; returns whether the API answers."""
         self._closing = True
         self._changed.set()
         if self._thread.is_alive():

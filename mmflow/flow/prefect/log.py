@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _RunLog(Watcher):
-    """What becomes of the stages, notes and metrics, in the log of the flow run."""
+    """States of stages, notes and metrics, in the log of the flow run."""
 
     def __init__(self, flow_run: "FlowRun", flow: "Flow[..., State] | None"):
         from prefect.logging.loggers import flow_run_logger
@@ -37,7 +37,7 @@ _TO_API_ONLY = {"mmflow_to_api_only": True}
 
 @contextlib.contextmanager
 def run_log(flow_run: "FlowRun", flow: "Flow[..., State] | None") -> Iterator[_RunLog]:
-    """The log of the flow run in the API, which inside the block also takes what the `mmflow` loggers say."""
+    """The log of the flow run in the API, which inside the block also takes the lines of the `mmflow` loggers."""
     from prefect.context import FlowRunContext
     from prefect.logging.handlers import APILogHandler
 

@@ -18,7 +18,7 @@ _WATCH_EVERY = 0.1
 
 
 def main(folder: Path, linger: float) -> None:
-    """Serve until nobody has held the lease in `folder` for `linger` seconds."""
+    """Serve until the lease in `folder` has been free for `linger` seconds."""
     if provide_database(folder):
         # Prefect keeps the first database that it has met in a process: the API needs a process of its own.
         os.execv(sys.executable, [sys.executable, "-m", "mmflow.flow.prefect.process", str(folder), str(linger)])
@@ -47,7 +47,7 @@ async def _serve(server, listener: socket.socket, folder: Path, linger: float) -
             else:
                 alone_since = alone_since or time.monotonic()
                 if time.monotonic() - alone_since >= linger:
-                    # Kept until the end, so that whoever comes now waits for a new process.
+                    # Kept until the end, so that a run that begins now waits for a new process.
                     break
                 fcntl.flock(lease, fcntl.LOCK_UN)
             await asyncio.sleep(_WATCH_EVERY)

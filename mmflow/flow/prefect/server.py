@@ -1,7 +1,7 @@
-"""A Prefect API on the loopback, started for whoever has none of their own.
+"""A Prefect API on the loopback, for users who have none of their own.
 
 One process a store serves all runs that are at work on it, and ends by itself: every run holds a shared lock on a file
-for as long as it lives, and the process leaves when nobody has held it for `linger` seconds. A killed run gives its
+for as long as it lives, and the process leaves when it has been free for `linger` seconds. A killed run gives its
 lock back as well, so that nothing is left behind. The database stays beside the lock; it begins as a copy of an empty
 one that is migrated once for each version of Prefect.
 """
@@ -28,7 +28,7 @@ START_TIMEOUT = 120.0
 
 _SETTINGS_FILES = (".env", "prefect.toml", "pyproject.toml")
 
-# For an API that serves nobody but mmflow: measured, each of them costs time at the start or at the end of a run.
+# For an API that serves mmflow only. Measured: each of these costs time at the start or at the end of a run.
 _SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -72,7 +72,7 @@ class EmbeddedApi:
 
     @property
     def log(self) -> Path:
-        """What the process has written."""
+        """The log of the process."""
         return self.folder / "server.log"
 
     def start(self) -> "EmbeddedApi":
@@ -88,7 +88,7 @@ class EmbeddedApi:
         return self._url
 
     def close(self) -> None:
-        """Give the API back; the process ends when nobody else uses it and its time to linger is over."""
+        """Give the API back; the process ends when no other run uses it and its time to linger is over."""
         self._ready.wait()
         if self._lease is not None:
             self._lease.close()
@@ -139,7 +139,7 @@ class EmbeddedApi:
 def start_early(store_url: str) -> EmbeddedApi | None:
     """Start the embedded API of a store, unless the user seems to have an API: decided without importing Prefect.
 
-    `run_jobs(..., api=...)` takes what this returns. Where it is None, Prefect's own settings decide later.
+    `run_jobs(..., api=...)` takes the returned object. Where it is None, Prefect's own settings decide later.
     """
     home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
     files = [Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml"), *map(Path, _SETTINGS_FILES)]

@@ -1,4 +1,4 @@
-"""The report of a run: what its record and stages hold, as one HTML page, as terminal lines and as Markdown."""
+"""The report of a run, from its record and stored results: as an HTML page, as terminal lines and as Markdown."""
 
 from mmflow.flow.report.collect import Example, Figure, RunReport, ShownRow, StageReport, collect
 from mmflow.flow.report.page import render

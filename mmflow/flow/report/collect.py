@@ -1,4 +1,4 @@
-"""Gathers what a report shows, as plain data: from the run's record, the stages' stored outputs and the data."""
+"""Gathers the content of a report as plain data: from the run's record, the stages' stored outputs and the data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Figure:
 
 @dataclass
 class StageReport:
-    """One stage: how it went in this run, and what it has stored, now or earlier."""
+    """One stage: how it went in this run, and its results, stored now or earlier."""
 
     name: str
     use: str
@@ -79,7 +79,7 @@ class StageReport:
 
 @dataclass(frozen=True)
 class EntryReport:
-    """One entry of `data`, and what stages have read of it."""
+    """One entry of `data`, and the stages that have read it."""
 
     name: str
     use: str
@@ -121,7 +121,7 @@ class RunReport:
 
 
 def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
-    """Gather the report of a recorded run, at its end or later; what is not stored (any more) is left out.
+    """Gather the report of a recorded run, at its end or later; results that are not stored (any more) are left out.
 
     Nothing that is missing or cannot be read makes this fail: it becomes a note in the report.
     """

@@ -75,7 +75,7 @@ def _headlines(measured: list[StageReport]) -> list[dict[str, StageReport | Metr
 
 
 def _figure(data: Mapping[str, Any]) -> Markup:
-    """A figure of an evaluator; one that lacks what its kind needs costs only itself."""
+    """A figure of an evaluator; a figure that lacks data of its kind is replaced by a note."""
     try:
         return figures.figure(data)
     except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -84,7 +84,7 @@ def _figure(data: Mapping[str, Any]) -> Markup:
 
 
 def _gauge(metric: Metric) -> Markup:
-    """A bar for what lies between 0 and 1 by its nature: what has a chance level there and is better when higher."""
+    """A bar for a metric from 0 to 1: one that has a chance level there and is better when higher."""
     chance, value = metric.chance, metric.value
     if chance is None or metric.better == "lower" or not (0 <= value <= 1 and 0 <= chance <= 1):
         return Markup("")
@@ -92,7 +92,7 @@ def _gauge(metric: Metric) -> Markup:
 
 
 def _curves(stage: StageReport) -> list[tuple[str, Markup]]:
-    """Titles and charts of what a training stage has logged."""
+    """Titles and charts of the values that a training stage has logged."""
     history = stage.history
 
     def series(key: str) -> list[tuple[float, float]]:

@@ -84,7 +84,7 @@ def left_out_lines(report: RunReport) -> list[str]:
 
 
 def summary_lines(report: RunReport) -> list[str]:
-    """A plain-text table of all metrics beside chance, one block a stage; then what is to be said of the data."""
+    """A plain-text table of all metrics beside chance, one block a stage; then lines about the data."""
     lines: list[str] = []
     measured = [stage for stage in report.stages if stage.metrics]
     rows = [row for stage in measured for row in metric_rows(stage)]
@@ -103,7 +103,7 @@ def summary_lines(report: RunReport) -> list[str]:
 
 
 def waiting_lines(report: RunReport) -> list[str]:
-    """What share of its time each training of this run waited for data, after its first steps."""
+    """The share of its time that each training of this run waited for data, after its first steps."""
     return [
         f"{stage.name}: {100 * stage.training['waiting']:.1f} % of the time after the first steps was waiting for data"
         for stage in report.stages

@@ -29,7 +29,7 @@ class Attempts:
     ) -> Iterator[tuple[str, dict[str, FileRecord]]]:
         """Store `directory` as an attempt below `folder`; the block writes the manifest that names it.
 
-        Raises `StoreError`, which calls the files `what`; an attempt that failed is removed again.
+        Raises `StoreError`, whose message names the files by `what`; an attempt that failed is removed again.
         """
         self.sweep(folder, datetime.now(UTC) - ABANDONED)
         attempt = f"{datetime.now(UTC).strftime(STAMP)}-{secrets.token_hex(6)}"
@@ -49,7 +49,7 @@ class Attempts:
 
     @contextlib.contextmanager
     def reported(self, what: str) -> Iterator[None]:
-        """Errors of the storage as `StoreError`, which calls what could not be stored `what`."""
+        """Errors of the storage as `StoreError`; `what` names the files that could not be stored."""
         try:
             yield
         except OSError as error:
@@ -58,7 +58,7 @@ class Attempts:
             ) from error
 
     def set_aside(self, name: str, why: str) -> None:
-        """Give a damaged manifest or record another name, under which nobody looks for it."""
+        """Rename a damaged manifest or record, so that it is no longer found."""
         aside = f"{name.removesuffix('.json')}.damaged-{datetime.now(UTC).strftime(STAMP)}.json"
         _log.warning("%s in %s is damaged (%s) and was set aside as %s", name, self._storage.url, why, aside)
         self._storage.rename(name, aside)
@@ -73,7 +73,7 @@ class Attempts:
                     manifest = parse_manifest("", data)
                     kept.add(manifest.attempt)
                     if name == "manifest.json" and datetime.fromisoformat(manifest.created) > limit:
-                        # A reader may still use what this young manifest has replaced.
+                        # A reader may still use the attempt that this young manifest has replaced.
                         return 0
         removed = 0
         for name in names:

@@ -1,7 +1,7 @@
 """Checkpoints of stages that are not finished: `partial/<key>/<name>/<number>.json`, the highest number is newest.
 
-Two runs of one spec may be at work on one stage. Each removes at its end what it wrote or went on from, and nothing of
-the other's; a checkpoint that vanishes while it is read is looked for again.
+Two runs of one spec may be at work on one stage. Each removes at its end the checkpoints that it wrote or went on
+from, and none of the other's; a checkpoint that vanishes while it is read is looked for again.
 """
 
 import contextlib

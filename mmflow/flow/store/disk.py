@@ -152,7 +152,7 @@ def _copy(source: Path, destination: Path) -> FileRecord:
 def _take(source: Path, destination: Path) -> FileRecord:
     try:
         if source.is_symlink():
-            raise OSError("a link is stored as what it points to")
+            raise OSError("a link is stored as its target")
         os.rename(source, destination)
     except OSError:
         # A link, or another disk.

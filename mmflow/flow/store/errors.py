@@ -1,8 +1,8 @@
-"""What can go wrong with a run store, each with a message that says what, where and how to go on."""
+"""Errors of a run store, each with a message that says what happened, where, and how to go on."""
 
 
 class StoreError(Exception):
-    """Something could not be stored or read; the message says what, where and how to go on."""
+    """Something could not be stored or read; the message says what happened, where, and how to go on."""
 
 
 class NotStored(StoreError, KeyError):
@@ -13,4 +13,4 @@ class NotStored(StoreError, KeyError):
 
 
 class DamagedEntry(NotStored):
-    """An entry is not what was published; it was set aside, so that a new run makes it again."""
+    """An entry differs from the published one; it was set aside, so that a new run makes it again."""

@@ -1,4 +1,4 @@
-"""Manifests: what was published under a key, and the rules for names in a store."""
+"""Manifests, which list the files published under a key, and the rules for names in a store."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Records of runs: what a run was asked to do and what happened, below `runs/<run id>/`."""
+"""Records of runs: the spec, the settings and the events of each, below `runs/<run id>/`."""
 
 import json
 import re
@@ -25,7 +25,7 @@ class Event(TypedDict):
 
 
 class RunAbout(TypedDict, total=False):
-    """What `run.json` says; `stages`, `notes`, `ended` and `exit_code` come with the end of the run."""
+    """The content of `run.json`; `stages`, `notes`, `ended` and `exit_code` come with the end of the run."""
 
     run_id: str
     name: str
@@ -75,7 +75,7 @@ class RunRecord:
         return [json.loads(line) for line in lines[:-1] if line]
 
     def about(self) -> RunAbout:
-        """What `run.json` says; empty where there is none."""
+        """The content of `run.json`; empty where there is none."""
         data = self.read(_ABOUT)
         return json.loads(data) if data else {}
 

@@ -1,4 +1,4 @@
-"""What the run store asks of the place where its bytes lie.
+"""Storage: the interface of the run store to the place where its bytes lie.
 
 Every form promises the same: `write` makes an object visible whole or not at all, `put_tree` returns only after every
 file has reached the storage, and `materialize` gives a directory whose files have the recorded sha256.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class DamagedFile(Exception):
-    """A stored file is missing or is not what was recorded; the message says which and how."""
+    """A stored file is missing or differs from its record; the message says which and how."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Storage(ABC):
 
     @abstractmethod
     def put_tree(self, source: Path, name: str, *, move: bool) -> dict[str, FileRecord]:
-        """Store every file below `source` under `name/`; returns what was stored by relative path.
+        """Store every file below `source` under `name/`; returns the records by relative path.
 
         Empty directories are not kept. With `move`, `source` is used up where that saves a copy.
         """
@@ -53,7 +53,7 @@ class Storage(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove an object or a tree; what is not there is no error."""
+        """Remove an object or a tree; an absent one is no error."""
 
     def tidy(self, name: str) -> None:
         """Remove the folder `name` if it is empty, where the storage has folders."""
@@ -86,7 +86,7 @@ def files_below(source: Path) -> Iterator[tuple[str, Path]]:
 
 
 def check_file(path: Path, record: FileRecord, *, shown: str) -> None:
-    """Raises `DamagedFile`, which calls the file `shown`, where it is not what was recorded."""
+    """Raises `DamagedFile` where the file differs from its record; the message calls it `shown`."""
     try:
         size = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):

@@ -2,7 +2,7 @@
 
 Below the root (a local directory or any fsspec URL):
 
-    entries/<key>/manifest.json          what was published: files with sha256 and sizes, and the caller's meta
+    entries/<key>/manifest.json          the published files with sha256 and sizes, and the caller's meta
     entries/<key>/<attempt>/...          the files themselves
     partial/<key>/<name>/<number>.json   checkpoints of a stage that is not finished, the highest number is the newest
     memo/<hash>.json                     single results recorded inside a stage
@@ -61,7 +61,7 @@ class RunStore:
         return True
 
     def verify(self, key: str) -> bool:
-        """Whether `key` is published and every byte is what was published; a damaged entry is set aside."""
+        """Whether `key` is published and every byte is as it was then; a damaged entry is set aside."""
         try:
             self.fetch(key)
         except NotStored:
@@ -144,9 +144,9 @@ class RunStore:
     # Single results
 
     def memo(self, request: Mapping[str, Json], produce: Callable[[], Json]) -> Json:
-        """The JSON value recorded for `request`, or else what `produce()` returns now, recorded.
+        """The JSON value recorded for `request`, or else the return value of `produce()`, recorded now.
 
-        What comes back is what JSON made of the value, the first time too.
+        The value comes back in the form that JSON gives it, the first time too.
         """
         name = f"memo/{key_of(request)}.json"
         data = self._storage.read(name)
@@ -177,9 +177,9 @@ class RunStore:
     # Care
 
     def sweep(self, older_than: timedelta = ABANDONED) -> int:
-        """Remove what killed processes left: attempts that no manifest names and scratch folders; returns how many.
+        """Remove leftovers of killed processes: attempts that no manifest names and scratch folders; returns how many.
 
-        Only what is older than `older_than` goes, so that a run at work loses nothing.
+        Only leftovers older than `older_than` go, so that a run at work loses nothing.
         """
         limit = datetime.now(UTC) - older_than
         removed = 0
