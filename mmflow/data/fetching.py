@@ -120,7 +120,8 @@ class BatchFetcher(Dataset[Any]):
         }
         wanted = {field for r in self.requests for field in fields_of(r.target, views)}
         self.fields = tuple(sorted(wanted))
-        self._unchecked = {name: declared[name] for name in self.fields if name in declared}
+        types = {name: declared[name] for name in self.fields if name in declared}
+        self._unchecked = {name: (modality(type_.modality), type_) for name, type_ in types.items()}
         self.together = any(needs_batch(r.target, views) for r in self.requests)
         self.partitions: PartitionBatches | None = None
         if assignment is not None:
@@ -206,13 +207,13 @@ class BatchFetcher(Dataset[Any]):
 
     def _check(self, sample: Mapping[str, RawValue]) -> None:
         """Hold the first value of each field against the form of its modality."""
-        for name, declared in list(self._unchecked.items()):
+        for name, (form, declared) in list(self._unchecked.items()):
             value = first_member(sample.get(name), declared)
             if value is None:
                 continue
             del self._unchecked[name]
             try:
-                modality(declared.modality).check(value, declared)
+                form.check(value, declared)
             except ValueError as error:
                 raise SampleError(f"the field {name!r} is declared as {declared.modality}, but holds {error}") from None
 
