@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from mmflow.plugin.addresses import Address
 from mmflow.plugin.kinds import Transform, View
 from mmflow.plugin.targets import Target
-from mmflow.plugin.values import TensorType
+from mmflow.plugin.values import RawValue, Sample, TensorType
 
 
 def input_of(name: str, view: str, views: Mapping[str, View]) -> Target:
@@ -88,7 +88,7 @@ def fitted(targets: Iterable[Target], fields: Mapping[str, TensorType], views: M
 class Row(NamedTuple):
     """A sample as its source gives it; `turn` counts how often its batch had it before (repeated augmentation)."""
 
-    sample: Mapping[str, Any]
+    sample: Sample
     id: str
     turn: int = 0
 
@@ -135,8 +135,8 @@ class Drawing:
             self._names[name] = (of, tuple(zip(self.views[name].names, of, strict=True)))
         return self._names[name]
 
-    def facts(self, name: str) -> dict[str, Any]:
-        """What the transforms of a view will have said, before they have said it."""
+    def facts(self, name: str) -> dict[str, RawValue]:
+        """The facts that the transforms of a view add, None until they do."""
         if name not in self._facts:
             self._facts[name] = {fact: None for transform in self.views[name].apply for fact in transform.adds}
         return dict(self._facts[name])
@@ -146,6 +146,11 @@ class Drawing:
             self._at = {place: address for place, address in self._at.items() if place[1] == epoch}
             self._at[what, epoch] = Address(self.seed, what, epoch)
         return self._at[what, epoch]
+
+
+_Fields: TypeAlias = dict[str, RawValue]
+_Drawn: TypeAlias = dict[str | None, RawValue]
+"""A row of a view: the value of each field by its short name, that of the first under None too, and the facts."""
 
 
 class ViewedRows:
@@ -158,9 +163,9 @@ class ViewedRows:
 
     def __init__(self, rows: Sequence[Row], drawing: Drawing, *, epoch: int | None, batch: int = 0) -> None:
         self.rows, self.drawing, self.epoch, self.batch = rows, drawing, epoch, batch
-        self._drawn: dict[tuple[str, int], list[dict[str | None, Any]]] = {}
+        self._drawn: dict[tuple[str, int], list[_Drawn]] = {}
 
-    def get(self, target: Target) -> list[Any]:
+    def get(self, target: Target) -> list[RawValue]:
         """The value of a field or view for each row; a list over `copy` where the view has copies, none picked."""
         copies = 1 if target.section == "fields" else self.drawing.copies(target.name)
         if copies > 1:
@@ -174,7 +179,7 @@ class ViewedRows:
             values = [drawn[target.output] for drawn in self._draw(target.name, 0)]
         return values if target.index is None else [_member(value, target.index) for value in values]
 
-    def _draw(self, name: str, copy: int) -> list[dict[str | None, Any]]:
+    def _draw(self, name: str, copy: int) -> list[_Drawn]:
         if (name, copy) not in self._drawn:
             view = self.drawing.views[name]
             of, names = self.drawing.names(name)
@@ -184,9 +189,9 @@ class ViewedRows:
             for place, transform in enumerate(view.apply):
                 change = self._mix if transform.per_batch else self._change
                 change(transform, of, present, facts, (name, copy, place))
-            drawn: list[dict[str | None, Any]] = []
+            drawn: list[_Drawn] = []
             for row, said in zip(present, facts, strict=True):
-                found: dict[str | None, Any] = {None: row.get(of[0])}
+                found: _Drawn = {None: row.get(of[0])}
                 for short, one in names:
                     found[short] = row.get(one)
                 found.update(said)
@@ -195,7 +200,7 @@ class ViewedRows:
         return self._drawn[name, copy]
 
     def _change(
-        self, transform: Transform, of: Sequence[str], present: list[dict[str, Any]], facts: list[dict[str, Any]],
+        self, transform: Transform, of: Sequence[str], present: list[_Fields], facts: list[_Fields],
         at: tuple[str, int, int],
     ) -> None:  # fmt: skip
         """One transform on each row by itself: new values into `present`, what it says into `facts`."""
@@ -220,12 +225,12 @@ class ViewedRows:
                 facts[row].update(said)
 
     def _mix(
-        self, transform: Transform, of: Sequence[str], present: list[dict[str, Any]], facts: list[dict[str, Any]],
+        self, transform: Transform, of: Sequence[str], present: list[_Fields], facts: list[_Fields],
         at: tuple[str, int, int],
     ) -> None:  # fmt: skip
         """One transform on all rows together."""
         single = len(of) == 1
-        given: list[Any] = [None] * len(present)
+        given: list[RawValue] = [None] * len(present)
         for row, before in enumerate(present):
             if before:
                 given[row] = before[of[0]] if single else {one: before.get(one) for one in of}
@@ -245,17 +250,17 @@ class ViewedRows:
                 facts[row].update({fact: column[row] for fact, column in said.items()})
 
 
-def _member(group: Any, index: int) -> Any:
+def _member(group: RawValue, index: int) -> RawValue:
     """A member of a group; absent where the group is, or has fewer."""
     return None if group is None or index >= len(group) else group[index]
 
 
-def _taken(of: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+def _taken(of: Sequence[str], values: Sequence[RawValue]) -> dict[str, RawValue]:
     """The values that are there, by name."""
     return {one: value for one, value in zip(of, values, strict=True) if value is not None}
 
 
-def _split(result: Any) -> tuple[Any, Mapping[str, Any]]:
+def _split(result: RawValue) -> tuple[RawValue, Sample]:
     """What a transform returns: the value, and what it says it did."""
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
         return result

@@ -15,6 +15,9 @@ RawValue: TypeAlias = Any
 State = Mapping[str, Any]
 """Preprocessing that an encoder learned (a vocabulary), as JSON holds it."""
 
+Sample: TypeAlias = Mapping[str, RawValue]
+"""The fields of a sample as a source or a view gives them."""
+
 
 @dataclass(frozen=True)
 class TensorType:
@@ -185,6 +188,8 @@ class EvaluationResult:
 
     `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`); `notes`
     say in a sentence each which numbers were not measured, and why.
+
+    name, in a sentence each, a number that was not measured, and the reason.
     """
 
     metrics: list[Metric]
