@@ -22,10 +22,11 @@ from mmflow.data.samples import (
     samples_of,
 )
 from mmflow.data.shards import PartitionBatches, ShardAssignment
-from mmflow.data.views import Drawing, Row, RowError, ViewedRows, column_type, fields_of, fitted, needs_batch
+from mmflow.data.views import Drawing, Row, RowError, ViewedRows
 from mmflow.plugin.kinds import Reader, ShardReader, Source, View
 from mmflow.plugin.modality import first_member, modality
 from mmflow.plugin.values import RawValue, Sample
+from mmflow.spec.references.views import ViewTypes, fields_of, needs_batch
 
 Drawn = Sequence[tuple[str, Callable[[], Sample]]]
 """The samples of a batch: their ids, and how each is read."""
@@ -113,8 +114,9 @@ class BatchFetcher(Dataset["Result"]):
         self.requests = [request for request in requests if request.target.section != "sampler"]
         self.sampled = [request for request in requests if request.target.section == "sampler"]
         declared = source.fields()
-        self.drawing = Drawing(fitted([r.target for r in self.requests], declared, views), seed)
-        self.types = {r.key: column_type(r.target, declared, views) for r in self.requests}
+        types = ViewTypes(views, declared)
+        self.drawing = Drawing(types.fitted(r.target for r in self.requests), seed)
+        self.types = {r.key: types.column(r.target) for r in self.requests}
         self.modalities = {key: modality(type_.modality) for key, type_ in self.types.items()}
         # The columns that a batch takes as its samples have them.
         self.as_read = {
@@ -125,8 +127,8 @@ class BatchFetcher(Dataset["Result"]):
         }
         wanted = {field for r in self.requests for field in fields_of(r.target, views)}
         self.fields = tuple(sorted(wanted))
-        types = {name: declared[name] for name in self.fields if name in declared}
-        self._unchecked = {name: (modality(type_.modality), type_) for name, type_ in types.items()}
+        known = {name: declared[name] for name in self.fields if name in declared}
+        self._unchecked = {name: (modality(type_.modality), type_) for name, type_ in known.items()}
         self.together = any(needs_batch(r.target, views) for r in self.requests)
         self.partitions: PartitionBatches | None = None
         if assignment is not None:

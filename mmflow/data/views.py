@@ -2,87 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from mmflow.plugin.addresses import Address
 from mmflow.plugin.kinds import Transform, View
 from mmflow.plugin.targets import Target
-from mmflow.plugin.values import RawValue, Sample, TensorType
-
-
-def input_of(name: str, view: str, views: Mapping[str, View]) -> Target:
-    """Where a name in the `of` of `view` leads: another view, else a field (its own name means the field)."""
-    parts = name.split(".")
-    section = ""
-    if parts[0] in ("fields", "views") and len(parts) > 1:
-        section, parts = parts[0], parts[1:]
-    if section == "fields" or (not section and (parts[0] == view or parts[0] not in views)):
-        return Target("fields", ".".join(parts))
-    index = next((int(p) for p in parts[1:] if p.isdecimal()), None)
-    output = ".".join(p for p in parts[1:] if not p.isdecimal()) or None
-    return Target("views", parts[0], index=index, output=output)
-
-
-def inputs_of(name: str, views: Mapping[str, View]) -> list[Target]:
-    """Where the `of` of a view leads, in order."""
-    return [input_of(of, name, views) for of in views[name].of]
-
-
-def copies_of(name: str, views: Mapping[str, View]) -> int:
-    """How many copies a view has, its own or those of a view that it reads."""
-    whole = [t.name for t in inputs_of(name, views) if t.section == "views" and t.index is None]
-    return views[name].copies_of(*(copies_of(inner, views) for inner in whole))
-
-
-def fields_of(target: Target, views: Mapping[str, View]) -> Collection[str]:
-    """Names of the source's fields that a target is made of."""
-    if target.section != "views":
-        return (target.name,) if target.section == "fields" else ()
-    found: dict[str, None] = {}
-    for inner in inputs_of(target.name, views):
-        found.update(dict.fromkeys(fields_of(inner, views)))
-    return tuple(found)
-
-
-def needs_batch(target: Target, views: Mapping[str, View]) -> bool:
-    """Whether a transform that mixes the rows of a batch stands behind a target."""
-    if target.section != "views":
-        return False
-    mixed = any(transform.per_batch for transform in views[target.name].apply)
-    return mixed or any(needs_batch(inner, views) for inner in inputs_of(target.name, views))
-
-
-def column_type(target: Target, fields: Mapping[str, TensorType], views: Mapping[str, View]) -> TensorType:
-    """The declared type of a field, a view or what a view adds, axis `copy` included."""
-    if target.section == "fields":
-        if target.name not in fields:
-            raise KeyError(f"no field {target.name!r}; there are {', '.join(sorted(fields))}")
-        found = fields[target.name]
-    else:
-        inputs = [column_type(inner, fields, views) for inner in inputs_of(target.name, views)]
-        outputs = views[target.name].outputs(*inputs)
-        output = target.output or next(iter(outputs))
-        if output not in outputs:
-            raise KeyError(f"view {target.name!r} has no output {output!r}; it has {', '.join(outputs)}")
-        found = outputs[output]
-    if target.index is None:
-        return found
-    size = found.groups[0] if found.groups else None
-    if size is not None and target.index >= size:
-        raise KeyError(f"{target.section[:-1]} {target.name!r} has {size} copies: there is no copy {target.index}")
-    return found.member()
-
-
-def fitted(targets: Iterable[Target], fields: Mapping[str, TensorType], views: Mapping[str, View]) -> dict[str, View]:
-    """All views, those behind `targets` with their transforms fitted to the types that they meet there."""
-    found = dict(views)
-    names = [target.name for target in targets if target.section == "views"]
-    for name in names:
-        inner = inputs_of(name, views)
-        found[name] = views[name].fitted(*(column_type(target, fields, views) for target in inner))
-        names += [target.name for target in inner if target.section == "views" and target.name not in names]
-    return found
+from mmflow.plugin.values import RawValue, Sample
+from mmflow.spec.references.views import copies_of, inputs_of
 
 
 class Row(NamedTuple):

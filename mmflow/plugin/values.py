@@ -188,8 +188,6 @@ class EvaluationResult:
 
     `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`); `notes`
     say in a sentence each which numbers were not measured, and why.
-
-    name, in a sentence each, a number that was not measured, and the reason.
     """
 
     metrics: list[Metric]
