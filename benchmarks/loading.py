@@ -25,9 +25,10 @@ import torch
 from mmflow_samplers.shuffle import Shuffle
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from mmflow.data import Batch, ColumnRequest, Loader, collate, column_type
+from mmflow.data import Batch, ColumnRequest, Loader, collate
 from mmflow.plugin.kinds import Source, View
 from mmflow.plugin.targets import Target
+from mmflow.spec.references.views import ViewTypes
 
 BATCH = 64
 CROP = View.model_validate(
@@ -89,7 +90,8 @@ class Plain:
     def __init__(self, work: Work) -> None:
         self.work, self.reader = work, work.source.open()
         declared = work.source.fields()
-        self.types = {r.key: column_type(r.target, declared, work.views) for r in work.requests}
+        types = ViewTypes(work.views, declared)
+        self.types = {r.key: types.column(r.target) for r in work.requests}
         self.fields = tuple(sorted({"image", *work.columns} - set(work.views)))
         self.generator: Any = None
 
@@ -125,7 +127,7 @@ class PlainIndexed(Plain, Dataset[Any]):
 
 
 class PlainStream(Plain, IterableDataset[Any]):
-    """Shards dealt to workers, a buffer of samples to shuffle."""
+    """Shards assigned to workers, a buffer of samples to shuffle."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()

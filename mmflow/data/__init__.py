@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         sample_fields,
         static_columns,
     )
-    from mmflow.data.views import column_type
 
 _HOMES = {
     "batches": ("Batch", "ColumnBatch", "collate"),
@@ -36,7 +35,6 @@ _HOMES = {
         "sample_fields",
         "static_columns",
     ),
-    "views": ("column_type",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -48,7 +46,6 @@ __all__ = [
     "SampleError",
     "SkippedSample",
     "collate",
-    "column_type",
     "count_of",
     "describe",
     "read_field",

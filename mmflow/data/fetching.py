@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from mmflow.data.batches import Batch, ColumnBatch, collate, map_members
@@ -22,12 +22,13 @@ from mmflow.data.samples import (
     samples_of,
 )
 from mmflow.data.shards import PartitionBatches, ShardAssignment
-from mmflow.data.views import Drawing, Row, RowError, ViewedRows, column_type, fields_of, fitted, needs_batch
+from mmflow.data.views import Drawing, Row, RowError, ViewedRows
 from mmflow.plugin.kinds import Reader, ShardReader, Source, View
 from mmflow.plugin.modality import first_member, modality
-from mmflow.plugin.values import RawValue
+from mmflow.plugin.values import RawValue, Sample
+from mmflow.spec.references.views import ViewTypes, fields_of, needs_batch
 
-Drawn = Sequence[tuple[str, Callable[[], Mapping[str, Any]]]]
+Drawn = Sequence[tuple[str, Callable[[], Sample]]]
 """The samples of a batch: their ids, and how each is read."""
 
 
@@ -39,7 +40,7 @@ class BatchTask:
     epoch: int | None
     index: int
     samples: Sequence[int]
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,12 @@ class RankShare:
         return [place for start in starts for place in range(start, min(start + micro, size))]
 
 
-class BatchFetcher(Dataset[Any]):
+Task = BatchTask | PartitionTask
+Result = Batch | PartitionEnd | Failed | None
+"""The result of a task; None for one that fills a gap between the tasks of a worker."""
+
+
+class BatchFetcher(Dataset["Result"]):
     """Fetches the batch of a task; picklable, and all that a worker process holds.
 
     The `partitions` of a source that is read from front to back stay open between tasks.
@@ -108,8 +114,9 @@ class BatchFetcher(Dataset[Any]):
         self.requests = [request for request in requests if request.target.section != "sampler"]
         self.sampled = [request for request in requests if request.target.section == "sampler"]
         declared = source.fields()
-        self.drawing = Drawing(fitted([r.target for r in self.requests], declared, views), seed)
-        self.types = {r.key: column_type(r.target, declared, views) for r in self.requests}
+        types = ViewTypes(views, declared)
+        self.drawing = Drawing(types.fitted(r.target for r in self.requests), seed)
+        self.types = {r.key: types.column(r.target) for r in self.requests}
         self.modalities = {key: modality(type_.modality) for key, type_ in self.types.items()}
         # The columns that a batch takes as its samples have them.
         self.as_read = {
@@ -120,15 +127,16 @@ class BatchFetcher(Dataset[Any]):
         }
         wanted = {field for r in self.requests for field in fields_of(r.target, views)}
         self.fields = tuple(sorted(wanted))
-        self._unchecked = {name: declared[name] for name in self.fields if name in declared}
+        known = {name: declared[name] for name in self.fields if name in declared}
+        self._unchecked = {name: (modality(type_.modality), type_) for name, type_ in known.items()}
         self.together = any(needs_batch(r.target, views) for r in self.requests)
         self.partitions: PartitionBatches | None = None
         if assignment is not None:
             assert isinstance(reader, ShardReader)
             self.partitions = PartitionBatches(reader, self.fields, assignment, seed)
-        self._templates: dict[str, Any] = {}
+        self._templates: dict[str, RawValue] = {}
 
-    def __getitem__(self, task: BatchTask | PartitionTask | None) -> Batch | PartitionEnd | Failed | None:
+    def __getitem__(self, task: Task | None) -> Result:
         try:
             if isinstance(task, PartitionTask):
                 return self._of_partition(task)
@@ -139,7 +147,8 @@ class BatchFetcher(Dataset[Any]):
             return Failed(str(error))
 
     def _of_indices(self, task: BatchTask) -> Batch:
-        reader: Any = self.reader
+        reader = self.reader
+        assert not isinstance(reader, ShardReader)
         drawn = [(safe_id(reader, i), partial(read_sample, reader, i, self.fields)) for i in task.samples]
         return self.make(drawn, task.epoch, task.index, task.columns)
 
@@ -159,12 +168,12 @@ class BatchFetcher(Dataset[Any]):
         return self.make(drawn, task.epoch, task.turn * partitions.assignment.partitions + task.partition)
 
     def make(
-        self, drawn: Drawn, epoch: int | None, index: int, sampled: Mapping[str, Any] | None = None
+        self, drawn: Drawn, epoch: int | None, index: int, sampled: Mapping[str, Tensor] | None = None
     ) -> Batch:  # fmt: skip
         """This rank's rows of the batch of `drawn` samples; transforms of a whole batch draw at `index`."""
         mine = self.share.rows(len(drawn))
         rows: list[Row] = []
-        values: list[dict[str, Any]] = []
+        values: list[dict[str, RawValue]] = []
         ids: list[str] = []
         places: list[int] = []
         skipped: dict[str, tuple[str, str | None]] = {}
@@ -194,7 +203,7 @@ class BatchFetcher(Dataset[Any]):
             columns[request.key] = ColumnBatch(torch.as_tensor((sampled or {})[request.target.name])[places])
         return Batch(columns, ids, len(ids), epoch or 0, index, skipped, places)
 
-    def read(self, id: str, get: Callable[[], Mapping[str, Any]], turn: int = 0) -> Row:
+    def read(self, id: str, get: Callable[[], Sample], turn: int = 0) -> Row:
         """A sample with the fields that are wanted of it."""
         try:
             sample = {"id": id, **get()}
@@ -204,24 +213,24 @@ class BatchFetcher(Dataset[Any]):
             raise failure(error, source=self.source, id=id) from error
         return Row(sample, id, turn)
 
-    def _check(self, sample: Mapping[str, RawValue]) -> None:
+    def _check(self, sample: Sample) -> None:
         """Hold the first value of each field against the form of its modality."""
-        for name, declared in list(self._unchecked.items()):
+        for name, (form, declared) in list(self._unchecked.items()):
             value = first_member(sample.get(name), declared)
             if value is None:
                 continue
             del self._unchecked[name]
             try:
-                modality(declared.modality).check(value, declared)
+                form.check(value, declared)
             except ValueError as error:
                 raise SampleError(f"the field {name!r} is declared as {declared.modality}, but holds {error}") from None
 
     def view(
         self, rows: Sequence[Row], epoch: int | None, batch: int = 0, only: ColumnRequest | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, RawValue]]:
         """The values of each row by key, preprocessed and ready to be joined."""
         viewed: ViewedRows | None = None
-        found: list[dict[str, Any]] = [{} for _ in rows]
+        found: list[dict[str, RawValue]] = [{} for _ in rows]
         for request in self.requests if only is None else [only]:
             name = request.target.name
             if request.key in self.as_read and all(name in row.sample for row in rows):
@@ -245,7 +254,7 @@ class BatchFetcher(Dataset[Any]):
                 raise failure(cause, source=self.source, id=rows[at or 0].id, doing=doing) from error
         return found
 
-    def _joined(self, request: ColumnRequest, values: list[Any], ids: list[str]) -> ColumnBatch:
+    def _joined(self, request: ColumnRequest, values: list[RawValue], ids: list[str]) -> ColumnBatch:
         type_ = self.types[request.key]
         nothing = bool(values) and all(value is None for value in values)
         template = self._template(request) if nothing else None
@@ -261,7 +270,7 @@ class BatchFetcher(Dataset[Any]):
                 f"{ids[0]!r} to {ids[-1]!r}: {error}"
             ) from error
 
-    def _template(self, request: ColumnRequest) -> Any:
+    def _template(self, request: ColumnRequest) -> RawValue:
         """A member of a column as it would be, from the first sample that has it (deterministic form)."""
         if request.key not in self._templates:
             self._templates[request.key] = None
@@ -289,4 +298,4 @@ def _turns(ids: Sequence[str]) -> list[int]:
     return found
 
 
-__all__ = ["BatchFetcher", "BatchTask", "Failed", "PartitionEnd", "PartitionTask", "RankShare"]
+__all__ = ["BatchFetcher", "BatchTask", "Failed", "PartitionEnd", "PartitionTask", "RankShare", "Result", "Task"]

@@ -8,7 +8,6 @@ partition by partition (`mmflow.data.shards`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from mmflow.data.batches import Batch
 from mmflow.data.fetching import BatchFetcher, BatchTask, PartitionEnd, PartitionTask, RankShare
@@ -26,6 +25,7 @@ from mmflow.data.workers import Workers
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Draw, Reader, Sampler, ShardReader, Source, View
 from mmflow.plugin.references import reference_fields
+from mmflow.plugin.values import RawValue
 
 
 class Loader:
@@ -49,7 +49,7 @@ class Loader:
         batch_size: int,
         seed: int,
         workers: int = 0,
-        columns: Mapping[str, Mapping[str, Any]] | None = None,
+        columns: Mapping[str, Mapping[str, RawValue]] | None = None,
         pin: bool = False,
         rank: int = 0,
         ranks: int = 1,
@@ -71,9 +71,9 @@ class Loader:
             fetcher, workers if self._assignment is None else min(workers, self._assignment.partitions), pin
         )
 
-    def _read_columns(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[Any]]:
+    def _read_columns(self, given: Mapping[str, Mapping[str, RawValue]]) -> dict[str, Sequence[RawValue]]:
         """What the sampler reads of every sample, under the names of its fields."""
-        found: dict[str, Sequence[Any]] = {}
+        found: dict[str, Sequence[RawValue]] = {}
         for name in reference_fields(type(self.sampler)):
             reference = getattr(self.sampler, name)
             if reference is None:
@@ -132,7 +132,7 @@ class Loader:
             return iter([] if start else [Batch({}, [], 0, epoch)])
         if self._assignment is not None:
             return self._with_rows(_partition_batches(self._workers, self._assignment, epoch, start), start)
-        return self._with_rows(self._workers.run(self._tasks(epoch, start)), start)
+        return self._with_rows(self._workers.batches(self._tasks(epoch, start)), start)
 
     def _with_rows(self, batches: Iterator[Batch], start: int) -> Iterator[Batch]:
         """Batches all of whose samples are left out by policy are left out too; of several ranks, none knows that."""
@@ -192,7 +192,7 @@ def scan(
             batches = _partition_batches(pool, assignment, None, 0)
         else:
             starts = range(0, len(reader), batch_size)
-            batches = pool.run(
+            batches = pool.batches(
                 BatchTask(None, i, range(s, min(s + batch_size, len(reader)))) for i, s in enumerate(starts)
             )
         yield from batches

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmflow.compat.fsspec import parent_of
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 _lock = threading.Lock()
 _known: dict[str, tuple[int, set[tuple[str, str]]]] = {}
@@ -41,7 +44,7 @@ def quarantine(url: str, source: str, id: str, reason: str) -> None:
         _known[url] = now, listed
 
 
-def _size(fs: Any, path: str) -> int:
+def _size(fs: AbstractFileSystem, path: str) -> int:
     fs.invalidate_cache()
     try:
         return int(fs.info(path)["size"])

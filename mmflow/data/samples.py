@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmflow.plugin.kinds import Reader, Sampler, ShardReader, Source
 from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
 from mmflow.plugin.targets import Target
+from mmflow.plugin.values import RawValue, Sample
 
 if TYPE_CHECKING:
     from mmflow.data.batches import ColumnBatch
@@ -27,7 +28,7 @@ class ColumnRequest:
 
     key: str
     target: Target
-    preprocess: Callable[[Any], Any] | None = None
+    preprocess: Callable[[RawValue], RawValue] | None = None
 
 
 def failure(error: BaseException, *, source: Source, id: str = "", doing: str = "") -> SampleError:
@@ -61,9 +62,7 @@ def safe_id(reader: Reader, index: int) -> str:
         return f"#{index}"
 
 
-def samples_of(
-    reader: Reader | ShardReader, fields: Collection[str]
-) -> Iterator[tuple[str, Callable[[], Mapping[str, Any]]]]:
+def samples_of(reader: Reader | ShardReader, fields: Collection[str]) -> Iterator[tuple[str, Callable[[], Sample]]]:
     """Every sample in order, as its id and a function that reads `fields` of it."""
     if isinstance(reader, ShardReader):
         for number in range(len(reader.shards())):
@@ -80,7 +79,7 @@ def count_of(source: Source) -> int | None:
     return len(source.open()) if streaming is None else streaming.samples
 
 
-def read_field(source: Source, field: str, limit: int | None = None) -> Iterator[Any]:
+def read_field(source: Source, field: str, limit: int | None = None) -> Iterator[RawValue]:
     """Raw values of one field in the source's order (absent ones are left out); raises `SampleError`."""
     for id, read in islice(samples_of(source.open(), (field,)), limit):
         try:
@@ -93,9 +92,9 @@ def read_field(source: Source, field: str, limit: int | None = None) -> Iterator
             yield value
 
 
-def read_column(reader: Reader, source: Source, field: str) -> list[Any]:
+def read_column(reader: Reader, source: Source, field: str) -> list[RawValue]:
     """The whole column `field`, one value a sample, None where it is absent or the sample is left out."""
-    values: list[Any] = []
+    values: list[RawValue] = []
     for id, read in samples_of(reader, (field,)):
         try:
             values.append(read()[field])
@@ -108,9 +107,7 @@ def read_column(reader: Reader, source: Source, field: str) -> list[Any]:
     return values
 
 
-def sample_fields(
-    source: Source, ids: Sequence[str], fields: Collection[str] | None = None
-) -> dict[str, Mapping[str, Any]]:
+def sample_fields(source: Source, ids: Sequence[str], fields: Collection[str] | None = None) -> dict[str, Sample]:
     """Raw samples by id (all fields, or `fields`), in the order of `ids`; ids that are not there raise `KeyError`."""
     reader = source.open()
     find = getattr(reader, "index", None)

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmflow.plugin.addresses import numpy_generator
 from mmflow.plugin.kinds import ShardReader, Streaming
+from mmflow.plugin.values import RawValue
 
-Raw = tuple[str, Any]
+if TYPE_CHECKING:
+    import numpy as np
+
+Raw = tuple[str, RawValue]
 """A sample's id and what its reader needs to decode it."""
 
 
@@ -45,7 +49,13 @@ class ShardAssignment:
 
 
 def shuffled(
-    reader: ShardReader, shards: Sequence[int], fields: Collection[str], *, open: int, buffer: int, generator: Any
+    reader: ShardReader,
+    shards: Sequence[int],
+    fields: Collection[str],
+    *,
+    open: int,
+    buffer: int,
+    generator: np.random.Generator | None,
 ) -> Iterator[Raw]:
     """The samples of `shards`, `open` of them read side by side, each drawn from a buffer of so many.
 
@@ -120,7 +130,7 @@ class PartitionBatches:
         self._open: dict[int, _Partition] = {}
         self._epoch: int | None = None
 
-    def __getstate__(self) -> Mapping[str, Any]:
+    def __getstate__(self) -> Mapping[str, object]:
         return {**self.__dict__, "_open": {}}
 
     def batch(self, epoch: int | None, partition: int, turn: int, *, take: bool = True) -> list[Raw] | int:

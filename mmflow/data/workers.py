@@ -12,18 +12,20 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch.utils.data import DataLoader
 
 from mmflow.compat.torch import end_workers, worker_context, worker_processes
 from mmflow.data.batches import Batch
-from mmflow.data.fetching import BatchFetcher, Failed
+from mmflow.data.fetching import BatchFetcher, Failed, PartitionEnd, Result, Task
 from mmflow.data.quarantine import quarantine
 from mmflow.data.samples import SampleError, describe
 
 log = logging.getLogger(__name__)
+
+Fetched = TypeVar("Fetched")
 
 
 class Workers:
@@ -41,10 +43,10 @@ class Workers:
         self.count = count
         self.waited = 0.0
         self.skipped: dict[str, str] = {}
-        self._tasks: Iterable[Any] = ()
-        self._loader: DataLoader[Any] | None = None
+        self._tasks: Iterable[Task | None] = ()
+        self._loader: DataLoader[Result] | None = None
 
-    def run(self, tasks: Iterable[Any]) -> Iterator[Any]:
+    def run(self, tasks: Iterable[Task | None]) -> Iterator[Batch | PartitionEnd | None]:
         """The results of `tasks`, which are drawn a few ahead.
 
         `waited` grows by the seconds that the caller had to wait. Raises `SampleError` for a batch that could not be
@@ -68,6 +70,10 @@ class Workers:
                 self._note(result)
             yield result
 
+    def batches(self, tasks: Iterable[Task | None]) -> Iterator[Batch]:
+        """The batches among the results of `tasks`."""
+        return (result for result in self.run(tasks) if isinstance(result, Batch))
+
     def close(self) -> None:
         """End the worker processes."""
         loader, self._loader = self._loader, None
@@ -78,12 +84,12 @@ class Workers:
         """The worker processes that there are now."""
         return () if self._loader is None else worker_processes(self._loader)
 
-    def _fetch_here(self, tasks: Iterable[Any]) -> Iterator[Any]:
+    def _fetch_here(self, tasks: Iterable[Task | None]) -> Iterator[Result]:
         for task in tasks:
             result = self.fetcher[task]
             yield result.pin_memory() if self.pin and isinstance(result, Batch) else result
 
-    def _fetch_in_workers(self, tasks: Iterable[Any]) -> Iterator[Any]:
+    def _fetch_in_workers(self, tasks: Iterable[Task | None]) -> Iterator[Result]:
         if self._loader is None:
             self._loader = DataLoader(
                 self.fetcher,
@@ -149,11 +155,11 @@ class _Upcoming:
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Task | None]:
         return iter(self.workers._tasks)
 
 
-def _same(result: Any) -> Any:
+def _same(result: Fetched) -> Fetched:
     return result
 
 

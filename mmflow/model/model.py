@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
-from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, column_type, read_field, scan, static_columns
+from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, read_field, scan, static_columns
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Leaf, Output, Read, Site, build_graph, face
 from mmflow.model.modules import Modules, States
@@ -23,6 +23,7 @@ from mmflow.plugin.kinds import Encoder, Memory, Origin, Source, StageScope, Str
 from mmflow.plugin.references import Encoded
 from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.plugin.values import Encoding, State
+from mmflow.spec.references.views import ViewTypes
 
 LEARN_LIMIT = 200_000
 """Samples at most that `Encoder.learn` reads."""
@@ -238,10 +239,11 @@ def _values(source: Source, views: Mapping[str, View], target: Target, limit: in
 
     The copies of a view are alike in that form, and come once.
     """
-    type_ = column_type(target, source.fields(), views)
+    types = ViewTypes(views, source.fields())
+    type_ = types.column(target)
     if "copy" in type_.axes:
         target = replace(target, index=0)
-        type_ = column_type(target, source.fields(), views)
+        type_ = types.column(target)
     depth = len(type_.axes) - 1
     if target.section == "fields":
         for value in read_field(source, target.name, limit=limit):

@@ -63,7 +63,17 @@ from mmflow.plugin.references import (
     Weight,
 )
 from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
-from mmflow.plugin.values import Encoding, EvaluationResult, Metric, RawValue, TensorType, Tokens, in_all
+from mmflow.plugin.values import (
+    Encoding,
+    EvaluationResult,
+    Example,
+    Metric,
+    RawValue,
+    Sample,
+    TensorType,
+    Tokens,
+    in_all,
+)
 
 __all__ = [
     "Active",
@@ -82,6 +92,7 @@ __all__ = [
     "Encoding",
     "EvaluationResult",
     "Evaluator",
+    "Example",
     "Field",
     "Files",
     "Freeze",
@@ -110,6 +121,7 @@ __all__ = [
     "RefMap",
     "Refs",
     "Reporter",
+    "Sample",
     "SampleError",
     "Sampled",
     "Sampler",

@@ -17,20 +17,15 @@ from mmflow.plugin.values import RawValue, TensorType, Tokens
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-    from mmflow.plugin.modality import Modality
-
 WIDENED = {"int32": "int64", "int16": "int64", "uint16": "int64", "uint32": "int64"}
 
 _Arrays = Sequence["NDArray[Any] | None"]
 
 
 def join(
-    modality: Modality, values: Sequence[RawValue], declared: TensorType, template: RawValue = None
+    values: Sequence[RawValue], first: RawValue, declared: TensorType, *, ragged: bool
 ) -> Tensor | Tokens | list[RawValue]:
-    """The default of `Modality.collate`."""
-    values, first = without_tensors(values, template)
-    if first is None:
-        return modality.absent(len(values), declared)
+    """Values like `first` (None where absent) by their Python type, as `Modality.collate` describes."""
     if isinstance(first, (bool, np.bool_)):
         return torch.from_numpy(np.array([bool(value) for value in values], dtype=bool))
     if isinstance(first, (int, np.integer)):
@@ -40,7 +35,7 @@ def join(
     if isinstance(first, list):
         return padded([None if value is None else np.asarray(value, dtype=np.int64) for value in values], np.int64)
     if isinstance(first, np.ndarray):
-        return arrays(values, first, declared, ragged=modality.ragged)
+        return arrays(values, first, declared, ragged=ragged)
     return list(values)
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.registry import registry
 from mmflow.plugin.values import RawValue, TensorType, Tokens
 
 if TYPE_CHECKING:
@@ -71,9 +72,12 @@ class Modality(Component, kind="modality"):
         with 0; arrays stacked, or padded where `ragged` says so; everything else a list. Raises `ValueError` where
         rows have different shapes.
         """
-        from mmflow.plugin.collation import join
+        from mmflow.plugin.collation import join, without_tensors
 
-        return join(self, values, declared, template)
+        values, first = without_tensors(values, template)
+        if first is None:
+            return self.absent(len(values), declared)
+        return join(values, first, declared, ragged=self.ragged)
 
     def absent(self, rows: int, declared: TensorType) -> Tensor | list[None]:
         """A column of so many rows of which none is there, in the shape that its type declares."""
@@ -123,8 +127,6 @@ def first_member(value: RawValue, declared: TensorType) -> RawValue:
 
 def modality(name: str) -> Modality:
     """The registered modality of this name; raises `ComponentError`, which names the nearest."""
-    from mmflow.plugin.registry import registry
-
     found = registry().get("modality", name)
     assert issubclass(found, Modality)
     return _made(found)

@@ -15,6 +15,9 @@ RawValue: TypeAlias = Any
 State = Mapping[str, Any]
 """Preprocessing that an encoder learned (a vocabulary), as JSON holds it."""
 
+Sample: TypeAlias = Mapping[str, RawValue]
+"""The fields of a sample as a source or a view gives them."""
+
 
 @dataclass(frozen=True)
 class TensorType:

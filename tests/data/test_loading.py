@@ -29,6 +29,7 @@ from mmflow.data import ColumnRequest, Loader, SampleError, scan
 from mmflow.plugin import ComponentError, Draw, Sampler, TensorType
 from mmflow.plugin.kinds import View
 from mmflow.plugin.targets import Target
+from mmflow.spec.references.views import ViewTypes
 
 SCRIPT = Path(__file__).parent / "reader_process.py"
 _spec = importlib.util.spec_from_file_location("reader_process", SCRIPT)
@@ -365,14 +366,12 @@ def test_replaced_words_follow_their_table() -> None:
 
 
 def test_a_type_can_be_asked_for_before_anything_is_read() -> None:
-    from mmflow.data import column_type
-
-    fields = Shapes(pixels=24).fields()
-    assert column_type(Target("views", "two"), fields, reader_process.VIEWS) == TensorType(
+    types = ViewTypes(reader_process.VIEWS, Shapes(pixels=24).fields())
+    assert types.column(Target("views", "two")) == TensorType(
         "image", ("sample", "copy"), (16, 16, 3), "uint8", groups=(2,)
     )
     with pytest.raises(KeyError, match="no copy 2"):
-        column_type(Target("views", "two", index=2), fields, reader_process.VIEWS)
+        types.column(Target("views", "two", index=2))
 
 
 def test_pictures_that_no_sample_has_are_one_message(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from mmflow_synthetic.shapes import Shapes
 
-from mmflow.data import ColumnRequest, column_type, scan
+from mmflow.data import ColumnRequest, scan
 from mmflow.plugin import ComponentError, TensorType, Tokens
 from mmflow.plugin.kinds import View
 from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_text
+from mmflow.spec.references.views import ViewTypes
 
 VIEWS: dict[str, Any] = {
     "two": {"of": ["image", "boxes"], "copies": 2, "apply": [{"use": "random_resized_crop", "size": 12}]},
@@ -77,7 +78,7 @@ train: {{data: train, epochs: 1, batch_size: 3}}
 @pytest.mark.parametrize("name", EXPECTED)
 def test_types_of_views_of_views_with_copies(name: str) -> None:
     views = {view: View.model_validate(made) for view, made in VIEWS.items()}
-    declared = column_type(target(name), SOURCE.fields(), views)
+    declared = ViewTypes(views, SOURCE.fields()).column(target(name))
     assert (declared.axes, declared.size, declared.groups) == EXPECTED[name]
     assert load_text(spec(VIEWS)).scope("train").type_of(target(name)) == declared
 
@@ -115,7 +116,7 @@ def test_views_that_do_not_fit_are_refused_before_any_work(views: dict[str, Any]
     assert "views." in str(caught.value)
     made = {name: View.model_validate(view) for name, view in views.items()}
     with pytest.raises((ComponentError, ValueError), match=words):
-        column_type(Target("views", list(views)[-1]), SOURCE.fields(), made)
+        ViewTypes(made, SOURCE.fields()).column(Target("views", list(views)[-1]))
 
 
 def test_names_of_what_a_view_gives() -> None:

@@ -21,8 +21,8 @@ Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled
 Static TokenSequence Weight
 """
 GIVEN = """
-Clock Draw Encoding EvaluationResult LeftOut Metric RawValue Reader Reporter ShardReader Shown StageContext Streamed Streaming
-TensorType Tokens describe in_all read_sample with_random_access
+Clock Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader Reporter ShardReader Shown
+StageContext Streamed Streaming TensorType Tokens describe in_all read_sample with_random_access
 """
 RAISED = "ComponentError SampleError SkippedSample StageStopped"
 ADDRESSES = "Address address global_generators numpy_generator"

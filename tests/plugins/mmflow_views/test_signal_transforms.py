@@ -23,11 +23,12 @@ from mmflow_views.time.shift_time import ShiftTime
 from mmflow_views.time.span_masks import MaskBands, MaskTime
 from mmflow_views.time.warp_time import WarpTime
 
-from mmflow.data import ColumnRequest, Loader, column_type
+from mmflow.data import ColumnRequest, Loader
 from mmflow.plugin import TensorType, Transform
 from mmflow.plugin.kinds import View
 from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import Target
+from mmflow.spec.references.views import ViewTypes
 
 
 def changed(transform: Transform, value: Any, draw: np.random.Generator | None) -> Any:
@@ -78,7 +79,7 @@ def test_all_fields_of_a_joint_view_share_one_draw() -> None:
     (batch,) = loader.epoch(0)
     clip, boxes = batch.columns["clip"].values, batch.columns["boxes"].values
     assert clip.shape == (6, 4, 3, 32, 32)
-    assert column_type(requests[0].target, source.fields(), views).groups == (4,)
+    assert ViewTypes(views, source.fields()).column(requests[0].target).groups == (4,)
     for video, track in zip(clip, boxes, strict=True):
         for frame, (left, top, right, bottom) in zip(video, track.tolist(), strict=True):
             seen = (frame - frame[:, :1, :1]).abs().amax(0) > 0.15

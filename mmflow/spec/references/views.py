@@ -1,0 +1,106 @@
+"""Views over the fields of any source: where their references lead, and the types that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import View
+from mmflow.plugin.targets import Owner, Place, Target
+from mmflow.plugin.values import TensorType
+from mmflow.spec.references.types import Types
+
+
+def input_of(name: str, view: str, views: Mapping[str, View]) -> Target:
+    """Where a name in the `of` of `view` leads: another view, else a field (its own name means the field)."""
+    parts = name.split(".")
+    section = ""
+    if parts[0] in ("fields", "views") and len(parts) > 1:
+        section, parts = parts[0], parts[1:]
+    if section == "fields" or (not section and (parts[0] == view or parts[0] not in views)):
+        return Target("fields", ".".join(parts))
+    index = next((int(p) for p in parts[1:] if p.isdecimal()), None)
+    output = ".".join(p for p in parts[1:] if not p.isdecimal()) or None
+    return Target("views", parts[0], index=index, output=output)
+
+
+def inputs_of(name: str, views: Mapping[str, View]) -> list[Target]:
+    """Where the `of` of a view leads, in order."""
+    return [input_of(of, name, views) for of in views[name].of]
+
+
+def copies_of(name: str, views: Mapping[str, View]) -> int:
+    """How many copies a view has, its own or those of a view that it reads."""
+    whole = [t.name for t in inputs_of(name, views) if t.section == "views" and t.index is None]
+    return views[name].copies_of(*(copies_of(inner, views) for inner in whole))
+
+
+def fields_of(target: Target, views: Mapping[str, View]) -> Collection[str]:
+    """Names of the source's fields that a target is made of."""
+    if target.section != "views":
+        return (target.name,) if target.section == "fields" else ()
+    found: dict[str, None] = {}
+    for inner in inputs_of(target.name, views):
+        found.update(dict.fromkeys(fields_of(inner, views)))
+    return tuple(found)
+
+
+def needs_batch(target: Target, views: Mapping[str, View]) -> bool:
+    """Whether a transform that mixes the rows of a batch stands behind a target."""
+    if target.section != "views":
+        return False
+    mixed = any(transform.per_batch for transform in views[target.name].apply)
+    return mixed or any(needs_batch(inner, views) for inner in inputs_of(target.name, views))
+
+
+class ViewTypes(Types):
+    """The types of views over the fields of one source, which may differ from those that the spec was checked with."""
+
+    def __init__(self, views: Mapping[str, View], fields: Mapping[str, TensorType]) -> None:
+        super().__init__(fields)
+        self.views = views
+
+    def column(self, target: Target) -> TensorType:
+        """The declared type of a field, a view or a field that a view adds, axis `copy` included.
+
+        Raises `KeyError` where there is none, and `ComponentError` where a view does not fit its inputs.
+        """
+        whole = self.type_of(Target(target.section, target.name, output=target.output))
+        if whole is None:
+            if target.section == "views" and (known := self.outputs_of(target.owner)):
+                raise KeyError(f"view {target.name!r} has no output {target.output!r}; it has {', '.join(known)}")
+            raise KeyError(f"no field {target.name!r}; there are {', '.join(sorted(self.fields or ()))}")
+        if target.index is None:
+            return whole
+        size = whole.groups[0] if whole.groups else None
+        if size is not None and target.index >= size:
+            raise KeyError(f"{target.section[:-1]} {target.name!r} has {size} copies: there is no copy {target.index}")
+        return whole.member()
+
+    def fitted(self, targets: Iterable[Target]) -> dict[str, View]:
+        """All views, those behind `targets` with their transforms fitted to the types that they meet there."""
+        found = dict(self.views)
+        names = [target.name for target in targets if target.section == "views"]
+        for name in names:
+            inner = inputs_of(name, self.views)
+            found[name] = self.views[name].fitted(*map(self.column, inner))
+            names += [target.name for target in inner if target.section == "views" and target.name not in names]
+        return found
+
+    def component(self, owner: Owner) -> View | None:
+        return self.views.get(owner.name) if owner.section == "views" else None
+
+    def targets(self, owner: Owner) -> Mapping[Place, Target]:
+        return {("of", place): target for place, target in enumerate(inputs_of(owner.name, self.views))}
+
+    def other(self, stage: str) -> None:
+        return None
+
+    def sampler_fields(self) -> None:
+        return None
+
+    def circle(self, owners: Sequence[Owner]) -> None:
+        raise ComponentError(f"views that read each other: {', '.join(owner.name for owner in owners)}")
+
+    def refused(self, owner: Owner, message: str, hint: str | None = None) -> None:
+        raise ComponentError(f"view {owner.name!r}: {message}", hint=hint or "")
