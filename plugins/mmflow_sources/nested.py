@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 from mmflow.plugin import ComponentError, Reader, Shared, Source, TensorType, describe, read_sample, with_random_access
 
@@ -127,6 +127,9 @@ class Selection(Source):
 
     of: Source
 
+    looks_at_all: ClassVar[bool] = True
+    """Whether `places` looks at every sample, so that very many are not looked at before they are needed."""
+
     def places(self, inner: Reader) -> Sequence[int]:
         raise NotImplementedError
 
@@ -137,7 +140,7 @@ class Selection(Source):
         over = opened(self.of)
 
         def make() -> SelectedReader:
-            if drawn(self.of) and len(over) > EAGER:
+            if self.looks_at_all and drawn(self.of) and len(over) > EAGER:
                 check_count(self, self.of, len(over))
                 return SelectedReader(over, None, partial(self._some, over))
             return SelectedReader(over, self._some(over))
