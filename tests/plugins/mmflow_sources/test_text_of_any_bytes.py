@@ -114,7 +114,7 @@ def test_a_table_in_another_encoding_is_refused(tmp_path: Path, stream: bool) ->
 
 def test_captions_of_any_text_survive_a_whole_run(tmp_path: Path) -> None:
     from mmflow.flow.run import RunOptions, run_spec
-    from mmflow.spec.load import load_text
+    from mmflow.spec import load_text
 
     rows: list[dict[str, Any]] = [{"caption": f"words {n} \ud83d", "x": [n, 1.0]} for n in range(8)]
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -14,7 +14,7 @@ from mmflow_sources.table import Table
 
 from mmflow.data import ColumnRequest, scan
 from mmflow.plugin import SampleError, Source
-from mmflow.spec.target import Target
+from mmflow.plugin.targets import Target
 
 BIG = 2**53
 NUMBERS = [BIG, BIG + 1, BIG + 2, 2**63 - 1, -(2**63), 2**24 + 1, 7]
