@@ -49,7 +49,12 @@ class Component(BaseModel):
     """Base of all declarations: immutable, no unknown fields, light to import."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, protected_namespaces=(), defer_build=True
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        protected_namespaces=(),
+        defer_build=True,
+        allow_inf_nan=False,
     )
 
     kind: ClassVar[str] = ""

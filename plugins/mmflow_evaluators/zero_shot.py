@@ -39,7 +39,9 @@ class ZeroShot(Evaluator, name="zero_shot"):
 
     labels: Ref[Labels]
     prompts: tuple[str, ...] = default(("{}",), min_length=1, description="texts with {} where the class name goes")
-    names: tuple[str, ...] = default((), description="class names in the order of the labels; by default the data's")
+    names: tuple[str, ...] = default(
+        (), description="class names in the order of the labels, or the data's own in any order"
+    )
     at: tuple[PositiveInt, ...] = default((1, 5), min_length=1, description="the K of top-K accuracy")
     score: Score = default("cosine")
 
@@ -62,7 +64,7 @@ class ZeroShot(Evaluator, name="zero_shot"):
 
         from mmflow_evaluators.ranking import Ranks, rank, wilson
 
-        names = self.names or model.names("labels")
+        names = self._in_order(model.names("labels"))
         if len(names) < 2:
             raise ComponentError(
                 f"zero_shot needs the names of at least two classes; the field {self.labels!r} gives {len(names)}",
@@ -84,6 +86,25 @@ class ZeroShot(Evaluator, name="zero_shot"):
             spread = wilson(rate, len(ranks))
             metrics.append(Metric(f"top{k}_accuracy", rate, k / len(names), spread=spread, title=f"top-{k} accuracy"))
         return self._tell(metrics, ranks.hits(1), scores.argmax(1).cpu(), labels.cpu(), list(names))
+
+    def _in_order(self, stated: tuple[str, ...]) -> tuple[str, ...]:
+        """The names of the classes by their numbers: those of `names`, in the order of the data where it has the same.
+
+        Raises `ComponentError` where some of the data's names stand at other numbers.
+        """
+        if not self.names or not stated:
+            return self.names or stated
+        if set(self.names) == set(stated):
+            return stated
+        moved = next((n for n, name in enumerate(self.names) if name in stated and stated.index(name) != n), None)
+        if moved is not None:
+            name = self.names[moved]
+            raise ComponentError(
+                f"zero_shot: the class {name!r} is number {stated.index(name)} in the data and {moved} in `names`",
+                found=", ".join(self.names[:20]), expected=", ".join(stated[:20]),
+                hint="write names of your own in the order of the data's",
+            )  # fmt: skip
+        return self.names
 
     def _scores(self, rows: Encoding, names: Any, score: Any, model: Any) -> Tensor:
         """[N, C] scores of rows and classes."""

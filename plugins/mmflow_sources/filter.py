@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.plugin import ComponentError, Reader, SkippedSample, TensorType, describe, read_sample
-from mmflow_sources.nested import Selection
+from mmflow_sources.nested import Selection, check_count
 
 
 class Range(BaseModel):
@@ -45,6 +45,7 @@ class Filter(Selection, name="filter"):
                 f"{describe(self.of)} has no field {unknown!r}", found=unknown, expected=f"one of: {', '.join(types)}"
             )
         wanted = {name: _meant(condition, types[name]) for name, condition in self.where.items()}
+        check_count(self, self.of, len(inner))
         kept = []
         for index in range(len(inner)):
             try:

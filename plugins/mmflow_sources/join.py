@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from mmflow.plugin import ComponentError, Reader, SkippedSample, Source, TensorType, address, describe, read_sample
-from mmflow_sources.nested import Asked, Same, SelectedReader, inner, kept, opened
+from mmflow_sources.nested import MOST, Asked, Same, SelectedReader, check_count, drawn, inner, kept, opened
 
+JOINED = 200_000
+"""Samples that are drawn to find their keys, when the source is opened."""
 FILES = ("image", "audio", "video")
 
 
@@ -65,6 +67,8 @@ class JoinReader:
         types = source.fields()
         self.mine, self.theirs = set(source.of.fields()), set(source.other.fields()) - {"id", source.on}
         self.on, self._names = source.on, types[source.on].names
+        for part, reader in ((source.of, of), (source.other, other)):
+            check_count(source, part, len(reader), JOINED if drawn(part) and source.on != "id" else MOST)
         found: dict[Any, list[int]] = {}
         others_names = source.other.fields()[source.on].names
         for index in range(len(self.other)):
@@ -80,8 +84,8 @@ class JoinReader:
         matches: list[int | None] = []
         for index, key in enumerate(keys):
             among = found.get(key, [])
-            drawn = address(source.seed, "join", self.inner.id(index)) if len(among) > 1 else 0
-            matches.append(among[drawn % len(among)] if among else None)
+            number = address(source.seed, "join", self.inner.id(index)) if len(among) > 1 else 0
+            matches.append(among[number % len(among)] if among else None)
         if not any(match is not None for match in matches):
             mine = next((key for key in keys if key is not None), None)
             raise ComponentError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, ClassVar
 
 from mmflow.plugin import ComponentError, Reader, Shared, Source, TensorType, describe, read_sample, with_random_access
 
@@ -21,6 +21,34 @@ def opened(source: Source) -> Reader:
     if type(inner(source)).fingerprint is Source.fingerprint:
         return kept(Asked(source.open), source.model_dump_json())
     return source.open()
+
+
+EAGER = 50_000
+"""Drawn samples up to which a selection is made when it is opened, so that a fault shows at once."""
+MOST = 20_000_000
+"""Samples that a source looks at one by one."""
+
+
+def drawn(source: Source) -> bool:
+    """Whether the samples of a source are drawn when asked for, so that there may be any number of them."""
+    inside = [value for name in type(source).model_fields for value in _listed(getattr(source, name))]
+    if members := [value for value in inside if isinstance(value, Source)]:
+        return all(map(drawn, members))
+    return type(source).fingerprint is Source.fingerprint
+
+
+def check_count(source: Source, of: Source, count: int, most: int = MOST) -> None:
+    """Refuse a source that looks at every sample of another one where they are too many; raises `ComponentError`."""
+    if count > most:
+        raise ComponentError(
+            f"{source.use} looks at every sample of {describe(of)}, {count:,} of them",
+            found=f"{count:,} samples", expected=f"at most {most:,}",
+            hint="sources of synthetic data have splits of their own, `split: test`" if drawn(of) else "",
+        )  # fmt: skip
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 class Same:
@@ -56,11 +84,18 @@ def kept(asked: Asked, declaration: str, *over: Same) -> Any:
 
 
 class SelectedReader:
-    """Samples of another reader at `places`, in that order."""
+    """Samples of another reader at certain places, in that order; `find` gives them when they are first needed."""
 
-    def __init__(self, inner: Reader, places: Sequence[int]) -> None:
-        self.inner, self.places = inner, places
+    def __init__(self, inner: Reader, places: Sequence[int] | None, find: Callable[[], Sequence[int]] | None = None):
+        self.inner, self._places, self._find = inner, places, find
         self._by_id: dict[str, int] | None = None
+
+    @property
+    def places(self) -> Sequence[int]:
+        if self._places is None:
+            assert self._find is not None
+            self._places = self._find()
+        return self._places
 
     @property
     def in_process(self) -> bool:
@@ -92,6 +127,9 @@ class Selection(Source):
 
     of: Source
 
+    looks_at_all: ClassVar[bool] = True
+    """Whether `places` looks at every sample, so that very many are not looked at before they are needed."""
+
     def places(self, inner: Reader) -> Sequence[int]:
         raise NotImplementedError
 
@@ -102,12 +140,18 @@ class Selection(Source):
         over = opened(self.of)
 
         def make() -> SelectedReader:
-            places = self.places(over)
-            if not len(places):
-                raise ComponentError(f"{self.use} leaves no sample of {describe(self.of)}")
-            return SelectedReader(over, places)
+            if self.looks_at_all and drawn(self.of) and len(over) > EAGER:
+                check_count(self, self.of, len(over))
+                return SelectedReader(over, None, partial(self._some, over))
+            return SelectedReader(over, self._some(over))
 
         return kept(Asked(make), self.model_dump_json(), Same(over))
 
     def fingerprint(self) -> Any:
         return self.of.fingerprint()
+
+    def _some(self, over: Reader) -> Sequence[int]:
+        places = self.places(over)
+        if not len(places):
+            raise ComponentError(f"{self.use} leaves no sample of {describe(self.of)}")
+        return places

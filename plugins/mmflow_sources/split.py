@@ -8,10 +8,7 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from mmflow.plugin import ComponentError, Reader, SkippedSample, address, describe, read_sample
-from mmflow_sources.nested import Selection
-
-MOST = 20_000_000
-"""Ids that are looked at, when the source is opened."""
+from mmflow_sources.nested import Selection, check_count
 
 
 class Split(Selection, name="split"):
@@ -44,12 +41,7 @@ class Split(Selection, name="split"):
             low += share
         high = low + self.parts[self.part]
         last = self.part == list(self.parts)[-1]
-        if len(inner) > MOST:
-            raise ComponentError(
-                f"split looks at every id of {describe(self.of)}: {len(inner):,} samples are too many",
-                found=f"{len(inner):,}", expected=f"at most {MOST:,}",
-                hint="sources of synthetic data have splits of their own, `split: test`",
-            )  # fmt: skip
+        check_count(self, self.of, len(inner))
         kept = []
         for index in range(len(inner)):
             where = address(self.seed, "split", self._key(inner, index)) / 2**63

@@ -19,6 +19,7 @@ LARGE = 200_000_000
 class Subset(Selection, name="subset"):
     """So many samples of `of` (`size`), or such a share of them: drawn at random by `seed`, or the first ones."""
 
+    looks_at_all: ClassVar[bool] = False
     example: ClassVar[str] = "{use: subset, of: {use: digits}, share: 0.1}"
 
     size: int | None = Field(None, ge=1)

@@ -110,7 +110,7 @@ class Cells:
                 return decode_video(data, frames=column.frames, max_pixels=self.source.max_pixels)
             return decode_image(data, max_pixels=self.source.max_pixels)
         except ValueError as error:
-            raise ValueError(f"{name}: {error}" if name else str(error)) from error.__cause__
+            raise ValueError(f"{shown(name)}: {error}" if name else str(error)) from error.__cause__
 
 
 def column_of(

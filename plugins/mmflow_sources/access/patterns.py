@@ -59,14 +59,14 @@ def expand_braces(pattern: str) -> list[str]:
     count = prod(max(0, high - low + 1) for low, high, _ in ranges)
     if count > MOST_FILES:
         raise ComponentError(
-            f"{pattern} stands for {count:,} files", found=f"{count:,} files", expected=f"at most {MOST_FILES:,}"
+            f"{pattern[:200]} stands for {count:,} files", found=f"{count:,} files", expected=f"at most {MOST_FILES:,}"
         )
     names = [""]
     for text, (low, high, width), listed in zip(texts, ranges, choices, strict=True):
         middle = listed if width < 0 else [str(number).zfill(width) for number in range(low, high + 1)]
         names = [name + text + part for name in names for part in middle]
     names = [name + pattern[at:] for name in names]
-    if texts and BRACES.search(names[0]):
+    if texts and names and BRACES.search(names[0]):
         # Braces within braces: the inner ones are those just filled in.
         return _bounded(pattern, [inner for name in names for inner in expand_braces(name)])
     return names
@@ -74,7 +74,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 def _bounded(pattern: str, names: list[str]) -> list[str]:
     if len(names) > MOST_FILES:
-        raise ComponentError(f"{pattern} stands for {len(names):,} files", expected=f"at most {MOST_FILES:,}")
+        raise ComponentError(f"{pattern[:200]} stands for {len(names):,} files", expected=f"at most {MOST_FILES:,}")
     return names
 
 
@@ -114,6 +114,8 @@ def _below(folder: str, name: str) -> str:
 
 def _matching(folder: Folder, pattern: str, *, folders: bool) -> list[str]:
     """Names in a folder that match a pattern of `*`, `?` and `[...]`, sorted: files, or folders."""
-    if not is_pattern(pattern):
-        return [pattern]
-    return [name for name, is_folder in folder.entries() if is_folder == folders and fnmatchcase(name, pattern)]
+    try:
+        found = [name for name, is_folder in folder.entries() if is_folder == folders]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [name for name in found if (fnmatchcase(name, pattern) if is_pattern(pattern) else name == pattern)]

@@ -74,7 +74,7 @@ def _member(
     if hidden(found.name):
         tally.add(found.name, "hidden (a name that begins with a dot)", "member")
         return
-    if not stem:
+    if not stem or not extension:
         tally.add(found.name, "a name without extension", "member")
         return
     id = shown(f"{head}/{stem}" if head else stem)
@@ -89,7 +89,8 @@ def _member(
             return
         offset, length = known[target]
     elif found.issparse():
-        wrong = wrong or f"{found.name!r} is a sparse file, which is not read"
+        # Its bytes in the archive are not those of the file.
+        wrong, length = wrong or f"{found.name!r} is a sparse file, which is not read", 0
     elif not found.isfile():
         tally.add(found.name, "no file (a device or a pipe)", "member")
         return

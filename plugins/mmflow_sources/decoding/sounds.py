@@ -49,10 +49,10 @@ def decode_sound(data: bytes, *, rate: int, max_seconds: float) -> np.ndarray:
         # The text of the error itself tells an address in memory.
         reason = str(getattr(error, "error_string", error)).rstrip(".")
         raise ValueError(f"a sound that cannot be decoded: {reason}") from error
-    if not len(values):
-        raise ValueError("a sound without samples")
     if len(values) < stated or _is_cut_off(data, note):
         raise ValueError(f"a sound that is cut off after {len(values) / found:.2f} s")
+    if not len(values):
+        raise ValueError("a sound without samples")
     if found != rate:
         from scipy.signal import resample_poly
 
@@ -81,5 +81,9 @@ def _is_cut_off(data: bytes, note: str) -> bool:
     """Whether a header states more bytes than there are, or an Ogg file lacks its last page."""
     if data.startswith(b"OggS"):
         last = data.rfind(b"OggS")
-        return len(data) < last + 6 or not data[last + 5] & 4
+        if len(data) < last + 27 or len(data) < last + 27 + data[last + 26]:
+            return True
+        # Of its last page: the mark of the end, and the sizes of its segments.
+        segments = data[last + 27 : last + 27 + data[last + 26]]
+        return not data[last + 5] & 4 or len(data) < last + 27 + len(segments) + sum(segments)
     return any(int(actual) < int(stated) < UNKNOWN for _, stated, actual in SHORTER.findall(note))

@@ -120,3 +120,25 @@ def test_prompts_need_one_place(dot):
     for prompts in (("a photo",), ("{} and {}",)):
         with pytest.raises(ValueError, match="exactly once"):
             ZeroShot(data="test", of=("image", "text"), labels="label", prompts=prompts, score=dot)
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 0, 2), (0, 1, 2)])
+def test_names_of_the_data_in_any_order_measure_the_same(dot, order):
+    torch.manual_seed(1)
+    rows, labels = Encoding({"pooled": torch.rand(30, 26)}), torch.randint(0, 3, (30,))
+    plain = run(rows, labels, dot)
+    named = run(rows, labels, dot, names=tuple(NAMES[place] for place in order))
+    assert [metric.value for metric in named.metrics] == [metric.value for metric in plain.metrics]
+
+
+@pytest.mark.parametrize("names", [("dog", "cat"), ("fish", "cat", "bird"), ("bird", "dog", "cat", "fish")])
+def test_a_class_of_the_data_at_another_number_is_refused(dot, names):
+    with pytest.raises(ComponentError, match=r"is number \d in the data and \d in `names`"):
+        run(Encoding({"pooled": torch.rand(4, 26)}), torch.tensor([0, 1, 0, 1]), dot, names=names)
+
+
+def test_names_of_ones_own_stand_in_the_order_of_the_numbers(dot):
+    rows, labels = Encoding({"pooled": torch.eye(26)[[0, 3, 1]]}), torch.tensor([0, 1, 2])
+    texts = Texts()
+    run(rows, labels, dot, model=texts, names=("a", "d", "b"))
+    assert texts.asked == ["a", "d", "b"]

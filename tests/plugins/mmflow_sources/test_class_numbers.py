@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mmflow.plugin import ComponentError
 from mmflow.spec import load_text
 from mmflow.spec.text.problems import SpecError
 
@@ -55,3 +56,47 @@ def test_a_class_with_two_numbers_is_refused(tmp_path: Path) -> None:
 def test_classes_with_one_number_pass(tmp_path: Path, train: str, test: str, names: str) -> None:
     write(tmp_path, train, test)
     load_text(SPEC.format(folder=tmp_path, names=names))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"), [("3 7 3", ("3", "7")), ("12 5 100", ("5", "12", "100")), ("0 2", ("0", "2"))]
+)
+def test_numbers_that_nobody_named_are_classes_only_where_they_stand(
+    tmp_path: Path, labels: str, names: tuple[str, ...]
+) -> None:
+    import numpy as np
+    from mmflow_sources.arrays import Arrays
+    from mmflow_sources.table import Table
+
+    numbers = [int(label) for label in labels.split()]
+    write(tmp_path, labels, labels)
+    np.savez(tmp_path / "x.npz", label=np.array(numbers), x=np.zeros((len(numbers), 2), np.float32))
+    for source in (Table(url=str(tmp_path / "train.csv")), Arrays(url=str(tmp_path / "x.npz"))):
+        assert source.fields()["label"].names == names
+        reader = source.open()
+        assert [names[reader[place]["label"]] for place in range(len(numbers))] == labels.split()
+
+
+def test_minus_one_among_numbers_is_no_class(tmp_path: Path) -> None:
+    from mmflow_sources.table import Table
+
+    write(tmp_path, "4 -1 2", "4")
+    source = Table(url=str(tmp_path / "train.csv"))
+    assert source.fields()["label"].names == ("2", "4")
+    assert [source.open()[place]["label"] for place in range(3)] == [1, None, 0]
+
+
+def test_names_in_another_order_than_the_table_states_are_matched(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    from mmflow_sources.table import Table
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, 0]}, features=features)
+    data.to_parquet(str(tmp_path / "t.parquet"))
+    for names in (["cat", "dog"], ["dog", "cat"], ["bird", "dog", "cat"]):
+        columns = {"label": {"names": names, "modality": "label"}}
+        reader = Table.model_validate({"url": str(tmp_path / "t.parquet"), "columns": columns}).open()
+        assert [names[reader[place]["label"]] for place in range(3)] == ["cat", "dog", "cat"]
+    columns = {"label": {"names": ["cat", "bird"], "modality": "label"}}
+    with pytest.raises(ComponentError, match="`names` lacks 'dog'"):
+        Table.model_validate({"url": str(tmp_path / "t.parquet"), "columns": columns}).open()
