@@ -63,9 +63,6 @@ class CaptionDecoder(Blocks, name="caption_decoder"):
     temperature: float = Field(1.0, gt=0, le=1e6, description="divisor of the logits before the nucleus is taken")
     seed: int = Field(0, ge=0, le=2**62, description="of the nucleus' draws, one a token for all rows alike")
 
-    def draws(self) -> bool:
-        return self.dropout > 0
-
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         text = inputs[0]
         vocabulary = self.tokenizer.size(None) if self.tokenizer else text.vocabulary

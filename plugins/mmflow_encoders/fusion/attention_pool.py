@@ -46,9 +46,6 @@ class AttentionPool(Dropping, name="attention_pool"):
     heads: Heads = Field(4, description=HEADS)
     dropout: Share = Field(0.0, description="of attention weights")
 
-    def draws(self) -> bool:
-        return self.dropout > 0
-
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         given = inputs[0]
         width = self.width or (given.size[-1] if given.size else None)

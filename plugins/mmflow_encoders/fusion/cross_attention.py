@@ -44,9 +44,6 @@ class CrossAttention(Blocks, name="cross_attention"):
     layers: Depth = Field(2, description="number of blocks")
     pool: Literal["first", "mean"] = Field("first", description="the first token, or the mean of the real tokens")
 
-    def draws(self) -> bool:
-        return self.dropout > 0
-
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         first = inputs[0]
         width = first.size[-1] if first.size else None

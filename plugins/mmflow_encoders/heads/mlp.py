@@ -32,9 +32,6 @@ class Mlp(Dropping, name="mlp"):
     bias: bool = Field(True, description="whether a constant is added")
     l2norm: bool = Field(False, description="scale the result to length one")
 
-    def draws(self) -> bool:
-        return self.dropout > 0
-
     def scope(self) -> Scope:
         return "batch" if self.norm == "batch" and len(self.dims) > 1 else "row"
 

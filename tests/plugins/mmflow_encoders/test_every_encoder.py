@@ -198,11 +198,6 @@ def called(
     return result if isinstance(result, dict) else {"pooled": result}
 
 
-def draws(encoder: Encoder) -> bool:
-    method = getattr(encoder, "draws", None)
-    return method is not None and method()
-
-
 def field(encoder: Encoder, name: str) -> Any:
     value = getattr(encoder, name)
     return getattr(value, "value", value) if isinstance(value, Value) else value
@@ -255,7 +250,7 @@ def padded(encoder: Encoder, inputs: tuple[TensorType, ...]) -> bool:
 
 def trained(encoder: Encoder, inputs: tuple[TensorType, ...]) -> bool:
     """Whether there are weights, and a training pass is a function of the row alone."""
-    still = not draws(encoder) and not encoder.batch_statistics()
+    still = not encoder.draws() and not encoder.batch_statistics()
     return encoder.has_weights and still and by_row(encoder, inputs)
 
 
@@ -395,7 +390,7 @@ def test_an_encoder_that_draws_says_so(case: Any) -> None:
     values, _ = doubled(encoder, inputs)
     first, second = (called(encoder, module, values, only=()) for _ in range(2))
     same = all(torch.equal(_tensor(value), _tensor(second[name])) for name, value in first.items())
-    assert same is not draws(encoder)
+    assert same is not encoder.draws()
 
 
 MINE = ("mmflow_encoders.", "mmflow_adapters.")
