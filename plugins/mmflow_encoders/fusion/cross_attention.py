@@ -7,44 +7,59 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin import (
-    Encoder,
-    TensorType,
+from mmflow.plugin import TensorType
+from mmflow_encoders.declared import (
+    Blocks,
+    Depth,
+    check_heads,
+    layer_names,
+    length_of,
+    map_like,
+    map_names,
+    tapped,
+    tokens_like,
+    vector_like,
+    width_of,
 )
-from mmflow_encoders.declared import check_heads, width_of
-from mmflow_encoders.fusion.inputs import SEQUENCES, Sequences
+from mmflow_encoders.inputs import MOST, SEQUENCES, Sequences
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class CrossAttention(Encoder, name="cross_attention"):
+class CrossAttention(Blocks, name="cross_attention"):
     """Transformer blocks in which the first sequence attends to itself and to the others (ALBEF; Li et al., 2021).
 
     `of: [text.tokens, image.tokens, ...]`: the others share one width and are joined. Each block is self-attention,
     cross-attention, MLP, all pre-norm; padding changes nothing. Outputs: `tokens` [N, L, D] with the first input's
-    mask; `pooled` [N, D], the first token or the mean of the real tokens.
+    mask; `pooled` [N, D], the first token or the mean of the real tokens. Taps: `layers.1` to `layers.<layers>`, the
+    tokens after each block; `attention.1` and so on, their maps [N, heads, L, L]; `cross.1` and so on, the maps
+    [N, heads, L, M] to the M joined tokens.
     """
 
-    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (SEQUENCES, SEQUENCES)
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (SEQUENCES,) * MOST
     example: ClassVar[str] = "{use: cross_attention, of: [text.tokens, image.tokens], layers: 2}"
 
-    of: Sequences = Field(min_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
-    layers: int = Field(2, ge=1, description="number of blocks")
-    heads: int = Field(4, ge=1, description="must divide the width of the first input")
-    mlp_ratio: float = Field(4.0, gt=0, description="width of the hidden layer of an MLP over the width of the tokens")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches, hidden layers and attention weights")
+    of: Sequences = Field(min_length=2, max_length=MOST)  # pyright: ignore[reportIncompatibleVariableOverride]
+    layers: Depth = Field(2, description="number of blocks")
     pool: Literal["first", "mean"] = Field("first", description="the first token, or the mean of the real tokens")
-
-    def draws(self) -> bool:
-        return self.dropout > 0
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         first = inputs[0]
         width = first.size[-1] if first.size else None
-        vector = TensorType("vector", first.axes, (width,), groups=first.groups)
-        length = first.size[0] if first.modality == "tokens" and first.size else None
-        return {"pooled": vector, "tokens": vector.with_(modality="tokens", size=(length, width))}
+        length, lengths = length_of(first), [length_of(given) for given in inputs[1:]]
+        memory = None if None in lengths else sum(n for n in lengths if n is not None)
+        tokens = tokens_like(first, length, width)
+        return {
+            "pooled": vector_like(first, width),
+            "tokens": tokens,
+            **tapped(layer_names(self.layers), tokens),
+            **tapped(map_names(self.layers), map_like(first, self.heads, length, length)),
+            **tapped(map_names(self.layers, "cross"), map_like(first, self.heads, length, memory)),
+        }
+
+    def taps(self) -> tuple[str, ...]:
+        return (*layer_names(self.layers), *map_names(self.layers), *map_names(self.layers, "cross"))
 
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.modules.cross_attention import CrossAttention as Module

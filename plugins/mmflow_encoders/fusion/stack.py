@@ -15,7 +15,7 @@ from mmflow.plugin import (
     Refs,
     TensorType,
 )
-from mmflow_encoders.fusion.inputs import GROUPS
+from mmflow_encoders.inputs import GROUPS
 
 if TYPE_CHECKING:
     from torch import Tensor

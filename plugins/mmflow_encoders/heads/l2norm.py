@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import Encoder, TensorType
-from mmflow_encoders.heads.inputs import VECTORS, output_of
+from mmflow_encoders.inputs import VECTORS, output_of
 
 if TYPE_CHECKING:
     from torch import Tensor

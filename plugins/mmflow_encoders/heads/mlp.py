@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin import Encoder, PositiveInt, Scope, TensorType
-from mmflow_encoders.declared import width_of
-from mmflow_encoders.heads.inputs import VECTORS, projected
+from mmflow.plugin import Scope, TensorType
+from mmflow_encoders.declared import Dropping, Share, Width, width_of
+from mmflow_encoders.inputs import VECTORS, projected
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class Mlp(Encoder, name="mlp"):
+class Mlp(Dropping, name="mlp"):
     """Linear layers with norm, activation and dropout between them, and none of these after the last layer.
 
     `dims` lists the widths after the input. With `norm: batch` (as in SimCLR; Chen et al., 2020) the node sees the
@@ -25,15 +25,12 @@ class Mlp(Encoder, name="mlp"):
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (VECTORS,)
     example: ClassVar[str] = "{use: mlp, of: image, dims: [2048, 128], norm: batch}"
 
-    dims: tuple[PositiveInt, ...] = Field(min_length=1, description="widths of the layers after the input")
+    dims: tuple[Width, ...] = Field(min_length=1, description="widths of the layers after the input")
     activation: Literal["relu", "gelu", "tanh", "silu", "elu"] = Field("gelu", description="between layers")
     norm: Literal["none", "layer", "batch"] = Field("none", description="between layers, before the activation")
-    dropout: float = Field(0.0, ge=0, lt=1, description="between layers, after the activation")
+    dropout: Share = Field(0.0, description="between layers, after the activation")
     bias: bool = Field(True, description="whether a constant is added")
     l2norm: bool = Field(False, description="scale the result to length one")
-
-    def draws(self) -> bool:
-        return self.dropout > 0
 
     def scope(self) -> Scope:
         return "batch" if self.norm == "batch" and len(self.dims) > 1 else "row"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from mmflow.plugin import Tokens
-from mmflow_encoders.modules.attention import Block, attention_mask
+from mmflow_encoders.modules.attention import Block, attention_mask, through
 from mmflow_encoders.modules.initialization import initialize
 from mmflow_encoders.modules.sequences import as_tokens, join, masked_mean
+from mmflow_encoders.modules.tower import Outputs
 
 
 class CrossAttention(nn.Module):
@@ -22,11 +25,12 @@ class CrossAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         initialize(self)
 
-    def forward(self, sequence: Tensor | Tokens, *memories: Tensor | Tokens) -> dict[str, Tensor | Tokens]:
+    def forward(self, sequence: Tensor | Tokens, *memories: Tensor | Tokens, taps: Sequence[str] = ()) -> Outputs:
         x, mask = as_tokens(sequence)
         memory = join([as_tokens(m) for m in memories])
         allowed, memory_allowed = attention_mask(mask), attention_mask(memory.mask)
-        for block in self.blocks:
-            x = block(x, allowed, memory.values, memory_allowed)
+        x, states, maps = through(self.blocks, x, allowed, taps, memory.values, memory_allowed)
         x = self.norm(x)
-        return {"pooled": x[:, 0] if self.pool == "first" else masked_mean(x, mask), "tokens": Tokens(x, mask)}
+        pooled = x[:, 0] if self.pool == "first" else masked_mean(x, mask)
+        layers = {name: Tokens(state, mask) for name, state in states.items()}
+        return {"pooled": pooled, "tokens": Tokens(x, mask), **layers, **maps}

@@ -46,7 +46,7 @@ class LinearProjection(Projection):
         self.l2norm = l2norm
         self.linear = nn.Linear(width, dim, bias=bias)
         self.activation = ACTIVATIONS[activation]()
-        _initialize(self.linear)
+        initialize_linear(self.linear)
 
     def project(self, x: Tensor, mask: Tensor | None) -> Tensor:
         return self.activation(self.linear(x))
@@ -60,7 +60,7 @@ class MultilayerProjection(Projection):
         self.l2norm = l2norm
         layers = len(widths) - 1
         self.linears = nn.ModuleList(nn.Linear(widths[i], widths[i + 1], bias=bias) for i in range(layers))
-        self.linears.apply(_initialize)
+        self.linears.apply(initialize_linear)
         norms = {"none": nn.Identity, "layer": nn.LayerNorm, "batch": MaskedBatchNorm}[norm]
         self.norms = nn.ModuleList(norms(widths[i + 1]) for i in range(layers - 1))
         self.between = nn.Sequential(ACTIVATIONS[activation](), nn.Dropout(dropout))
@@ -93,7 +93,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         return (input - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
 
-def _initialize(module: nn.Module) -> None:
+def initialize_linear(module: nn.Module) -> None:
     """Glorot's uniform weights and zero biases (Glorot and Bengio, 2010)."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)

@@ -27,7 +27,7 @@ class Bpe(Tokenizer, name="bpe"):
     special: ClassVar[Mapping[str, int]] = {"padding": 0, "begin": 1, "end": 2}
 
     vocabulary: int = Field(4096, ge=259, le=1_000_000, description="largest number of ids, special ones included")
-    least: int = Field(2, ge=1, description="a pair that occurs less often is not joined")
+    least: int = Field(2, ge=1, le=1_000_000_000, description="a pair that occurs less often is not joined")
 
     def learn(self, texts: Iterable[str]) -> dict[str, Any]:
         from tokenizers import Tokenizer as Pieces

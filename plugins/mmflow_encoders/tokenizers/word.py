@@ -27,7 +27,7 @@ class Word(Tokenizer, name="word"):
     special: ClassVar[Mapping[str, int]] = {"padding": 0, "begin": 1, "end": 2, "unknown": 3}
 
     vocabulary: int = Field(4096, ge=5, le=1_000_000, description="largest number of ids, special ones included")
-    least: int = Field(1, ge=1, description="a word that occurs less often is unknown")
+    least: int = Field(1, ge=1, le=1_000_000_000, description="a word that occurs less often is unknown")
     lowercase: bool = Field(True, description="whether capitals become lowercase")
 
     def learn(self, texts: Iterable[str]) -> dict[str, Any]:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mmflow.plugin import ComponentError, Loss, Pooled, Refs
+from mmflow.plugin import ComponentError, Loss, Pooled, Refs, TokenSequence
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmflow.plugin import Tokens
+
 
 class MeanSquaredError(Loss, name="mse"):
-    """Squared difference of two inputs of one shape, the mean over all values of a row: mean_d (a_d - b_d)^2."""
+    """Squared difference of two inputs of one shape, the mean over all values of a row: mean_d (a_d - b_d)^2.
+
+    Of two token sequences [N, L, D], the mean over the tokens that are real in both (hidden patches, say); a row's
+    weight is their number.
+    """
 
     per_row: ClassVar[bool] = True
     example: ClassVar[str] = "{use: mse, of: [decoded, target.detach]}"
 
-    of: Refs[Pooled] = Field(min_length=2, max_length=2)
+    of: Refs[Pooled | TokenSequence] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def compute(self, a: Tensor, b: Tensor) -> Tensor:
-        if a.shape != b.shape:
-            raise ComponentError("mse takes inputs of one shape", found=f"{list(a.shape)} and {list(b.shape)}")
-        return (a - b).square().flatten(1).mean(1)
+    def compute(self, a: Tensor | Tokens, b: Tensor | Tokens) -> Any:
+        from mmflow.plugin import Tokens
+
+        x, y = (given.values if isinstance(given, Tokens) else given for given in (a, b))
+        if x.shape != y.shape or isinstance(a, Tokens) != isinstance(b, Tokens):
+            raise ComponentError("mse takes inputs of one shape", found=f"{list(x.shape)} and {list(y.shape)}")
+        squares = (x - y).square()
+        if not (isinstance(a, Tokens) and isinstance(b, Tokens)):
+            return squares.flatten(1).mean(1)
+        counted = a.mask & b.mask
+        weight = counted.sum(1)
+        return (squares.mean(2) * counted).sum(1) / weight.clamp_min(1), weight.to(squares.dtype)

@@ -1,0 +1,1 @@
+"""Encoders of sets: tokens without an order."""
