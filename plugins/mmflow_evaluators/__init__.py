@@ -26,5 +26,7 @@ def mmflow_components() -> dict[str, str]:
         "stage/pairwise_retrieval": "mmflow_evaluators.relevance.pairwise_retrieval:PairwiseRetrieval",
         "stage/calibration": "mmflow_evaluators.uncertainty.calibration:Calibration",
         "stage/uncertainty": "mmflow_evaluators.uncertainty.uncertainty:Uncertainty",
+        "stage/text_overlap": "mmflow_evaluators.generation.text_overlap:TextOverlap",
+        "stage/yes_no": "mmflow_evaluators.generation.yes_no:YesNoQuestions",
         "stage/spectrum": "mmflow_evaluators.similarity.spectrum_stage:Spectrum",
     }
