@@ -21,5 +21,12 @@ def mmflow_components() -> dict[str, str]:
         "stage/clustering": "mmflow_evaluators.clustering.clustering:Clustering",
         "stage/category_discovery": "mmflow_evaluators.clustering.category_discovery:CategoryDiscovery",
         "stage/representation_similarity": "mmflow_evaluators.similarity.encoder_pairs:RepresentationSimilarity",
+        "stage/relevance": "mmflow_evaluators.relevance.relevance:Relevance",
+        "stage/reranking": "mmflow_evaluators.relevance.reranking:Reranking",
+        "stage/pairwise_retrieval": "mmflow_evaluators.relevance.pairwise_retrieval:PairwiseRetrieval",
+        "stage/calibration": "mmflow_evaluators.uncertainty.calibration:Calibration",
+        "stage/uncertainty": "mmflow_evaluators.uncertainty.uncertainty:Uncertainty",
+        "stage/text_overlap": "mmflow_evaluators.generation.text_overlap:TextOverlap",
+        "stage/yes_no": "mmflow_evaluators.generation.yes_no:YesNoQuestions",
         "stage/spectrum": "mmflow_evaluators.similarity.spectrum_stage:Spectrum",
     }

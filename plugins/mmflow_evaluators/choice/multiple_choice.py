@@ -32,8 +32,8 @@ class MultipleChoice(Evaluator, name="multiple_choice"):
     `of` names the encoder of the rows and that of the candidates, which have a group axis (a field that holds a list
     a row). `right` names the field with the place of the right candidate, from 0; without it the first is right.
     Absent candidates are not chosen; rows with fewer than two, or without the right one, are left out. Ties count by
-    expectation. With `together`, rows that are equal in this field are right only if all of them are
-    (`together_accuracy`). Chance is exact, one over the number of candidates; the interval is Wilson's.
+    expectation, also in the mean rank. With `together`, rows that are equal in this field are right only if all of
+    them are (`together_accuracy`). Chance is exact, one over the number of candidates; the interval is Wilson's.
     """
 
     example: ClassVar[str] = "{use: multiple_choice, data: test, of: [image, captions], right: answer}"
@@ -56,8 +56,8 @@ class MultipleChoice(Evaluator, name="multiple_choice"):
         import numpy as np
 
         from mmflow_evaluators.choice.grouped import scores_of_members
-        from mmflow_evaluators.choice.scores import all_right, choice_hits
-        from mmflow_evaluators.estimates import estimate, result
+        from mmflow_evaluators.choice.scores import all_right, choice_hits, mean_rank
+        from mmflow_evaluators.estimates import bootstrapped, estimate, result
         from mmflow_evaluators.intervals import share_interval
         from mmflow_evaluators.ranking import codes
 
@@ -74,6 +74,11 @@ class MultipleChoice(Evaluator, name="multiple_choice"):
         hit, chance = hits[asked], chances[asked]
         notes = [] if asked.all() else [f"{(~asked).sum()} of {len(asked)} rows have nothing to choose from."]
         metrics = [estimate("accuracy", hit.mean(), share_interval(hit), chance=float(chance.mean()))]
+        ranks = mean_rank(scores, places, present)[asked]
+        middle = float((present[asked].sum(1) + 1).mean() / 2)
+        metrics.append(
+            bootstrapped("mean_rank", lambda i: ranks[i].mean(), len(ranks), bounds=None, chance=middle, better="lower")
+        )
         if together is not None:
             groups = codes(together, "cpu").numpy()
             metrics.append(self._together(all_right(hits, groups)[0], all_right(chances, groups)[0]))

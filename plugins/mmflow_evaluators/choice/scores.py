@@ -43,6 +43,43 @@ def choice_hits(
     return np.where(asked, hits, np.nan), np.where(asked, chance, np.nan)
 
 
+def top_hits(scores: ArrayLike, right: ArrayLike, k: int) -> NDArray[np.float64]:
+    """Probability [N] that a right candidate is among the first `k`; 0 for a row without one.
+
+    `scores` [N, C], `right` bool [N, C]. Candidates tied with the best right one stand in random order.
+    """
+    from scipy.special import gammaln
+
+    s, good = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=bool)
+    if not np.isfinite(s).all():
+        raise ValueError("a score is not finite: the embeddings or the score overflow")
+    best = np.where(good, s, -np.inf).max(1, keepdims=True, initial=-np.inf)
+    slack = TIE * np.maximum(1.0, np.abs(np.where(np.isfinite(best), best, 1.0)))
+    above = (~good & (s > best + slack)).sum(1)
+    near = (s >= best - slack) & (s <= best + slack)
+    wrong, tied_right = (near & ~good).sum(1), (near & good).sum(1)
+    places = k - above
+    # None of the right ones takes a place: C(wrong, places) / C(wrong + right, places).
+    inside = np.clip(places, 0, wrong)
+    total = wrong + tied_right
+    log = gammaln(wrong + 1) - gammaln(wrong - inside + 1) - gammaln(total + 1) + gammaln(total - inside + 1)
+    hit = np.where(places > wrong, 1.0, -np.expm1(log))
+    return np.where((places <= 0) | ~good.any(1), 0.0, hit)
+
+
+def mean_rank(scores: ArrayLike, right: ArrayLike, present: ArrayLike | None = None) -> NDArray[np.float64]:
+    """Expected place [N], from 1, of the best right candidate; NaN for a row without one."""
+    s = np.asarray(scores, dtype=np.float64)
+    here = np.ones(s.shape, bool) if present is None else np.asarray(present, dtype=bool)
+    good = _marked(np.asarray(right), s.shape) & here
+    best = np.where(good, s, -np.inf).max(1, keepdims=True, initial=-np.inf)
+    slack = TIE * np.maximum(1.0, np.abs(np.where(np.isfinite(best), best, 1.0)))
+    above = (here & ~good & (s > best + slack)).sum(1)
+    near = here & (s >= best - slack) & (s <= best + slack)
+    place = above + 1 + (near & ~good).sum(1) / ((near & good).sum(1) + 1)
+    return np.where(good.any(1), place, np.nan)
+
+
 @dataclass(frozen=True)
 class MatchingHits:
     """Probabilities [N] of a right answer: `forward` (each of the first side finds its partner), `backward`, `both`."""

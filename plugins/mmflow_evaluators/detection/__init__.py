@@ -1,0 +1,1 @@
+"""Objects: boxes and masks that were found beside those that are there."""

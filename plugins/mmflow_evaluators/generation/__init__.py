@@ -1,0 +1,1 @@
+"""Generated texts beside what people wrote."""

@@ -1,0 +1,95 @@
+"""Retrieval between all pairs of several spaces."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import model_validator
+
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, PositiveInt, Score, default
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class PairwiseRetrieval(Evaluator, name="pairwise_retrieval"):
+    """Recall at K from every encoder in `of` to every other one, and the mean of all.
+
+    For spaces of three and more modalities. The right answers of a query are the candidates of its own row; rows that
+    lack one of the two are left out of that pair, as queries and as candidates. Ties count by expectation; chance is
+    exact; intervals are Wilson's, by row. A K beyond the candidates is said.
+    """
+
+    example: ClassVar[str] = "{use: pairwise_retrieval, data: test, of: [image, text, sound], at: [1]}"
+
+    score: Score = default("cosine")
+    at: tuple[PositiveInt, ...] = default((1, 5), min_length=1, description="the K of recall at K")
+
+    @model_validator(mode="after")
+    def _two(self) -> PairwiseRetrieval:
+        if len(self.of) < 2:
+            raise ValueError("`of` names at least two encoders")
+        return self
+
+    def evaluate(self, *of: Encoding, score: Any) -> EvaluationResult:
+        import numpy as np
+
+        from mmflow_evaluators.estimates import estimate, group_between, result
+        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.ranking import fold
+
+        folded = [fold(encoding) for encoding in of]
+        metrics: list[Metric] = []
+        notes: list[str] = []
+        tables = {k: np.full((len(of), len(of)), np.nan) for k in self.at}
+        for i, j in permutations(range(len(of)), 2):
+            query, found = self.of[i], self.of[j]
+            own, other = (folded[side][1].cpu().numpy() for side in (i, j))
+            keep_own, keep_other = np.isin(own, other), np.isin(other, own)
+            if not keep_own.any():
+                raise ComponentError(f"pairwise_retrieval: no row has both {query} and {found}")
+            group = group_between(query, found, sign="→")
+            for k, values, chance in self._hits(score, folded[i][0], folded[j][0], own, other, keep_other, swap=i > j):
+                if k > keep_other.sum():
+                    notes.append(f"{group.heading}: R@{k} is not measured, there are {keep_other.sum()} candidates.")
+                    continue
+                interval = share_interval(values[keep_own], own[keep_own])
+                tables[k][i, j] = values[keep_own].mean()
+                metrics.append(estimate(f"r{k}", tables[k][i, j], interval, title=f"R@{k}", group=group, chance=chance))
+        measured = result(metrics, notes, "pairwise_retrieval")
+        for k, table in tables.items():
+            cells = table[~np.eye(len(of), dtype=bool)]
+            if np.isnan(cells).any():
+                continue
+            chances = [m.chance or 0.0 for m in metrics if m.name.endswith(f"_r{k}")]
+            mean = estimate(f"mean_r{k}", cells.mean(), title=f"mean R@{k}", chance=float(np.mean(chances)))
+            measured.metrics.append(mean)
+            measured.figures[f"R@{k} from row to column"] = {
+                "kind": "matrix", "rows": list(map(str, self.of)), "columns": list(map(str, self.of)),
+                "values": np.nan_to_num(table).tolist(), "row_title": "query", "column_title": "found",
+            }  # fmt: skip
+        return measured
+
+    def _hits(
+        self, score: Any, queries: Encoding, candidates: Encoding, own: NDArray[np.int64], other: NDArray[np.int64],
+        kept: NDArray[np.bool_], *, swap: bool,
+    ) -> list[tuple[int, NDArray[np.float64], float]]:  # fmt: skip
+        """For each K: hits of every query, and chance."""
+        import numpy as np
+
+        from mmflow_evaluators.choice.scores import top_hits
+        from mmflow_evaluators.ranking import score_rows
+
+        found: dict[int, list[NDArray[np.float64]]] = {k: [] for k in self.at}
+        chances: dict[int, list[NDArray[np.float64]]] = {k: [] for k in self.at}
+        for start, block in score_rows(score, queries, candidates, swap=swap):
+            s = block.double().cpu().numpy()[:, kept]
+            good = own[start : start + len(s), None] == other[kept][None]
+            for k in self.at:
+                found[k].append(top_hits(s, good, k))
+                chances[k].append(top_hits(np.zeros_like(s), good, k))
+        asked = np.isin(own, other)
+        joined = {k: (np.concatenate(found[k]), np.concatenate(chances[k])) for k in self.at}
+        return [(k, hits, float(by_chance[asked].mean())) for k, (hits, by_chance) in joined.items()]

@@ -1,0 +1,1 @@
+"""Objects over time: whether each keeps its identity."""

@@ -1,0 +1,1 @@
+"""Whether a model knows how sure it may be."""
