@@ -7,16 +7,15 @@ from typing import Any, NamedTuple
 
 from mmflow.plugin.addresses import Address
 from mmflow.plugin.kinds import Transform, View
+from mmflow.plugin.references import words
 from mmflow.plugin.targets import Target
 from mmflow.plugin.values import TensorType
 
 
 def input_of(name: str, view: str, views: Mapping[str, View]) -> Target:
     """Where a name in the `of` of `view` leads: another view, else a field (its own name means the field)."""
-    parts = name.split(".")
-    section = ""
-    if parts[0] in ("fields", "views") and len(parts) > 1:
-        section, parts = parts[0], parts[1:]
+    parts = list(words(name))
+    section = parts.pop(0) if parts[0] in ("fields", "views") and len(parts) > 1 else ""
     if section == "fields" or (not section and (parts[0] == view or parts[0] not in views)):
         return Target("fields", ".".join(parts))
     index = next((int(p) for p in parts[1:] if p.isdecimal()), None)
