@@ -217,7 +217,10 @@ def report(
 def _load(spec: str, overrides: list[str]) -> Spec:
     from mmflow.spec import load_spec
 
-    return load_spec(spec, overrides)
+    loaded = load_spec(spec, overrides)
+    for note in loaded.notes:
+        typer.echo(f"note: {note}", err=True)
+    return loaded
 
 
 def _print_json(value: Json) -> None:

@@ -24,7 +24,7 @@ from mmflow.data.shards import RoundRobin, ShardAssignment
 from mmflow.data.workers import Workers
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Draw, Reader, Sampler, ShardReader, Source, View
-from mmflow.plugin.references import reference_fields
+from mmflow.plugin.references import Ref, Sampled, reference_fields
 from mmflow.plugin.values import RawValue
 
 
@@ -86,7 +86,7 @@ class Loader:
                         f"{reference}, which the sampler reads, knows no sample of {describe(self.source)}"
                     )
             else:
-                found[name] = read_column(self.reader, self.source, str(reference).removeprefix("fields."))
+                found[name] = read_column(self.reader, self.source, _field_of(reference))
         return found
 
     # --- how much there is -----------------------------------------------------------------------------
@@ -255,3 +255,9 @@ def _partition_tasks(
 
 
 __all__ = ["Loader", "scan"]
+
+
+def _field_of(reference: Ref[Sampled]) -> str:
+    """The field that a sampler's reference names, with or without its section."""
+    words = reference.path
+    return ".".join(words[words[0] == "fields" :])

@@ -67,6 +67,8 @@ class Component(BaseModel):
     """Modules that must be importable before the component can be built."""
     provides: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Old names of fields, each with today's: specs may still use them, and are told."""
     example: ClassVar[str] = ""
     """One line of YAML that shows the component in use."""
 

@@ -16,7 +16,11 @@ class Specifications:
 
     @hookspec
     def mmflow_components(self) -> Mapping[str, str]:  # type: ignore[empty-body]
-        """Names with import paths: `{"loss/infonce": "my_plugin.losses:InfoNCE"}`. Must not import them."""
+        """Names with import paths: `{"loss/infonce": "my_plugin.losses:InfoNCE"}`. Must not import them.
+
+        A name that stands for another one is an alias, an old name that specs may still use:
+        `{"loss/info_nce": "loss/infonce"}`.
+        """
 
     @hookspec
     def mmflow_stage_started(self, run: str, stage: str, key: str) -> None:

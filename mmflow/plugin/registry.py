@@ -54,6 +54,7 @@ class Registry:
         self.plugins.add_hookspecs(Specifications)
         self.broken: list[BrokenPlugin] = []
         self._names: dict[tuple[str, str], list[Registration]] = {}
+        self._aliases: dict[tuple[str, str], str] = {}
         self._loaded: dict[str, type[Component]] = {}
 
     @classmethod
@@ -82,7 +83,10 @@ class Registry:
 
     def _register(self, key: str, path: str, distribution: str, version: str) -> None:
         kind, _, name = key.partition("/")
-        module, _, attribute = path.partition(":")
+        module, colon, attribute = path.partition(":")
+        if not colon and path.startswith(f"{kind}/") and name:
+            self._aliases[kind, name] = path.removeprefix(f"{kind}/")
+            return
         if not (kind and name and module and attribute):
             raise ValueError(f"component {key!r} -> {path!r}: expected 'kind/name' -> 'package.module:Class'")
         self._names.setdefault((kind, name), []).append(Registration(kind, name, path, distribution, version))
@@ -107,7 +111,7 @@ class Registry:
         else:
             rest = use
         name, _, distribution = rest.partition("@")
-        candidates = self._names.get((kind, name), [])
+        candidates = self._names.get((kind, name)) or self._names.get((kind, self._aliases.get((kind, name), "")), [])
         if distribution:
             candidates = [r for r in candidates if r.distribution == distribution]
         if not candidates:

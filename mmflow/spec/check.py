@@ -7,20 +7,21 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from mmflow.plugin.component import Component, ComponentError
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, View
+from mmflow.plugin.component import ComponentError, nested_components
+from mmflow.plugin.kinds import Source, Stage
 from mmflow.plugin.modality import check_modalities
 from mmflow.plugin.references import Data, Model, Ref, reference_fields
 from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.plugin.values import TensorType
+from mmflow.spec.assemble import assembled
 from mmflow.spec.components.data_paths import filled_in, made_of_sources
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.renamed import with_columns_of_today
 from mmflow.spec.components.sections import Sections, read_sections
 from mmflow.spec.components.stages import StageEntry, merged_entries
 from mmflow.spec.references.inputs import check_entry
 from mmflow.spec.references.names import INIT, NODES, Seen, StageNames
 from mmflow.spec.references.resolver import Resolver
-from mmflow.spec.references.scope import Scope
 from mmflow.spec.spec import Spec
 from mmflow.spec.text.document import Document
 from mmflow.spec.text.problems import Problem, SpecError, did_you_mean
@@ -34,9 +35,11 @@ def check_document(document: Document) -> Spec:
     sections = read_sections(document, problems)
     checker = _Checker(sections, problems)
     checker.run()
-    if problems:
-        raise SpecError(problems)
-    return checker.spec(document)
+    errors = [problem for problem in problems if not problem.note]
+    if errors:
+        raise SpecError(errors)
+    notes = tuple(dict.fromkeys(problem for problem in problems if problem.note))
+    return assembled(document, sections, checker.merged, checker.resolvers, notes)
 
 
 class _Checker:
@@ -117,6 +120,7 @@ class _Checker:
 
     def prepare(self, name: str, stage: StageEntry) -> None:
         """The resolver of a stage, with the fields of its data."""
+        self.rename_columns(name, stage)
         seen = Seen(self.merged[name], tuple(self.sections.entries["data"]), self.names, stage.entry)
         resolver = self.resolvers[name] = Resolver(seen, None)
         resolver.others = self.resolvers
@@ -125,6 +129,24 @@ class _Checker:
             return
         read = _data_of(made)
         resolver.fields = self.fields.get(read) if read is not None else {}
+
+    def rename_columns(self, name: str, stage: StageEntry) -> None:
+        """Read old names of columns as today's, where the source of a stage's data says what they are called now."""
+        made = stage.declaration
+        entry = self.sections.entries["data"].get(_data_of(made) or "") if made is not None else None
+        columns: dict[str, str] = {}
+        for _, source in nested_components(entry.component if entry is not None else None):
+            columns |= source.renamed_columns if isinstance(source, Source) else {}
+        if not columns:
+            return
+        merged = self.merged[name]
+        taken = {node for section in merged.values() for node in section}
+        for section, entries in merged.items():
+            merged[section] = {
+                node: with_columns_of_today(entry, columns, taken - {node}, self.problems)
+                for node, entry in entries.items()
+            }
+        stage.entry = with_columns_of_today(stage.entry, columns, taken, self.problems)
 
     def check_stage(self, name: str, stage: StageEntry) -> None:
         made, resolver = stage.declaration, self.resolvers[name]
@@ -257,96 +279,6 @@ class _Checker:
         path.pop()
         done.add(name)
 
-    # ---- the result, once there are no problems
-
-    def spec(self, document: Document) -> Spec:
-        entries = self.sections.entries
-        stages = {name: made for name, stage in self.sections.stages.items() if (made := stage.declaration) is not None}
-        scopes = {name: self.scope(name, made) for name, made in stages.items()}
-        overridden: dict[str, dict[str, dict[str, Component | View | None]]] = {}
-        for name, stage in self.sections.stages.items():
-            for section, node in stage.overrides.items():
-                there = self.merged[name][section]
-                own = {n: there[n].component if n in there else None for n in node.entries()}
-                if own:
-                    overridden.setdefault(name, {})[section] = own
-        every = [entry for section in entries.values() for entry in section.values()]
-        every += [stage.entry for stage in self.sections.stages.values()]
-        every += [
-            there[section][name]
-            for stage, there in self.merged.items()
-            for section, own in overridden.get(stage, {}).items()
-            for name in own
-            if name in there[section]
-        ]
-        return Spec(
-            name=self.sections.name,
-            seed=self.sections.seed,
-            report=self.sections.report,
-            data=_made(entries["data"], Source),
-            views=_made(entries["views"], View),
-            encoders=_made(entries["encoders"], Encoder),
-            memories=_made(entries["memories"], Memory),
-            losses=_made(entries["losses"], Loss),
-            parts=_made(entries["parts"], Component),
-            stages=stages,
-            overridden=overridden,
-            document=document,
-            scopes=scopes,
-            entries=tuple(every),
-        )
-
-    def scope(self, name: str, made: Stage) -> Scope:
-        stage, resolver, entries = self.sections.stages[name], self.resolvers[name], self.merged[name]
-        targets = resolver.targets(STAGE)
-        data = self.data_of(name)
-        if made.trains:
-            chosen = self.selected(stage, made, entries["losses"])
-        else:
-            chosen = [owner.name for owner in resolver.reach(STAGE) if owner.section == "losses"]
-        source = self.sections.entries["data"][data].component if data is not None else None
-        start, model = targets.get(("start",)), targets.get(("model",))
-        return Scope(
-            stage=name,
-            declaration=made,
-            views=_made(entries["views"], View),
-            encoders=_made(entries["encoders"], Encoder),
-            memories=_made(entries["memories"], Memory),
-            losses=_made({loss: entries["losses"][loss] for loss in chosen}, Loss),
-            parts=_made(entries["parts"], Component),
-            data_name=data,
-            source=source if isinstance(source, Source) else None,
-            fields=dict(resolver.fields or {}),
-            start=_stage_name(start),
-            model=_stage_name(model),
-            preparation_data=self.preparation(name),
-            wiring=resolver,
-        )
-
-    def data_of(self, name: str) -> str | None:
-        """The entry of data that a stage reads."""
-        targets = self.resolvers[name].targets(STAGE)
-        target = targets.get(("data",)) or targets.get(("data", 0))
-        return target.name if target is not None and target.section == "data" else None
-
-    def preparation(self, name: str) -> str | None:
-        """The data of the train stage at the root of the model chain, else of the first one, else the stage's own."""
-        root, seen = name, {name}
-        while True:
-            targets = self.resolvers[root].targets(STAGE)
-            above = _stage_name(targets.get(("start",)) or targets.get(("model",)))
-            if above is None or above in seen:
-                break
-            root = above
-            seen.add(root)
-        trains = [n for n, stage in self.sections.stages.items() if (made := stage.declaration) and made.trains]
-        candidates = [root] if root in trains else trains[:1]
-        for candidate in (*candidates, name):
-            data = self.data_of(candidate)
-            if data is not None:
-                return data
-        return None
-
 
 def _data_of(made: Stage) -> str | None:
     """The entry of data that a stage names: the first of them has the rows."""
@@ -359,12 +291,3 @@ def _data_of(made: Stage) -> str | None:
 
 def _listed(names: Sequence[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def _stage_name(target: Target | None) -> str | None:
-    return None if target is None or target.name == INIT else target.name
-
-
-def _made(entries: Mapping[str, Entry], kind: type[C]) -> Mapping[str, C]:
-    found = {name: entry.component for name, entry in entries.items()}
-    return {name: made for name, made in found.items() if isinstance(made, kind)}

@@ -13,7 +13,7 @@ from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.sections import LANGUAGE, Report
 from mmflow.spec.references.scope import Scope
 from mmflow.spec.text.document import Document
-from mmflow.spec.text.problems import Path
+from mmflow.spec.text.problems import Path, Problem
 from mmflow.spec.text.yaml_writer import write_yaml
 
 
@@ -36,6 +36,8 @@ class Spec:
     document: Document = field(compare=False, repr=False)
     scopes: Mapping[str, Scope] = field(compare=False, repr=False)
     entries: tuple[Entry, ...] = field(compare=False, repr=False)
+    notes: tuple[Problem, ...] = field(default=(), compare=False, repr=False)
+    """Advice about a spec that can be used as it is, such as old names."""
 
     def scope(self, stage: str) -> Scope:
         """What a stage sees; KeyError for a stage that is not there."""

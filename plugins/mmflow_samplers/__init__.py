@@ -17,4 +17,5 @@ def mmflow_components() -> dict[str, str]:
         "sampler/token_budget": "mmflow_samplers.token_budget:TokenBudget",
         "sampler/curriculum": "mmflow_samplers.curriculum:Curriculum",
         "sampler/hard_neighbors": "mmflow_samplers.hard_neighbors:HardNeighbors",
+        "sampler/hard_neighbours": "sampler/hard_neighbors",
     }

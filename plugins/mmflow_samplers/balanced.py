@@ -17,6 +17,7 @@ class Balanced(Sampler, name="balanced"):
     classes; they are left out by default.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"unlabelled": "unlabeled"}
     example: ClassVar[str] = "sampler: {use: balanced, by: label, classes: 8}"
 
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"by": LABELS}

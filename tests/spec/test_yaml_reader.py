@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mmflow.spec.text.document import Document
 from mmflow.spec.text.problems import SpecError
-from mmflow.spec.text.yaml_reader import MAX_DEPTH, core_scalar, parse_text
+from mmflow.spec.text.scalars import core_scalar
+from mmflow.spec.text.yaml_reader import MAX_DEPTH, parse_text
 from mmflow.spec.text.yaml_writer import write_yaml
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(

@@ -103,6 +103,9 @@ class LeftOut:
 class Source(Component, kind="source"):
     """Where samples come from. Torch-free; `fields` and `fingerprint` may read headers and listings."""
 
+    renamed_columns: ClassVar[Mapping[str, str]] = {}
+    """Old names of columns, each with today's: references may still use them, and are told."""
+
     def fields(self) -> Mapping[str, TensorType]:
         """Declared fields. Raises `ComponentError` where files are missing or malformed."""
         raise NotImplementedError
@@ -170,7 +173,7 @@ class View(BaseModel):
     @property
     def names(self) -> tuple[str, ...]:
         """Under what name each field of `of` is given: the last word of its reference."""
-        return tuple(next((w for w in reversed(of.split(".")) if not w.isdecimal()), of) for of in self.of)
+        return tuple(next((word for word in reversed(of.path) if not word.isdecimal()), of) for of in self.of)
 
     def copies_of(self, *inner: int) -> int:
         """How many copies there are where the fields of `of` have so many (1 for none)."""

@@ -10,6 +10,7 @@ from typing import Unpack
 from mmflow.plugin.kinds import View
 from mmflow.spec.components.classes import field_names
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.renamed import kinds_named, up_to_date
 from mmflow.spec.components.validate import find_class, validate_component, validate_model
 from mmflow.spec.text.document import Node
 from mmflow.spec.text.problems import Parts, Path, Problem, shown
@@ -37,7 +38,9 @@ def validated(entry: Entry, problems: list[Problem]) -> Entry:
             expected = "a mapping such as {of: image, apply: [...]}"
             problems.append(entry.problem("", found=entry.node.shown(), expected=expected))
             return entry
+        entry = up_to_date(entry, (View,), problems)
         return replace(entry, component=validate_model(entry, View, entry.node.plain(), problems))
+    entry = up_to_date(entry, kinds_named(KINDS[entry.section]), problems)
     component, fields = find_class(entry, KINDS[entry.section], problems)
     if component is None:
         return entry

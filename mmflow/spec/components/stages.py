@@ -12,6 +12,7 @@ from mmflow.plugin.references import Data, reference_fields
 from mmflow.spec.components.classes import field_names
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.named import at_key, name_is_good, validated
+from mmflow.spec.components.renamed import kinds_named, up_to_date
 from mmflow.spec.components.validate import find_class, validate_component
 from mmflow.spec.text.document import Node
 from mmflow.spec.text.expand import merge
@@ -94,6 +95,7 @@ def _stage(entry: Entry, data: dict[str, Entry], problems: list[Problem]) -> Sta
     if isinstance(entry.node.value, Mapping):
         kept = {name: child for name, child in entry.node.value.items() if name not in overrides}
         entry = replace(entry, node=replace(entry.node, value=kept))
+    entry = up_to_date(entry, kinds_named("stage"), problems)
     component, fields = find_class(entry, "stage", problems)
     if component is None:
         return StageEntry(entry, overrides)

@@ -13,7 +13,7 @@ from mmflow.spec.components.classes import class_at, field_names
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.text.document import Node
 from mmflow.spec.text.problems import Path, Problem, did_you_mean, shown
-from mmflow.spec.text.yaml_reader import core_scalar
+from mmflow.spec.text.scalars import core_scalar
 
 _WORDS = {
     "bool": "true or false",

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import View
+from mmflow.plugin.references import words
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.references.types import Types
@@ -13,7 +14,7 @@ from mmflow.spec.references.types import Types
 
 def input_of(name: str, view: str, views: Mapping[str, View]) -> Target:
     """Where a name in the `of` of `view` leads: another view, else a field (its own name means the field)."""
-    parts = name.split(".")
+    parts = list(words(name))
     section = ""
     if parts[0] in ("fields", "views") and len(parts) > 1:
         section, parts = parts[0], parts[1:]

@@ -46,6 +46,8 @@ class Problem:
     found: str | None = None
     expected: str | None = None
     hint: str | None = None
+    note: bool = False
+    """True for advice: the spec can be used as it is."""
 
     def __str__(self) -> str:
         says = [self.message] if self.message else []

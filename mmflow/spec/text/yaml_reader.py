@@ -7,7 +7,6 @@ and dates are text, `1e-3` is a number, `0o17` is octal and `017` is seventeen.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ import yaml
 
 from mmflow.spec.text.document import Document, Node, Scalar
 from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, SpecError, did_you_mean, shown
+from mmflow.spec.text.scalars import core_scalar
 
 MAX_BYTES: Final = 2**21
 MAX_DEPTH: Final = 64
@@ -26,14 +26,6 @@ _PARSER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FORBIDDEN: Final = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-_INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_INFINITE: Final = re.compile(r"([-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_WORDS: Final[Mapping[str, Scalar]] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
 
 
 def parse_text(text: str | bytes, file: str) -> Document:
@@ -328,27 +320,6 @@ class _Composer:
         lines = _BREAK.split(self.text)
         near = [lines[at.line] for at in marks if at.line < len(lines)]
         return Problem(f"not valid YAML: {what}", (), mark, also, hint=_advice(what, near))
-
-
-def core_scalar(text: str) -> Scalar:
-    """The value of a plain scalar under the core schema of YAML 1.2; ValueError for a number that no float holds."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INT.fullmatch(text):
-        if len(text) > 400:
-            raise ValueError("a whole number of more than 400 digits")
-        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-    if _FLOAT.fullmatch(text):
-        value = float(text)
-        if math.isinf(value):
-            raise ValueError(
-                f"the number {text if len(text) <= 40 else text[:40] + '...'} is larger than a float can be"
-            )
-        return value
-    infinite = _INFINITE.fullmatch(text)
-    if infinite:
-        return math.nan if infinite.group(1) is None else float(infinite.group(1) + "inf")
-    return text
 
 
 def _advice(what: str, near: list[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from mmflow.spec.text.yaml_reader import core_scalar
+from mmflow.spec.text.scalars import core_scalar
 
 
 class _Dumper(yaml.SafeDumper):

@@ -36,7 +36,7 @@ class TextOverlap(Evaluator, name="text_overlap"):
 
     generated: Ref[RawField] = default(..., description="the texts to measure")
     references: Refs[RawField] = Field(min_length=1, description="what people wrote")
-    measures: tuple[Measure, ...] = Field(("bleu", "rougeL", "meteor", "cider_d"), min_length=1)
+    metrics: tuple[Measure, ...] = Field(("bleu", "rougeL", "meteor", "cider_d"), min_length=1)
     tokenize: Literal["13a", "intl", "char", "none"] = default("13a", description="sacrebleu's, for BLEU")
 
     def evaluate(self, generated: Any, references: tuple[Any, ...]) -> EvaluationResult:
@@ -46,7 +46,7 @@ class TextOverlap(Evaluator, name="text_overlap"):
         texts, others, notes = _rows(generated, references)
         order = numpy_generator("mmflow_evaluators.text_overlap").permutation(len(texts))
         metrics: list[Metric] = []
-        for name in self.measures:
+        for name in self.metrics:
             statistic, top = self._statistic(name, texts, others)
             by_chance, _ = self._statistic(name, [texts[i] for i in order], others)
             everything = _all(len(texts))

@@ -181,7 +181,7 @@ def test_texts_are_measured_against_chance_and_gaps_are_said():
     references = [*REFERENCES * 8, ["x y z"], None, ["something"]]
     stage = TextOverlap(
         data="test", generated="write.text", references=("caption",),
-        measures=("bleu", "rouge1", "rougeL", "meteor", "cider_d"),
+        metrics=("bleu", "rouge1", "rougeL", "meteor", "cider_d"),
     )  # fmt: skip
     found = stage.evaluate(texts, (references,))
     kept = [*TEXTS * 8, "", ""]
