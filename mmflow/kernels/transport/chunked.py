@@ -1,4 +1,11 @@
-"""Sinkhorn's iteration in one pass over the scores per iteration, a cache-sized tile at a time.
+"""Sinkhorn's iteration: on one exponentiated matrix where range and size allow, else by tiles, in one pass each.
+
+Where all exponents of a matrix lie within `_SPAN` of each other, no sum of the scaling form (Cuturi, 2013) can leave
+the range of float32: the plan's kernel is exponentiated once and kept, and each half of an iteration is its product
+with a vector. That is the one matrix of the size of the scores that is ever made: up to `_KEPT_BYTES` beside scores
+that the caller holds anyway, up to a tile of the other operations where features are given.
+
+Otherwise a cache-sized tile is exponentiated at a time, once per iteration.
 
 In powers of two and without its marginals the plan is a_i b_j 2^(z_ij + f_i + g_j), z = log2(e) / epsilon times the
 score. A pass exponentiates a tile of rows once. The tile's row sums, weighted by b, give the new f; the tile divided by
@@ -10,7 +17,7 @@ first iterations of a small epsilon), their sums leave the range, and the tile i
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -18,6 +25,9 @@ from torch import Tensor
 from ..products import times_transposed
 
 _TILE_BYTES = 4 << 20
+_KEPT_BYTES = 64 << 20
+_KEPT_BYTES_OF_FEATURES = 16 << 20
+_SPAN = 60.0
 
 
 def sinkhorn(
@@ -54,14 +64,49 @@ class _Stack:
 
     def balance(self, iterations: int) -> tuple[Tensor, Tensor]:
         """Row potentials [S, N] and column potentials [S, M], in units of the score."""
-        self._balance_columns()
-        sums = self._balance_rows()
-        for _ in range(iterations - 1):
-            self.g = torch.where(self.b > 0, self.g - sums.log2(), -torch.inf)
+        if not self._scale(iterations):
+            self._balance_columns()
             sums = self._balance_rows()
+            for _ in range(iterations - 1):
+                self.g = torch.where(self.b > 0, self.g - sums.log2(), -torch.inf)
+                sums = self._balance_rows()
         unit = self.epsilon * math.log(2)
         f = unit * self.f + self.epsilon * self.a.log()
         return f.squeeze(2), (unit * self.g + self.epsilon * self.b.log()).squeeze(1)
+
+    def _scale(self, iterations: int) -> bool:
+        """Sets both potentials by the scaling form; False where the kernel is too large or its range too wide."""
+        count, n, m = len(self.x), self.a.shape[1], self.b.shape[2]
+        size = count * n * m * self.a.element_size()
+        if size > (_KEPT_BYTES if self.y is None else _KEPT_BYTES_OF_FEATURES):
+            return False
+        scores = self.x.to(self.a.dtype)
+        if self.y is not None:
+            scores = times_transposed(scores[0], self.y)[None]
+        low, top = scores.flatten(1).aminmax(dim=1)
+        if not bool(((top - low) * self.scale <= _SPAN).all()):
+            return False
+        top = (top * self.scale)[:, None, None]
+        kernel = torch.add(-top, scores, alpha=self.scale).exp2_()
+        down = kernel.sum(1)
+        if count == 1:
+            across = self._alternate(kernel[0], self.a[0, :, 0], self.b[0, 0], down[0], iterations, torch.mv)
+        else:
+            across = self._alternate(kernel, self.a, self.b.mT, down[:, :, None], iterations, torch.bmm)
+        self.f = across.log2().neg_().view_as(self.a)
+        self.g = down.log2().neg_().view_as(self.b) - top
+        return True
+
+    @staticmethod
+    def _alternate(
+        kernel: Tensor, a: Tensor, b: Tensor, down: Tensor, iterations: int, product: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Sums over the rows of the balanced kernel; sets `down`, those over the columns of the first, to the last."""
+        across = product(kernel, b / down)
+        for _ in range(iterations - 1):
+            down.copy_(product(kernel.mT, a / across))
+            across = product(kernel, b / down)
+        return across
 
     def _balance_columns(self) -> None:
         """g under rows of equal potential: running log-sum-exps of the columns."""

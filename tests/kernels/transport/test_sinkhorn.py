@@ -94,6 +94,8 @@ def test_forbidden_pairs_and_marginals_of_any_size(backend):
 @pytest.mark.parametrize("given_", ["scores", "features", "a batch of scores", "many small scores"])
 def test_nothing_as_large_as_the_scores_is_allocated(given_, largest_tensor, monkeypatch):
     monkeypatch.setattr(chunked, "_TILE_BYTES", 1 << 14)
+    monkeypatch.setattr(chunked, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(chunked, "_KEPT_BYTES_OF_FEATURES", 0)
     x, y = unit(700, 16, 1), unit(300, 16, 2)
     inputs = {
         "scores": ((x @ y.T).contiguous(),),
@@ -106,8 +108,41 @@ def test_nothing_as_large_as_the_scores_is_allocated(given_, largest_tensor, mon
     assert largest_tensor.bytes <= max(1 << 14, potentials.rows.nbytes, potentials.columns.nbytes) < 100_000
 
 
+def test_one_matrix_is_kept_where_it_is_small_and_no_larger(largest_tensor):
+    """The one exception to tiles: as large as scores that the caller holds, up to 64 MB; 16 MB where features are."""
+    x, y = unit(700, 16, 1), unit(300, 16, 2)
+    scores = x @ y.T
+    with largest_tensor:
+        kept = sinkhorn(scores, iterations=4, backend="chunked")
+    assert largest_tensor.bytes == scores.nbytes
+    truth = sinkhorn(scores.double(), iterations=4, backend="reference")
+    torch.testing.assert_close(kept.rows.double(), truth.rows, rtol=1e-5, atol=1e-6)
+    large = unit(2100, 16, 3)
+    with largest_tensor:
+        largest_tensor.bytes = 0
+        sinkhorn(large, large, iterations=1, backend="chunked")
+    assert largest_tensor.bytes <= 16 << 20 < 4 * 2100**2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (33, 7), (3, 20, 11)])
+@pytest.mark.parametrize("spread", [0.1, 3.0])
+def test_a_kept_matrix_and_tiles_give_the_same_plan(dtype, shape, spread, monkeypatch):
+    scores = (spread * torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).to(
+        DEVICE, dtype
+    )
+    options = {"epsilon": 0.05, "iterations": 6, "row_marginal": marginal(shape[-2], 3, shape[-2] // 4)}
+    kept = sinkhorn(scores, backend="chunked", **options)
+    monkeypatch.setattr(chunked, "_KEPT_BYTES", 0)
+    streamed = sinkhorn(scores, backend="chunked", **options)
+    for a, b in zip(kept[:2], streamed[:2], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_the_tile_is_small():
     assert chunked._TILE_BYTES <= 16 << 20
+    assert chunked._KEPT_BYTES_OF_FEATURES <= 16 << 20
+    assert chunked._KEPT_BYTES <= 64 << 20
 
 
 def test_marginals_hold_at_a_cold_temperature():
