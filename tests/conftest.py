@@ -4,9 +4,14 @@ Property tests draw the same examples every time, so that they pass again. Tests
 """
 
 import os
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
+
+from mmflow.plugin import Component, hookimpl
+from mmflow.plugin.registry import registry
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("mmflow", derandomize=True, deadline=None)
@@ -19,3 +24,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not any(item.get_closest_marker(name) for name in SLOWER):
             item.add_marker("fast")
+
+
+Register = Callable[..., None]
+
+
+@pytest.fixture
+def register() -> Iterator[Register]:
+    """Register component classes of a test's module for one test, as an installed plugin does."""
+    registry.cache_clear()
+
+    def add(*components: type[Component]) -> None:
+        names = {f"{made.kind}/{made.use}": f"{made.__module__}:{made.__qualname__}" for made in components}
+        plugin = SimpleNamespace(mmflow_components=hookimpl(lambda: names))
+        registry().add(f"tests-{'-'.join(names)}", lambda: plugin, "components-of-tests", "0")
+        assert registry().broken == []
+
+    yield add
+    registry.cache_clear()

@@ -12,6 +12,8 @@ from mmflow.plugin.component import Component, ComponentError, Shared, by_conten
 from mmflow.plugin.hooks import hookimpl
 from mmflow.plugin.kinds import (
     Active,
+    Application,
+    BatchSizes,
     Draw,
     Encoder,
     Evaluator,
@@ -20,6 +22,7 @@ from mmflow.plugin.kinds import (
     Loss,
     Memory,
     Optimizer,
+    Origin,
     Reader,
     Reporter,
     Sampler,
@@ -30,9 +33,12 @@ from mmflow.plugin.kinds import (
     Source,
     Stage,
     StageContext,
+    StageScope,
+    StageSpec,
     StageStopped,
     Streamed,
     Streaming,
+    Structure,
     Tokenizer,
     Tracker,
     Transform,
@@ -63,6 +69,7 @@ from mmflow.plugin.references import (
     Weight,
 )
 from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
+from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import (
     Encoding,
     EvaluationResult,
@@ -76,9 +83,12 @@ from mmflow.plugin.values import (
 )
 
 __all__ = [
+    "STAGE",
     "Active",
     "Address",
+    "Application",
     "Bank",
+    "BatchSizes",
     "Bounds",
     "Clock",
     "Column",
@@ -110,7 +120,10 @@ __all__ = [
     "NonNegativeFloat",
     "NonNegativeInt",
     "Optimizer",
+    "Origin",
+    "Owner",
     "Parameters",
+    "Place",
     "Pooled",
     "PositiveFloat",
     "PositiveInt",
@@ -135,10 +148,14 @@ __all__ = [
     "Source",
     "Stage",
     "StageContext",
+    "StageScope",
+    "StageSpec",
     "StageStopped",
     "Static",
     "Streamed",
     "Streaming",
+    "Structure",
+    "Target",
     "TensorType",
     "TokenSequence",
     "Tokenizer",

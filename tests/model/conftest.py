@@ -12,8 +12,6 @@ import torch
 from mmflow.data import Batch, scan
 from mmflow.model.model import Model
 from mmflow.plugin import Encoder, Loss, Source, TensorType
-from mmflow.plugin.component import Component
-from mmflow.plugin.registry import Registration, registry
 from mmflow.spec import Spec, load_text
 
 
@@ -79,22 +77,9 @@ class Gap(Loss, name="gap"):
 
 
 @pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Component]], None]:
-    """Register a component class for one test, as a plugin would."""
-
-    def add(component: type[Component]) -> None:
-        found = Registration(component.kind, component.use, f"test:{component.__name__}", "mmflow-kit", "test")
-        monkeypatch.setitem(registry()._names, (component.kind, component.use), [found])
-        monkeypatch.setitem(registry()._loaded, found.path, component)
-
-    return add
-
-
-@pytest.fixture
-def spec(register: Callable[[type[Component]], None]) -> Callable[..., Spec]:
+def spec(register: Callable[..., None]) -> Callable[..., Spec]:
     """A spec over the toy source with the given encoders and losses."""
-    for component in (Toy, Affine, Gap):
-        register(component)
+    register(Toy, Affine, Gap)
 
     def make(encoders: str, losses: str, *overrides: str) -> Spec:
         text = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
@@ -11,7 +12,6 @@ import torch
 from mmflow.model.outlook import outlook
 from mmflow.model.shapes import ShapeReport, check_shapes
 from mmflow.plugin import Encoder, TensorType
-from mmflow.plugin.registry import Registration, registry
 from mmflow.spec import load_text
 
 SPEC = """
@@ -81,10 +81,8 @@ class ReadsValues(Encoder, name="reads_values"):
         return a[a.sum(1) > 0] if bool((a > 0).any()) else a
 
 
-def test_what_cannot_be_traced_is_named_and_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Registration("encoder", "reads_values", f"{__name__}:ReadsValues", "test", "1")
-    monkeypatch.setitem(registry()._names, ("encoder", "reads_values"), [found])
-    monkeypatch.setitem(registry()._loaded, found.path, ReadsValues)
+def test_what_cannot_be_traced_is_named_and_not_failed(register: Callable[..., None]) -> None:
+    register(ReadsValues)
     report = check("encoders.odd={use: reads_values, of: image}", "losses.odd={use: infonce, of: [odd, text]}")
     assert report.problems == []
     assert [line.split(":")[0] for line in report.untraced] == ["encoders.odd (reads_values)"]

@@ -24,12 +24,13 @@ GIVEN = """
 Clock Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader Reporter ShardReader Shown
 StageContext Streamed Streaming TensorType Tokens describe in_all read_sample with_random_access
 """
+WIRING = "Application BatchSizes Origin Owner Place STAGE StageScope StageSpec Structure Target"
 RAISED = "ComponentError SampleError SkippedSample StageStopped"
 ADDRESSES = "Address address global_generators numpy_generator"
 
 
 def test_the_public_names_are_these():
-    names = " ".join([KINDS, FIELDS, REFERENCES, GIVEN, RAISED, ADDRESSES, "hookimpl"]).split()
+    names = " ".join([KINDS, FIELDS, REFERENCES, GIVEN, WIRING, RAISED, ADDRESSES, "hookimpl"]).split()
     assert sorted(mmflow.plugin.__all__) == sorted(names)
     assert all(
         getattr(mmflow.plugin, name).__doc__ for name in names if name not in ("RawValue", "Scope", "Refs", "RefMap")

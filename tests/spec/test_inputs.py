@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmflow.plugin import hookimpl
 from mmflow.plugin.registry import Registry
 from mmflow.spec import Owner, Spec, SpecError, Target, load_text
 from mmflow.spec.text.yaml_reader import parse_text
@@ -99,8 +102,8 @@ class TestWithAPlugin:
         assert "a circle: encoders.keep -> memories.protos -> encoders.keep" in message
 
     def test_one_name_of_two_distributions_names_both(self, plugged: Registry) -> None:
-        plugged.add("again", lambda: type("P", (), {"mmflow_components": None}), "other", "1")
-        plugged._register("loss/pair", "a_plugin_of_a_test:Pair", "other-plugin", "2")
+        again = SimpleNamespace(mmflow_components=hookimpl(lambda: {"loss/pair": "a_plugin_of_a_test:Pair"}))
+        plugged.add("again", lambda: again, "other-plugin", "2")
         (message,) = problems(BASE)
         assert "losses.l.use: two distributions register loss 'pair': a-plugin and other-plugin" in message
         assert "pair@a-plugin" in message

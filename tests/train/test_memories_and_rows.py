@@ -11,7 +11,6 @@ from torch import Tensor
 from mmflow.data import Batch, scan
 from mmflow.model.model import Model
 from mmflow.plugin import Bank, Clock, Encoding, Loss, Ref
-from mmflow.plugin.registry import Registration, registry
 from mmflow.spec import Spec
 from mmflow.train.step import Step
 
@@ -45,10 +44,8 @@ class Held(Loss, name="held"):
 
 
 @pytest.fixture
-def spec(load: Callable[..., Spec], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Spec]:
-    found = Registration("loss", "held", "test:Held", "mmflow-kit", "test")
-    monkeypatch.setitem(registry()._names, ("loss", "held"), [found])
-    monkeypatch.setitem(registry()._loaded, found.path, Held)
+def spec(load: Callable[..., Spec], register: Callable[..., None]) -> Callable[..., Spec]:
+    register(Held)
     return lambda *overrides: load(SPEC, *overrides)
 
 
