@@ -14,6 +14,7 @@ from mmflow.flow.jobs import Outcome, StageJob, StageState, TableRows, Watcher
 from mmflow.flow.stopping import Stopper, Terminated
 from mmflow.flow.store import RunAbout, RunStore
 from mmflow.plugin.kinds import Reporter, StageStopped
+from mmflow.redaction import redacted, redacted_data
 
 _EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "cancelled": 1}
 
@@ -126,6 +127,7 @@ class Execution:
 
     def note(self, text: str) -> None:
         """Tell the user one line, now and in the outcome."""
+        text = redacted(text)
         self.outcome.notes.append(text)
         self.tell(lambda watcher: watcher.note(text))
 
@@ -143,6 +145,7 @@ class Execution:
 
     def _settle(self, job: StageJob, state: StageState, detail: str = "") -> StageState:
         self.outcome.stages[job.name] = state
+        detail = redacted(detail)
         self.tell(lambda watcher: watcher.stage(job.name, state, detail))
         return state
 
@@ -188,13 +191,16 @@ class _Reporter:
         self._execution.tell(lambda watcher: watcher.progress(self._name, done, total, metrics))
 
     def table(self, key: str, rows: TableRows) -> None:
-        self._execution.tell(lambda watcher: watcher.table(self._name, key, rows))
+        shown = redacted_data(rows)
+        self._execution.tell(lambda watcher: watcher.table(self._name, key, shown))
 
     def markdown(self, key: str, text: str) -> None:
-        self._execution.tell(lambda watcher: watcher.markdown(self._name, key, text))
+        shown = redacted(text)
+        self._execution.tell(lambda watcher: watcher.markdown(self._name, key, shown))
 
     def link(self, key: str, url: str, text: str | None = None) -> None:
-        self._execution.tell(lambda watcher: watcher.link(self._name, key, url, text))
+        where, shown = redacted(url), None if text is None else redacted(text)
+        self._execution.tell(lambda watcher: watcher.link(self._name, key, where, shown))
 
     def should_stop(self) -> bool:
         return self._execution.stop.polled()
