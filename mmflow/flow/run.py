@@ -93,11 +93,10 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
 
         # The API comes up while torch is imported.
         api = start_early(store.url)
-    device = "cpu"
     if working:
         from mmflow.flow.context import choose_device
 
-        device = choose_device(options.device)
+        choose_device(options.device)
     failures: list[str] = []
 
     def notify(text: str) -> None:
@@ -109,7 +108,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
 
     def job(stage: PlannedStage) -> StageJob:
         def run(reporter: Reporter) -> None:
-            from mmflow.flow.context import run_stage
+            from mmflow.flow.context import choose_device, run_stage
 
             observers.stage_started(stage.name, stage.key)
             run_stage(
@@ -118,7 +117,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
                 keys=plan.keys,
                 store=store,
                 report=reporter,
-                device=device,
+                device=choose_device(options.device),
                 workers=options.workers,
             )
             observers.stage_finished(stage.name, stage.key, {"metrics": stored_metrics(store, stage)})
