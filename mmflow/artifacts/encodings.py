@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmflow.plugin.values import Encoding, Tokens
+from mmflow.redaction import redacted_data
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +31,7 @@ class EncodingsArtifact:
         else:
             tensors["values"] = value.contiguous()
         save_file(tensors, self._tensors)
-        rows = {"output": name, "axes": encoding.axes, "ids": list(ids), "skipped": dict(skipped)}
+        rows = {"output": name, "axes": encoding.axes, "ids": list(ids), "skipped": redacted_data(dict(skipped))}
         self._rows.write_text(json.dumps(rows))
 
     def read(self) -> tuple[Encoding, list[str], dict[str, str]]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from mmflow.redaction import redacted_data
+
 
 class TrainingSummary(TypedDict, total=False):
     """How a training went as a whole."""
@@ -75,7 +77,7 @@ class HistoryArtifact:
     def write(self, lines: Sequence[Mapping[str, float]], summary: TrainingSummary) -> None:
         """Store the logged steps and the summary."""
         self._lines.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        self._summary.write_text(json.dumps(summary, indent=1))
+        self._summary.write_text(json.dumps(redacted_data(summary), indent=1))
 
     def lines(self) -> list[dict[str, float]]:
         """The logged steps; none for a stage that did not train."""
@@ -96,7 +98,7 @@ class StageRecord:
 
     def write(self, about: AboutStage) -> None:
         """Store the record."""
-        self._file.write_text(json.dumps(about, indent=1))
+        self._file.write_text(json.dumps(redacted_data(about), indent=1))
 
     def read(self) -> AboutStage:
         """The record; empty where there is none."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from mmflow.plugin.values import Example
+from mmflow.redaction import redacted_data
 
 
 class Measured(TypedDict, total=False):
@@ -46,9 +47,9 @@ class MetricsArtifact:
 
     def write(self, content: Measured, drawn: EmbeddingMap | None = None) -> None:
         """Store the content; tensors and arrays inside become lists. Raises `TypeError` for other objects."""
-        self._file.write_text(json.dumps(content, ensure_ascii=False, indent=1, default=_as_list))
+        self._file.write_text(json.dumps(redacted_data(content), ensure_ascii=False, indent=1, default=_as_list))
         if drawn is not None:
-            self._map.write_text(json.dumps(drawn, ensure_ascii=False))
+            self._map.write_text(json.dumps(redacted_data(drawn), ensure_ascii=False))
 
     def read(self) -> Measured:
         """The stored content; empty for a stage that measures nothing."""

@@ -6,5 +6,7 @@ from __future__ import annotations
 def main() -> None:
     """Entry point of the command `mmflow`."""
     from mmflow.cli.app import app
+    from mmflow.cli.streams import without_secrets
 
-    app()
+    with without_secrets():
+        app()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
 
+BUG = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -25,10 +27,13 @@ def reported() -> Iterator[None]:
         # The reader (`| head`) has gone. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
+    except typer.Exit:
+        raise
     except Exception as error:
         messages = _messages(error)
         if not messages:
-            raise
+            traceback.print_exc()
+            raise typer.Exit(BUG) from None
         for message in messages:
             typer.echo(f"error: {message}", err=True)
         raise typer.Exit(BAD_INPUT) from None

@@ -22,6 +22,7 @@ from mmflow.data.batches import Batch
 from mmflow.data.fetching import BatchFetcher, Failed, PartitionEnd, Result, Task
 from mmflow.data.quarantine import quarantine
 from mmflow.data.samples import SampleError, describe
+from mmflow.redaction import redacted
 
 log = logging.getLogger(__name__)
 
@@ -129,12 +130,13 @@ class Workers:
         for id, (reason, file) in batch.skipped.items():
             if id in self.skipped:
                 continue
+            reason = redacted(reason)
             self.skipped[id] = reason
             if len(self.skipped) <= 5:
                 log.warning("%s leaves out sample %r: %s", describe(self.fetcher.source), id, reason)
             if file:
                 try:
-                    quarantine(file, describe(self.fetcher.source), id, reason)
+                    quarantine(file, redacted(describe(self.fetcher.source)), id, reason)
                 except OSError as error:
                     raise SampleError(
                         f"{describe(self.fetcher.source)}: the file `quarantine: {file}` cannot be written: {error}"

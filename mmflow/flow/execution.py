@@ -14,6 +14,7 @@ from mmflow.flow.jobs import Outcome, StageJob, StageState, TableRows, Watcher
 from mmflow.flow.stopping import Stopper, Terminated
 from mmflow.flow.store import RunAbout, RunStore
 from mmflow.plugin.kinds import Reporter, StageStopped
+from mmflow.redaction import redacted, redacted_data
 
 _EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "cancelled": 1}
 
@@ -66,20 +67,14 @@ class Execution:
             self.tell(lambda watcher: watcher.closed(self.outcome))
 
     def prepare(self) -> None:
-        """Find out which results are stored; those that a stage to be run reads are checked byte by byte."""
-        by_name = {job.name: job for job in self.jobs}
-        self._cached = {job.name for job in self.jobs if not self._forced(job) and self.store.has(job.key)}
-        checked: set[str] = set()
-        waiting = [job for job in self.jobs if job.name not in self._cached]
-        while waiting:
-            for name in waiting.pop().after:
-                if name in checked or name not in self._cached:
-                    continue
-                checked.add(name)
-                if not self.store.verify(by_name[name].key):
-                    self._cached.discard(name)
-                    self.note(f"the stored result of stage {name} was damaged: it was set aside and is made again")
-                waiting.append(by_name[name])
+        """Find out which results are stored. Every byte of them is checked, as the run shows them all."""
+        for job in self.jobs:
+            if self._forced(job) or self.store.entry(job.key) is None:
+                continue
+            if self.store.verify(job.key):
+                self._cached.add(job.name)
+            else:
+                self.note(f"the stored result of stage {job.name} was damaged: it was set aside and is made again")
 
     def run(self, job: StageJob) -> StageState:
         """Take one stage as far as it goes. Raises nothing: failures and stops are in the outcome."""
@@ -88,6 +83,8 @@ class Execution:
         lacking = [name for name in job.after if self.outcome.stages[name] not in ("done", "cached")]
         if lacking or self.stop.reason:
             return self._settle(job, "skipped", f"needs {', '.join(lacking)}" if lacking else "the run was stopped")
+        if not self._forced(job) and self.store.has(job.key):
+            return self._settle(job, "cached", "another run has stored it meanwhile")
         self.tell(lambda watcher: watcher.stage(job.name, "running"))
         try:
             with self.stop.stage():
@@ -126,6 +123,7 @@ class Execution:
 
     def note(self, text: str) -> None:
         """Tell the user one line, now and in the outcome."""
+        text = redacted(text)
         self.outcome.notes.append(text)
         self.tell(lambda watcher: watcher.note(text))
 
@@ -143,6 +141,7 @@ class Execution:
 
     def _settle(self, job: StageJob, state: StageState, detail: str = "") -> StageState:
         self.outcome.stages[job.name] = state
+        detail = redacted(detail)
         self.tell(lambda watcher: watcher.stage(job.name, state, detail))
         return state
 
@@ -188,13 +187,16 @@ class _Reporter:
         self._execution.tell(lambda watcher: watcher.progress(self._name, done, total, metrics))
 
     def table(self, key: str, rows: TableRows) -> None:
-        self._execution.tell(lambda watcher: watcher.table(self._name, key, rows))
+        shown = redacted_data(rows)
+        self._execution.tell(lambda watcher: watcher.table(self._name, key, shown))
 
     def markdown(self, key: str, text: str) -> None:
-        self._execution.tell(lambda watcher: watcher.markdown(self._name, key, text))
+        shown = redacted(text)
+        self._execution.tell(lambda watcher: watcher.markdown(self._name, key, shown))
 
     def link(self, key: str, url: str, text: str | None = None) -> None:
-        self._execution.tell(lambda watcher: watcher.link(self._name, key, url, text))
+        where, shown = redacted(url), None if text is None else redacted(text)
+        self._execution.tell(lambda watcher: watcher.link(self._name, key, where, shown))
 
     def should_stop(self) -> bool:
         return self._execution.stop.polled()

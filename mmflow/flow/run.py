@@ -16,6 +16,7 @@ from mmflow.flow.store import NotStored, RunStore, StoreError, new_run_id
 from mmflow.identity.canonical import Json
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Reporter
+from mmflow.redaction import redacted_data
 
 if TYPE_CHECKING:
     from mmflow.spec import Spec
@@ -59,7 +60,7 @@ class RunOutcome:
 
     def summary(self) -> dict[str, Json]:
         """Everything as plain data."""
-        return {
+        said: dict[str, Json] = {
             "run": self.outcome.run_id,
             "status": self.outcome.status,
             "stages": {
@@ -70,6 +71,7 @@ class RunOutcome:
             "report": self.report,
             "notes": self.outcome.notes,
         }
+        return redacted_data(said)
 
 
 def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) -> RunOutcome:
@@ -91,11 +93,10 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
 
         # The API comes up while torch is imported.
         api = start_early(store.url)
-    device = "cpu"
     if working:
         from mmflow.flow.context import choose_device
 
-        device = choose_device(options.device)
+        choose_device(options.device)
     failures: list[str] = []
 
     def notify(text: str) -> None:
@@ -107,7 +108,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
 
     def job(stage: PlannedStage) -> StageJob:
         def run(reporter: Reporter) -> None:
-            from mmflow.flow.context import run_stage
+            from mmflow.flow.context import choose_device, run_stage
 
             observers.stage_started(stage.name, stage.key)
             run_stage(
@@ -116,7 +117,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
                 keys=plan.keys,
                 store=store,
                 report=reporter,
-                device=device,
+                device=choose_device(options.device),
                 workers=options.workers,
             )
             observers.stage_finished(stage.name, stage.key, {"metrics": stored_metrics(store, stage)})
@@ -125,7 +126,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
 
     run_id = new_run_id(spec.name)
     # At once, so that the report of a run that was killed can be written later.
-    store.run(run_id).write(_SPEC, spec.to_yaml())
+    store.run(run_id).write(_SPEC, spec.to_yaml().encode())
     result = RunOutcome(Outcome(run_id), plan)
 
     def finish(outcome: Outcome, reporter: Reporter) -> None:

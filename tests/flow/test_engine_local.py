@@ -119,6 +119,35 @@ def test_a_damaged_result_that_is_to_be_read_is_made_again(store):
     assert store.verify(jobs[0].key)
 
 
+def test_a_damaged_result_that_is_only_shown_is_made_again(store):
+    calls = []
+    jobs = make_jobs(store, calls)
+    go(store, jobs)
+    (store.fetch(jobs[3].key) / "result").write_text("purXty")
+    calls.clear()
+    outcome = go(store, jobs)
+    assert calls == ["purity"]
+    assert (outcome.exit_code, len(outcome.notes)) == (0, 1)
+    assert "the stored result of stage purity was damaged" in outcome.notes[0]
+    assert (store.fetch(jobs[3].key) / "result").read_text() == "purity"
+
+
+def test_a_stage_that_another_run_has_stored_meanwhile_is_not_run(store):
+    calls = []
+    first, second = make_jobs(store, calls)[:2]
+
+    def run(reporter):
+        first.run(reporter)
+        # Another run, which has begun later, is done with both.
+        second.run(reporter)
+        calls.remove("cluster")
+
+    outcome = go(store, [StageJob("train", first.key, (), run), second])
+    assert calls == ["train"]
+    assert outcome.stages == {"train": "done", "cluster": "cached"}
+    assert go(store, [first, second], force=True).stages == {"train": "done", "cluster": "done"}
+
+
 def test_the_record_of_a_run(store):
     calls, seen = [], Seen()
     outcome = go(store, make_jobs(store, calls, purity=OSError("disk")), watchers=[seen], run_id="my-run")

@@ -250,6 +250,45 @@ def test_two_processes_publish_the_same_keys_at_once(tmp_path):
         assert len(inside(store).children(f"entries/{key}")) == 2, "one manifest, one folder of files"
 
 
+SAVE_MANY = """
+import sys
+from pathlib import Path
+from mmflow.flow.store import RunStore
+store = RunStore(sys.argv[1])
+for round in range(int(sys.argv[3])):
+    store.save_partial("k" * 64, "checkpoint", Path(sys.argv[2]))
+    found = store.load_partial("k" * 64, "checkpoint")
+    if found is not None and round % 7 == 6:
+        # As a run that has published its result and drops what it wrote.
+        store.drop_partial("k" * 64)
+store.drop_partial("k" * 64)
+"""
+
+
+def test_runs_that_save_and_drop_checkpoints_of_one_stage_do_not_harm_each_other(tmp_path):
+    source = tree(tmp_path / "src", state="1" * 10_000, sub__more="2")
+    processes = [child(SAVE_MANY, tmp_path / "store", source, 30) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    store = RunStore(tmp_path / "store")
+    assert store.load_partial("k" * 64, "checkpoint") is None
+    store.sweep(timedelta(seconds=-5))
+    assert inside(store).children("partial/" + "k" * 64) in ([], ["checkpoint"])
+    assert inside(store).children("partial/" + "k" * 64 + "/checkpoint") == []
+
+
+def test_a_run_drops_the_checkpoints_that_it_wrote_or_went_on_from_and_no_others(store, tmp_path):
+    source = tree(tmp_path / "src", state="1")
+    other = RunStore(store.url, cache=tmp_path / "cache")
+    store.save_partial(KEY, "checkpoint", source)
+    other.save_partial(KEY, "checkpoint", source)
+    store.drop_partial(KEY)
+    assert other.load_partial(KEY, "checkpoint") is not None
+    third = RunStore(store.url, cache=tmp_path / "cache")
+    assert third.load_partial(KEY, "checkpoint") is not None
+    third.drop_partial(KEY)
+    assert other.load_partial(KEY, "checkpoint") is None
+
+
 @contextlib.contextmanager
 def files_limited_to(size: int):
     """A real refusal of the kernel to write more, as a full disk gives it."""

@@ -72,6 +72,7 @@ class _PrefectRun:
         levels = {name: logging.getLogger(name).level for name in _LOGGERS}
         if self.own:
             _quieten(_SILENT)
+            silence_threads(self.settings)
         try:
             asyncio.run(self._supervise())
             # Where Prefect has failed between two stages, the rest is done without it.

@@ -9,6 +9,7 @@ from typing import NotRequired, TypedDict
 from mmflow.flow.store.manifest import STAMP, checked_name
 from mmflow.flow.store.storage import Storage
 from mmflow.identity.canonical import Json
+from mmflow.redaction import redacted, redacted_data
 
 _ABOUT = "run.json"
 
@@ -56,8 +57,12 @@ class RunRecord:
         self.url = f"{storage.url.rstrip('/')}/{self._folder}"
 
     def write(self, name: str, data: bytes | str) -> str:
-        """Store one file (`run.json`, `report.html`), replacing an older one at once; returns its path or URL."""
-        self._storage.write(f"{self._folder}/{checked_name(name)}", data.encode() if isinstance(data, str) else data)
+        """Store one file (`report.html`), replacing an older one at once; returns its path or URL.
+
+        Values of the environment in a text are replaced by the names of their variables.
+        """
+        content = redacted(data).encode() if isinstance(data, str) else data
+        self._storage.write(f"{self._folder}/{checked_name(name)}", content)
         return f"{self.url}/{name}"
 
     def read(self, name: str) -> bytes | None:
@@ -66,7 +71,7 @@ class RunRecord:
 
     def event(self, event: str, **fields: Json) -> None:
         """Add one line to `events.jsonl`, with the time; the run must be recorded by one process."""
-        line = {"time": datetime.now(UTC).isoformat(), "event": event, **fields}
+        line = redacted_data({"time": datetime.now(UTC).isoformat(), "event": event, **fields})
         self._storage.append(f"{self._folder}/events.jsonl", json.dumps(line, default=str).encode() + b"\n")
 
     def events(self) -> list[Event]:
@@ -81,7 +86,7 @@ class RunRecord:
 
     def describe(self, about: RunAbout) -> None:
         """Write `run.json`."""
-        self.write(_ABOUT, json.dumps(about, indent=1))
+        self.write(_ABOUT, json.dumps(redacted_data(about), indent=1).encode())
 
     def files(self) -> list[str]:
         """Names of the files of the record."""

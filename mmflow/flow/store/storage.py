@@ -93,7 +93,12 @@ def check_file(path: Path, record: FileRecord, *, shown: str) -> None:
         raise DamagedFile(f"{shown} is missing") from None
     if size != record.size:
         raise DamagedFile(f"{shown} has {size} bytes, {record.size} were stored")
-    if sha256_of(path) != record.sha256:
+    try:
+        digest = sha256_of(path)
+    except FileNotFoundError:
+        # Removed by another process between the two looks.
+        raise DamagedFile(f"{shown} is missing") from None
+    if digest != record.sha256:
         raise DamagedFile(f"{shown} does not have the sha256 that was stored")
 
 

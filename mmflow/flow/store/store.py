@@ -29,6 +29,7 @@ from mmflow.flow.store.manifest import STAMP, Entry, checked_name, manifest_of, 
 from mmflow.flow.store.records import RunRecord
 from mmflow.flow.store.storage import DamagedFile
 from mmflow.identity.canonical import Json, key_of, plain
+from mmflow.redaction import redacted_data
 
 
 class RunStore:
@@ -113,7 +114,7 @@ class RunStore:
         `meta` is any JSON mapping and comes back as `entry(key).meta`. `move` uses `directory` up, which saves a copy
         where it lies on the store's disk (see `scratch`).
         """
-        meta = plain(meta, "meta")
+        meta = redacted_data(plain(meta, "meta"))
         folder = f"entries/{checked_name(key)}"
         with self._attempts.putting(folder, directory, f"the result {key}", move=move) as (attempt, files):
             self._storage.write(f"{folder}/manifest.json", manifest_of(key, attempt, files, meta))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from mmflow.redaction import hide
 from mmflow.spec.text.document import Node
 from mmflow.spec.text.problems import Path, Place, Problem, did_you_mean
 from mmflow.spec.text.yaml_reader import MAX_DEPTH, MAX_VALUES
@@ -150,6 +151,7 @@ class Variables:
         elif len(value) > MAX_TEXT or any("\ud800" <= char <= "\udfff" for char in value):
             self.report(f"the value of $env.{name} is not UTF-8 text of reasonable length", path, user)
         else:
+            hide(name, value)
             return Node(value, user.mark, text=f"${{env.{name}}}", env=frozenset({name}))
         return None
 
