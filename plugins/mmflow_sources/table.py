@@ -41,7 +41,7 @@ class Table(Streamable, name="table"):
         """The files; several only where they are streamed."""
         from mmflow_sources.access.patterns import expanded
 
-        return expanded(self, [self.url], "tables") if self.stream else [self.url]
+        return expanded(self.folder, [self.url], "tables") if self.stream else [self.url]
 
     def marks(self) -> tuple[str, ...]:
         from mmflow_sources.access.patterns import is_pattern
@@ -73,7 +73,7 @@ class Table(Streamable, name="table"):
     def fingerprint(self) -> Any:
         from mmflow_sources.access.patterns import fingerprint_of
 
-        content = {"table": fingerprint_of(self, self.urls())}
+        content = {"table": fingerprint_of(self.folder, self.urls())}
         if not self.stream and (names := (reader := self.open()).files()):
             content["files"] = reader.root.fingerprint(names)
         return content

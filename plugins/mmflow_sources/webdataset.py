@@ -43,7 +43,7 @@ class WebDataset(Streamable, name="webdataset"):
 
     def shards(self) -> list[str]:
         """URLs of all shards, in order."""
-        return expanded(self, self.url, "tar files")
+        return expanded(self.folder, self.url, "tar files")
 
     def marks(self) -> tuple[str, ...]:
         shards = self.shards()
@@ -81,4 +81,4 @@ class WebDataset(Streamable, name="webdataset"):
         return RowReader(self, rows, root, name="webdataset", id_column="id", left_out=tally)
 
     def fingerprint(self) -> Any:
-        return fingerprint_of(self, self.shards())
+        return fingerprint_of(self.folder, self.shards())

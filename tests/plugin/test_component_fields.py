@@ -64,9 +64,15 @@ def test_numbers_are_values() -> None:
     assert not Learned(init=-10.0).exponential
 
 
-@pytest.mark.parametrize("number", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("number", [0, -1.0])
 def test_a_constant_out_of_range_is_refused(number: float) -> None:
     assert errors(temperature=number) == [(("temperature",), "out of range")]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_are_finite(number: float) -> None:
+    assert [message for _, message in errors(temperature=number)] == ["Input should be a finite number"]
+    assert [message for _, message in errors(power=number)] == ["Input should be a finite number"]
 
 
 def test_every_mistake_is_reported_at_once_under_its_path() -> None:

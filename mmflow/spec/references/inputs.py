@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError
-from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Score, Stage, View
+from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Score, Stage, Transform, View
+from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.entry import Entry
@@ -130,9 +131,25 @@ def _misread(
         as_written(entry, place),
         found=declared.modality,
         expected=" or ".join(accepts),
-        hint=did_you_mean(str(target), others, most=6),
+        hint=_view_hint(target, declared, accepts) or did_you_mean(str(target), others, most=6),
     )
     resolver.report(entry, place, problem)
+
+
+def _view_hint(target: Target, declared: TensorType, accepts: tuple[str, ...]) -> str | None:
+    """A view whose transform makes of the value what is accepted, such as a series of a sound."""
+    found = []
+    for name in registry().names("transform"):
+        try:
+            made = registry().get("transform", name).model_validate({})
+            result = made.result(declared) if isinstance(made, Transform) else declared
+        except ValueError:  # it cannot be imported, needs fields, or does not take such values
+            continue
+        if result.modality in accepts:
+            found.append(name)
+    if not found or len(found) > 3:
+        return None
+    return f"a view makes {accepts[0]} of it: {{of: {target}, apply: [{' or '.join(found)}]}}"
 
 
 def _check_axes(

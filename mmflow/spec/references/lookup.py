@@ -82,6 +82,10 @@ class Lookup:
                 return BadReference(f"`{name}` is {SINGULAR[section]}", hint=f"write {section}.{'.'.join(words)}")
         names = [n for section in allowed for n in self._names(section) if owner != (section, n, "")]
         hint = did_you_mean(name, list(dict.fromkeys(names)), most=20)
+        # A field that holds what the name says, under another name.
+        alike = [field for field, known in (self.types.fields or {}).items() if known.modality == name]
+        if "fields" in allowed and alike:
+            hint = f"`columns: {{{name}: {alike[0]}}}` of the data gives its field `{alike[0]}` that name"
         if owner == ("encoders", name, ""):
             return BadReference(f"`{name}` is this encoder itself, and nothing outside it has that name", hint=hint)
         return BadReference(f"there is no `{name}` here", expected=expected, hint=hint)

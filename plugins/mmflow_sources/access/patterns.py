@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmflow.plugin import ComponentError
 from mmflow_sources.access.files import Folder, split_url
-
-if TYPE_CHECKING:
-    from mmflow_sources.base import FileSource
 
 MOST_FILES = 1_000_000
 """Files that braces may stand for."""
 BRACES = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}|\{([^{}]*,[^{}]*)\}")
 
 
-def expanded(source: FileSource, patterns: Sequence[str], expected: str) -> list[str]:
-    """The URLs that patterns stand for, in order; raises `ComponentError` where there is none."""
+def expanded(folder_at: Callable[[str], Folder], patterns: Sequence[str], expected: str) -> list[str]:
+    """The URLs that patterns stand for, in order; raises `ComponentError` where there is none.
+
+    `folder_at` opens the folder at a URL.
+    """
     found: list[str] = []
     for pattern in patterns:
         for url in expand_braces(pattern):
-            found.extend(_globbed(source, url) if is_pattern(url) else [url])
+            found.extend(_globbed(folder_at, url) if is_pattern(url) else [url])
     if not found:
         raise ComponentError(f"no file at {patterns[0]}", found=patterns[0], expected=expected)
     return found
 
 
-def fingerprint_of(source: FileSource, urls: Sequence[str]) -> list[Any]:
+def fingerprint_of(folder_at: Callable[[str], Folder], urls: Sequence[str]) -> list[Any]:
     """Fingerprints of files, folder by folder."""
     by_folder: dict[str, list[str]] = {}
     for url in urls:
         parent, name = split_url(url)
         by_folder.setdefault(parent, []).append(name)
-    return [source.folder(parent).fingerprint(names) for parent, names in by_folder.items()]
+    return [folder_at(parent).fingerprint(names) for parent, names in by_folder.items()]
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -83,7 +83,7 @@ def is_pattern(url: str) -> bool:
     return "*" in (url.partition("?")[0] if web else url) or ("?" in url and not web)
 
 
-def _globbed(source: FileSource, url: str) -> list[str]:
+def _globbed(folder_at: Callable[[str], Folder], url: str) -> list[str]:
     # The folders of a pattern, level by level, from the first one whose name is one.
     fixed, levels = split_url(url)[0], [split_url(url)[1]]
     while is_pattern(fixed.partition("::")[0]):
@@ -98,7 +98,7 @@ def _globbed(source: FileSource, url: str) -> list[str]:
             names = [
                 f"{name}/{found}" if name else found
                 for name in names
-                for found in _matching(source.folder(_below(fixed, name)), level, folders=not last)
+                for found in _matching(folder_at(_below(fixed, name)), level, folders=not last)
             ]
     except ComponentError:
         raise

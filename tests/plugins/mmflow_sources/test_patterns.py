@@ -90,7 +90,7 @@ def test_patterns_may_stand_in_folders(tmp_path: Path, pattern: str, names: list
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"word\n{name}\n")
     source = Table(url=f"{tmp_path}/{pattern}", stream=True)
-    assert expanded(source, [source.url], "tables") == [f"{tmp_path}/{name}" for name in names]
+    assert expanded(source.folder, [source.url], "tables") == [f"{tmp_path}/{name}" for name in names]
     reader = source.open()
     words = [raw.cells["word"] for shard in range(len(names)) for _, raw in reader.shard(shard, ("word",))]
     assert words == names
