@@ -28,5 +28,6 @@ def mmflow_components() -> dict[str, str]:
         "stage/uncertainty": "mmflow_evaluators.uncertainty.uncertainty:Uncertainty",
         "stage/text_overlap": "mmflow_evaluators.generation.text_overlap:TextOverlap",
         "stage/yes_no": "mmflow_evaluators.generation.yes_no:YesNoQuestions",
+        "stage/grid_probe": "mmflow_evaluators.dense.grid_probe:GridProbe",
         "stage/spectrum": "mmflow_evaluators.similarity.spectrum_stage:Spectrum",
     }
