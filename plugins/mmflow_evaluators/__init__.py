@@ -28,5 +28,11 @@ def mmflow_components() -> dict[str, str]:
         "stage/uncertainty": "mmflow_evaluators.uncertainty.uncertainty:Uncertainty",
         "stage/text_overlap": "mmflow_evaluators.generation.text_overlap:TextOverlap",
         "stage/yes_no": "mmflow_evaluators.generation.yes_no:YesNoQuestions",
+        "stage/grid_probe": "mmflow_evaluators.dense.grid_probe:GridProbe",
+        "stage/few_shot": "mmflow_evaluators.probes.few_shot:FewShot",
+        "stage/k_shot_probe": "mmflow_evaluators.probes.few_shot:KShotProbe",
+        "stage/factor_probe": "mmflow_evaluators.probes.linear_probes:FactorProbe",
+        "stage/regression_probe": "mmflow_evaluators.probes.linear_probes:RegressionProbe",
+        "stage/multi_label_probe": "mmflow_evaluators.probes.linear_probes:MultiLabelProbe",
         "stage/spectrum": "mmflow_evaluators.similarity.spectrum_stage:Spectrum",
     }

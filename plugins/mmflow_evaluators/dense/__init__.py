@@ -1,0 +1,1 @@
+"""Places of an image: their classes, and how they move."""
