@@ -213,5 +213,5 @@ def test_a_tracker_is_refused_until_it_is_called(register: Callable[..., None]) 
     text = "data: {d: {use: shapes, size: 8}}\nencoders: {image: {use: vit, of: image}}\n"
     with pytest.raises(SpecError, match="not yet: trackers"):
         load_text(
-            f"{text}losses: {{u: {{use: uniformity, of: image}}}}\ntrain: {{data: d, steps: 1}}\ntrack: {{t: log}}\n"
+            f"{text}losses: {{u: {{use: uniformity, of: image}}}}\ntrain: {{data: d, steps: 1}}\ntrack: {{t: log}}"
         )

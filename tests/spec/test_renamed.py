@@ -40,7 +40,7 @@ def test_an_old_name_of_a_component_and_of_a_field() -> None:
         "s.yaml:8:79: train.sampler.unlabelled: `unlabelled` is now called `unlabeled`",
         "s.yaml:15:20: stages.second.sampler.use: `hard_neighbours` is now called `hard_neighbors`",
     ]
-    today = load_text(SPEC.replace("unlabelled", "unlabeled").replace("hard_neighbours", "hard_neighbors"))
+    today = load_text(SPEC.replace("unlabelled", "unlabeled").replace("hard_neighbours", "hard_neighbors"), "s.yaml")
     assert today == spec
     assert notes(today) == []
 
