@@ -9,7 +9,7 @@ from typing import ClassVar
 from typer.testing import CliRunner
 
 from mmflow.cli.app import app
-from mmflow.plugin import Source, TensorType
+from mmflow.plugin import Source, Streaming, TensorType
 from mmflow.spec import Owner, Spec, Target, load_text
 
 SPEC = """
@@ -50,6 +50,8 @@ class Old(Source, name="old_columns"):
 
     renamed_columns: ClassVar[Mapping[str, str]] = {"picture": "image"}
 
+    stream: Streaming = Streaming()
+
     def fields(self) -> Mapping[str, TensorType]:
         return {"image": TensorType("image", dtype="uint8"), "caption": TensorType("text", dtype="str")}
 
@@ -73,6 +75,13 @@ def test_an_old_name_of_a_column_in_encoders_and_views(register: Callable[..., N
         "views.two.of: `picture` is now called `image`",
         "encoders.b.of: `picture` is now called `image`",
     ]
+
+
+def test_an_old_name_inside_a_group_of_fields(register: Callable[..., None]) -> None:
+    register(Old)
+    spec = load_text("data: {d: {use: old_columns, stream: {lanes: 3}}}\n", "s.yaml")
+    assert spec.data["d"] == Old(stream=Streaming(partitions=3))
+    assert notes(spec) == ["s.yaml:1:39: data.d.stream.lanes: `lanes` is now called `partitions`"]
 
 
 def test_an_entry_of_that_name_is_no_old_column(register: Callable[..., None]) -> None:
