@@ -268,11 +268,6 @@ def test_a_batch_of_bad_samples_alone_is_left_out() -> None:
         list(Loader(numbers([4], bad=(0, 1, 2, 3)), {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0).epoch(0))
 
 
-def test_lanes_is_an_old_name_of_partitions() -> None:
-    with pytest.warns(FutureWarning, match="`lanes` is now called `partitions`"):
-        assert Streaming.model_validate({"lanes": 3}) == Streaming(partitions=3)
-
-
 def test_how_long_a_stream_is() -> None:
     loader = Loader(numbers([10] * 4), {}, NUMBER, sampler=Shuffle(), batch_size=4, seed=0)
     assert loader.count(0) is None

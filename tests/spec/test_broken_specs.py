@@ -53,6 +53,7 @@ BROKEN = [
     ("name: base", "name: a-$env.N", "2:7: name", ["$env.N", "write the name"]),
     ("name: base", "seed: $env.N", "2:7: seed", ["$env.N", "--set seed=..."]),
     ("name: base", "report: 3", "2:9: report", ["expected a mapping"]),
+    ("name: base", "report: {titel: x}", "2:10: report.titel", ["no field", "did you mean title?"]),
     ("name: base", "track: {t: {use: nothing}}", "2:18: track.t.use", ["unknown tracker"]),
     ("name: base", "matrix: {a: {}}", "2:1: matrix", ["not yet: matrix", "`extends`"]),
     ("name: base", "parts: {}", "14:1", ['the key "parts" stands twice']),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmflow.plugin import hookimpl
+from mmflow.plugin import Tracker, hookimpl
 from mmflow.plugin.registry import Registry
 from mmflow.spec import Owner, Spec, SpecError, Target, load_text
 from mmflow.spec.text.yaml_reader import parse_text
@@ -201,3 +202,16 @@ def test_an_input_that_takes_only_pictures_means_the_field_of_that_name() -> Non
     scope = spec.scope("train")
     assert scope.targets(Owner("encoders", "patches"))["of", 0].owner == Owner("fields", "image")
     assert scope.targets(Owner("encoders", "again"))["of", 0].owner == Owner("encoders", "image")
+
+
+class Log(Tracker, name="log"):
+    """A tracker, which nothing calls yet."""
+
+
+def test_a_tracker_is_refused_until_it_is_called(register: Callable[..., None]) -> None:
+    register(Log)
+    text = "data: {d: {use: shapes, size: 8}}\nencoders: {image: {use: vit, of: image}}\n"
+    with pytest.raises(SpecError, match="not yet: trackers"):
+        load_text(
+            f"{text}losses: {{u: {{use: uniformity, of: image}}}}\ntrain: {{data: d, steps: 1}}\ntrack: {{t: log}}"
+        )

@@ -202,6 +202,13 @@ def test_values_of_the_environment_are_not_written_out() -> None:
     assert parse_text(written, "w").data["report"] == {"title": "costs $$5"}
 
 
+def test_the_title_of_a_report_is_not_read_from_the_environment() -> None:
+    text = "data: {d: {use: shapes, size: 9}}\nreport: {title: $env.TITLE}\n"
+    with pytest.raises(SpecError, match=r"report.title: \$env.TITLE") as caught:
+        load_text(text, env={"TITLE": "a secret"})
+    assert "a secret" not in str(caught.value)
+
+
 def test_checking_a_spec_imports_nothing_heavy() -> None:
     code = (
         "import sys; from mmflow.spec import load_text; load_text(sys.stdin.read()); "

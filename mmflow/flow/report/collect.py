@@ -143,7 +143,7 @@ def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
         stages.append(stage)
     started, ended = about.get("started", ""), about.get("ended") or (events[-1]["time"] if events else "")
     return RunReport(
-        name=spec.name,
+        name=spec.report.title or spec.name,
         run_id=record.id,
         status=_status(about, stages),
         started=started,

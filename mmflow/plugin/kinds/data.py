@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.references import RawField, Refs
@@ -48,18 +47,12 @@ class Streaming(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    renamed: ClassVar[Mapping[str, str]] = {"lanes": "partitions"}
+
     partitions: int = Field(8, ge=1, le=256)
     open: int = Field(2, ge=1, le=64, description="shards that a partition reads side by side")
     buffer: int = Field(256, ge=1, description="raw samples that a partition draws from")
     samples: int | None = Field(None, ge=1, description="in an epoch, where known: `epochs` and schedules need it")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, raw: Any) -> Any:
-        if isinstance(raw, Mapping) and "lanes" in raw and "partitions" not in raw:
-            warnings.warn("stream: `lanes` is now called `partitions`", FutureWarning, stacklevel=2)
-            return {"partitions" if name == "lanes" else name: value for name, value in raw.items()}
-        return raw
 
 
 @runtime_checkable

@@ -52,7 +52,7 @@ def _value(entry: Entry, node: Node, kinds: tuple[type[BaseModel], ...], path: P
     made = class_of(kinds, node.plain())
     if made is None:
         return node
-    old_names: Mapping[str, str] = made.renamed if issubclass(made, Component) else {}
+    old_names: Mapping[str, str] = getattr(made, "renamed", {})
     found: dict[str, Node] = {}
     for name, child in values.items():
         new = old_names.get(name, name)
