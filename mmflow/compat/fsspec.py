@@ -1,8 +1,8 @@
-"""Private parts of fsspec."""
+"""Private parts of fsspec, and options of its file systems that no common interface has."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -14,3 +14,14 @@ VERSIONS = ">=2025.3"
 def parent_of(fs: AbstractFileSystem, path: str) -> str:
     """The folder of a path, by the rules of its file system."""
     return fs._parent(path)
+
+
+def short_patience(url: str) -> dict[str, Any]:
+    """Options that let a silent server fail within a minute, where fsspec's own settings do not say otherwise."""
+    from fsspec.config import conf
+
+    protocol = url.partition("://")[0]
+    if protocol not in ("s3", "s3a") or "config_kwargs" in conf.get("s3", {}):
+        return {}
+    # s3fs tries five times on top of botocore's own retries.
+    return {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"max_attempts": 1}}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import random
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmflow.artifacts import AboutStage, Environment, StageRecord
-from mmflow.flow.store import NotStored, RunStore
+from mmflow.flow.store import NotStored, RunStore, StoreError
 from mmflow.identity.canonical import key_of
 from mmflow.identity.keys import Keys
 from mmflow.plugin.component import ComponentError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _SHOWN_VERSIONS = ("mmflow-kit", "torch", "torchvision", "triton", "numpy", "scikit-learn", "prefect", "pydantic")
 _CHECKPOINT = "checkpoint"
+_log = logging.getLogger("mmflow.store")
 
 
 class FlowContext:
@@ -52,6 +54,7 @@ class FlowContext:
         self.workers = workers
         self._keys = keys
         self._store = store
+        self._has_checkpoint = False
 
     def upstream(self, stage: str) -> Path:
         """The local directory with the outputs of an earlier stage; not to be written to."""
@@ -74,12 +77,21 @@ class FlowContext:
         return self._keys.encoding(self.name, target, data)
 
     def save_partial(self, directory: Path) -> None:
-        """Store a checkpoint of this unfinished stage."""
-        self._store.save_partial(self.key, _CHECKPOINT, directory)
+        """Store a checkpoint of this unfinished stage. Where that fails and an older one is there, it is a warning."""
+        try:
+            self._store.save_partial(self.key, _CHECKPOINT, directory)
+        except StoreError as error:
+            if not self._has_checkpoint:
+                raise
+            _log.warning("%s: %s; the one before is kept, and the stage goes on", self.name, error)
+        else:
+            self._has_checkpoint = True
 
     def load_partial(self) -> Path | None:
         """The newest checkpoint of an earlier, unfinished try at this very stage."""
-        return self._store.load_partial(self.key, _CHECKPOINT)
+        found = self._store.load_partial(self.key, _CHECKPOINT)
+        self._has_checkpoint = found is not None
+        return found
 
 
 def run_stage(
@@ -94,6 +106,10 @@ def run_stage(
 ) -> None:
     """Run one stage and publish its outputs under its key, all or nothing."""
     started, began = datetime.now(UTC), time.monotonic()
+    meta = {"stage": stage.name, "use": stage.declaration.use}
+    if store.publish_kept(stage.key, meta):
+        store.drop_partial(stage.key)
+        return
     _seed_stray_draws(spec.seed)
     with store.scratch() as output:
         context = FlowContext(
@@ -105,18 +121,16 @@ def run_stage(
             run_evaluator(stage.declaration, context)
         else:
             stage.declaration.run(context)
-        seconds = round(time.monotonic() - began, 3)
         about: AboutStage = {
             "stage": stage.name,
             "use": stage.declaration.use,
             "key": stage.key,
-            "seconds": seconds,
+            "seconds": round(time.monotonic() - began, 3),
             "started": started.isoformat(),
             "environment": environment(device),
         }
         StageRecord(output).write(about)
-        meta = {"stage": stage.name, "use": stage.declaration.use, "seconds": seconds, "started": started.isoformat()}
-        store.publish(stage.key, output, meta, move=True)
+        store.publish_or_keep(stage.key, output, meta)
     store.drop_partial(stage.key)
 
 

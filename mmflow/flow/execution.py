@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from mmflow.flow.jobs import Outcome, StageJob, StageState, TableRows, Watcher
 from mmflow.flow.stopping import Stopper, Terminated
-from mmflow.flow.store import RunAbout, RunStore
+from mmflow.flow.store import RunAbout, RunStore, StoreError
 from mmflow.plugin.kinds import Reporter, StageStopped
 from mmflow.redaction import redacted, redacted_data
 
@@ -83,19 +83,20 @@ class Execution:
         lacking = [name for name in job.after if self.outcome.stages[name] not in ("done", "cached")]
         if lacking or self.stop.reason:
             return self._settle(job, "skipped", f"needs {', '.join(lacking)}" if lacking else "the run was stopped")
-        if not self._forced(job) and self.store.has(job.key):
-            return self._settle(job, "cached", "another run has stored it meanwhile")
-        self.tell(lambda watcher: watcher.stage(job.name, "running"))
         try:
+            if not self._forced(job) and self.store.has(job.key):
+                return self._settle(job, "cached", "another run has stored it meanwhile")
+            self.tell(lambda watcher: watcher.stage(job.name, "running"))
             with self.stop.stage():
                 job.run(_Reporter(self, job.name))
+            stored = self.store.has(job.key)
         except (StageStopped, Terminated) as stop:
             if self.stop.reason is None:
                 return self._fail(job, RuntimeError(f"it stopped though nothing has asked it to: {stop}"))
             return self._settle(job, "stopped", str(stop))
         except Exception as error:
             return self._fail(job, error)
-        if self.store.has(job.key):
+        if stored:
             return self._settle(job, "done")
         if self.stop.reason:
             return self._settle(job, "stopped")
@@ -155,8 +156,9 @@ class Execution:
             text = "".join(traceback.format_exception(error))
             where = f" (traceback: {self.store.run(self.outcome.run_id).write(f'{name}.error.txt', text)})"
         except Exception:
-            # The store itself may have failed: the message alone must do.
-            traceback.print_exception(error)
+            # The store itself may have failed: its message alone must do.
+            if not isinstance(error, StoreError):
+                traceback.print_exception(error)
         self.note(f"{what} failed: {type(error).__name__}: {error}{where}")
 
     def _conclude(self) -> None:

@@ -12,7 +12,7 @@ from mmflow.flow.engine import run_jobs
 from mmflow.flow.jobs import Outcome, StageJob, Watcher
 from mmflow.flow.observers import Observers
 from mmflow.flow.plan import Plan, PlannedStage, build_plan
-from mmflow.flow.store import NotStored, RunStore, StoreError, new_run_id
+from mmflow.flow.store import RunStore, StoreError, new_run_id
 from mmflow.identity.canonical import Json
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Reporter
@@ -196,5 +196,5 @@ def stored_metrics(store: RunStore, stage: PlannedStage) -> list[dict[str, Any]]
         return []
     try:
         return MetricsArtifact(store.fetch(stage.key)).read().get("metrics", [])
-    except NotStored:
+    except StoreError:
         return []

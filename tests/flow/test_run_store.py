@@ -12,9 +12,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mmflow.flow.store import DamagedEntry, NotStored, RunStore, StoreError, new_run_id
+from mmflow.flow.store.disk import LocalStorage
+from mmflow.flow.store.guarded import GuardedStorage
 from mmflow.flow.store.locations import open_storage
+from mmflow.flow.store.objects import ObjectStorage
 from mmflow.flow.store.storage import Storage
 from mmflow.identity.canonical import key_of
 
@@ -315,6 +319,50 @@ def test_no_room_for_a_new_result_leaves_the_old_ones(tmp_path):
     assert contents(store.fetch(KEY)) == {"a": b"old"}
     assert contents(checkpoint(store)) == {"a": b"old"}
     assert len(inside(store).children(f"entries/{KEY}")) == 2, "the failed attempt has been removed"
+
+
+def test_a_result_that_cannot_be_published_is_kept_and_stored_later(tmp_path):
+    store = RunStore(tmp_path / "store")
+    with store.scratch() as folder:
+        source = tree(folder, a="1" * 50, sub__b="2" * 60)
+        whole = contents(source)
+        with (
+            files_limited_to(100),
+            pytest.raises(StoreError, match="it is kept in .*/unpublished/a+, and the next run"),
+        ):
+            store.publish_or_keep(KEY, folder, {})
+    assert not store.has(KEY)
+    assert store.publish_kept(KEY, {"stage": "train"})
+    assert contents(store.fetch(KEY)) == whole
+    assert not store.publish_kept(KEY, {})
+
+
+def test_a_store_that_does_not_answer_costs_time_once(tmp_path):
+    class Silent(LocalStorage):
+        asked = 0
+
+        def read(self, name):
+            Silent.asked += 1
+            raise TimeoutError("no answer within 10 s\nand more that nobody reads")
+
+    guarded = GuardedStorage(Silent(tmp_path))
+    for _ in range(5):
+        with pytest.raises(StoreError, match=r"^cannot read x in .*: TimeoutError: no answer within 10 s$"):
+            guarded.read("x")
+    assert Silent.asked == 1
+
+
+def test_a_bucket_that_is_not_there_is_not_made(tmp_path):
+    made = []
+
+    class Bucket(MemoryFileSystem):
+        protocol = ("s3", "s3a")
+
+        def makedirs(self, path, exist_ok=False):
+            made.append(path)
+
+    ObjectStorage(Bucket(), "/bucket/prefix", url="s3://bucket/prefix", cache=tmp_path).write("x", b"1")
+    assert made == []
 
 
 def test_memo_calls_once(store):

@@ -8,6 +8,7 @@ read from the run store, and an API that goes away costs the run some seconds at
 import asyncio
 import contextlib
 import logging
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,11 @@ _SILENT = logging.CRITICAL + 1
 def _quieten(level: int) -> None:
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(level)
+
+
+def _accepted(name: str) -> str:
+    """A name of a spec or stage without the characters that Prefect refuses or fills in."""
+    return re.sub(r"[/%&<>{}]+", "-", name) or "run"
 
 
 class _PrefectRun:
@@ -122,7 +128,7 @@ class _PrefectRun:
             return await self._flow()
 
         decorate = flow(
-            name=self.execution.run_name,
+            name=_accepted(self.execution.run_name),
             flow_run_name=self.execution.outcome.run_id,
             persist_result=False,
             validate_parameters=False,
@@ -175,8 +181,8 @@ class _PrefectRun:
             return
         # No tags: for each of them a task asks the API whether it may start.
         decorate = task(
-            name=job.name,
-            task_run_name=job.name,
+            name=_accepted(job.name),
+            task_run_name=_accepted(job.name),
             cache_policy=NO_CACHE,
             persist_result=False,
             retries=0,

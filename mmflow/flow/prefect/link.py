@@ -124,7 +124,7 @@ class ApiLink(Watcher):
 
     def _artifact_key(self, *parts: str) -> str:
         text = "-".join(part for part in (self._prefix, *parts) if part)
-        return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+        return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "mmflow"
 
     # In the thread
 

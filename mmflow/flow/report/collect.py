@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmflow.artifacts import EmbeddingMap, Environment, HistoryArtifact, MetricsArtifact, StageRecord, TrainingSummary
-from mmflow.flow.store import Event, NotStored, RunAbout, RunRecord, RunStore
+from mmflow.flow.store import Event, RunAbout, RunRecord, RunStore, StoreError
 from mmflow.plugin.modality import Shown, first_member, modality
 from mmflow.plugin.values import Example as StoredExample
 from mmflow.plugin.values import Metric, RawValue, TensorType
@@ -136,7 +136,7 @@ def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
         stage = StageReport(name, declaration.use, key, state, detail=detail)
         try:
             folder = store.fetch(key) if key else None
-        except NotStored:
+        except StoreError:
             folder = None
         if folder is not None:
             _fill(stage, folder, spec, notes)

@@ -39,6 +39,8 @@ class Attempts:
             except BaseException:
                 with contextlib.suppress(Exception):
                     if not self._named(folder, attempt):
+                        if move:
+                            self._storage.give_back(f"{folder}/{attempt}", directory)
                         self._storage.remove(f"{folder}/{attempt}")
                 raise
 
@@ -52,10 +54,8 @@ class Attempts:
         """Errors of the storage as `StoreError`; `what` names the files that could not be stored."""
         try:
             yield
-        except OSError as error:
-            raise StoreError(
-                f"cannot store {what} in {self._storage.url}: {error}; what was stored before is unchanged"
-            ) from error
+        except (StoreError, OSError) as error:
+            raise StoreError(f"cannot store {what}: {error}; earlier results are unchanged") from error
 
     def set_aside(self, name: str, why: str) -> None:
         """Rename a damaged manifest or record, so that it is no longer found."""

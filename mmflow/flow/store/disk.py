@@ -42,6 +42,13 @@ class LocalStorage(Storage):
             _sync_folder(folder)
         return records
 
+    def give_back(self, name: str, source: Path) -> None:
+        for relative, path in files_below(self._at(name)) if self._at(name).is_dir() else ():
+            target = source / relative
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(path, target)
+
     def write(self, name: str, data: bytes) -> None:
         path = self._at(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,9 +126,14 @@ class LocalStorage(Storage):
                 self._verified.add(mark)
         return base
 
+    def unpublished(self) -> Path:
+        return self._at("unpublished")
+
     def scratch(self, prefix: str) -> Path:
         folder = self._at("scratch")
         folder.mkdir(parents=True, exist_ok=True)
+        # Made before it is needed: a full disk has no room for a folder.
+        self.unpublished().mkdir(exist_ok=True)
         return Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mmflow.cache import user_cache
+from mmflow.compat.fsspec import short_patience
 from mmflow.flow.store.storage import Storage
 
 
@@ -16,9 +17,10 @@ def open_storage(url: str | os.PathLike[str], *, cache: Path | None = None) -> S
     from fsspec.implementations.local import LocalFileSystem
 
     from mmflow.flow.store.disk import LocalStorage
+    from mmflow.flow.store.guarded import GuardedStorage
     from mmflow.flow.store.objects import ObjectStorage
 
-    fs, root = url_to_fs(os.fspath(url))
+    fs, root = url_to_fs(os.fspath(url), **short_patience(os.fspath(url)))
     if isinstance(fs, LocalFileSystem):
-        return LocalStorage(Path(root))
-    return ObjectStorage(fs, root, url=os.fspath(url), cache=cache or user_cache() / "store")
+        return GuardedStorage(LocalStorage(Path(root)))
+    return GuardedStorage(ObjectStorage(fs, root, url=os.fspath(url), cache=cache or user_cache() / "store"))

@@ -10,6 +10,8 @@ from typing import Any
 
 from mmflow.flow.store.storage import DamagedFile, FileRecord, Storage, check_file, files_below, sha256_of
 
+_WITH_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "cos", "obs", "r2"})
+
 
 class ObjectStorage(Storage):
     """Any fsspec file system; trees are read through a local copy under `cache`."""
@@ -24,18 +26,24 @@ class ObjectStorage(Storage):
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}"
 
+    def _make_folder(self, path: str) -> None:
+        # An object store has none: there it would make a bucket of a mistyped name.
+        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
+        if not protocols & _WITH_BUCKETS:
+            self.fs.makedirs(path, exist_ok=True)
+
     def put_tree(self, source: Path, name: str, *, move: bool) -> dict[str, FileRecord]:
         records: dict[str, FileRecord] = {}
         for relative, path in files_below(source):
             destination = self._at(f"{name}/{relative}")
-            self.fs.makedirs(destination.rsplit("/", 1)[0], exist_ok=True)
+            self._make_folder(destination.rsplit("/", 1)[0])
             records[relative] = FileRecord(path.stat().st_size, sha256_of(path))
             self.fs.put_file(str(path), destination)
         return records
 
     def write(self, name: str, data: bytes) -> None:
         path = self._at(name)
-        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        self._make_folder(path.rsplit("/", 1)[0])
         self.fs.pipe_file(path, data)
 
     def append(self, name: str, data: bytes) -> None:
@@ -111,6 +119,9 @@ class ObjectStorage(Storage):
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return copy
+
+    def unpublished(self) -> Path:
+        return self.cache / "unpublished"
 
     def scratch(self, prefix: str) -> Path:
         return Path(tempfile.mkdtemp(prefix=f"mmflow-{prefix}"))

@@ -35,6 +35,10 @@ class Storage(ABC):
         Empty directories are not kept. With `move`, `source` is used up where that saves a copy.
         """
 
+    def give_back(self, name: str, source: Path) -> None:
+        """Undo a moving `put_tree` that could not be made visible: the files that were moved lie in `source` again."""
+        return
+
     @abstractmethod
     def write(self, name: str, data: bytes) -> None:
         """Store one object; a reader sees the old bytes or the new ones, never a part."""
@@ -70,6 +74,10 @@ class Storage(ABC):
     @abstractmethod
     def materialize(self, name: str, files: Mapping[str, FileRecord]) -> Path:
         """A local directory with exactly the recorded bytes of `files`; raises `DamagedFile`."""
+
+    @abstractmethod
+    def unpublished(self) -> Path:
+        """A local directory for results that could not be stored, on the disk of `scratch` where that is possible."""
 
     @abstractmethod
     def scratch(self, prefix: str) -> Path:

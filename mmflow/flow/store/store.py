@@ -16,6 +16,7 @@ counts, and attempts that no manifest names are removed by `sweep` once they are
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from mmflow.flow.store.attempts import ABANDONED, Attempts
 from mmflow.flow.store.checkpoints import Checkpoints
-from mmflow.flow.store.errors import DamagedEntry, NotStored
+from mmflow.flow.store.errors import DamagedEntry, NotStored, StoreError
 from mmflow.flow.store.locations import open_storage
 from mmflow.flow.store.manifest import STAMP, Entry, checked_name, manifest_of, parse_manifest
 from mmflow.flow.store.records import RunRecord
@@ -107,6 +108,38 @@ class RunStore:
                     "start the run again to make it again"
                 ) from None
         raise NotStored(f"nothing is stored under {key} in {self.url}")
+
+    def publish_or_keep(self, key: str, directory: Path, meta: Mapping[str, Json]) -> None:
+        """`publish` with `move`; where that fails, the files are kept on this machine for `publish_kept`.
+
+        Raises `StoreError`, which tells where they are.
+        """
+        try:
+            self.publish(key, directory, meta, move=True)
+        except StoreError as error:
+            place = self._kept(key)
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(place, ignore_errors=True)
+                # First under another name: a move to another disk may be cut short.
+                part = place.with_name(f"{place.name}.part")
+                shutil.move(directory, part)
+                os.replace(part, place)
+            except OSError as second:
+                raise StoreError(f"{error}; nor could it be kept in {place}: {second}") from error
+            raise StoreError(f"{error}; it is kept in {place}, and the next run stores it from there") from error
+
+    def publish_kept(self, key: str, meta: Mapping[str, Json]) -> bool:
+        """Publish files that `publish_or_keep` has kept on this machine; whether there were any."""
+        place = self._kept(key)
+        if not place.is_dir():
+            return False
+        self.publish(key, place, meta)
+        shutil.rmtree(place, ignore_errors=True)
+        return True
+
+    def _kept(self, key: str) -> Path:
+        return self._storage.unpublished() / checked_name(key)
 
     def publish(self, key: str, directory: Path, meta: Mapping[str, Json], *, move: bool = False) -> None:
         """Store the files below `directory` under `key`, all or nothing; a published entry is replaced.
