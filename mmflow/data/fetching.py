@@ -193,7 +193,7 @@ class BatchFetcher(Dataset["Result"]):
                 # Each row is finished before the next is read, so that raw samples do not add up.
                 values += self.view([row], epoch)
         if self.together:
-            # What mixes rows needs those of the other ranks too.
+            # A transform that mixes rows needs those of the other ranks too.
             kept = set(mine)
             values = [v for v, place in zip(self.view(rows, epoch, index), places, strict=True) if place in kept]
             ids = [id for id, place in zip(ids, places, strict=True) if place in kept]
@@ -204,7 +204,7 @@ class BatchFetcher(Dataset["Result"]):
         return Batch(columns, ids, len(ids), epoch or 0, index, skipped, places)
 
     def read(self, id: str, get: Callable[[], Sample], turn: int = 0) -> Row:
-        """A sample with the fields that are wanted of it."""
+        """A sample with the fields that the requests need."""
         try:
             sample = {"id": id, **get()}
             if self._unchecked:

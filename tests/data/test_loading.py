@@ -374,7 +374,7 @@ def test_a_type_can_be_asked_for_before_anything_is_read() -> None:
         types.column(Target("views", "two", index=2))
 
 
-def test_pictures_that_no_sample_has_are_one_message(tmp_path: Path) -> None:
+def test_images_that_no_sample_has_are_one_message(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,caption\n,a\n,b\n")
     source = Table.model_validate(
         {"url": str(tmp_path / "t.csv"), "columns": {"image": {"modality": "image"}, "caption": "caption"}}
