@@ -11,20 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from mmflow.data.batches import Batch, ColumnBatch, collate, map_members
-from mmflow.data.samples import (
-    ColumnRequest,
-    SampleError,
-    SkippedSample,
-    describe,
-    failure,
-    read_sample,
-    safe_id,
-    samples_of,
-)
+from mmflow.data.samples import ColumnRequest, failure, safe_id, samples_of
 from mmflow.data.shards import PartitionBatches, ShardAssignment
 from mmflow.data.views import Drawing, Row, RowError, ViewedRows
 from mmflow.plugin.kinds import Reader, ShardReader, Source, View
 from mmflow.plugin.modality import first_member, modality
+from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample
 from mmflow.plugin.values import RawValue, Sample
 from mmflow.spec.references.views import ViewTypes, fields_of, needs_batch
 

@@ -11,20 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mmflow.data.batches import Batch
 from mmflow.data.fetching import BatchFetcher, BatchTask, PartitionEnd, PartitionTask, RankShare
-from mmflow.data.samples import (
-    ColumnRequest,
-    SampleError,
-    count_of,
-    describe,
-    random_access_needed,
-    read_column,
-    safe_id,
-)
+from mmflow.data.samples import ColumnRequest, count_of, random_access_needed, read_column, safe_id
 from mmflow.data.shards import RoundRobin, ShardAssignment
 from mmflow.data.workers import Workers
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Draw, Reader, Sampler, ShardReader, Source, View
 from mmflow.plugin.references import Ref, Sampled, reference_fields
+from mmflow.plugin.samples import SampleError, describe
 from mmflow.plugin.values import RawValue
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mmflow.plugin.kinds import Reader, Sampler, ShardReader, Source
-from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
+from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample
 from mmflow.plugin.targets import Target
 from mmflow.plugin.values import RawValue, Sample
 
@@ -140,22 +140,3 @@ def static_columns(source: Source, requests: Sequence[ColumnRequest]) -> dict[st
         rows = [map_members(row, len(type_.axes) - 1, request.preprocess) for row in static[name]]
         columns[request.key] = collate(rows, type_)
     return columns
-
-
-__all__ = [
-    "ColumnRequest",
-    "SampleError",
-    "SkippedSample",
-    "count_of",
-    "describe",
-    "failure",
-    "random_access_needed",
-    "read_column",
-    "read_field",
-    "read_sample",
-    "safe_id",
-    "sample_fields",
-    "samples_of",
-    "static_columns",
-    "with_random_access",
-]

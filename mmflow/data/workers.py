@@ -21,7 +21,7 @@ from mmflow.compat.torch import end_workers, worker_context, worker_processes
 from mmflow.data.batches import Batch
 from mmflow.data.fetching import BatchFetcher, Failed, PartitionEnd, Result, Task
 from mmflow.data.quarantine import quarantine
-from mmflow.data.samples import SampleError, describe
+from mmflow.plugin.samples import SampleError, describe
 from mmflow.redaction import redacted
 
 log = logging.getLogger(__name__)

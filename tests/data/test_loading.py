@@ -25,8 +25,8 @@ from mmflow_synthetic.shapes import Shapes
 from mmflow_views.texts.replace_words import ReplaceWords
 from pydantic import PrivateAttr
 
-from mmflow.data import ColumnRequest, Loader, SampleError, scan
-from mmflow.plugin import ComponentError, Draw, Sampler, TensorType
+from mmflow.data import ColumnRequest, Loader, scan
+from mmflow.plugin import ComponentError, Draw, SampleError, Sampler, TensorType
 from mmflow.plugin.kinds import View
 from mmflow.plugin.targets import Target
 from mmflow.spec.references.views import ViewTypes
