@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from mmflow.data.loading import Loader, scan
     from mmflow.data.samples import (
         ColumnRequest,
-        SampleError,
-        SkippedSample,
         count_of,
-        describe,
         read_field,
         sample_fields,
         static_columns,
@@ -27,10 +24,7 @@ _HOMES = {
     "loading": ("Loader", "scan"),
     "samples": (
         "ColumnRequest",
-        "SampleError",
-        "SkippedSample",
         "count_of",
-        "describe",
         "read_field",
         "sample_fields",
         "static_columns",
@@ -43,11 +37,8 @@ __all__ = [
     "ColumnBatch",
     "ColumnRequest",
     "Loader",
-    "SampleError",
-    "SkippedSample",
     "collate",
     "count_of",
-    "describe",
     "read_field",
     "sample_fields",
     "scan",

@@ -18,7 +18,7 @@ class ColumnBatch:
     """One column: `values` [N, *groups, ...] as a tensor or `Tokens`, or a (nested) list of text and objects.
 
     `axes` names the row axis and the group axes; `present` is bool [N, *groups], or None where all is there.
-    What is absent holds zeros (None in lists).
+    Absent values are zeros (None in lists).
     """
 
     values: Tensor | Tokens | list[RawValue]

@@ -11,20 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from mmflow.data.batches import Batch, ColumnBatch, collate, map_members
-from mmflow.data.samples import (
-    ColumnRequest,
-    SampleError,
-    SkippedSample,
-    describe,
-    failure,
-    read_sample,
-    safe_id,
-    samples_of,
-)
+from mmflow.data.samples import ColumnRequest, failure, safe_id, samples_of
 from mmflow.data.shards import PartitionBatches, ShardAssignment
 from mmflow.data.views import Drawing, Row, RowError, ViewedRows
 from mmflow.plugin.kinds import Reader, ShardReader, Source, View
 from mmflow.plugin.modality import first_member, modality
+from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample
 from mmflow.plugin.values import RawValue, Sample
 from mmflow.spec.references.views import ViewTypes, fields_of, needs_batch
 
@@ -193,7 +185,7 @@ class BatchFetcher(Dataset["Result"]):
                 # Each row is finished before the next is read, so that raw samples do not add up.
                 values += self.view([row], epoch)
         if self.together:
-            # What mixes rows needs those of the other ranks too.
+            # A transform that mixes rows needs those of the other ranks too.
             kept = set(mine)
             values = [v for v, place in zip(self.view(rows, epoch, index), places, strict=True) if place in kept]
             ids = [id for id, place in zip(ids, places, strict=True) if place in kept]
@@ -204,7 +196,7 @@ class BatchFetcher(Dataset["Result"]):
         return Batch(columns, ids, len(ids), epoch or 0, index, skipped, places)
 
     def read(self, id: str, get: Callable[[], Sample], turn: int = 0) -> Row:
-        """A sample with the fields that are wanted of it."""
+        """A sample with the fields that the requests need."""
         try:
             sample = {"id": id, **get()}
             if self._unchecked:

@@ -11,20 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mmflow.data.batches import Batch
 from mmflow.data.fetching import BatchFetcher, BatchTask, PartitionEnd, PartitionTask, RankShare
-from mmflow.data.samples import (
-    ColumnRequest,
-    SampleError,
-    count_of,
-    describe,
-    random_access_needed,
-    read_column,
-    safe_id,
-)
+from mmflow.data.samples import ColumnRequest, count_of, random_access_needed, read_column, safe_id
 from mmflow.data.shards import RoundRobin, ShardAssignment
 from mmflow.data.workers import Workers
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Draw, Reader, Sampler, ShardReader, Source, View
 from mmflow.plugin.references import Ref, Sampled, reference_fields
+from mmflow.plugin.samples import SampleError, describe
 from mmflow.plugin.values import RawValue
 
 
@@ -72,7 +65,7 @@ class Loader:
         )
 
     def _read_columns(self, given: Mapping[str, Mapping[str, RawValue]]) -> dict[str, Sequence[RawValue]]:
-        """What the sampler reads of every sample, under the names of its fields."""
+        """The columns that the sampler reads, under the names of its fields."""
         found: dict[str, Sequence[RawValue]] = {}
         for name in reference_fields(type(self.sampler)):
             reference = getattr(self.sampler, name)
@@ -89,10 +82,10 @@ class Loader:
                 found[name] = read_column(self.reader, self.source, _field_of(reference))
         return found
 
-    # --- how much there is -----------------------------------------------------------------------------
+    # --- sizes -----------------------------------------------------------------------------
 
     def count(self, epoch: int) -> int | None:
-        """Batches of an epoch. Of a source that is read in order: about so many, or None where nobody knows."""
+        """The number of batches of an epoch; for a source that is read in order an estimate, or None where unknown."""
         if self._static:
             return 1
         if self._assignment is not None:
@@ -102,7 +95,7 @@ class Loader:
         return self._counts[epoch]
 
     def steps(self, epochs: float) -> int:
-        """Batches of so many epochs, the last of which may be a part; raises `ComponentError` where nobody knows."""
+        """Batches of `epochs`, the last of which may be a part. Raises `ComponentError` where that is unknown."""
         whole, part = int(epochs), epochs - int(epochs)
         counts = [self.count(epoch) for epoch in range(whole + (part > 0))]
         known = [count for count in counts if count is not None]
@@ -126,7 +119,7 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from the one at `start`: exactly those of a pass that was never interrupted.
 
-        What stands at `start` is the `index` of a batch.
+        `start` is the `index` of a batch.
         """
         if self._static:
             return iter([] if start else [Batch({}, [], 0, epoch)])
@@ -135,7 +128,7 @@ class Loader:
         return self._with_rows(self._workers.batches(self._tasks(epoch, start)), start)
 
     def _with_rows(self, batches: Iterator[Batch], start: int) -> Iterator[Batch]:
-        """Batches all of whose samples are left out by policy are left out too; of several ranks, none knows that."""
+        """Leave out batches all of whose samples are left out by policy; with several ranks, no rank can know that."""
         given, empty = 0, False
         for batch in batches:
             if batch.size or not batch.skipped or self.ranks > 1:

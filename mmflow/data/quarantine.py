@@ -1,4 +1,4 @@
-"""The file that lists samples which a source's policy leaves out: each once, whoever meets it and however often."""
+"""The file that lists the samples left out by a source's policy: each once, however often and wherever it is met."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _known: dict[str, tuple[int, set[tuple[str, str]]]] = {}
-"""By URL: the file's size after the last look at it, and what it lists."""
+"""By URL: the file's size after the last look at it, and its entries."""
 
 
 def quarantine(url: str, source: str, id: str, reason: str) -> None:
@@ -27,7 +27,7 @@ def quarantine(url: str, source: str, id: str, reason: str) -> None:
         now = _size(fs, path)
         lines = ""
         if now != size:
-            # Written by somebody else since: an earlier run, another process, or nobody, where it was removed.
+            # Changed since, by an earlier run or another process, or removed.
             text = fs.cat_file(path).decode("utf-8", "replace") if now else ""
             listed = _listed(text)
             # A killed run may have left half a line.

@@ -1,4 +1,4 @@
-"""Samples of a source: reading by index, by id and by field, and what to say when one cannot be read."""
+"""Samples of a source: reading by index, by id and by field, and the message for one that cannot be read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mmflow.plugin.kinds import Reader, Sampler, ShardReader, Source
-from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
+from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample
 from mmflow.plugin.targets import Target
 from mmflow.plugin.values import RawValue, Sample
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class ColumnRequest:
     """One column that a batch must hold.
 
-    `target` leads to a field, a view (or what it adds) or a sampler's field; `preprocess` (picklable) maps each raw
-    value, group members one by one. `key` is the column's name in the batch.
+    `target` leads to a field, a view (or a field that it adds) or a sampler's field; `preprocess` (picklable) maps each
+    raw value, group members one by one. `key` is the column's name in the batch.
     """
 
     key: str
@@ -32,7 +32,7 @@ class ColumnRequest:
 
 
 def failure(error: BaseException, *, source: Source, id: str = "", doing: str = "") -> SampleError:
-    """One message for what went wrong: the sample's id, its source, what was done, and where it happened."""
+    """One message for a failure: the sample's id, its source, the step at which it failed, and the line of code."""
     if isinstance(error, SkippedSample):
         return error
     text = str(error) if isinstance(error, SampleError) else f"{type(error).__name__}: {error}"
@@ -74,7 +74,7 @@ def samples_of(reader: Reader | ShardReader, fields: Collection[str]) -> Iterato
 
 
 def count_of(source: Source) -> int | None:
-    """How many samples a source has; None where only a whole pass would tell."""
+    """The number of samples of a source; None where only a whole pass would tell."""
     streaming = source.streaming()
     return len(source.open()) if streaming is None else streaming.samples
 
@@ -140,22 +140,3 @@ def static_columns(source: Source, requests: Sequence[ColumnRequest]) -> dict[st
         rows = [map_members(row, len(type_.axes) - 1, request.preprocess) for row in static[name]]
         columns[request.key] = collate(rows, type_)
     return columns
-
-
-__all__ = [
-    "ColumnRequest",
-    "SampleError",
-    "SkippedSample",
-    "count_of",
-    "describe",
-    "failure",
-    "random_access_needed",
-    "read_column",
-    "read_field",
-    "read_sample",
-    "safe_id",
-    "sample_fields",
-    "samples_of",
-    "static_columns",
-    "with_random_access",
-]

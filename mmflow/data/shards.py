@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Raw = tuple[str, RawValue]
-"""A sample's id and what its reader needs to decode it."""
+"""A sample's id, and the data from which its reader decodes it."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def shuffled(
     buffer: int,
     generator: np.random.Generator | None,
 ) -> Iterator[Raw]:
-    """The samples of `shards`, `open` of them read side by side, each drawn from a buffer of so many.
+    """The samples of `shards`, drawn from a buffer of `buffer` samples, with `open` shards read side by side.
 
-    Without a generator they come as they lie, shard after shard.
+    Without a generator they come in their order, shard after shard.
     """
     arriving = _arriving(reader, shards, fields, open if generator is not None else 1)
     if generator is None:
@@ -144,7 +144,7 @@ class PartitionBatches:
         try:
             there = here.stand_at(turn)
         except Exception:
-            # What is left of its iterators would look like an end.
+            # The rest of its iterators would look like an end.
             del self._open[partition]
             raise
         if not there:

@@ -29,7 +29,7 @@ class RowError(Exception):
 
 
 class Drawing:
-    """The views of a stage, with what does not depend on rows worked out once."""
+    """The views of a stage, with everything that does not depend on rows worked out once."""
 
     def __init__(self, views: Mapping[str, View], seed: int) -> None:
         self.views, self.seed = dict(views), seed
@@ -45,7 +45,7 @@ class Drawing:
         return self._copies[name]
 
     def inputs(self, name: str, copy: int) -> list[Target]:
-        """What a copy of a view reads: of a view that it reads whole, the same copy."""
+        """The inputs of a copy of a view: of a view that it reads whole, the same copy."""
         if (name, copy) not in self._inputs:
             self._inputs[name, copy] = [
                 Target("views", target.name, index=copy, output=target.output)
@@ -68,11 +68,11 @@ class Drawing:
             self._facts[name] = {fact: None for transform in self.views[name].apply for fact in transform.adds}
         return dict(self._facts[name])
 
-    def at(self, what: str, epoch: int) -> Address:
-        if (what, epoch) not in self._at:
+    def at(self, purpose: str, epoch: int) -> Address:
+        if (purpose, epoch) not in self._at:
             self._at = {place: address for place, address in self._at.items() if place[1] == epoch}
-            self._at[what, epoch] = Address(self.seed, what, epoch)
-        return self._at[what, epoch]
+            self._at[purpose, epoch] = Address(self.seed, purpose, epoch)
+        return self._at[purpose, epoch]
 
 
 _Fields: TypeAlias = dict[str, RawValue]
@@ -130,7 +130,7 @@ class ViewedRows:
         self, transform: Transform, of: Sequence[str], present: list[_Fields], facts: list[_Fields],
         at: tuple[str, int, int],
     ) -> None:  # fmt: skip
-        """One transform on each row by itself: new values into `present`, what it says into `facts`."""
+        """One transform on each row by itself: new values go into `present`, added fields into `facts`."""
         name, copy, place = at
         apply, single, copies = transform.apply, len(of) == 1, self.drawing.copies(name)
         for row, before in enumerate(present):
@@ -183,12 +183,12 @@ def _member(group: RawValue, index: int) -> RawValue:
 
 
 def _taken(of: Sequence[str], values: Sequence[RawValue]) -> dict[str, RawValue]:
-    """The values that are there, by name."""
+    """The values that are present, by name."""
     return {one: value for one, value in zip(of, values, strict=True) if value is not None}
 
 
 def _split(result: RawValue) -> tuple[RawValue, Sample]:
-    """What a transform returns: the value, and what it says it did."""
+    """The value and the added fields of a transform's result."""
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
         return result
     return result, {}

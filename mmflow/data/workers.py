@@ -21,7 +21,7 @@ from mmflow.compat.torch import end_workers, worker_context, worker_processes
 from mmflow.data.batches import Batch
 from mmflow.data.fetching import BatchFetcher, Failed, PartitionEnd, Result, Task
 from mmflow.data.quarantine import quarantine
-from mmflow.data.samples import SampleError, describe
+from mmflow.plugin.samples import SampleError, describe
 from mmflow.redaction import redacted
 
 log = logging.getLogger(__name__)
@@ -103,14 +103,14 @@ class Workers:
                 persistent_workers=True,
                 multiprocessing_context=_context(),
                 worker_init_fn=_alone,
-                # The loader would draw from the global generator, which belongs to nobody here.
+                # Without one of its own, the loader would draw from the global generator.
                 generator=torch.Generator(),
             )
         self._tasks = tasks
         return iter(self._loader)
 
     def _explained(self, error: Exception) -> Exception:
-        """The error, or, where a worker has died (also in the middle of handing a batch over), what that means."""
+        """The error, or an explanation where a worker has died (also in the middle of handing a batch over)."""
         workers = self.processes()
         for worker in workers if isinstance(error, (OSError, EOFError)) else ():
             # The connection breaks a moment before the process is known to be gone.
@@ -144,7 +144,7 @@ class Workers:
 
 
 def warm_up() -> None:
-    """Begin to start what worker processes come from, and do not wait for it: they are there sooner."""
+    """Begin to start the server that worker processes come from, without waiting: they are ready sooner."""
     if _context().get_start_method() == "forkserver":
         from multiprocessing import forkserver
 
@@ -152,7 +152,7 @@ def warm_up() -> None:
 
 
 class _Upcoming:
-    """What the torch loader takes its tasks from: those of the current pass."""
+    """The sampler of the torch loader: the tasks of the current pass."""
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
@@ -166,8 +166,8 @@ def _same(result: Fetched) -> Fetched:
 
 
 def _alone(_: int) -> None:
-    """What a worker does first: leave the signals to the main process, and never outlive it."""
-    # Ctrl-C and a scheduler's stop go to the process group; the main process decides what they mean.
+    """The first act of a worker: leave the signals to the main process, and never outlive it."""
+    # Ctrl-C and a scheduler's stop go to the process group; the main process decides about them.
     os.setpgrp()
     parent = multiprocessing.parent_process()
     if parent is not None:

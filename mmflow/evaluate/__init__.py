@@ -1,4 +1,4 @@
-"""Embedding data with a model, and measuring what came out.
+"""Embedding data with a model, and measuring the embeddings.
 
 An evaluator is a declaration with a method `evaluate`; `run_evaluator` embeds the data, or finds the encodings in
 the store, and calls it. Names are imported when they are used, so that declarations cost no torch.

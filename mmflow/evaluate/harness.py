@@ -1,4 +1,4 @@
-"""Runs an evaluator as a stage: embeds, binds the arguments of its method, checks and writes what it measured."""
+"""Runs an evaluator as a stage: embeds, binds the arguments of its method, checks and writes its result."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ LABEL_OF_MAP: Place = ("map label",)
 
 
 class Encoders:
-    """What an evaluator receives as `model`: the stage's encoders, for further values."""
+    """The argument `model` of an evaluator: the stage's encoders, for further values."""
 
     def __init__(self, model: Model, scope: StageScope) -> None:
         self._model, self._scope = model, scope
 
     def encode(self, encoder: str, values: Sequence[Any], outputs: Sequence[str] = ("pooled",)) -> Encoding:
-        """Encode raw values (prompts, pictures) with an encoder in `of` that reads one field."""
+        """Encode raw values (prompts, images) with an encoder in `of` that reads one field."""
         return self._model.encode_values(str(encoder), values, outputs)
 
     def names(self, field: str) -> tuple[str, ...]:
-        """Class names of what the evaluator's field (`labels`) leads to; empty where the data gives none."""
+        """Class names of the labels behind the evaluator's field (`labels`); empty where the data gives none."""
         return self._scope.type_of(self._scope.targets(STAGE)[field,]).names
 
 
@@ -48,7 +48,7 @@ class Encoders:
 def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     """Measure, and write the metrics and a map of the embeddings into the stage's output.
 
-    `evaluate` receives the encodings of `of` in order, and by name what its parameters ask for: columns of the
+    `evaluate` receives the encodings of `of` in order, and its other parameters by name: columns of the
     data for references to fields, `Rows` for a reference to a further data entry (and for `data`), built
     sub-components, numbers, `ids` and `model`. Raises `ComponentError` where a metric is not a finite number.
     """
@@ -109,7 +109,7 @@ class _Binding:
 
     @property
     def reads(self) -> list[str | None]:
-        """Names of the data entries: the stage's own, then further ones; the last is what is measured on."""
+        """Names of the data entries: the stage's own, then further ones; the last is the one that is measured on."""
         return [self.scope.data_name, *(self.targets[name,].name for name in self.data)]
 
     @property
@@ -135,7 +135,7 @@ class _Binding:
         return found
 
     def _label(self) -> str | None:
-        """The field that colors the map: what `labels` names, else the first label of the data."""
+        """The field that colors the map: the one that `labels` names, else the first label of the data."""
         asked = self.targets.get(("labels",))
         if asked is not None and asked.section == "fields":
             return asked.name

@@ -59,12 +59,12 @@ def embedding_map(
 
 
 def _project(vectors: Tensor) -> tuple[Tensor, list[float]]:
-    centerd = vectors - vectors.mean(0)
-    _, values, loadings = torch.linalg.svd(centerd, full_matrices=False)
+    centered = vectors - vectors.mean(0)
+    _, values, loadings = torch.linalg.svd(centered, full_matrices=False)
     loadings = loadings[:2]
     largest = loadings.abs().argmax(1, keepdim=True)
     loadings = loadings * loadings.gather(1, largest).sign()
-    points = centerd @ loadings.T
+    points = centered @ loadings.T
     if points.shape[1] < 2:
         points = torch.cat([points, torch.zeros(len(points), 2 - points.shape[1], dtype=points.dtype)], dim=1)
     total = float(values.pow(2).sum())

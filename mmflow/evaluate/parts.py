@@ -48,7 +48,7 @@ class Part:
 
     @classmethod
     def read(cls, directory: Path) -> Part:
-        """What `write` has stored."""
+        """Read a directory that `write` has filled."""
         encoding, ids, skipped = EncodingsArtifact(directory).read()
         return cls(ids, encoding, skipped)
 

@@ -25,8 +25,8 @@ class Rows:
     """Every row of one data entry, in the source's order.
 
     `of` holds one encoding for each reference in `of`; `fields` maps the names of an evaluator's other references
-    to columns: a tensor [N, ...], `Tokens`, or a list. What is absent is -1 in integers, NaN in floats and None in
-    lists.
+    to columns: a tensor [N, ...], `Tokens`, or a list. Absent values are -1 in integers, NaN in floats and None
+    in lists.
     """
 
     of: tuple[Encoding, ...]
@@ -41,18 +41,18 @@ class Rows:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An encoder's outputs that somebody reads."""
+    """The outputs of an encoder that a reference needs."""
 
     target: Target
     outputs: tuple[str, ...]
 
     @property
     def encoder(self) -> Target:
-        """The encoder itself, without what is picked from it: what its stored encodings belong to."""
+        """The encoder itself, to which its stored encodings belong, without the output and member that are picked."""
         return Target("encoders", self.target.name, stage=self.target.stage)
 
     def of(self, encoding: Encoding) -> Encoding:
-        """What the reference leads to: the chosen output as `pooled`, the chosen member of the first group axis."""
+        """The part that is referred to: the chosen output as `pooled`, the chosen member of the first group axis."""
         if self.target.output is not None and self.target.output != "tokens":
             encoding = replace(encoding, outputs={"pooled": encoding.outputs[self.target.output]})
         if (index := self.target.index) is not None:
@@ -73,7 +73,7 @@ _Parts = dict["_Column | Place", Part]
 class Embedder:
     """Embeds data entries with the model that a stage uses; encodings are stored once for each encoder and output.
 
-    `model(roots)` loads what it needs when it is first asked.
+    `model(roots)` loads a model when it is first asked for.
     """
 
     context: StageContext
@@ -149,7 +149,7 @@ class Embedder:
         """Outputs and fields from one pass over the data, or from one pass each where samples are skipped.
 
         Which samples can be read depends on the fields that are read; an encoder's stored rows must not depend on
-        what else was asked for with them.
+        the other columns of the same request.
         """
         parts = self._scan(missing, fields, data, stage)
         encoders = list(dict.fromkeys(encoder for encoder, _ in missing))
@@ -229,7 +229,7 @@ def _row_key(place: Place) -> str:
 
 
 class _NotStored(Exception):
-    """Nothing is in the store under this identity."""
+    """The store has nothing under this identity."""
 
 
 def _not_here(_: Path) -> None:

@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from mmflow.data import ColumnBatch, SampleError, scan
+from mmflow.data import ColumnBatch, scan
 from mmflow.kernels.dispatch import VARIABLE
 from mmflow.model.graph import Node, Output
 from mmflow.model.model import Model
@@ -31,6 +31,7 @@ from mmflow.model.outlook import StagedSpec
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Encoder, Loss, Memory, StageScope
 from mmflow.plugin.numbers import Clock
+from mmflow.plugin.samples import SampleError
 from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import Encoding, Tokens
 from mmflow.spec.text.document import Document

@@ -1,4 +1,4 @@
-"""Random state by address: what is drawn depends on where it belongs, never on who draws it or when.
+"""Random state by address: a draw depends on the place that it belongs to, never on the process or the time.
 
 The parts of an address (a seed, an epoch, a sample's id, a view, a copy, a place) are hashed; equal parts give
 equal draws in every process, on every worker and after every restart.

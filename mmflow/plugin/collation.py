@@ -40,7 +40,7 @@ def join(
 
 
 def without_tensors(values: Sequence[RawValue], template: RawValue = None) -> tuple[Sequence[RawValue], RawValue]:
-    """The values, tensors as numpy arrays, and the first that is there, else the template."""
+    """The values, tensors as numpy arrays, and the first present one, else the template."""
     first = next((value for value in values if value is not None), template)
     if isinstance(first, Tensor):
         return [None if value is None else value.numpy() for value in values], first.numpy()
@@ -95,7 +95,7 @@ def stacked(values: _Arrays, first: NDArray[Any], dtype: DTypeLike, hint: str = 
 
 
 def padded(values: _Arrays, dtype: DTypeLike, rest: tuple[int, ...] = ()) -> Tokens:
-    """Sequences [L, *rest] as [N, longest, *rest] with a mask; what is absent has no member."""
+    """Sequences [L, *rest] as [N, longest, *rest] with a mask; an absent row has no member."""
     length = max((len(value) for value in values if value is not None), default=0)
     joined = np.zeros((len(values), length, *rest), dtype=dtype)
     mask = np.zeros((len(values), length), dtype=bool)
@@ -110,7 +110,7 @@ def images(values: _Arrays, first: NDArray[Any], declared: TensorType) -> Tensor
     """Images [H, W] or [H, W, C] as [N, C, H, W]: bytes as float32 in [0, 1], floats as they are."""
     dtypes = {value.dtype for value in values if value is not None}
     if len(dtypes) > 1:
-        # Bytes beside floats, which are what they become.
+        # Bytes beside floats become such floats.
         values = [v.astype(np.float32) / 255 if v is not None and v.dtype == np.uint8 else v for v in values]
     hint = "; a view with `resize`, `center_crop` or `random_resized_crop` makes them equal"
     joined = stacked(values, first, common_dtype(values, first, declared), hint)

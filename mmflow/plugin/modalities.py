@@ -1,4 +1,4 @@
-"""The modalities that every installation has: raw data, numbers and labels, and what encoders give."""
+"""The modalities that every installation has: raw data, numbers and labels, and outputs of encoders."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class LabelSet(Label, name="labels"):
 
 
 class Mask(Modality, name="mask"):
-    """True where something is: of an image [H, W], of patches, of the members of a sequence."""
+    """True at places of an image [H, W], at patches, or at members of a sequence."""
 
     form: ClassVar[str] = "bool array"
     discrete: ClassVar[bool] = True
@@ -207,7 +207,7 @@ class Boxes(Modality, name="boxes"):
 
 
 class Id(Modality, name="id"):
-    """A name of something: of the sample, of a speaker, of a scene."""
+    """A name of a sample, a speaker, a scene."""
 
     form: ClassVar[str] = "str"
     discrete: ClassVar[bool] = True
@@ -219,7 +219,7 @@ class Id(Modality, name="id"):
         return str(cell)
 
 
-# --- what encoders give --------------------------------------------------------------------------------------
+# --- outputs of encoders --------------------------------------------------------------------------------------
 
 
 class Vector(Modality, name="vector"):

@@ -1,4 +1,4 @@
-"""The kind `modality`: what the values of a field are, how they are joined, and how a report shows them."""
+"""The kind `modality`: the form of a field's values, how they are joined, and how a report shows them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Shown:
 
 
 class Modality(Component, kind="modality"):
-    """What one value of a field is. Declare `class Points(Modality, name="points")`, register it as
+    """The meaning of one value of a field. Declare `class Points(Modality, name="points")`, register it as
     `modality/points`, and write `TensorType("points", ...)` in sources, views and encoders.
 
     Methods see values without their group axes (one caption of five), in the form that the source, a view or an
@@ -46,8 +46,9 @@ class Modality(Component, kind="modality"):
     form: ClassVar[str] = "any value"
     """The form in which a source gives a value, in words: `uint8 array [H, W, C]`."""
     role: ClassVar[Role] = "value"
-    """What may read it: `raw` an encoder alone; `vector`, `tokens`, `grid` and `index` are what encoders give, and fit
-    references of these types; `value` is a number, a label or an array that losses and evaluators read as it is."""
+    """Its readers: `raw` data is read by encoders alone; `vector`, `tokens`, `grid` and `index` are outputs of encoders
+    and fit references of these types; a `value` (a number, a label, an array) is read by losses and evaluators as it
+    is."""
     discrete: ClassVar[bool] = False
     """Whole numbers that stand for something, so that references to labels and indices may lead to it."""
     classes: ClassVar[bool] = False
@@ -59,13 +60,13 @@ class Modality(Component, kind="modality"):
         """Raise `ValueError` where a source gives something else than `form`."""
 
     def present(self, value: RawValue) -> bool:
-        """Whether the value is there."""
+        """Whether the value is present."""
         return value is not None
 
     def collate(
         self, values: Sequence[RawValue], declared: TensorType, template: RawValue = None
     ) -> Tensor | Tokens | list[RawValue]:
-        """Join one value a row (None where absent) into a tensor [N, ...], `Tokens`, or a list for what is no tensor.
+        """Join one value a row (None where absent) into a tensor [N, ...], `Tokens`, or a list for other values.
 
         Absent rows hold zeros (None in lists). `template` is a value as it would be, where every row is absent.
         By default: integers int64, other numbers float32, or float64 where declared; a list of ints `Tokens` padded
@@ -80,13 +81,13 @@ class Modality(Component, kind="modality"):
         return join(values, first, declared, ragged=self.ragged)
 
     def absent(self, rows: int, declared: TensorType) -> Tensor | list[None]:
-        """A column of so many rows of which none is there, in the shape that its type declares."""
+        """A column of `rows` absent rows, in the shape that its type declares."""
         import torch
 
         return torch.zeros((rows, *(size or 0 for size in declared.size)))
 
     def show(self, value: RawValue, declared: TensorType) -> Shown:
-        """What a report shows of a value; by default a line for a series of numbers, else the caption."""
+        """The view of a value in a report; by default a line for a series of numbers, else the caption."""
         import numpy as np
 
         if isinstance(value, np.ndarray) and value.ndim == 1 and len(value) > 2 and np.isfinite(value).all():
@@ -118,7 +119,7 @@ def shortened(text: str) -> str:
 
 
 def first_member(value: RawValue, declared: TensorType) -> RawValue:
-    """Of a value with group axes (captions, frames), the first member that is there; None where there is none."""
+    """Of a value with group axes (captions, frames), the first present member; None without one."""
     for _ in declared.axes[1:]:
         members = () if value is None else value
         value = next((member for member in members if member is not None), None)
@@ -146,7 +147,7 @@ def is_raw(name: str) -> bool:
 
 
 def check_modalities(types: Mapping[str, TensorType]) -> None:
-    """Raise `ComponentError` for a declared type whose modality nobody registered."""
+    """Raise `ComponentError` for a declared type whose modality is not registered."""
     for name, declared in types.items():
         try:
             modality(declared.modality)

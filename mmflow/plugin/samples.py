@@ -1,4 +1,4 @@
-"""Samples as sources give them: how one is read from an opened source, and the errors that tell of one."""
+"""Samples as sources give them: reading one from an opened source, and the errors about one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SkippedSample(SampleError):
 
 
 def read_sample(reader: Reader, index: int, fields: Collection[str] | None = None) -> Mapping[str, Any]:
-    """Sample `index`, of which only `fields` are wanted; a reader with `read(index, fields)` reads no others."""
+    """Sample `index`, with `fields` alone where they are named; a reader with `read(index, fields)` reads no others."""
     read = getattr(reader, "read", None)
     return reader[index] if read is None else read(index, fields)
 

@@ -1,4 +1,4 @@
-"""What travels between components: declared types in plain Python, and the plain tensors themselves."""
+"""Values between components: declared types in plain Python, and the plain tensors themselves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Sample: TypeAlias = Mapping[str, RawValue]
 class TensorType:
     """The declared type of a field or an output: known before any tensor exists.
 
-    `modality` names a registered modality (`mmflow list modality`), which says what a row is: `image` (uint8 HWC
+    `modality` names a registered modality (`mmflow list modality`), which describes a row: `image` (uint8 HWC
     array), `text` (str), `audio`, `video`, `series`, `label` (int), `labels`, `number`, `boxes`, `mask`, `graph`,
     `id`; or, for outputs of encoders, `vector` [D], `tokens` [L, D], `grid` [H, W, D], `logits`, `index`.
     `axes` are the row axis and the group axes (`("sample", "copy")`); `size` the content sizes, None where
@@ -63,7 +63,7 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoding:
-    """All outputs of a node for the rows it was run on.
+    """All outputs of a node for its rows.
 
     `outputs` maps `pooled` [N, *groups, D], `tokens`, `grid` and names of the encoder's own to tensors (or
     `Tokens`); `present` is bool [N, *groups], or None where every row is there; `axes` names the row axis and
@@ -137,7 +137,7 @@ class Metric:
     """Unique in its evaluation: `image_to_text_r1`."""
     value: float
     chance: float | None = None
-    """What guessing gives, where that is known."""
+    """The value that guessing gives, where it is known."""
     better: Literal["higher", "lower", ""] = "higher"
     """The direction of a better value; empty where neither is."""
     unit: str = ""
@@ -149,7 +149,7 @@ class Metric:
     title: str = ""
     """As a reader writes it (`R@1`); by default the name in words."""
     group: str = ""
-    """What it was measured on or between (`image → text`): metrics of a group stand together."""
+    """The encoders or rows that it was measured on (`image → text`): metrics of a group stand together."""
 
     @property
     def heading(self) -> str:
@@ -184,7 +184,7 @@ class Example(TypedDict):
 
 @dataclass
 class EvaluationResult:
-    """What an evaluator gives: metrics, and optionally rows and figures to show in the report.
+    """The result of an evaluator: metrics, and optionally rows and figures to show in the report.
 
     `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`); `notes`
     say in a sentence each which numbers were not measured, and why.

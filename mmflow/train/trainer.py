@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 from mmflow.artifacts import CheckpointArtifact, ColumnArtifact, HistoryArtifact, ModelArtifact, TrainingSummary
-from mmflow.data import Batch, Loader, describe
+from mmflow.data import Batch, Loader
 from mmflow.data.workers import warm_up
 from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
 from mmflow.plugin.numbers import Clock
+from mmflow.plugin.samples import describe
 from mmflow.plugin.targets import STAGE
 from mmflow.train.losses import StepResult
 from mmflow.train.optimization import Optimization

@@ -1,4 +1,4 @@
-"""What the probes share: labeled rows to learn from and labeled rows to be tested on."""
+"""Shared by the probes: labeled rows to learn from and labeled rows to be tested on."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def split(data: Labeled, share: float, purpose: str) -> tuple[Labeled, Labeled]:
 def accuracy(
     encoder: str, right: NDArray[Any], train: NDArray[np.int64], test: NDArray[np.int64], *, alone: bool
 ) -> Metric:
-    """Share of `right`; chance is what always answering the most frequent class of `train` gives on `test`.
+    """Share of `right`; chance is the share of the most frequent class of `train` in `test`.
 
     The metric is `accuracy` where one encoder is probed, `image_accuracy` in the group `image` where several are.
     """

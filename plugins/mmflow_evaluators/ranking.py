@@ -1,4 +1,4 @@
-"""Ranks of right answers in rows of scores, with ties counted by expectation, and what guessing gives.
+"""Ranks of right answers in rows of scores, with ties counted by expectation, and the values of guessing.
 
 A tie is broken at random: a query whose right answer has the same score as others gets the mean over all orders
 of the tied candidates. A model that gives every candidate the same score is then exactly at chance.

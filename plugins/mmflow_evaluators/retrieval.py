@@ -31,8 +31,8 @@ class Retrieval(Evaluator, name="retrieval"):
     """Recall at K, median rank and mean average precision in both directions between two encoders.
 
     The right answers of a query are the candidates of its own row (several where one side has a group axis, such
-    as five captions a picture) and of every row that is equal to it in one of the fields of `match`: with
-    `match: caption` a picture finds any caption with the same words. Queries without a right answer are left out.
+    as five captions an image) and of every row that is equal to it in one of the fields of `match`: with
+    `match: caption` an image finds any caption with the same words. Queries without a right answer are left out.
     Ties count by expectation, so that equal scores for all are exactly at chance; scores closer than 1e-6 are
     tied. Chance is exact: the expectation over random orders. The spread is half the 95 % Wilson interval, with
     queries taken as independent, and for the median rank that of a bootstrap over queries.

@@ -12,9 +12,9 @@ from mmflow.data import Batch, ColumnBatch, collate
 from mmflow.plugin import TensorType, Tokens
 
 
-def test_pictures_become_channels_first_between_zero_and_one() -> None:
-    pictures = [np.arange(24, dtype=np.uint8).reshape(2, 4, 3), np.full((2, 4, 3), 255, dtype=np.uint8)]
-    column = collate(pictures, TensorType("image", size=(2, 4, 3)))
+def test_images_become_channels_first_between_zero_and_one() -> None:
+    images = [np.arange(24, dtype=np.uint8).reshape(2, 4, 3), np.full((2, 4, 3), 255, dtype=np.uint8)]
+    column = collate(images, TensorType("image", size=(2, 4, 3)))
     assert column.values.dtype == torch.float32
     assert column.values.shape == (2, 3, 2, 4)
     assert column.values[0, 1, 0, 2] == 7 / 255
@@ -22,7 +22,7 @@ def test_pictures_become_channels_first_between_zero_and_one() -> None:
     assert column.present is None
 
 
-def test_float_pictures_keep_their_values_and_channels_first_stays() -> None:
+def test_float_images_keep_their_values_and_channels_first_stays() -> None:
     last = np.random.default_rng(0).normal(size=(5, 6, 3)).astype(np.float32)
     declared = TensorType("image", size=(None, None, 3))
     assert torch.equal(collate([last], declared).values[0], torch.from_numpy(last).permute(2, 0, 1))
@@ -43,7 +43,7 @@ def test_bytes_beside_floats_become_the_floats_that_they_are_alone() -> None:
     assert whole.values.dtype == torch.float32
 
 
-def test_pictures_of_different_sizes_are_refused_with_the_cure() -> None:
+def test_images_of_different_sizes_are_refused_with_a_fix() -> None:
     rows = [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)]
     with pytest.raises(ValueError, match=r"\(4, 4, 3\) and \(4, 5, 3\).*resize"):
         collate(rows, TensorType("image"))

@@ -25,8 +25,8 @@ from mmflow_synthetic.shapes import Shapes
 from mmflow_views.texts.replace_words import ReplaceWords
 from pydantic import PrivateAttr
 
-from mmflow.data import ColumnRequest, Loader, SampleError, scan
-from mmflow.plugin import ComponentError, Draw, Sampler, TensorType
+from mmflow.data import ColumnRequest, Loader, scan
+from mmflow.plugin import ComponentError, Draw, SampleError, Sampler, TensorType
 from mmflow.plugin.kinds import View
 from mmflow.plugin.targets import Target
 from mmflow.spec.references.views import ViewTypes
@@ -374,7 +374,7 @@ def test_a_type_can_be_asked_for_before_anything_is_read() -> None:
         types.column(Target("views", "two", index=2))
 
 
-def test_pictures_that_no_sample_has_are_one_message(tmp_path: Path) -> None:
+def test_images_that_no_sample_has_are_one_message(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,caption\n,a\n,b\n")
     source = Table.model_validate(
         {"url": str(tmp_path / "t.csv"), "columns": {"image": {"modality": "image"}, "caption": "caption"}}

@@ -11,8 +11,9 @@ import fsspec
 import pytest
 from mmflow_sources.table import Table
 
-from mmflow.data import ColumnRequest, SampleError, scan
+from mmflow.data import ColumnRequest, scan
 from mmflow.data.quarantine import quarantine
+from mmflow.plugin import SampleError
 from mmflow.plugin.targets import Target
 
 

@@ -16,9 +16,9 @@ from mmflow_samplers.sequential import Sequential
 from mmflow_samplers.shuffle import Shuffle
 from pydantic import PrivateAttr
 
-from mmflow.data import ColumnRequest, Loader, SampleError, SkippedSample, scan
+from mmflow.data import ColumnRequest, Loader, scan
 from mmflow.data.shards import RoundRobin
-from mmflow.plugin import ComponentError, Source, Streaming, TensorType
+from mmflow.plugin import ComponentError, SampleError, SkippedSample, Source, Streaming, TensorType
 from mmflow.plugin.targets import Target
 
 SIZES = [11, 8, 14, 9, 13, 6, 12]

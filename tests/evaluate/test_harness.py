@@ -297,7 +297,7 @@ def test_what_is_skipped_does_not_depend_on_what_is_in_the_store(write, tmp_path
 
     for name in "abd":
         Image.new("RGB", (8, 8), "red").save(tmp_path / f"{name}.png")
-    (tmp_path / "c.png").write_bytes(b"no picture")
+    (tmp_path / "c.png").write_bytes(b"no image")
     path = write(
         TABLE.replace("length: length}", "image: file}, bad: skip")
         + "  image: {use: vit, of: image, size: 8, patch: 4, width: 16, heads: 2, depth: 1}\neval:\n"

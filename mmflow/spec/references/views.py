@@ -13,7 +13,7 @@ from mmflow.spec.references.types import Types
 
 
 def input_of(name: str, view: str, views: Mapping[str, View]) -> Target:
-    """Where a name in the `of` of `view` leads: another view, else a field (its own name means the field)."""
+    """The target of a name in the `of` of `view`: another view, else a field (its own name means the field)."""
     parts = list(words(name))
     section = ""
     if parts[0] in ("fields", "views") and len(parts) > 1:
@@ -26,18 +26,18 @@ def input_of(name: str, view: str, views: Mapping[str, View]) -> Target:
 
 
 def inputs_of(name: str, views: Mapping[str, View]) -> list[Target]:
-    """Where the `of` of a view leads, in order."""
+    """The targets of the `of` of a view, in order."""
     return [input_of(of, name, views) for of in views[name].of]
 
 
 def copies_of(name: str, views: Mapping[str, View]) -> int:
-    """How many copies a view has, its own or those of a view that it reads."""
+    """The number of copies of a view, its own or those of a view that it reads."""
     whole = [t.name for t in inputs_of(name, views) if t.section == "views" and t.index is None]
     return views[name].copies_of(*(copies_of(inner, views) for inner in whole))
 
 
 def fields_of(target: Target, views: Mapping[str, View]) -> Collection[str]:
-    """Names of the source's fields that a target is made of."""
+    """Names of the source's fields behind a target."""
     if target.section != "views":
         return (target.name,) if target.section == "fields" else ()
     found: dict[str, None] = {}

@@ -27,8 +27,8 @@ def unit(count: int, dim: int, seed: int = 0) -> torch.Tensor:
 
 def simplex(count: int) -> torch.Tensor:
     """`count` unit vectors with equal angles."""
-    centerd = torch.eye(count, dtype=torch.float64) - 1 / count
-    return torch.nn.functional.normalize(centerd, dim=-1)
+    centered = torch.eye(count, dtype=torch.float64) - 1 / count
+    return torch.nn.functional.normalize(centered, dim=-1)
 
 
 def test_uniformity_of_known_clouds():
@@ -84,7 +84,7 @@ def test_alignment_is_two_minus_two_cosines_and_does_not_see_lengths():
 def test_two_points_have_all_of_their_variance_between_them():
     one, other = torch.tensor([[1.0, 0.0]]).repeat(6, 1).double(), torch.tensor([[0.0, 1.0]]).repeat(6, 1).double()
     assert modality_gap(one, other) == (pytest.approx(math.sqrt(2)), pytest.approx(1.0))
-    # Orthogonal offsets of length L on two centerd clouds: a distance of L sqrt(2).
+    # Orthogonal offsets of length L on two centered clouds: a distance of L sqrt(2).
     cloud = torch.cat([simplex(4), torch.zeros(4, 2, dtype=torch.float64)], dim=1)
     a, b = cloud.clone(), cloud.clone()
     a[:, 4], b[:, 5] = 3.0, 3.0

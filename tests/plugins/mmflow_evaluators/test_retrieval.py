@@ -96,7 +96,7 @@ def test_scores_that_differ_by_rounding_are_ties(dot):
 
 
 def test_equal_captions_answer_each_other(dot):
-    # The first two captions say the same: each picture may find either.
+    # The first two captions say the same: each image may find either.
     matrix = [[0.1, 0.9, 0.0], [0.9, 0.1, 0.0], [0.0, 0.0, 0.9]]
     a, b = scores_as_rows(matrix)
     evaluator = Retrieval(data="test", of=("image", "text"), score=dot, at=(1,), match=("caption",))
@@ -115,15 +115,15 @@ def test_absent_values_of_a_match_field_equal_nothing(dot):
     assert values(evaluate(evaluator, a, b, (torch.tensor([4, 4]),)))["a_to_b_r1"] == 1.0
 
 
-def test_several_captions_a_picture(dot):
-    # Two pictures with two captions each (one of them missing): a picture finds any of its own.
-    pictures = encoding([[1.0, 0.0], [0.0, 1.0]])
+def test_several_captions_an_image(dot):
+    # Two images with two captions each (one of them missing): an image finds any of its own.
+    images = encoding([[1.0, 0.0], [0.0, 1.0]])
     captions = encoding(
         [[[0.2, 0.9], [0.9, 0.1]], [[0.3, 0.4], [9.0, 9.0]]], ("sample", "caption"), [[True, True], [True, False]]
     )
-    measured = evaluate(Retrieval(data="test", of=("image", "text"), score=dot, at=(1,)), pictures, captions)
+    measured = evaluate(Retrieval(data="test", of=("image", "text"), score=dot, at=(1,)), images, captions)
     got = values(measured)
-    assert got["image_to_text_r1"] == pytest.approx(0.5)  # the second picture scores 0.9 with the first's caption
+    assert got["image_to_text_r1"] == pytest.approx(0.5)  # the second image scores 0.9 with the first's caption
     assert got["text_to_image_r1"] == pytest.approx(2 / 3)
     assert chances(measured)["image_to_text_r1"] == pytest.approx((2 / 3 + 1 / 3) / 2)
     assert chances(measured)["text_to_image_r1"] == pytest.approx(1 / 2)

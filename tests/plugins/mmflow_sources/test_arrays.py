@@ -13,8 +13,8 @@ from mmflow_samplers.shuffle import Shuffle
 from mmflow_sources.arrays import Arrays
 from safetensors.numpy import save_file
 
-from mmflow.data import ColumnRequest, Loader, SampleError, scan
-from mmflow.plugin import ComponentError
+from mmflow.data import ColumnRequest, Loader, scan
+from mmflow.plugin import ComponentError, SampleError
 from mmflow.plugin.targets import Target
 
 

@@ -21,8 +21,8 @@ import pytest
 from mmflow_samplers.shuffle import Shuffle
 from PIL import Image
 
-from mmflow.data import ColumnRequest, Loader, SampleError
-from mmflow.plugin import ComponentError, Source
+from mmflow.data import ColumnRequest, Loader
+from mmflow.plugin import ComponentError, SampleError, Source
 from mmflow.plugin.targets import Target
 
 COUNT, BAD = 2000, 20

@@ -23,8 +23,8 @@ from mmflow_sources.table import Table
 from mmflow_sources.webdataset import WebDataset
 from PIL import Image
 
-from mmflow.data import ColumnRequest, Loader, SampleError, scan
-from mmflow.plugin import ComponentError, Source
+from mmflow.data import ColumnRequest, Loader, scan
+from mmflow.plugin import ComponentError, SampleError, Source
 from mmflow.plugin.targets import Target
 
 COUNT = 20

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mmflow.data import SampleError
-from mmflow.plugin import ComponentError, Source
+from mmflow.plugin import ComponentError, SampleError, Source
 
 
 def opened(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Any:

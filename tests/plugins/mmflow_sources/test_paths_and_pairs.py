@@ -13,8 +13,7 @@ from mmflow_sources.folder import FolderSource
 from mmflow_sources.join import Join
 from pydantic import ValidationError
 
-from mmflow.data import SampleError, SkippedSample
-from mmflow.plugin import ComponentError, Source
+from mmflow.plugin import ComponentError, SampleError, SkippedSample, Source
 
 LABEL = {"modality": "label", "names": list(NAMES)}
 

@@ -22,8 +22,8 @@ import pytest
 from mmflow_samplers.sequential import Sequential
 from PIL import Image
 
-from mmflow.data import ColumnRequest, Loader, SampleError
-from mmflow.plugin import ComponentError, Source
+from mmflow.data import ColumnRequest, Loader
+from mmflow.plugin import ComponentError, SampleError, Source
 from mmflow.plugin.targets import Target
 
 COUNT = 12

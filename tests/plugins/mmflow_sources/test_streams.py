@@ -16,9 +16,9 @@ import pytest
 from mmflow_samplers.shuffle import Shuffle
 from PIL import Image
 
-from mmflow.data import ColumnRequest, Loader, SampleError, sample_fields, scan
+from mmflow.data import ColumnRequest, Loader, sample_fields, scan
 from mmflow.data.samples import read_field
-from mmflow.plugin import ComponentError, Source
+from mmflow.plugin import ComponentError, SampleError, Source
 from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_text
 

@@ -16,8 +16,8 @@ from mmflow_sources.rows.parquet import ParquetRows
 from mmflow_sources.table import Table
 from PIL import Image
 
-from mmflow.data import ColumnRequest, SampleError, read_field, sample_fields, scan
-from mmflow.plugin import ComponentError, Source
+from mmflow.data import ColumnRequest, read_field, sample_fields, scan
+from mmflow.plugin import ComponentError, SampleError, Source
 from mmflow.plugin.targets import Target
 
 ROWS = 12

@@ -10,7 +10,8 @@ from mmflow_sources.decoding.videos import decode_video, upright
 from mmflow_sources.folder import FolderSource
 from mmflow_sources.table import Table
 
-from mmflow.data import ColumnRequest, SampleError, scan
+from mmflow.data import ColumnRequest, scan
+from mmflow.plugin import SampleError
 from mmflow.plugin.targets import Target
 
 av = pytest.importorskip("av")

@@ -24,9 +24,9 @@ from mmflow_views.mixing.mixup import Mixup
 from mmflow_views.mixing.splice_words import SpliceWords
 from PIL import Image
 
-from mmflow.data import Batch, ColumnRequest, Loader, SampleError, scan
+from mmflow.data import Batch, ColumnRequest, Loader, scan
 from mmflow.model.model import Model
-from mmflow.plugin import Clock, TensorType
+from mmflow.plugin import Clock, SampleError, TensorType
 from mmflow.plugin.kinds import Transform, View
 from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_text
