@@ -40,6 +40,22 @@ def test_parts_are_those_of_the_definition(texts: list[str], path: str) -> None:
     assert PathPattern(pattern).match(path) == (None if expected is None else expected.groupdict())
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("{a}_{b}", "in/x_y", None),
+        ("{a}_{b}", "x_in/y", None),
+        ("{a}/{b}", "p/q/r", None),
+        ("{a}/{b}", "p/q", {"a": "p", "b": "q"}),
+        ("{a}_{b}", "x_y_z", {"a": "x", "b": "y_z"}),
+        ("{a}__{b}", "x___y", {"a": "x", "b": "_y"}),
+        ("{a}_{b}", "_y", None),
+    ],
+)
+def test_parts_hold_no_slash_and_are_as_short_as_possible(pattern: str, path: str, expected: Any) -> None:
+    assert PathPattern(pattern).match(path) == expected
+
+
 @pytest.mark.parametrize("pattern", ["{a}_{b}_{c}_{d}_{e}_{f}_{g}_{h}x", "{a}{b}{c}{d}{e}{f}x", "_{a}_/{b}_{c}_{d}x"])
 def test_a_name_that_almost_matches_in_very_many_ways_costs_nothing(pattern: str) -> None:
     assert PathPattern(pattern).match("_" * 100_000) is None
