@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from mmflow.data import scan
 from mmflow.model.model import Model
 from mmflow.model.shapes import check_shapes
 from mmflow.plugin import Clock
+from mmflow.plugin.registry import registry
 from mmflow.spec import load_text
 from mmflow.train.step import Step
 
@@ -60,6 +64,16 @@ encoders:
   image: {use: vit, of: fields.image, size: 16, patch: 4, width: 16, depth: 1}
 losses: {align: {use: infonce, of: [image, asked]}}
 """,
+    "class prompts": """
+data: {train: {use: named_shapes, split: train, size: 8, pixels: 16}}
+encoders:
+  image: {use: vit, of: fields.image, size: 16, patch: 4, width: 16, depth: 1}
+  names: {use: text_transformer, of: class.name, width: 16, depth: 1, tokenizer: byte, freeze: true}
+  prompts: {use: prompt_tokens, of: [names.words, image], count: 2}
+  classes: {use: same, weights: names, of: prompts.tokens}
+  logits: {use: scores, of: [image, classes], temperature: 0.1}
+losses: {classify: {use: cross_entropy, of: logits, labels: label}}
+""",
     "videos": """
 data: {train: {use: motions, split: train, size: 8, pixels: 16, frames: 4}}
 encoders:
@@ -85,6 +99,42 @@ encoders:
 losses: {classify: {use: cross_entropy, of: logits, labels: node.label}}
 """,
 }
+
+
+NAMED = """
+from mmflow.plugin import TensorType, hookimpl
+from mmflow_synthetic.base import SyntheticReader
+from mmflow_synthetic.shapes import Shapes
+
+class Reader(SyntheticReader):
+    def static(self):
+        return {"class.name": list(self.source.classes())}
+
+class NamedShapes(Shapes, name="named_shapes"):
+    def fields(self):
+        return {**super().fields(), "class.name": TensorType("text", ("class",))}
+
+    def open(self):
+        return Reader(self)
+
+@hookimpl
+def mmflow_components():
+    return {"source/named_shapes": "shapes_with_names:NamedShapes"}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def source_with_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A source of a plugin, registered for these tests: shapes with the names of their classes as a static field."""
+    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "shapes_with_names.py").write_text(NAMED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        registry.cache_clear()
+        registry().add("named", lambda: importlib.import_module("shapes_with_names"), "named", "1")
+        yield
+    sys.modules.pop("shapes_with_names", None)
+    registry.cache_clear()
 
 
 def spec_of(name: str) -> Any:
