@@ -208,11 +208,15 @@ class Execution:
 
 
 def batch_inputs(reads: Inputs) -> tuple[dict[Place, Encoding | None], Tensor | None, int]:
-    """Keep the rows that are present in all inputs with the sample axis: (inputs, index or None, rows kept)."""
+    """Keep the rows that are present in all inputs with the row axis: (inputs, index or None, rows kept).
+
+    That axis is `sample`, or where no input has samples (one big graph) the axis of the first input.
+    """
+    row = _row_axis(list(reads.values()))
     mask: Tensor | None = None
     rows = 0
     for encoding in reads.values():
-        if encoding is not None and encoding.axes[:1] == ("sample",):
+        if encoding is not None and encoding.axes[:1] == (row,):
             rows = max(rows, len(encoding))
             if encoding.present is not None:
                 own = encoding.present
@@ -222,7 +226,7 @@ def batch_inputs(reads: Inputs) -> tuple[dict[Place, Encoding | None], Tensor | 
         return dict(reads), None, rows
     index = mask.nonzero().squeeze(1)
     kept = {
-        path: encoding.rows(index) if encoding is not None and encoding.axes[:1] == ("sample",) else encoding
+        path: encoding.rows(index) if encoding is not None and encoding.axes[:1] == (row,) else encoding
         for path, encoding in reads.items()
     }
     return kept, index, int(index.numel())
@@ -270,7 +274,10 @@ def _fold(
                 repeat *= size
             fold = lambda t, r=repeat, c=count: t.reshape(-1, *t.shape[1 + c :]).repeat_interleave(r, 0)  # noqa: E731
         outputs = {name: tensor_map(v, fold) for name, v in encoding.outputs.items()}
-        folded.append(Encoding(outputs, encoding.axes, None))
+        # Presence of whole rows alone has fewer axes than the rows that are folded.
+        present = encoding.present
+        kept = present is not None and present.ndim == len(encoding.axes)
+        folded.append(Encoding(outputs, encoding.axes, fold(present) if kept else None))
     return axes, folded, groups
 
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, Score, StageScope
-from mmflow.plugin.references import Bank, Encoded, RefType, reference_fields
+from mmflow.plugin.references import Bank, Encoded, RawField, RefType, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 
 Role = Literal["encoder", "head", "tokens", "loss", "memory"]
@@ -44,6 +44,8 @@ class Read:
         """True where the reader takes an `Encoding` with everything it needs, not one tensor."""
         if self.target.section == "memories":
             return Bank in self.types or Encoded in self.types
+        if self.target.section in ("fields", "views", "sampler"):
+            return Encoded in self.types and RawField in self.types
         return Encoded in self.types and self.target.output is None and self.target.section == "encoders"
 
 
@@ -241,9 +243,10 @@ class _Builder:
         )
 
     def reads(self, owner: Owner, component: Component) -> tuple[Read, ...]:
-        types = reference_fields(type(component))
+        types = dict(reference_fields(type(component)))
         targets = dict(self.scope.targets(owner))
         if isinstance(component, Application):
+            types["of"] = reference_fields(type(self.scope.structure(owner).encoder))["of"]
             del targets["weights",]
             targets = {**self.scope.inputs(owner), **targets}
         return tuple(
@@ -285,7 +288,7 @@ class _Builder:
         # The column is the whole field or view; which copy is read is the reader's business.
         whole = replace(target, index=None, detach=False)
         key = ".".join((target.section, target.name, *((target.output,) if target.output else ())))
-        if owner.section != "encoders":
+        if owner.section != "encoders" or place[0] != "of":
             return key, Leaf(whole)
         structure = self.scope.structure(owner)
         number = place[1] if len(place) > 1 and isinstance(place[1], int) else 0

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+
+@runtime_checkable
+class Constrained(Protocol):
+    """A module that puts its parameters back where they must stay after each step of the optimizer."""
+
+    def constrain(self) -> None: ...
 
 
 class LearnedValue(nn.Module):

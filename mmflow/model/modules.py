@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmflow.artifacts import ModelArtifact
 from mmflow.model.applications import Copy, Ema
 from mmflow.model.graph import Graph, Site
-from mmflow.model.learned import LearnedValue
+from mmflow.model.learned import Constrained, LearnedValue
 from mmflow.plugin.addresses import address
 from mmflow.plugin.component import ComponentError, nested_components
 from mmflow.plugin.kinds import Application, Encoder, Freeze, StageScope
@@ -89,6 +89,12 @@ class Modules:
         for path, module in self._own.items():
             if isinstance(module, LearnedValue):
                 yield path, module
+
+    def constrain(self) -> None:
+        """After a step: put parameters back where their modules say that they stay (bounds, unit rows)."""
+        for module in self._own.values():
+            if isinstance(module, Constrained):
+                module.constrain()
 
     def averaged(self) -> Iterator[tuple[str, Ema, nn.Module, nn.Module]]:
         """(path, `Ema` declaration, averaged module, module it follows), body and projections apart."""

@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from mmflow.data import ColumnBatch, scan
+from mmflow.data import Batch, ColumnBatch, scan
 from mmflow.kernels.dispatch import VARIABLE
 from mmflow.model.graph import Node, Output
 from mmflow.model.model import Model
@@ -98,7 +98,8 @@ def _check(report: ShapeReport, scope: StageScope, stage: str, roots: Sequence[O
         requests = model.requests()
         sampled = [request for request in requests if request.target.section == "sampler"]
         read = [request for request in requests if request not in sampled]
-        batch = next(iter(scan(source, scope.views, read, batch_size=SAMPLES)))
+        # A source with static fields alone (one big graph) has no samples to read.
+        batch = next(iter(scan(source, scope.views, read, batch_size=SAMPLES)), None) or Batch({}, [], 0, 0, 0)
         for request in sampled:
             dtype = getattr(torch, scope.type_of(request.target).dtype)
             batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))

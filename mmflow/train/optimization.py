@@ -60,9 +60,8 @@ class Optimization:
         return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
 
     def finish(self, clock: Clock) -> None:
-        """After the optimizer's step: bounds of learned numbers, averages with `after_step`."""
-        for _, module in self.model.modules.learned_values():
-            module.constrain()
+        """After the optimizer's step: bounds of learned numbers and of other parameters, averages with `after_step`."""
+        self.model.modules.constrain()
         self._average("after_step", clock)
 
     @torch.no_grad()

@@ -72,6 +72,9 @@ class Step:
         return run.result
 
     def slices(self, size: int) -> list[slice]:
+        """The micro-batches of a batch; a batch without rows (static fields alone) is one."""
+        if not size:
+            return [slice(0, 0)]
         micro = self.micro_batch_size or size
         return [slice(start, min(start + micro, size)) for start in range(0, size, micro)]
 

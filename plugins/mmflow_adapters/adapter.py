@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from mmflow_encoders.declared import width_of
-from mmflow_encoders.inputs import VECTORS, projected
+from mmflow_encoders.inputs import VECTORS, Sequences, projected
 from pydantic import Field
 
 from mmflow.plugin import Bounds, Encoder, TensorType, Value, default
@@ -26,6 +26,7 @@ class Adapter(Encoder, name="adapter"):
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (VECTORS,)
     example: ClassVar[str] = "{use: adapter, of: image, reduction: 4, ratio: 0.2}"
 
+    of: Sequences = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     reduction: int = Field(4, ge=1, le=65_536, description="how many times narrower than the input the bottleneck is")
     ratio: Annotated[Value, Bounds(ge=0, le=1)] = default(0.2, description="share of the adapter in the result")
     activation: Literal["relu", "gelu", "tanh", "silu", "elu"] = Field("relu", description="of the bottleneck")

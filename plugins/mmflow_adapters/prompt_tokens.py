@@ -20,7 +20,7 @@ class PromptTokens(Encoder, name="prompt_tokens"):
     `of: text.words`, the embeddings of a text encoder, whose own weights then read the result:
     `{use: same, weights: text, of: prompts.tokens}`. Output: `tokens` [N, L + count, D] with their mask. `place: front`
     puts the vectors behind the first token (begin), `end` before the last real one (end), `middle` one half behind the
-    first token and the other half before the last.
+    first token and the other half before the last. The encoder's `length` must have room for `count` more tokens.
 
     `classes`: the number of rows of a static text (class names) for vectors of their own for each row; the vectors are
     shared where it is unset. With a second input, a vector, the context is conditional (CoCoOp; Zhou et al., 2022b): an

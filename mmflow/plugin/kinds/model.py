@@ -9,7 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.plugin.component import Component, by_content, default
 from mmflow.plugin.numbers import Value
-from mmflow.plugin.references import Encoded, Parameters, Pooled, RawField, Ref, RefMap, Refs, Weight
+from mmflow.plugin.references import (
+    Encoded,
+    Grid,
+    Index,
+    Parameters,
+    Pooled,
+    RawField,
+    Ref,
+    RefMap,
+    Refs,
+    TokenSequence,
+    Weight,
+)
 from mmflow.plugin.values import Encoding, TensorType, in_all
 
 if TYPE_CHECKING:
@@ -126,7 +138,8 @@ class Application(Encoder):
     """Whether the module moves with the other encoder's weights while these train."""
 
     weights: Ref[Encoded | Parameters]
-    of: Refs[Pooled | RawField] = ()
+    of: Refs[TokenSequence | Grid | Index | Pooled | RawField] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Anything that the encoder behind `weights` accepts; its declaration says in which form it is read."""
 
 
 class Score(Component, kind="score"):

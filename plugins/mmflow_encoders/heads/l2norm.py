@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import Encoder, TensorType
-from mmflow_encoders.inputs import VECTORS, output_of
+from mmflow_encoders.inputs import VECTORS, Sequences, output_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +19,8 @@ class L2Norm(Encoder, name="l2norm"):
 
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (VECTORS,)
     example: ClassVar[str] = "{use: l2norm, of: image}"
+
+    of: Sequences = ()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         return {output_of(inputs[0]): inputs[0]}

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mmflow.plugin import Encoder, TensorType
 from mmflow_encoders.declared import width_of
-from mmflow_encoders.inputs import VECTORS, projected
+from mmflow_encoders.inputs import VECTORS, Sequences, projected
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +24,7 @@ class Linear(Encoder, name="linear"):
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (VECTORS,)
     example: ClassVar[str] = "{use: vit, of: image, head: {use: linear, dim: 128}}"
 
+    of: Sequences = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     dim: int = Field(ge=1, le=10_000_000, description="width of the result")
     bias: bool = Field(True, description="whether a constant is added")
     activation: Literal["none", "relu", "gelu", "tanh", "silu", "elu"] = Field("none", description="of the result")

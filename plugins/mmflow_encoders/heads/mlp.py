@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mmflow.plugin import Scope, TensorType
 from mmflow_encoders.declared import Dropping, Share, Width, width_of
-from mmflow_encoders.inputs import VECTORS, projected
+from mmflow_encoders.inputs import VECTORS, Sequences, projected
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +25,7 @@ class Mlp(Dropping, name="mlp"):
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (VECTORS,)
     example: ClassVar[str] = "{use: mlp, of: image, dims: [2048, 128], norm: batch}"
 
+    of: Sequences = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     dims: tuple[Width, ...] = Field(min_length=1, description="widths of the layers after the input")
     activation: Literal["relu", "gelu", "tanh", "silu", "elu"] = Field("gelu", description="between layers")
     norm: Literal["none", "layer", "batch"] = Field("none", description="between layers, before the activation")

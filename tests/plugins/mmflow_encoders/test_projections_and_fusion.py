@@ -152,3 +152,20 @@ def test_members_put_together_are_those_that_are_present() -> None:
     assert mean.presence([Encoding({"pooled": x}, ("sample", "frame"))]) is None
     with pytest.raises(ComponentError, match="one group axis"):
         mean.outputs(TensorType("vector", size=(5,)))
+
+
+@pytest.mark.parametrize("name", ["cosine", "neg_sq_euclid"])
+def test_scores_of_classes_of_each_sample(name: str) -> None:
+    encoder = Scores.model_validate({"of": ["image", "classes"], "score": name})
+    a, b = drawn(3, 4, seed=20), drawn(3, 5, 4, seed=21)
+    axes = ("sample", "class")
+    found = encoder.apply(Encoding({"pooled": a}), Encoding({"pooled": b}, axes), encoder.score, 0.5)
+    for row in range(3):
+        shared = encoder.apply(
+            Encoding({"pooled": a[row : row + 1]}), Encoding({"pooled": b[row]}, ("class",)), encoder.score, 0.5
+        )
+        torch.testing.assert_close(found[row : row + 1], shared)
+    vector = TensorType("vector", size=(4,))
+    assert encoder.outputs(vector, vector.with_(axes=axes, groups=(5,)))["pooled"].size == (5,)
+    with pytest.raises(ComponentError, match="the axis 'class'"):
+        encoder.outputs(vector, vector.with_(axes=("sample", "copy"), groups=(2,)))
