@@ -34,5 +34,9 @@ def mmflow_components() -> dict[str, str]:
         "stage/factor_probe": "mmflow_evaluators.probes.linear_probes:FactorProbe",
         "stage/regression_probe": "mmflow_evaluators.probes.linear_probes:RegressionProbe",
         "stage/multi_label_probe": "mmflow_evaluators.probes.linear_probes:MultiLabelProbe",
+        "stage/moment_retrieval": "mmflow_evaluators.temporal.moment_retrieval:MomentRetrieval",
+        "stage/boundary_detection": "mmflow_evaluators.temporal.boundary_detection:BoundaryDetection",
+        "stage/detection": "mmflow_evaluators.detection.detection:Detection",
+        "stage/tracking": "mmflow_evaluators.tracking.tracking:Tracking",
         "stage/spectrum": "mmflow_evaluators.similarity.spectrum_stage:Spectrum",
     }
