@@ -328,7 +328,7 @@ def test_a_result_that_cannot_be_published_is_kept_and_stored_later(tmp_path):
         whole = contents(source)
         with (
             files_limited_to(100),
-            pytest.raises(StoreError, match="it is kept in .*/unpublished/a+, and the next run"),
+            pytest.raises(StoreError, match=r"it is kept in .*/unpublished/a+, and the next run"),
         ):
             store.publish_or_keep(KEY, folder, {})
     assert not store.has(KEY)
