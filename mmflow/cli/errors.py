@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import typer
 
+LONGEST = 1500
+"""Characters of a message: more would push the others off the screen."""
 BUG = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -35,8 +37,12 @@ def reported() -> Iterator[None]:
             traceback.print_exc()
             raise typer.Exit(BUG) from None
         for message in messages:
-            typer.echo(f"error: {message}", err=True)
+            typer.echo(f"error: {_shortened(message)}", err=True)
         raise typer.Exit(BAD_INPUT) from None
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= LONGEST else f"{message[:LONGEST]} ... ({len(message)} characters)"
 
 
 def _messages(error: Exception) -> list[str]:

@@ -23,5 +23,5 @@ def short_patience(url: str) -> dict[str, Any]:
     protocol = url.partition("://")[0]
     if protocol not in ("s3", "s3a") or "config_kwargs" in conf.get("s3", {}):
         return {}
-    # s3fs tries five times on top of botocore's own retries.
-    return {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"max_attempts": 1}}}
+    # s3fs itself tries five times.
+    return {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 1}}}

@@ -16,6 +16,8 @@ from mmflow.flow.store import RunAbout, RunStore, StoreError
 from mmflow.plugin.kinds import Reporter, StageStopped
 from mmflow.redaction import redacted, redacted_data
 
+_LONGEST = 1500
+"""Characters of an error in a note; the whole of it is in the record of the run."""
 _EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "cancelled": 1}
 
 
@@ -148,7 +150,7 @@ class Execution:
 
     def _fail(self, job: StageJob, error: Exception) -> StageState:
         self._explain(f"stage {job.name}", job.name, error)
-        return self._settle(job, "failed", f"{type(error).__name__}: {error}")
+        return self._settle(job, "failed", _shown(error))
 
     def _explain(self, what: str, name: str, error: Exception) -> None:
         where = ""
@@ -159,7 +161,7 @@ class Execution:
             # The store itself may have failed: its message alone must do.
             if not isinstance(error, StoreError):
                 traceback.print_exception(error)
-        self.note(f"{what} failed: {type(error).__name__}: {error}{where}")
+        self.note(f"{what} failed: {_shown(error)}{where}")
 
     def _conclude(self) -> None:
         outcome = self.outcome
@@ -176,6 +178,11 @@ class Execution:
             self.note(f"the run was {outcome.status}{why}; left: {', '.join(left)}; start it again to go on")
         elif outcome.exit_code or "failed" in states or "skipped" in states:
             outcome.status, outcome.exit_code = "failed", 1
+
+
+def _shown(error: Exception) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text if len(text) <= _LONGEST else f'{text[:_LONGEST]} ...'}"
 
 
 class _Reporter:

@@ -93,3 +93,15 @@ def test_sigterm_writes_a_checkpoint_and_the_next_run_goes_on(tmp_path: Path, en
         assert whole.end() == 0, "\n".join(whole.lines)
         one, two = model(tmp_path / "store"), model(tmp_path / "whole")
         assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_second_interrupt_ends_clean(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(SPEC.replace("EPOCHS", "250"))
+    run = Run(spec, tmp_path / "store", "--local")
+    run.wait_for("/2000")
+    run.process.send_signal(signal.SIGINT)
+    run.wait_for("the run was interrupted by SIGINT")
+    run.process.send_signal(signal.SIGINT)
+    assert run.end() == 130, "\n".join(run.lines)
+    assert not any("Traceback" in line for line in run.lines), "\n".join(run.lines)

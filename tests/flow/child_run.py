@@ -2,7 +2,7 @@
 
 python child_run.py STORE ENGINE OPTIONS writes one JSON object a line: what a watcher sees, and last the outcome.
 OPTIONS (JSON): `steps` and `pause` of the stage `train`; `asks`: whether it asks should_stop; `workers`: of its
-DataLoader; `salt`: part of the keys; `stages`: how many.
+DataLoader; `salt`: part of the keys; `stages`: how many; `run_name`.
 """
 
 import json
@@ -18,7 +18,16 @@ from mmflow.identity.canonical import key_of
 from mmflow.plugin.kinds import Reporter, StageStopped
 
 store = RunStore(sys.argv[1])
-options = {"steps": 3, "pause": 0.01, "asks": True, "workers": 0, "salt": "", "stages": 3} | json.loads(sys.argv[3])
+defaults = {"steps": 3, "pause": 0.01, "asks": True, "workers": 0, "salt": "", "stages": 3, "run_name": "Clip shapes"}
+options = defaults | json.loads(sys.argv[3])
+    "steps": 3,
+    "pause": 0.01,
+    "asks": True,
+    "workers": 0,
+    "salt": "",
+    "stages": 3,
+    "run_name": "Clip shapes",
+} | json.loads(sys.argv[3])
 
 
 def say(event: str, **fields: object) -> None:
@@ -100,7 +109,7 @@ if __name__ == "__main__":
         jobs[: options["stages"]],
         store=store,
         engine="prefect" if sys.argv[2] == "prefect" else "local",
-        run_name="Clip shapes",
+        run_name=options["run_name"],
         watchers=[Speaker()],
         finish=finish,
         api=api,

@@ -99,6 +99,12 @@ def test_a_failed_stage_skips_only_what_reads_it(store):
     assert fixed.exit_code == 0
 
 
+def test_a_long_error_is_cut_in_the_note_and_whole_in_the_record(store):
+    outcome = go(store, make_jobs(store, [], train=ValueError("x" * 100_000))[:1])
+    assert len(outcome.notes[0]) < 2000
+    assert b"x" * 100_000 in (store.run(outcome.run_id).read("train.error.txt") or b"")
+
+
 def test_a_stage_that_publishes_nothing_has_failed(store):
     outcome = go(store, [StageJob("idle", "a" * 64, (), lambda reporter: None)])
     assert outcome.stages == {"idle": "failed"}

@@ -54,6 +54,13 @@ def task_states(api, query):
     return lambda: query(database(api), "select name, state_type, state_name from task_run order by start_time")
 
 
+def test_a_name_that_prefect_refuses_is_replaced_for_it(start_run, api, query, flow_states):
+    outcome = start_run("prefect", run_name="a%b<c>&{d}/e", stages=1).end()
+    assert (outcome["returncode"], outcome["status"], outcome["notes"]) == (0, "completed", [])
+    assert flow_states() == ["Completed"]
+    assert query(database(api), "select name from flow") == [("a-b-c-d-e",)]
+
+
 def test_a_run_its_tasks_and_its_artifacts_then_the_same_again(
     start_run, api, wait_for, query, flow_states, task_states
 ):

@@ -221,6 +221,22 @@ def test_data_that_has_moved_costs_only_its_images(first, folder, tmp_path):
     assert "examples of retrieval are not shown" in Page(render(report)).text
 
 
+def test_a_result_that_cannot_be_read_costs_only_itself(first, folder):
+    outcome, _store, spec = first
+    copy = folder / "unreadable"
+    shutil.copytree(folder / "store", copy)
+    other = RunStore(str(copy))
+    broken = folder / "broken"
+    broken.mkdir()
+    (broken / "metrics.json").write_text("{half a")
+    other.publish(outcome.plan["retrieval"].key, broken, {})
+    report = collect(other, other.run(outcome.outcome.run_id), spec)
+    assert report.stage("zero_shot").metrics
+    assert not report.stage("retrieval").metrics
+    (note,) = (note for note in report.notes if "retrieval" in note)
+    assert note.startswith("the stored result of retrieval cannot be shown: JSONDecodeError")
+
+
 def test_results_that_were_removed_are_left_out(first, folder):
     outcome, _store, spec = first
     copy = folder / "copy"

@@ -139,7 +139,11 @@ def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
         except StoreError:
             folder = None
         if folder is not None:
-            _fill(stage, folder, spec, notes)
+            try:
+                _fill(stage, folder, spec, notes)
+            except Exception as error:
+                # One result that cannot be read must not cost the others.
+                notes.append(f"the stored result of {name} cannot be shown: {type(error).__name__}: {error}")
         stages.append(stage)
     started, ended = about.get("started", ""), about.get("ended") or (events[-1]["time"] if events else "")
     return RunReport(

@@ -5,9 +5,10 @@ from, and none of the other's; a checkpoint that vanishes while it is read is lo
 """
 
 import contextlib
+from datetime import UTC, datetime
 from pathlib import Path
 
-from mmflow.flow.store.attempts import Attempts
+from mmflow.flow.store.attempts import ABANDONED, Attempts
 from mmflow.flow.store.manifest import Entry, manifest_of, parse_manifest
 from mmflow.flow.store.storage import DamagedFile, Storage
 
@@ -65,13 +66,16 @@ class Checkpoints:
         return None
 
     def drop(self, key: str) -> None:
-        """Remove the checkpoints of `key` that this process has written or gone on from."""
+        """Remove the checkpoints of `key` that this process has written or gone on from, and abandoned ones."""
         own = self._own.pop(key, set())
         for name in self._storage.children(f"partial/{key}"):
             folder = f"partial/{key}/{name}"
             for number in self._numbers(folder):
                 entry = self._entry(f"{folder}/{number:08d}.json")
-                if entry is not None and f"{folder}/{entry.attempt}" in own:
+                if entry is None:
+                    continue
+                abandoned = datetime.now(UTC) - datetime.fromisoformat(entry.created) > ABANDONED
+                if abandoned or f"{folder}/{entry.attempt}" in own:
                     self._drop(folder, number)
         for attempt in own:
             # Of those whose manifest another run has replaced.

@@ -155,6 +155,7 @@ class RunStore:
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """An empty directory to write a result in before it is published; removed at the end."""
+        self._attempts.sweep("scratch", datetime.now(UTC) - ABANDONED)
         folder = self._storage.scratch(f"{datetime.now(UTC).strftime(STAMP)}-")
         try:
             yield folder
