@@ -114,7 +114,7 @@ class Column:
         if self.modality == "video":
             return TensorType("video", ("sample", "frame"), (None, None, 3), dtype="uint8", groups=(None,))
         if self.modality == "audio":
-            return TensorType("audio", axes, (None,), groups=groups)
+            return TensorType("audio", axes, (None,), groups=groups, rate=self.rate)
         if self.modality in ("label", "labels"):
             size = (None,) if self.modality == "labels" else ()
             return TensorType(self.modality, axes, size, dtype="int64", names=self.names)
