@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 THUMBNAIL = 96
 """Longest side of an image in a report, in pixels."""
-LONGEST_SOUND = 30
+LONGEST_SOUND = 4
 """Seconds of a sound that a report plays."""
+SOUND_RATE = 8000
+"""Samples a second of a sound in a report, at most: a page with dozens of sounds stays small."""
 
 
 # --- raw data, which an encoder reads ------------------------------------------------------------------------
@@ -276,11 +278,16 @@ def thumbnail(pixels: RawValue) -> str:
 
 
 def wav(samples: RawValue, rate: int) -> str:
-    """A sound [T] in [-1, 1] as a WAV file of 16 bits, as a data URI; at most `LONGEST_SOUND` seconds of it."""
+    """A sound [T] in [-1, 1] as a WAV file of 8 bits, as a data URI: its first `LONGEST_SOUND` seconds, brought to
+    `SOUND_RATE` or below by means of as many samples as that takes."""
     import numpy as np
 
-    data = (np.clip(samples[: LONGEST_SOUND * rate], -1, 1) * 32767).astype("<i2").tobytes()
-    head = struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVEfmt ", 16, 1, 1, rate, 2 * rate, 2, 16,
+    together = -(-rate // SOUND_RATE)
+    kept = np.asarray(samples[: LONGEST_SOUND * rate], dtype=np.float32)
+    kept = kept[: len(kept) // together * together].reshape(-1, together).mean(1)
+    data = np.round(np.clip(kept, -1, 1) * 127 + 128).astype(np.uint8).tobytes()
+    low = rate // together
+    head = struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVEfmt ", 16, 1, 1, low, low, 1, 8,
                        b"data", len(data))  # fmt: skip
     return "data:audio/wav;base64," + base64.b64encode(head + data).decode()
 

@@ -8,15 +8,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from mmflow.plugin import ComponentError, TensorType
+from mmflow.plugin import ComponentError, Modality, TensorType
 from mmflow_sources.decoding.kinds import kind_of_content, looks_like_image, looks_like_sound, looks_like_video
 from mmflow_sources.names import shown, valid
 
-Modality = Literal["image", "audio", "video", "text", "label", "labels", "number", "vector", "series"]
+READ_HERE = ("image", "audio", "video", "text", "label", "labels", "number", "vector", "series")
+"""Modalities whose cells are read here; those of plugins read their own."""
 LABEL_NAMES = frozenset({"label", "class", "category", "target", "y", "class_name", "species"})
 EXACT = 2**24
 """Whole numbers up to this one are exact as float32."""
@@ -33,13 +34,21 @@ ClassName = Annotated[str, BeforeValidator(_class_text)]
 """A class, which a spec may write as a number."""
 
 
+def _readable(name: str) -> str:
+    if name not in READ_HERE:
+        Modality.component(name)
+    return name
+
+
 class TableColumn(BaseModel):
     """The column behind a field. A bare string in a spec is `column`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     column: str | None = Field(None, description="name in the table; that of the field by default")
-    modality: Modality | None = Field(None, description="told by the values where unset")
+    modality: Annotated[str, AfterValidator(_readable)] | None = Field(
+        None, description=f"{', '.join(READ_HERE)}, or one of a plugin; told by the values where unset"
+    )
     names: tuple[ClassName, ...] = Field(
         (), description="class names in the order of their numbers; collected where unset"
     )
@@ -105,6 +114,11 @@ class Column:
             self.dtype = "int64" if self.integral and large else "float32"
         if self.modality in ("vector", "series"):
             self.size = _width(self.field, self.modality, seen)
+        self.form: Modality | None = None
+        if self.modality not in READ_HERE:
+            form = Modality.component(self.modality)()
+            assert isinstance(form, Modality)
+            self.form, self.size = form, _size(form, seen)
 
     def type(self) -> TensorType:
         axes = ("sample", self.axis) if self.several else ("sample",)
@@ -114,7 +128,7 @@ class Column:
         if self.modality == "video":
             return TensorType("video", ("sample", "frame"), (None, None, 3), dtype="uint8", groups=(None,))
         if self.modality == "audio":
-            return TensorType("audio", axes, (None,), groups=groups)
+            return TensorType("audio", axes, (None,), groups=groups, rate=self.rate)
         if self.modality in ("label", "labels"):
             size = (None,) if self.modality == "labels" else ()
             return TensorType(self.modality, axes, size, dtype="int64", names=self.names)
@@ -140,6 +154,10 @@ class Column:
             return [self._number_of(member) for member in _listed(cell)]
         if self.modality == "number":
             return _whole(cell) if self.integral else _number(cell)
+        if self.form is not None:
+            value = self.form.read(cell)
+            self.form.check(value, self.type())
+            return value
         return self._vector(cell)
 
     def _number_of(self, cell: Any) -> int:
@@ -169,7 +187,13 @@ class Column:
         return values
 
 
-def _told(name: str, seen: Sequence[Any]) -> Modality:
+def _size(form: Modality, seen: Sequence[Any]) -> tuple[int | None, ...]:
+    """The content size of a plugin's modality, by its first value; a length is unknown."""
+    shape: tuple[int, ...] = getattr(form.read(seen[0]), "shape", ()) if seen else ()
+    return (None, *shape[1:]) if form.ragged and shape else shape
+
+
+def _told(name: str, seen: Sequence[Any]) -> str:
     """The modality of a column, told by its first values and by its name."""
     if not seen:
         return "text"
@@ -188,7 +212,7 @@ def _told(name: str, seen: Sequence[Any]) -> Modality:
     if isinstance(first, str) and first[:1] == "[" and all(_numbers(cell) is not None for cell in seen[:20]):
         return "vector" if len({len(_numbers(cell) or ()) for cell in seen}) == 1 else "series"
     if members and all(isinstance(member, str) for member in members):
-        files: tuple[tuple[Modality, Any], ...] = (
+        files: tuple[tuple[str, Any], ...] = (
             ("image", looks_like_image), ("audio", looks_like_sound), ("video", looks_like_video)
         )  # fmt: skip
         for modality, looks in files:

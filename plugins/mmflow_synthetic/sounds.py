@@ -45,7 +45,7 @@ class Sounds(Synthetic, name="sounds"):
         drawn = (self.pixels, self.pixels, 3)
         return {
             "id": TensorType("id"),
-            "audio": TensorType("audio", size=(round(self.seconds * self.rate),)),
+            "audio": TensorType("audio", size=(round(self.seconds * self.rate),), rate=self.rate),
             "caption": TensorType("text"),
             "image": TensorType("image", size=drawn, dtype="uint8"),
             "video": TensorType("video", ("sample", "frame"), drawn, "uint8", groups=(self.frames,)),

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from mmflow.data import ColumnRequest, scan
 from mmflow.flow.run import RunOptions, run_spec
 from mmflow.flow.store import RunStore
-from mmflow.plugin import Tokens
+from mmflow.plugin import TensorType, Tokens
 from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_spec
@@ -84,6 +85,24 @@ def test_rows_are_padded_and_an_empty_cloud_is_absent():
     assert np.array_equal(column.values.values[3, : len(clouds[3])].numpy(), clouds[3])
     assert column.present is not None
     assert column.present.tolist() == [True] * 15 + [False]
+
+
+def test_a_column_of_a_table_holds_it(tmp_path: Path):
+    clouds = [np.arange(3 * count, dtype=np.float32).reshape(count, 3) for count in (2, 1, 3)]
+    rows = [{"id": str(n), "cloud": cloud.tolist()} for n, cloud in enumerate(clouds)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = registry().get("source", "table")
+    declared = {"url": str(tmp_path / "rows.jsonl"), "columns": {"cloud": {"modality": "points"}}}
+    source = table.model_validate(declared)
+    assert source.fields()["cloud"] == TensorType("points", size=(None, 3))  # type: ignore[attr-defined]
+    (batch,) = scan(source, {}, [ColumnRequest("cloud", Target("fields", "cloud"))], batch_size=3)  # type: ignore[arg-type]
+    column = batch.columns["cloud"]
+    assert isinstance(column.values, Tokens)
+    assert column.values.mask.sum(1).tolist() == [2, 1, 3]
+    assert np.array_equal(column.values.values[2].numpy(), clouds[2])
+    declared["columns"] = {"cloud": {"modality": "point"}}
+    with pytest.raises(ValidationError, match="unknown modality 'point'"):
+        table.model_validate(declared)
 
 
 def test_an_unknown_modality_is_told_with_the_nearest(tmp_path: Path):
