@@ -393,16 +393,25 @@ def test_an_encoder_that_draws_says_so(case: Any) -> None:
 
 
 MINE = ("mmflow_encoders.", "mmflow_adapters.")
-NAMED = sorted((r.kind, r.name) for r in registry().registrations() if r.path.startswith(MINE))
+OTHERS = ("views", "objectives", "scores", "memories", "optim", "transformers", "timm", "open_clip")
 
 
-@pytest.mark.parametrize(("kind", "name"), NAMED)
+def registered(*packages: str) -> list[tuple[str, str]]:
+    return sorted((r.kind, r.name) for r in registry().registrations() if r.path.startswith(packages))
+
+
+@pytest.mark.parametrize(("kind", "name"), registered(*MINE))
 def test_every_component_has_a_case_an_example_and_bounds_on_every_number(kind: str, name: str) -> None:
     component = registry().get(kind, name)
     assert kind != "encoder" or name in {use for use, _, _ in CASES}
     assert name in component.example
     assert component.__doc__
     assert not unbounded(component)
+
+
+@pytest.mark.parametrize(("kind", "name"), registered(*(f"mmflow_{room}." for room in OTHERS)))
+def test_every_number_of_every_component_is_bounded(kind: str, name: str) -> None:
+    assert not unbounded(registry().get(kind, name))
 
 
 def unbounded(component: type[BaseModel]) -> list[str]:
