@@ -15,7 +15,7 @@ def mmflow_components() -> dict[str, str]:
         "encoder/convnet4": "mmflow_encoders.images.convnet4:Convnet4",
         "encoder/series_conv": "mmflow_encoders.series.series_conv:SeriesConv",
         "encoder/audio_transformer": "mmflow_encoders.series.audio_transformer:AudioTransformer",
-        "encoder/convnet1d": "mmflow_encoders.series.series_conv:Convnet1d",
+        "encoder/convnet1d": "encoder/series_conv",
         "encoder/text_transformer": "mmflow_encoders.texts.text_transformer:TextTransformer",
         "encoder/caption_decoder": "mmflow_encoders.decoders.caption_decoder:CaptionDecoder",
         "encoder/reconstruction_decoder": "mmflow_encoders.decoders.reconstruction_decoder:ReconstructionDecoder",

@@ -24,7 +24,7 @@ class Queue(Memory, name="queue"):
 
     example: ClassVar[str] = "{use: queue, size: 4096, of: {image: image_slow, text: text_slow}}"
 
-    size: int = Field(ge=1, description="number of rows")
+    size: int = Field(ge=1, le=1_000_000_000, description="number of rows")
     fill: Literal["empty", "random"] = Field(
         "empty", description="random: start full, with random vectors of length one (integers: -1)"
     )

@@ -19,7 +19,7 @@ class HfAudio(Transform, name="hf_audio"):
 
     hub: str = outside_identity(description="a folder with the model's configuration, or a name on the hub")
     revision: str | None = Field(None, description="of the hub's repository")
-    rate: int = Field(16_000, ge=1, description="samples a second of the sound; must be the model's")
+    rate: int = Field(16_000, ge=1, le=10_000_000, description="samples a second of the sound; must be the model's")
 
     def fingerprint(self) -> Any:
         return contents(self.hub, self.revision)

@@ -31,7 +31,7 @@ def test_sounds_meet_their_words_and_images(tmp_path: Path) -> None:
         views:
           mel: {of: audio, apply: [{use: log_mel, rate: 4000, window: 256, hop: 64, mels: 32}]}
         encoders:
-          sound: {use: convnet1d, of: mel, width: 64, depth: 3, head: {use: linear, dim: 32}}
+          sound: {use: series_conv, of: mel, width: 64, depth: 3, head: {use: linear, dim: 32}}
           image: {use: convnet4, of: image, size: 32, width: 16, norm: group, head: {use: linear, dim: 32}}
           words: {use: text_transformer, of: caption, width: 32, depth: 1, heads: 2, head: {use: linear, dim: 32}}
         losses:
@@ -63,7 +63,7 @@ def test_motifs_are_told_in_noise_with_gaps(tmp_path: Path) -> None:
           train: {use: series, size: 1200}
           test: {use: series, size: 300, split: test}
         encoders:
-          motif: {use: convnet1d, of: series, width: 64, depth: 3, pool: max}
+          motif: {use: series_conv, of: series, width: 64, depth: 3, pool: max}
           guess: {use: linear, of: motif, dim: 6}
         losses:
           classify: {use: cross_entropy, of: guess, labels: label}

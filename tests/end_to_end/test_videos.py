@@ -17,7 +17,7 @@ SPEC = """
     encoders:
       frames: {use: convnet4, of: video, size: 32, channels: 1, width: 16, norm: group}
       clip: {use: members, of: frames}
-      video: {use: convnet1d, of: clip.tokens, width: 64, depth: 2, normalize: false, head: {use: linear, dim: 32}}
+      video: {use: series_conv, of: clip.tokens, width: 64, depth: 2, normalize: false, head: {use: linear, dim: 32}}
       verb: {use: linear, of: video, dim: 7}
     losses:
       classify: {use: cross_entropy, of: verb, labels: label}

@@ -19,7 +19,7 @@ encoders:
 losses: {{align: {{use: infonce, of: [one, text], temperature: {temperature}}}}}
 train: {{data: train, epochs: {epochs}, batch_size: 2, optimizer: {{use: adamw, lr: {lr}}}}}
 """
-CONV = "use: convnet1d, of: {}, width: 8, head: {{use: linear, dim: 4}}"
+CONV = "use: series_conv, of: {}, width: 8, head: {{use: linear, dim: 4}}"
 VIT = "use: vit, of: {}, size: 16, patch: 8, width: 8, depth: 1, heads: 2, head: {{use: linear, dim: 4}}"
 
 

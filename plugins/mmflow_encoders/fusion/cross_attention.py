@@ -32,16 +32,18 @@ class CrossAttention(Blocks, name="cross_attention"):
 
     `of: [text.tokens, image.tokens, ...]`: the others share one width and are joined. Each block is self-attention,
     cross-attention, MLP, all pre-norm; padding changes nothing. Outputs: `tokens` [N, L, D] with the first input's
-    mask; `pooled` [N, D], the first token or the mean of the real tokens. Taps: `layers.1` to `layers.<layers>`, the
+    mask; `pooled` [N, D], the first token or the mean of the real tokens. Taps: `layers.1` to `layers.<depth>`, the
     tokens after each block; `attention.1` and so on, their maps [N, heads, L, L]; `cross.1` and so on, the maps
     [N, heads, L, M] to the M joined tokens.
     """
 
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (SEQUENCES,) * MOST
-    example: ClassVar[str] = "{use: cross_attention, of: [text.tokens, image.tokens], layers: 2}"
+    example: ClassVar[str] = "{use: cross_attention, of: [text.tokens, image.tokens], depth: 2}"
+
+    renamed: ClassVar[Mapping[str, str]] = {"layers": "depth"}
 
     of: Sequences = Field(min_length=2, max_length=MOST)  # pyright: ignore[reportIncompatibleVariableOverride]
-    layers: Depth = Field(2, description="number of blocks")
+    depth: Depth = Field(2, description="number of blocks")
     pool: Literal["first", "mean"] = Field("first", description="the first token, or the mean of the real tokens")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
@@ -53,13 +55,13 @@ class CrossAttention(Blocks, name="cross_attention"):
         return {
             "pooled": vector_like(first, width),
             "tokens": tokens,
-            **tapped(layer_names(self.layers), tokens),
-            **tapped(map_names(self.layers), map_like(first, self.heads, length, length)),
-            **tapped(map_names(self.layers, "cross"), map_like(first, self.heads, length, memory)),
+            **tapped(layer_names(self.depth), tokens),
+            **tapped(map_names(self.depth), map_like(first, self.heads, length, length)),
+            **tapped(map_names(self.depth, "cross"), map_like(first, self.heads, length, memory)),
         }
 
     def taps(self) -> tuple[str, ...]:
-        return (*layer_names(self.layers), *map_names(self.layers), *map_names(self.layers, "cross"))
+        return (*layer_names(self.depth), *map_names(self.depth), *map_names(self.depth, "cross"))
 
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.modules.cross_attention import CrossAttention as Module
@@ -69,7 +71,7 @@ class CrossAttention(Blocks, name="cross_attention"):
         return Module(
             width=width,
             memory_width=width_of(self.use, *inputs[1:]),
-            depth=self.layers,
+            depth=self.depth,
             heads=self.heads,
             mlp_ratio=self.mlp_ratio,
             dropout=self.dropout,

@@ -37,7 +37,7 @@ class Graph(Dropping, name="graph"):
 
     of: Refs[Pooled | RawField] = Field(min_length=2, max_length=MOST)
     width: Width = Field(64, description="of each layer")
-    layers: Depth = Field(2, description="number of layers")
+    depth: Depth = Field(2, description="number of layers")
     neighbors: Literal["symmetric", "mean", "sum", "attention"] = Field("symmetric", description="sum over neighbors")
     paths: Literal["sum", "attention"] = Field("sum", description="how types of edges are joined")
     share: bool = Field(False, description="one set of weights for all types; needs paths: attention")
@@ -65,7 +65,7 @@ class Graph(Dropping, name="graph"):
             channels=width_of(self.use, inputs[0]),
             types=len(inputs) - 1,
             width=self.width,
-            layers=self.layers,
+            layers=self.depth,
             neighbors=self.neighbors,
             by_attention=self.paths == "attention",
             share=self.share,

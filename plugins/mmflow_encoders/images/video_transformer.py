@@ -39,7 +39,7 @@ class VideoTransformer(ImageEncoder, Blocks, name="video_transformer"):
     depth: Depth = Field(4, description="number of blocks of the frame tower")
     pool: Literal["cls", "mean"] = Field("cls", description="vector of a frame: class token, or mean of its patches")
     aggregate: Literal["mean", "transformer", "attention", "gated"] = Field("mean", description="joining of frames")
-    layers: Depth = Field(1, description="number of blocks of aggregate: transformer")
+    aggregate_depth: Depth = Field(1, description="number of blocks of aggregate: transformer")
     frames: int = Field(64, ge=1, le=65_536, description="largest number of frames, for which positions are learned")
     cross_frame: bool = Field(False, description="message tokens between frames in each block")
 
@@ -92,7 +92,7 @@ class VideoTransformer(ImageEncoder, Blocks, name="video_transformer"):
             mean=self.mean,
             std=self.std,
             aggregate=self.aggregate,
-            layers=self.layers,
+            layers=self.aggregate_depth,
             frames=self.frames,
             cross_frame=self.cross_frame,
         )
@@ -103,4 +103,4 @@ class VideoTransformer(ImageEncoder, Blocks, name="video_transformer"):
     def _maps(self) -> tuple[str, ...]:
         if self.aggregate == "mean":
             return ()
-        return map_names(self.layers if self._blocks() else 1, "frames")
+        return map_names(self.aggregate_depth if self._blocks() else 1, "frames")

@@ -83,9 +83,3 @@ class SeriesConv(Dropping, name="series_conv"):
             residual=self.residual,
             dropout=self.dropout,
         )
-
-
-class Convnet1d(SeriesConv, name="convnet1d"):
-    """An earlier name of `series_conv`."""
-
-    example: ClassVar[str] = "{use: convnet1d, of: mel}"

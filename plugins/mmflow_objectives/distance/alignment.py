@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from mmflow.plugin import Loss, Pooled, Refs
 
@@ -19,7 +19,7 @@ class Alignment(Loss, name="alignment"):
     example: ClassVar[str] = "{use: alignment, of: [image, text], power: 2}"
 
     of: Refs[Pooled] = Field(min_length=2, max_length=2)
-    power: PositiveFloat = Field(2.0, description="exponent of the distance")
+    power: float = Field(2.0, gt=0, le=1000, description="exponent of the distance")
     normalize: bool = Field(True, description="whether vectors are scaled to length one first")
 
     def compute(self, a: Tensor, b: Tensor) -> Tensor:

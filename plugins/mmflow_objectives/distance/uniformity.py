@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from mmflow.plugin import Loss, Pooled, Refs
 
@@ -21,7 +21,7 @@ class Uniformity(Loss, name="uniformity"):
     example: ClassVar[str] = "{use: uniformity, of: [image, text], t: 2}"
 
     of: Refs[Pooled] = Field(min_length=1)
-    t: PositiveFloat = Field(2.0, description="decay of the kernel with the squared distance")
+    t: float = Field(2.0, gt=0, le=1e6, description="decay of the kernel with the squared distance")
     normalize: bool = Field(True, description="whether vectors are scaled to length one first")
 
     def compute(self, *inputs: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ class AdamW(Decayed, name="adamw"):
     example: ClassVar[str] = "optimizer: {use: adamw, lr: 1e-3, weight_decay: 0.05}"
 
     weight_decay: float = Field(
-        0.01, ge=0, description="share of a weight that decays in a step, times the learning rate"
+        0.01, ge=0, le=1e6, description="share of a weight that decays in a step, times the learning rate"
     )
     betas: tuple[Share, Share] = Field(
         (0.9, 0.999), description="decay of the running means of gradients and of their squares"
     )
-    eps: float = Field(1e-8, gt=0, description="added to the root of the mean square")
+    eps: float = Field(1e-8, gt=0, le=1e6, description="added to the root of the mean square")
 
     def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:
         import torch
@@ -40,7 +40,7 @@ class Adam(Decayed, name="adam"):
     betas: tuple[Share, Share] = Field(
         (0.9, 0.999), description="decay of the running means of gradients and of their squares"
     )
-    eps: float = Field(1e-8, gt=0, description="added to the root of the mean square")
+    eps: float = Field(1e-8, gt=0, le=1e6, description="added to the root of the mean square")
 
     def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:
         import torch

@@ -19,7 +19,7 @@ class Decayed(Optimizer):
     """Base of the optimizers: the choice of parameters that decay."""
 
     weight_decay: float = Field(
-        0.0, ge=0, description="share of a weight that decays in a step, times the learning rate"
+        0.0, ge=0, le=1e6, description="share of a weight that decays in a step, times the learning rate"
     )
     decay_1d: bool = Field(False, description="whether parameters of one dimension or none (biases, norms) decay too")
 

@@ -22,7 +22,7 @@ class Lars(Decayed, name="lars"):
     example: ClassVar[str] = "optimizer: {use: lars, lr: 0.6, weight_decay: 1e-6}"
 
     momentum: Share = Field(0.9, description="share of the previous step that is kept")
-    trust: float = Field(0.001, gt=0, description="ratio of the lengths of step and weight, at learning rate one")
+    trust: float = Field(0.001, gt=0, le=1e6, description="ratio of the lengths of step and weight, at rate one")
 
     def build(self, groups: list[dict[str, Any]]) -> TorchOptimizer:
         from mmflow_optim.optimizers.lars_step import LARS

@@ -13,8 +13,8 @@ class Schedule(Value):
     During `w` warm-up steps the value is initial * (s + 1) / (w + 1) at step s = 0, ..., w - 1.
     """
 
-    initial: float = Field(1.0, description="value at the end of the warm-up")
-    warmup: float = Field(0.0, ge=0, description="number of steps; below 1 a fraction of all steps")
+    initial: float = Field(1.0, ge=-1e9, le=1e9, description="value at the end of the warm-up")
+    warmup: float = Field(0.0, ge=0, le=1e12, description="number of steps; below 1 a fraction of all steps")
 
     def at(self, clock: Clock) -> float:
         warm = self.warmup if self.warmup >= 1 else round(self.warmup * clock.steps)

@@ -16,7 +16,7 @@ class Cosine(Schedule, name="cosine"):
 
     example: ClassVar[str] = "schedule: {use: cosine, warmup: 0.1}"
 
-    final: float = Field(0.0, description="value at the end")
+    final: float = Field(0.0, ge=-1e9, le=1e9, description="value at the end")
 
     def after(self, done: float, clock: Clock) -> float:
         return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * done)) / 2

@@ -15,7 +15,7 @@ class Linear(Schedule, name="linear"):
 
     example: ClassVar[str] = "weight: {use: linear, initial: 0.0, final: 1.0}"
 
-    final: float = Field(0.0, description="value at the end")
+    final: float = Field(0.0, ge=-1e9, le=1e9, description="value at the end")
 
     def after(self, done: float, clock: Clock) -> float:
         return self.initial + (self.final - self.initial) * done

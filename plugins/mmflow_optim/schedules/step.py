@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from mmflow.plugin import Clock
 from mmflow_optim.schedules.base import Schedule
+
+Length = Annotated[float, Field(gt=0, le=1e12)]
 
 
 class Step(Schedule, name="step"):
@@ -16,11 +18,9 @@ class Step(Schedule, name="step"):
 
     example: ClassVar[str] = "schedule: {use: step, every: {epochs: 5}, factor: 0.1}"
 
-    places: tuple[PositiveFloat, ...] = Field((), description="steps; those below 1 are fractions of all steps")
-    every: PositiveFloat | dict[Literal["steps", "epochs"], PositiveFloat] | None = Field(
-        None, description="steps, or {epochs: N}"
-    )
-    factor: float = Field(0.1, gt=0, description="factor of the value at each place")
+    places: tuple[Length, ...] = Field((), description="steps; those below 1 are fractions of all steps")
+    every: Length | dict[Literal["steps", "epochs"], Length] | None = Field(None, description="steps, or {epochs: N}")
+    factor: float = Field(0.1, gt=0, le=1e6, description="factor of the value at each place")
 
     @model_validator(mode="after")
     def _one_way(self) -> Step:

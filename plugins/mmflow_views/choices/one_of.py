@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from mmflow.plugin import Field, TensorType, Transform
+from mmflow_views.numbers import Number
 
 
 class OneOf(Transform, name="one_of"):
@@ -21,7 +22,7 @@ class OneOf(Transform, name="one_of"):
     example: ClassVar[str] = "views: {mixed: {of: [image, label], apply: [{use: one_of, transforms: [mixup, cutmix]}]}}"
 
     transforms: tuple[Transform, ...] = Field(min_length=1)
-    odds: tuple[float, ...] | None = Field(None, description="relative odds of each transform; unset: equal")
+    odds: tuple[Number, ...] | None = Field(None, description="relative odds of each transform; unset: equal")
     p: float = Field(1.0, ge=0, le=1, description="probability that any is drawn")
 
     @model_validator(mode="after")

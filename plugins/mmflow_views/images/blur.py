@@ -9,6 +9,7 @@ from pydantic import field_validator
 
 from mmflow.plugin import Field, TensorType
 from mmflow_views.images.sometimes import Sometimes
+from mmflow_views.numbers import Number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ class Blur(Sometimes, name="blur"):
 
     adds: ClassVar[Mapping[str, TensorType]] = {"blur": TensorType("number")}
 
-    sigma: tuple[float, float] = (0.1, 2.0)
+    sigma: tuple[Number, Number] = Field((0.1, 2.0), description="smallest and largest standard deviation, in pixels")
     p: float = Field(0.5, ge=0, le=1)
 
     @field_validator("sigma")

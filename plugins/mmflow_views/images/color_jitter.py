@@ -22,9 +22,9 @@ class ColorJitter(Sometimes, name="color_jitter"):
     adds: ClassVar[Mapping[str, TensorType]] = {"jitter": TensorType("vector", size=(4,))}
     example: ClassVar[str] = "{use: color_jitter, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1, p: 0.8}"
 
-    brightness: float = Field(0.4, ge=0)
-    contrast: float = Field(0.4, ge=0)
-    saturation: float = Field(0.4, ge=0)
+    brightness: float = Field(0.4, ge=0, le=100)
+    contrast: float = Field(0.4, ge=0, le=100)
+    saturation: float = Field(0.4, ge=0, le=100)
     hue: float = Field(0.1, ge=0, le=0.5)
     p: float = Field(0.8, ge=0, le=1)
 

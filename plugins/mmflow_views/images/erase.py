@@ -11,6 +11,7 @@ from pydantic import field_validator
 from mmflow.plugin import Field, TensorType
 from mmflow_views.images.sometimes import Sometimes
 from mmflow_views.images.types import BOX
+from mmflow_views.numbers import Number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ class Erase(Sometimes, name="erase"):
 
     adds: ClassVar[Mapping[str, TensorType]] = {"erased": BOX}
 
-    area: tuple[float, float] = Field((0.02, 0.33), description="smallest and largest share of the image")
+    area: tuple[Number, Number] = Field((0.02, 0.33), description="smallest and largest share of the image")
     p: float = Field(0.5, ge=0, le=1)
 
     @field_validator("area")

@@ -8,6 +8,7 @@ from pydantic import field_validator
 
 from mmflow.plugin import TensorType
 from mmflow_views.images.base import ImageTransform
+from mmflow_views.numbers import Number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 class Normalize(ImageTransform, name="normalize"):
     """Images as float32 [H, W, C], `(value / 255 - mean) / std` for each channel; the last transform of a view."""
 
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[Number, ...] = (0.485, 0.456, 0.406)
+    std: tuple[Number, ...] = (0.229, 0.224, 0.225)
 
     @field_validator("std")
     @classmethod

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import field_validator
-
 from mmflow.plugin import Field, TensorType, Transform
 
 
@@ -21,16 +19,9 @@ class PatchMask(Transform, name="patch_mask"):
     adds: ClassVar[Mapping[str, TensorType]] = {"mask": TensorType("mask", size=(None, None), dtype="bool")}
     example: ClassVar[str] = "views: {image: {of: image, apply: [{use: patch_mask, patch: 8, ratio: 0.75}]}}"
 
-    patch: int = Field(8, ge=1)
+    patch: int = Field(8, ge=1, le=4096)
     ratio: float = Field(0.75, ge=0, le=1)
-    block: int = Field(1, ge=1, description="side of a hidden square, in patches")
-
-    @field_validator("block")
-    @classmethod
-    def _small(cls, block: int) -> int:
-        if block > 32:
-            raise ValueError("at most 32 patches")
-        return block
+    block: int = Field(1, ge=1, le=32, description="side of a hidden square, in patches")
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
         for field in fields:

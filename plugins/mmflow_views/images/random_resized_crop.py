@@ -12,6 +12,7 @@ from mmflow.plugin import Field, TensorType
 from mmflow_views.images.base import ImageTransform
 from mmflow_views.images.placement import Placement, sides, sized
 from mmflow_views.images.types import BOX, Size
+from mmflow_views.numbers import Number
 
 
 class RandomResizedCrop(ImageTransform, name="random_resized_crop"):
@@ -25,8 +26,8 @@ class RandomResizedCrop(ImageTransform, name="random_resized_crop"):
     example: ClassVar[str] = "apply: [{use: random_resized_crop, size: 48, scale: [0.2, 1.0]}, flip]"
 
     size: Size
-    scale: tuple[float, float] = Field((0.08, 1.0), description="smallest and largest share of the area")
-    ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="narrowest and widest aspect ratio")
+    scale: tuple[Number, Number] = Field((0.08, 1.0), description="smallest and largest share of the area")
+    ratio: tuple[Number, Number] = Field((3 / 4, 4 / 3), description="narrowest and widest aspect ratio")
 
     @field_validator("scale", "ratio")
     @classmethod

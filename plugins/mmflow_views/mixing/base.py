@@ -34,13 +34,15 @@ class PairTransform(Transform):
     per_batch: ClassVar[bool] = True
     adds: ClassVar[Mapping[str, TensorType]] = {"lambda": SHARE, "partner": PARTNER}
 
-    alpha: float = Field(1.0, gt=0, description="shares are drawn from Beta(alpha, alpha)")
+    alpha: float = Field(1.0, gt=0, le=1e6, description="shares are drawn from Beta(alpha, alpha)")
     p: float = Field(1.0, ge=0, le=1, description="probability of mixing at all, for each draw")
     each: Literal["batch", "row"] = Field("batch", description="one draw for the batch, or one for each row")
     pairs: Literal["shuffled", "reversed", "next"] = Field(
         "shuffled", description="the partners: at random, first with last and so on inwards, or the next row"
     )
-    classes: int | None = Field(None, ge=1, description="number of classes, where the mixed label does not name them")
+    classes: int | None = Field(
+        None, ge=1, le=10_000_000, description="number of classes, where the label does not name them"
+    )
 
     _counts: tuple[int, ...] | None = PrivateAttr(None)
     """Number of classes of each field of the view, 0 for fields that are no label; None before `fitted`."""

@@ -56,7 +56,7 @@ class Corruption(TextTransform):
     """
 
     p: float = Field(0.15, ge=0, le=1, description="probability for each word")
-    spans: float | None = Field(None, ge=1, description="mean length of runs; unset: word by word")
+    spans: float | None = Field(None, ge=1, le=1e6, description="mean length of runs; unset: word by word")
 
     def change(self, text: str, generator: Any) -> tuple[str, Any]:
         words = text.split()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import field_validator
 
 from mmflow.plugin import Field, TensorType
+from mmflow_views.numbers import Number
 from mmflow_views.texts.base import PLACES, TextTransform
 
 
@@ -19,7 +20,7 @@ class CropWords(TextTransform, name="crop_words"):
 
     adds: ClassVar[Mapping[str, TensorType]] = {"kept": PLACES}
 
-    share: tuple[float, float] = Field((0.5, 1.0), description="smallest and largest share of the words")
+    share: tuple[Number, Number] = Field((0.5, 1.0), description="smallest and largest share of the words")
 
     @field_validator("share")
     @classmethod

@@ -23,13 +23,16 @@ class MaskTokens(Transform, name="mask_tokens"):
     adds: ClassVar[Mapping[str, TensorType]] = {"targets": TensorType("labels", size=(None,), dtype="int64")}
     example: ClassVar[str] = "views: {masked: {of: ids, apply: [{use: mask_tokens, mask: 3, vocabulary: 1000}]}}"
 
-    mask: int = Field(ge=0, description="the id that hides another")
-    vocabulary: int = Field(ge=1, description="number of ids")
+    mask: int = Field(ge=0, le=1_000_000_000, description="the id that hides another")
+    vocabulary: int = Field(ge=1, le=1_000_000_000, description="number of ids")
     first: int = Field(
-        0, ge=0, description="the first id that may be hidden; ids below it are begin, end and other marks"
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="the first id that may be hidden; lower ids are begin, end and other marks",
     )
     p: float = Field(0.15, ge=0, le=1, description="share of the ids that is hidden")
-    spans: float | None = Field(None, ge=1, description="mean length of hidden runs; unset: one by one")
+    spans: float | None = Field(None, ge=1, le=1e6, description="mean length of hidden runs; unset: one by one")
 
     def apply(self, value: Any, generator: Any) -> Any:
         import numpy as np

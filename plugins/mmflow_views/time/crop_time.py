@@ -24,7 +24,7 @@ class CropTime(TimeTransform, name="crop_time"):
     adds: ClassVar[Mapping[str, TensorType]] = {"span": SPAN}
     example: ClassVar[str] = "views: {part: {of: audio, apply: [{use: crop_time, length: 8000}]}}"
 
-    length: int = Field(ge=1)
+    length: int = Field(ge=1, le=2**31, description="number of steps")
 
     def draw(self, length: int, generator: Any) -> int:
         free = max(0, length - self.length)

@@ -20,10 +20,10 @@ class LogMel(Transform, name="log_mel"):
 
     example: ClassVar[str] = "views: {mel: {of: audio, apply: [{use: log_mel, rate: 8000}]}}"
 
-    rate: int = Field(16_000, ge=1, description="samples a second of the sound")
+    rate: int = Field(16_000, ge=1, le=10_000_000, description="samples a second of the sound")
     mels: int = Field(64, ge=4, le=512)
-    window: int = Field(400, ge=16, description="samples")
-    hop: int = Field(160, ge=1, description="samples")
+    window: int = Field(400, ge=16, le=1_000_000, description="samples")
+    hop: int = Field(160, ge=1, le=1_000_000, description="samples")
 
     def apply(self, value: Any, generator: Any) -> Any:
         import numpy as np

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class AddNoise(TimeTransform, name="add_noise"):
     """Adds white noise of standard deviation `std`; none in evaluation."""
 
-    std: float = Field(0.01, ge=0)
+    std: float = Field(0.01, ge=0, le=1e6)
 
     def draw(self, length: int, generator: Any) -> Any:
         # The noise depends on each field's shape, so that the draw is its seed.
@@ -37,8 +37,8 @@ class Gain(TimeTransform, name="gain"):
 
     adds: ClassVar[Mapping[str, TensorType]] = {"gain": TensorType("number")}
 
-    low: float = -6.0
-    high: float = 6.0
+    low: float = Field(-6.0, ge=-1000, le=1000)
+    high: float = Field(6.0, ge=-1000, le=1000)
 
     @model_validator(mode="after")
     def _ordered(self) -> Gain:

@@ -25,7 +25,7 @@ class SampleFrames(TimeTransform, name="sample_frames"):
 
     count: int = Field(ge=1, le=1024)
     how: Literal["segments", "dense"] = "segments"
-    stride: int = Field(1, ge=1)
+    stride: int = Field(1, ge=1, le=1_000_000)
 
     def draw(self, length: int, generator: Any) -> Any:
         import numpy as np

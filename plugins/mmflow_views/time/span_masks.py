@@ -24,7 +24,7 @@ class SpanMask(TimeTransform):
 
     adds: ClassVar[Mapping[str, TensorType]] = {"hidden": SPANS}
 
-    count: int = Field(2, ge=1)
+    count: int = Field(2, ge=1, le=10_000)
     longest: float = Field(0.1, gt=0, le=1)
     fill: Literal["zero", "mean"] = Field("zero", description="values in the span: zeros, or the mean of the rest")
 

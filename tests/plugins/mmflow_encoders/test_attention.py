@@ -96,7 +96,7 @@ def test_a_block_with_a_memory_is_the_decoder_layer_of_torch() -> None:
 
 
 def test_cross_attention_gives_the_maps_of_its_blocks() -> None:
-    encoder = CrossAttention.model_validate({"of": ["a", "b"], "layers": 2, "heads": 3})
+    encoder = CrossAttention.model_validate({"of": ["a", "b"], "depth": 2, "heads": 3})
     module = wide(encoder.build(WORDS, PATCHES, state={}))
     words, real = drawn(2, 5, 12, seed=6), mask(5, 3, most=5)
     patches = drawn(2, 6, 20, seed=7)

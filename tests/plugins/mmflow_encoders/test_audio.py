@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmflow.plugin import ComponentError, Encoder, TensorType, Tokens
+from mmflow.spec import load_text
 
 MEL = TensorType("series", size=(None, 6))
 
@@ -101,7 +102,21 @@ def test_residual_layers_are_added_to_their_input() -> None:
         Encoder.accept({"use": "series_conv", "of": "x", "dilation": 16, "depth": 16})
 
 
-def test_the_earlier_name_is_the_same_network() -> None:
-    new, old = (built({"use": use, "width": 8, "depth": 2}) for use in ("series_conv", "convnet1d"))
-    x = drawn(2, 9, 6, seed=6)
-    assert torch.equal(new(x)["pooled"], old(x)["pooled"])
+def test_earlier_names_are_read_with_a_note() -> None:
+    spec = load_text("""
+mmflow: 1
+name: earlier
+data: {train: {use: sounds, split: train, size: 8}}
+views: {mel: {of: audio, apply: [{use: log_mel, rate: 8000, mels: 16}]}}
+encoders:
+  sound: {use: convnet1d, of: mel, width: 16, depth: 2}
+  words: {use: text_transformer, of: caption, width: 16, depth: 1}
+  both: {use: cross_attention, of: [words.tokens, sound.tokens], layers: 1}
+losses: {align: {use: infonce, of: [both, sound]}}
+train: {data: train, steps: 1, batch_size: 8}
+""")
+    assert spec.encoders["sound"].use == "series_conv"
+    assert spec.encoders["both"].depth == 1
+    notes = " ".join(str(note) for note in spec.notes)
+    assert "`convnet1d` is now called `series_conv`" in notes
+    assert "`layers` is now called `depth`" in notes

@@ -45,7 +45,6 @@ CASES: list[tuple[str, dict[str, Any], tuple[TensorType, ...]]] = [
     ("series_conv", {"width": 8, "depth": 3}, (SERIES,)),
     ("series_conv", {"width": 8, "depth": 2, "pool": "max", "normalize": False}, (RAGGED,)),
     ("series_conv", {"width": 8, "depth": 3, "stride": 1, "dilation": 2, "residual": True}, (RAGGED,)),
-    ("convnet1d", {"width": 8, "depth": 2}, (RAGGED,)),
     ("audio_transformer", {"width": 8, "depth": 2, "patch": 4, "bands": 3}, (SERIES,)),
     ("audio_transformer", {"width": 8, "depth": 1, "patch": 2, "bands": None, "pool": "cls"}, (RAGGED,)),
     ("audio_transformer", {"width": 8, "depth": 1, "patch": 2, "bands": 6, "pool": "attention"}, (RAGGED,)),
@@ -79,7 +78,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[TensorType, ...]]] = [
     ("masked_autoencoder", {"size": 32, "width": 16, "depth": 1, "pool": "cls", "ratio": 0.0}, (IMAGE,)),
     ("masked_autoencoder", {"size": 32, "width": 16, "depth": 1, "pool": "cls", "mask": "hidden"}, (IMAGE,)),
     ("video_transformer", FRAMES, (VIDEO,)),
-    ("video_transformer", {**FRAMES, "aggregate": "transformer", "layers": 2, "cross_frame": True}, (VIDEO,)),
+    ("video_transformer", {**FRAMES, "aggregate": "transformer", "aggregate_depth": 2, "cross_frame": True}, (VIDEO,)),
     ("video_transformer", {**FRAMES, "aggregate": "attention", "pool": "mean", "cross_frame": True}, (VIDEO,)),
     ("video_transformer", {**FRAMES, "aggregate": "gated"}, (VIDEO,)),
     ("set_transformer", {"width": 8, "depth": 2, "heads": 2}, (WORDS,)),
@@ -88,7 +87,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[TensorType, ...]]] = [
     ("slots", {"count": 3, "width": 8}, (GRID,)),
     ("slots", {"count": 3, "width": 8, "start": "drawn", "iterations": 2}, (WORDS,)),
     ("graph", {"width": 8}, (NODES, EDGES)),
-    ("graph", {"width": 8, "neighbors": "mean", "paths": "attention", "layers": 1}, (NODES, EDGES, EDGES)),
+    ("graph", {"width": 8, "neighbors": "mean", "paths": "attention", "depth": 1}, (NODES, EDGES, EDGES)),
     ("graph", {"width": 8, "neighbors": "attention", "paths": "attention", "share": True}, (NODES, EDGES, EDGES)),
     ("graph", {"width": 8, "neighbors": "sum", "loops": False, "dropout": 0.2}, (NODES, EDGES, EDGES)),
     ("lookup", {"width": 5}, (LABEL,)),
@@ -119,8 +118,8 @@ CASES: list[tuple[str, dict[str, Any], tuple[TensorType, ...]]] = [
     ("attention_pool", {}, (WORDS,)),
     ("attention_pool", {"queries": 2}, (WORDS, VECTOR)),
     ("attention_pool", {"width": 16}, (GRID, WORDS)),
-    ("cross_attention", {"layers": 1}, (WORDS, PATCHES, GRID)),
-    ("cross_attention", {"layers": 1, "pool": "mean"}, (WORDS, VECTOR.with_(size=(12,)))),
+    ("cross_attention", {"depth": 1}, (WORDS, PATCHES, GRID)),
+    ("cross_attention", {"depth": 1, "pool": "mean"}, (WORDS, VECTOR.with_(size=(12,)))),
     ("concat", {}, (VECTOR, VECTOR.with_(size=(3,)))),
     ("concat", {"axis": "length"}, (WORDS, VECTOR, PATCHES.with_(size=(6, 8)))),
     ("stack", {}, (VECTOR, VECTOR.with_(axes=("sample", "copy"), groups=(2,)))),
@@ -394,16 +393,25 @@ def test_an_encoder_that_draws_says_so(case: Any) -> None:
 
 
 MINE = ("mmflow_encoders.", "mmflow_adapters.")
-NAMED = sorted((r.kind, r.name) for r in registry().registrations() if r.path.startswith(MINE))
+OTHERS = ("views", "objectives", "scores", "memories", "optim", "transformers", "timm", "open_clip")
 
 
-@pytest.mark.parametrize(("kind", "name"), NAMED)
+def registered(*packages: str) -> list[tuple[str, str]]:
+    return sorted((r.kind, r.name) for r in registry().registrations() if r.path.startswith(packages))
+
+
+@pytest.mark.parametrize(("kind", "name"), registered(*MINE))
 def test_every_component_has_a_case_an_example_and_bounds_on_every_number(kind: str, name: str) -> None:
     component = registry().get(kind, name)
     assert kind != "encoder" or name in {use for use, _, _ in CASES}
     assert name in component.example
     assert component.__doc__
     assert not unbounded(component)
+
+
+@pytest.mark.parametrize(("kind", "name"), registered(*(f"mmflow_{room}." for room in OTHERS)))
+def test_every_number_of_every_component_is_bounded(kind: str, name: str) -> None:
+    assert not unbounded(registry().get(kind, name))
 
 
 def unbounded(component: type[BaseModel]) -> list[str]:

@@ -65,7 +65,7 @@ def test_types_of_edges_are_added_in_each_layer(neighbors: str, loops: bool) -> 
 
 def test_one_layer_over_one_type_is_the_graph_convolution() -> None:
     """softmax(D^-1/2 (A + I) D^-1/2 X W) of the paper, but for the softmax."""
-    module, x, matrix = built(1, layers=1, paths="attention"), drawn(6, 5, seed=4), edges(5)
+    module, x, matrix = built(1, depth=1, paths="attention"), drawn(6, 5, seed=4), edges(5)
     linear = module.stacks[0][0].linear
     expected = normalized(matrix, "symmetric", loops=True) @ (x @ linear.weight.T + linear.bias)
     torch.testing.assert_close(module(x, matrix)["pooled"], expected)
@@ -89,7 +89,7 @@ def test_attention_weighs_meta_paths(share: bool) -> None:
 
 def test_attention_reads_neighbors_alone() -> None:
     module, x, matrix = (
-        built(1, neighbors="attention", heads=2, layers=1, paths="attention"),
+        built(1, neighbors="attention", heads=2, depth=1, paths="attention"),
         drawn(6, 5, seed=9),
         edges(10),
     )

@@ -12,7 +12,7 @@ SERIES = TensorType("series", size=(None, 6))
 
 def module(**fields: object) -> torch.nn.Module:
     torch.manual_seed(0)
-    encoder = Encoder.accept({"use": "convnet1d", "of": "mel", "width": 16, "depth": 3, **fields})
+    encoder = Encoder.accept({"use": "series_conv", "of": "mel", "width": 16, "depth": 3, **fields})
     return encoder.build(SERIES, state={}).double()
 
 
@@ -49,7 +49,7 @@ def test_loudness_is_taken_out_unless_it_is_kept() -> None:
 
 
 def test_series_of_one_channel_and_rows_without_steps() -> None:
-    encoder = Encoder.accept({"use": "convnet1d", "of": "x", "width": 8, "depth": 2, "pool": "max"})
+    encoder = Encoder.accept({"use": "series_conv", "of": "x", "width": 8, "depth": 2, "pool": "max"})
     net = encoder.build(TensorType("series", size=(12,)), state={})
     assert net(torch.randn(2, 12))["pooled"].shape == (2, 8)
     empty = net(Tokens(torch.zeros(1, 12), torch.zeros(1, 12, dtype=torch.bool)))["pooled"]
@@ -58,4 +58,4 @@ def test_series_of_one_channel_and_rows_without_steps() -> None:
 
 def test_an_even_kernel_is_refused() -> None:
     with pytest.raises(ValueError, match="no middle"):
-        Encoder.accept({"use": "convnet1d", "of": "x", "kernel": 4})
+        Encoder.accept({"use": "series_conv", "of": "x", "kernel": 4})

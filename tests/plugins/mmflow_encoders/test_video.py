@@ -66,7 +66,7 @@ def test_missing_frames_change_nothing(aggregate: str, cross_frame: bool) -> Non
 
 
 def test_a_transformer_over_frames_is_added_to_them() -> None:
-    module, x = built(aggregate="transformer", layers=2), video()
+    module, x = built(aggregate="transformer", aggregate_depth=2), video()
     joining = module.joining
     frames = built(aggregate="mean")
     frames.load_state_dict({n: v for n, v in module.state_dict().items() if "joining" not in n})
