@@ -102,7 +102,7 @@ def test_holm_against_the_worked_procedure():
 
 def test_of_three_equal_methods_none_is_called_better_in_95_of_100_matrices():
     rng = np.random.default_rng(5)
-    wrong = 0
+    wrong, runs = 0, {}
     for _ in range(1000):
         difficulty = rng.normal(size=80)
         runs = {name: difficulty + rng.normal(size=(3, 80)) for name in ("a", "b", "c")}

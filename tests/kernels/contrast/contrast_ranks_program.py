@@ -47,6 +47,7 @@ def main(rank: int, ranks: int, store: str, exchange: str, form: str) -> None:
         (soft_contrast, taught | {"teacher_temperature": per_column, "x_present": present}, {"top_k": 4}),
         (soft_contrast, taught, {"teacher_temperature": 0.1, "top_k": 2, "directions": "backward"}),
     ]
+    x = y = torch.zeros(n, 8)
     chunked = [(torch.float64, 1e-12, cases), (torch.float32, 1e-6, cases[::4])]
     for dtype, tolerance, chosen in [(torch.float32, 1e-6, cases)] if form == "triton" else chunked:
         x, y = (F.normalize(torch.randn(n, 8, generator=generator), dim=1).to(dtype) for _ in range(2))

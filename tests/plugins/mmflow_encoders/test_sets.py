@@ -78,7 +78,7 @@ def test_slot_attention_is_its_loop() -> None:
     for row, count in enumerate((5, 3)):
         inputs = module.norm_input(x[row, :count])
         keys, values = module.key(inputs), module.value(inputs)
-        state = module.center
+        state, shares = module.center, inputs
         for _ in range(2):
             scores = torch.stack([keys @ q for q in module.query(module.norm_slots(state))]) / 2
             shares = torch.stack([scores[:, place].softmax(0) for place in range(count)], dim=1)

@@ -117,7 +117,7 @@ def arrays_with_one_id(images: Path, own: Path) -> dict[str, Any]:
 def shards(own: Path, name: Callable[[int], str], data: Callable[[int], bytes] = png, cut: bool = False) -> str:
     """20 tar files of 100 samples; with `cut`, each ends in the middle of its last image."""
     for shard in range(20):
-        out = io.BytesIO()
+        out, end = io.BytesIO(), 0
         with tarfile.open(fileobj=out, mode="w") as tar:
             for number in range(100 * shard, 100 * shard + 100):
                 info, end = tarfile.TarInfo(name(number)), tar.offset
