@@ -204,7 +204,7 @@ class Model:
         return result
 
     def encode_values(self, encoder: str, values: Sequence[Any], outputs: Sequence[str] = ("pooled",)) -> Encoding:
-        """Encode raw values (prompts, pictures) of an encoder with one input, as if they were rows of the data."""
+        """Encode raw values (prompts, images) of an encoder with one input, as if they were rows of the data."""
         owner = Owner("encoders", encoder)
         read = {key for read in self.graph.nodes[owner].reads for key, _ in read.outputs}
         leaves = [key for key in self.graph.leaves if key in read]

@@ -30,9 +30,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> RunOutcome:
     ("stage", "metric", "times"),
     [
         ("sound_to_word", "top1_accuracy", 7),
-        ("picture_to_word", "top1_accuracy", 7),
-        ("sound_and_picture", "sound_to_picture_r1", 6),
-        ("sound_and_picture", "picture_to_sound_r1", 6),
+        ("image_to_word", "top1_accuracy", 7),
+        ("sound_and_image", "sound_to_image_r1", 6),
+        ("sound_and_image", "image_to_sound_r1", 6),
         ("speaker", "accuracy", 2),
     ],
 )
