@@ -99,6 +99,13 @@ def test_discovery_matches_once_over_all_rows():
     assert discovery_hits([0, 0, 0], [0, 1, 2], known=[]).accuracies[0] == pytest.approx(1 / 3)
 
 
+def test_discovery_gives_the_published_numbers(oracle: Any):
+    call = oracle("029-gpc/gcd_accuracy")
+    known = np.unique(call["in_y_true"][call["in_mask"]])
+    found = discovery_hits(call["in_y_true"], call["in_y_pred"], known)
+    assert found.accuracies == pytest.approx(tuple(float(call[name]) for name in ("out_all", "out_old", "out_new")))
+
+
 def test_seeded_kmeans_keeps_labeled_rows_and_finds_the_rest():
     rng = np.random.default_rng(0)
     truth = np.repeat(np.arange(4), 20)

@@ -50,6 +50,7 @@ def test_bins_at_their_edges_and_empty_ones():
     found = of.reliability([0.0, 0.5, 0.5, 1.0], [0, 1, 0, 1], bins=2)
     assert found.counts.tolist() == [3, 1]
     assert found.accuracy.tolist() == pytest.approx([1 / 3, 1])
+    assert of.reliability([0.5, 0.6], [0, 1], bins=2).counts.tolist() == [1, 1]
     assert of.expected_calibration_error([1.0], [0]) == 1.0
     assert of.expected_calibration_error([0.5, 0.5], [0, 1]) == 0.0
     assert of.adaptive_calibration_error([0.2, 0.4], [0, 1], bins=2) == pytest.approx((0.2 + 0.6) / 2)
