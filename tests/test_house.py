@@ -12,6 +12,8 @@ import pytest
 
 from mmflow.spec import load_spec, load_text
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "prefect", "numpy", "pandas", "sklearn", "matplotlib", "torchvision", "PIL", "pyarrow")
 

@@ -9,6 +9,8 @@ import pytest
 from mmflow.flow.run import RunOptions, RunOutcome, run_spec
 from mmflow.spec import load_spec
 
+pytestmark = pytest.mark.slow
+
 SPEC = Path(__file__).parents[1] / "specs" / "quickstart.yaml"
 SMALLER = [
     "data.train.size=1600", "data.train.objects=[1, 1]", "data.test.size=200", "data.test.objects=[1, 1]",

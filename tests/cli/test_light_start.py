@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 SPEC = Path(__file__).parents[2] / "specs" / "quickstart.yaml"
 HEAVY = ("torch", "prefect", "numpy", "pandas", "sklearn", "matplotlib", "torchvision", "PIL", "pyarrow")
 

@@ -12,6 +12,8 @@ import pytest
 
 from mmflow.cli.terminal import Bars, Lines, Notes, Pace, duration, progress_watcher
 
+pytestmark = pytest.mark.process
+
 PROGRAM = """
 import time
 from mmflow.cli.terminal import Bars, progress_watcher

@@ -31,6 +31,8 @@ from mmflow.plugin.kinds import View
 from mmflow.plugin.targets import Target
 from mmflow.spec.references.views import ViewTypes
 
+pytestmark = pytest.mark.process
+
 SCRIPT = Path(__file__).parent / "reader_process.py"
 _spec = importlib.util.spec_from_file_location("reader_process", SCRIPT)
 assert _spec is not None

@@ -16,6 +16,8 @@ from mmflow.data.quarantine import quarantine
 from mmflow.plugin import SampleError
 from mmflow.plugin.targets import Target
 
+pytestmark = pytest.mark.process
+
 
 def listed(url: str) -> list[tuple[str, str]]:
     with fsspec.open(url, "r") as file:

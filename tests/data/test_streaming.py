@@ -21,6 +21,8 @@ from mmflow.data.shards import RoundRobin
 from mmflow.plugin import ComponentError, SampleError, SkippedSample, Source, Streaming, TensorType
 from mmflow.plugin.targets import Target
 
+pytestmark = pytest.mark.process
+
 SIZES = [11, 8, 14, 9, 13, 6, 12]
 """Samples of the shards: 73 in all, so that partitions end at different places."""
 

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from mmflow.cli.app import app
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^## ([^\n]*)$|^### ([^\n]*)$|^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 

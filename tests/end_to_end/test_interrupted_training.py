@@ -15,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.process
+
 SPEC = """
 mmflow: 1
 name: interrupted

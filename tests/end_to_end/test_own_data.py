@@ -17,6 +17,8 @@ from mmflow.flow.run import RunOptions, RunOutcome, run_spec
 from mmflow.plugin.kinds import Source
 from mmflow.spec import load_text
 
+pytestmark = pytest.mark.slow
+
 MODEL = """
 encoders:
   image: {use: vit, of: image, size: SIZE, patch: 8, width: 64, depth: 2, heads: 4, head: {use: linear, dim: 64}}

@@ -21,6 +21,8 @@ from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_spec
 
+pytestmark = pytest.mark.slow
+
 SPEC = """
 mmflow: 1
 name: clouds

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
+
 from mmflow.flow.run import RunOptions, RunOutcome, run_spec
 from mmflow.spec import load_text
+
+pytestmark = pytest.mark.slow
 
 
 def run(text: str, store: Path) -> RunOutcome:

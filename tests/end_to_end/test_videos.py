@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
+
 from mmflow.flow.run import RunOptions, run_spec
 from mmflow.spec import load_text
+
+pytestmark = pytest.mark.slow
 
 SPEC = """
     mmflow: 1

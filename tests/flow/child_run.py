@@ -20,14 +20,6 @@ from mmflow.plugin.kinds import Reporter, StageStopped
 store = RunStore(sys.argv[1])
 defaults = {"steps": 3, "pause": 0.01, "asks": True, "workers": 0, "salt": "", "stages": 3, "run_name": "Clip shapes"}
 options = defaults | json.loads(sys.argv[3])
-    "steps": 3,
-    "pause": 0.01,
-    "asks": True,
-    "workers": 0,
-    "salt": "",
-    "stages": 3,
-    "run_name": "Clip shapes",
-} | json.loads(sys.argv[3])
 
 
 def say(event: str, **fields: object) -> None:

@@ -11,6 +11,8 @@ from mmflow.flow.store import RunStore
 from mmflow.identity.canonical import key_of
 from mmflow.plugin.kinds import StageStopped
 
+pytestmark = pytest.mark.slow
+
 
 class Seen(Watcher):
     def __init__(self):

@@ -13,6 +13,8 @@ from mmflow.flow.jobs import StageJob
 from mmflow.flow.prefect.server import EmbeddedApi, running_at
 from mmflow.flow.store import RunStore
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def api(tmp_path, mmflow_cache) -> EmbeddedApi:

@@ -12,6 +12,8 @@ import pytest
 
 from mmflow.redaction import hide, redacted, redacted_data
 
+pytestmark = pytest.mark.process
+
 CASES = Path(__file__).parents[3] / "shared" / "cases-of-attack"
 
 

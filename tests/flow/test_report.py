@@ -19,6 +19,8 @@ from mmflow.flow.run import RunOptions, RunOutcome, run_spec
 from mmflow.flow.store import RunStore
 from mmflow.spec import Spec, load_spec
 
+pytestmark = pytest.mark.browser
+
 HOSTILE = [
     "<script>document.title='broken'</script>",
     "</style><script>document.title='broken'</script>",

@@ -16,6 +16,8 @@ from mmflow.plugin import ComponentError, hookimpl
 from mmflow.plugin.registry import registry
 from mmflow.spec import load_text
 
+pytestmark = pytest.mark.slow
+
 SPEC = """
 mmflow: 1
 name: small

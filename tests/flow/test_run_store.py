@@ -22,6 +22,8 @@ from mmflow.flow.store.objects import ObjectStorage
 from mmflow.flow.store.storage import Storage
 from mmflow.identity.canonical import key_of
 
+pytestmark = pytest.mark.process
+
 KEY = "a" * 64
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 EVERY = {"plain", "fit", "retrieval", "geometry", "count"}
 AFTER_FIT = {"fit", "retrieval", "geometry"}
 

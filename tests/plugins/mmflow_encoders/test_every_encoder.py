@@ -18,6 +18,8 @@ from mmflow.plugin import Encoded, Encoder, Encoding, TensorType, Tokens, Value
 from mmflow.plugin.references import reference_fields
 from mmflow.plugin.registry import registry
 
+pytestmark = pytest.mark.slow
+
 IMAGE, TEXT = TensorType("image", size=(40, 50, 3)), TensorType("text")
 SERIES = TensorType("series", size=(21, 6))
 RAGGED = TensorType("series", size=(None, 6))

@@ -24,6 +24,8 @@ from mmflow_transformers.tokenizer import HfTokenizer
 
 from mmflow.plugin import ComponentError, TensorType
 
+pytestmark = pytest.mark.process
+
 PLUGINS = Path(__file__).parents[3] / "plugins"
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")

@@ -25,6 +25,8 @@ from mmflow.data import ColumnRequest, Loader
 from mmflow.plugin import ComponentError, SampleError, Source
 from mmflow.plugin.targets import Target
 
+pytestmark = pytest.mark.slow
+
 COUNT, BAD = 2000, 20
 PLACES = tuple(range(57, COUNT, 100))
 """Where the bad samples stand: 57, 157, ..., 1957."""

@@ -28,6 +28,8 @@ from mmflow.data import Batch, ColumnRequest, Loader, scan
 from mmflow.plugin import ComponentError, Source
 from mmflow.plugin.targets import Target
 
+pytestmark = pytest.mark.process
+
 COUNT = 500
 NAMES = ("ant", "cat", "dog")
 KEYS = {"key": "mmflow", "secret": "mmflow"}

@@ -26,6 +26,8 @@ from mmflow.data import ColumnRequest, Loader
 from mmflow.plugin import ComponentError, SampleError, Source
 from mmflow.plugin.targets import Target
 
+pytestmark = pytest.mark.process
+
 COUNT = 12
 TIMEOUT, RETRY_FOR = 0.25, 0.5
 LONGEST = 30.0
