@@ -12,6 +12,7 @@ COMMANDS = {
     "mmflow --help": (["--help"], 0.15),
     "mmflow list": (["list"], 0.35),
     "mmflow check specs/quickstart.yaml": (["check", str(SPEC)], 0.35),
+    "mmflow plan specs/quickstart.yaml": (["plan", str(SPEC), "--store", "no-such-store"], 0.45),
 }
 
 

@@ -8,6 +8,7 @@ package, changes nothing.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.util
 import json
@@ -66,7 +67,6 @@ def code_of(*modules: str) -> Code:
         versions |= reached.versions
         open_ += [name for name in reached.imports if name not in seen]
         seen.update(reached.imports)
-    closure.sources.save()
     return Code(sources, versions)
 
 
@@ -178,9 +178,14 @@ class _Closure:
     def facts(self, module: _Module) -> Facts | None:
         """None for a folder without `__init__.py`, and for a file that cannot be read."""
         try:
-            return self.sources.facts(module.file) if module.file is not None else None
+            return self.sources.facts(module.file, self._top(module)) if module.file is not None else None
         except OSError:
             return None
+
+    def _top(self, module: _Module) -> Path:
+        """The folder or file of the top-level module around `module`."""
+        top = self.module(module.name.partition(".")[0])
+        return Path(top.places[0]) if top is not None and top.places else module.file or Path()
 
     def module(self, name: str) -> _Module | None:
         """Where `name` lies; None for modules that do not count, and for those that are not found."""
@@ -229,7 +234,9 @@ def _top_level(name: str) -> ModuleSpec | None:
 
 @cache
 def _closure() -> _Closure:
-    return _Closure()
+    closure = _Closure()
+    atexit.register(closure.sources.save)
+    return closure
 
 
 @cache

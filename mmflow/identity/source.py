@@ -52,24 +52,31 @@ class Facts:
 
 
 class Sources:
-    """Facts of files, each read once a process and remembered in the user's cache."""
+    """Facts of files, each read once a process and remembered in the user's cache, package by package."""
 
     def __init__(self) -> None:
         # Named by this file's own content: facts that an older form of it has found are not taken for its own.
-        version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
-        self._notes = FileNotes(f"sources-{version}")
+        self._version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+        self._notes: dict[Path, FileNotes] = {}
         self._facts: dict[Path, Facts] = {}
 
-    def facts(self, path: Path) -> Facts:
-        """Raises `OSError` where the file cannot be read; a file that is no Python has a hash and no imports."""
+    def facts(self, path: Path, top: Path) -> Facts:
+        """The facts of a file of the package (or of the module of one file) at `top`.
+
+        Raises `OSError` where it cannot be read; a file that is no Python has a hash and no imports.
+        """
         if path not in self._facts:
-            note = self._notes.of(path, lambda path: _to_plain(read_facts(path.read_bytes())))
+            if top not in self._notes:
+                name = hashlib.sha256(str(top).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+                self._notes[top] = FileNotes(f"sources/{self._version}/{name}")
+            note = self._notes[top].of(path, lambda path: _to_plain(read_facts(path.read_bytes())))
             self._facts[path] = _from_plain(note)
         return self._facts[path]
 
     def save(self) -> None:
         """Write new facts to the user's cache."""
-        self._notes.save()
+        for notes in self._notes.values():
+            notes.save()
 
 
 def _to_plain(facts: Facts) -> list[Any]:
