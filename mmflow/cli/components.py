@@ -213,7 +213,7 @@ def _written(value: Any) -> str:
         return value.path
     if isinstance(value, Component):
         declared = value.declared()
-        return declared["use"] if isinstance(declared, dict) and list(declared) == ["use"] else _written(declared)
+        return str(declared["use"]) if isinstance(declared, dict) and list(declared) == ["use"] else _written(declared)
     if isinstance(value, BaseModel):
         return _written(value.model_dump(mode="json", exclude_defaults=True))
     if value is None or isinstance(value, bool):

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
 from mmflow.plugin.references import Data, Ref, reference_fields
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import NUMBERS, Encoding, EvaluationResult, Metric
+from mmflow.plugin.values import NUMBERS, Argument, Encoding, EvaluationResult, Metric, RawValue
 
 LABEL_OF_MAP: Place = ("map label",)
 
@@ -35,7 +34,7 @@ class Encoders:
     def __init__(self, model: Model, scope: StageScope) -> None:
         self._model, self._scope = model, scope
 
-    def encode(self, encoder: str, values: Sequence[Any], outputs: Sequence[str] = ("pooled",)) -> Encoding:
+    def encode(self, encoder: str, values: Sequence[RawValue], outputs: Sequence[str] = ("pooled",)) -> Encoding:
         """Encode raw values (prompts, images) with an encoder in `of` that reads one field."""
         return self._model.encode_values(str(encoder), values, outputs)
 
@@ -165,7 +164,7 @@ class _Binding:
                 raise
             raise ComponentError(f"stage {self.context.name}: {error}") from error
 
-    def _request(self, name: str) -> Any:
+    def _request(self, name: str) -> Argument:
         if name == "ids":
             return self.rows.ids
         if name == "generator":
@@ -173,7 +172,7 @@ class _Binding:
         # The field `model` says whose model it is; the method receives the model itself.
         return Encoders(self.embedder.model(self.scope.roots()), self.scope)
 
-    def _field(self, name: str) -> Any:
+    def _field(self, name: str) -> Argument:
         value = getattr(self.evaluator, name)
         if name == "data":
             return self.rows
@@ -190,9 +189,9 @@ class _Binding:
             return self._built(name, value)
         return value
 
-    def _gathered(self, rows: Rows) -> dict[str, Any]:
+    def _gathered(self, rows: Rows) -> dict[str, Argument]:
         """Columns by the evaluator's fields: one value for a reference, a tuple for several."""
-        gathered: dict[str, Any] = {}
+        gathered: dict[str, Argument] = {}
         for name in self.further:
             columns = []
             for place in self._places(name):
@@ -209,7 +208,7 @@ class _Binding:
                 gathered[name] = columns[0]
         return gathered
 
-    def _stage_column(self, target: Target, ids: list[str]) -> Any:
+    def _stage_column(self, target: Target, ids: list[str]) -> Argument:
         """A column that an earlier stage gave, for the rows `ids`; rows that it does not have are absent."""
         values = ColumnArtifact.find(self.context.upstream(target.name), target.name, target.output).read()
         column = [values.get(row) for row in ids]
@@ -217,7 +216,7 @@ class _Binding:
             return torch.tensor([-1 if value is None else value for value in column], device=self.context.device)
         return column
 
-    def _built(self, name: str, value: Component | Shared) -> Any:
+    def _built(self, name: str, value: Component | Shared) -> Argument:
         """A sub-component; one with weights, or one of the spec's own, comes from the model."""
         if isinstance(value, Shared | Value) or hasattr(value, "build"):
             return self.embedder.model(self.scope.roots()).built_for_stage(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from mmflow.artifacts import EncodingsArtifact
 from mmflow.data import Batch
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.values import Encoding, Tokens
+from mmflow.plugin.values import Argument, Encoding, Tokens
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,10 @@ class Part:
     """
 
     ids: list[str]
-    value: Any
+    value: Argument
     skipped: Mapping[str, str] = field(default_factory=dict)
 
-    def rows(self, ids: Sequence[str]) -> Any:
+    def rows(self, ids: Sequence[str]) -> Argument:
         """The value for `ids`, each of which must be there."""
         if self.ids == ids:
             return self.value
@@ -73,7 +72,7 @@ def join(parts: Sequence[Encoding]) -> Encoding:
         whole = _padded(
             [torch.ones(s, dtype=torch.bool) if p is None else p for p, s in zip(present, shapes, strict=True)]
         )
-    outputs: dict[str, Any] = {}
+    outputs: dict[str, Argument] = {}
     for name, value in parts[0].outputs.items():
         values = [part.outputs[name] for part in parts]
         if isinstance(value, Tokens):
@@ -93,7 +92,7 @@ def _padded(tensors: Sequence[Tensor]) -> Tensor:
     return whole
 
 
-def values_of(batch: Batch, key: str) -> Any:
+def values_of(batch: Batch, key: str) -> Argument:
     column = batch.columns[key]
     values, present = column.values, column.present
     if present is None or not isinstance(values, Tensor):
@@ -104,7 +103,7 @@ def values_of(batch: Batch, key: str) -> Any:
     return values if values.dtype == torch.bool else values.masked_fill(absent, -1)
 
 
-def joined(parts: list[Any]) -> Any:
+def joined(parts: list[Argument]) -> Argument:
     if not parts:
         return []
     if isinstance(parts[0], Tokens):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Source, StageContext, StageScope, StageStopped
 from mmflow.plugin.targets import Owner, Place, Target
-from mmflow.plugin.values import Encoding
+from mmflow.plugin.values import Argument, Encoding, Json
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Rows:
     """
 
     of: tuple[Encoding, ...]
-    fields: Mapping[Place, Any]
+    fields: Mapping[Place, Argument]
     ids: list[str]
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Samples that the source's policy left out, with the reason."""
@@ -133,7 +132,7 @@ class Embedder:
         skipped = {id: reason for part in found.values() for id, reason in part.skipped.items()}
         return Rows(tuple(encodings), moved, ids, skipped)
 
-    def _identity(self, encoder: Target, output: str, data: str | None) -> dict[str, Any]:
+    def _identity(self, encoder: Target, output: str, data: str | None) -> dict[str, Json]:
         identity = self.context.encoder_identity(encoder, data) if data else self.context.encoder_identity(encoder)
         return {"encodings": dict(identity), "output": output}
 
@@ -181,7 +180,7 @@ class Embedder:
         total = count_of(source)
         ids: list[str] = []
         skipped: dict[str, str] = {}
-        columns: dict[Place, list[Any]] = {place: [] for place in fields}
+        columns: dict[Place, list[Argument]] = {place: [] for place in fields}
         pieces: dict[_Column, list[Encoding]] = {}
         batches = scan(
             source, scope.views, requests, batch_size=self.batch_size, workers=context.workers, seed=context.spec.seed

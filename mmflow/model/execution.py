@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.kinds import Encoder, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
 from mmflow.plugin.targets import Owner, Place, Target
-from mmflow.plugin.values import Encoding, Tokens, in_all
+from mmflow.plugin.values import Argument, Encoding, Tokens, in_all
 
 Fetch = Callable[[Output], Encoding | None]
 """Gives one output as an `Encoding` that holds just it, or None where a memory is not ready."""
@@ -25,7 +24,7 @@ Inputs = Mapping[Place, Encoding | None]
 """Encodings by the places of the references that read them."""
 
 
-def tensor_map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+def tensor_map(value: Argument, function: Callable[[Tensor], Tensor]) -> Argument:
     """Apply `function` to the tensors of an output: a tensor, `Tokens`, or a list (left alone)."""
     if isinstance(value, Tokens):
         return Tokens(function(value.values), function(value.mask))
@@ -38,13 +37,13 @@ class Execution:
     def __init__(self, graph: Graph, modules: Modules, scope: StageScope, seed: int) -> None:
         self.graph, self.modules, self.scope, self.seed = graph, modules, scope, seed
         self.clock = Clock(0, 1)
-        self._bound: dict[Owner, tuple[Callable[..., Any], Binding]] = {}
+        self._bound: dict[Owner, tuple[Callable[..., Argument], Binding]] = {}
 
     # --- reading ---------------------------------------------------------------------------------------
 
     def fetch(self, read: Read, fetch: Fetch) -> Encoding | None:
         """The encoding that a reference reads: group index and `.detach` applied; None if not ready."""
-        merged: dict[str, Any] = {}
+        merged: dict[str, Argument] = {}
         axes: tuple[str, ...] = ("sample",)
         present: Tensor | None = None
         for output in read.outputs:
@@ -62,7 +61,7 @@ class Execution:
             encoding = encoding.map(torch.Tensor.detach)
         return encoding
 
-    def argument(self, read: Read, encoding: Encoding | None) -> Any:
+    def argument(self, read: Read, encoding: Encoding | None) -> Argument:
         """The form in which a component receives a reference: an `Encoding`, `Tokens`, a tensor or a list."""
         if encoding is None:
             return None
@@ -97,7 +96,7 @@ class Execution:
         unfolded = {name: _unfold(value, groups) for name, value in outputs.items()}
         return Encoding(unfolded, (*axes, *self._made_axes(node)), present)
 
-    def call(self, node: Node, inputs: Inputs, *, ids: Sequence[str]) -> Any:
+    def call(self, node: Node, inputs: Inputs, *, ids: Sequence[str]) -> Argument:
         """The value of a loss on its inputs; `ids` are those of their rows."""
         present: Tensor | None = None
         for place, encoding in inputs.items():
@@ -105,17 +104,19 @@ class Execution:
                 present = in_all(present, encoding.present)
         return self._call(node, inputs, {"ids": list(ids), "present": present})
 
-    def update(self, node: Node, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], ids: Sequence[str]) -> Any:
+    def update(
+        self, node: Node, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], ids: Sequence[str]
+    ) -> Argument:
         """The next state of a memory."""
         return self._call(node, {}, {"ids": list(ids)}, leading=(state, columns))
 
     def _call(
-        self, node: Node, inputs: Inputs, requested: Mapping[str, Any], *, leading: Sequence[Any] = (),
-        named: Mapping[str, Any] | None = None,
-    ) -> Any:  # fmt: skip
+        self, node: Node, inputs: Inputs, requested: Mapping[str, Argument], *, leading: Sequence[Argument] = (),
+        named: Mapping[str, Argument] | None = None,
+    ) -> Argument:  # fmt: skip
         """Call a node's module, or its component's method, with the arguments that it asks for."""
-        of: list[Any] = []
-        given: dict[str | int, Any] = {}
+        of: list[Argument] = []
+        given: dict[str | int, Argument] = {}
         for read in node.reads:
             if read.place not in inputs:
                 continue
@@ -130,10 +131,10 @@ class Execution:
             else:
                 given.setdefault(name, {})[rest[0]] = value
 
-        def field(name: str) -> Any:
+        def field(name: str) -> Argument:
             return given[name] if name in given else self.built(node.structure, node.site, name, node.module)
 
-        def request(name: str) -> Any:
+        def request(name: str) -> Argument:
             if name == "generator":
                 return torch.Generator().manual_seed(address(self.seed, "draw", self.clock.step, str(node.owner)))
             return {"clock": self.clock, "step": self.clock.step, **requested}[name]
@@ -141,7 +142,7 @@ class Execution:
         function, bound = self._binding(node)
         return bound.call(function, of, field, request, leading=leading, named=named)
 
-    def _binding(self, node: Node) -> tuple[Callable[..., Any], Binding]:
+    def _binding(self, node: Node) -> tuple[Callable[..., Argument], Binding]:
         """What runs a node, and how: looked up once, as reading a signature is slow beside a small step."""
         if node.owner not in self._bound:
             module = self.modules.at(node.module)
@@ -167,20 +168,20 @@ class Execution:
 
     # --- fields ----------------------------------------------------------------------------------------
 
-    def built(self, component: Component, site: Site, name: str, module: str | None = None) -> Any:
+    def built(self, component: Component, site: Site, name: str, module: str | None = None) -> Argument:
         """A field as a method receives it: numbers resolved, sub-components with their modules in place.
 
         `site` is where the component is written, `module` the path of its modules where that is another.
         """
         return self._built(getattr(component, name), site.at(name), f"{site.path if module is None else module}.{name}")
 
-    def _built(self, value: Any, site: Site, path: str) -> Any:
+    def _built(self, value: Argument, site: Site, path: str) -> Argument:
         if isinstance(value, Shared):
             target = self.scope.targets(site.owner).get(site.place)
             if target is None:
                 raise ComponentError(f"{site.path}: `{value}` leads to no component of this stage")
             owner, place = target.owner, target.field
-            made: Any = self.scope.component(owner)
+            made: Argument = self.scope.component(owner)
             for field in place:
                 made = getattr(made, field)
             there = Site(owner, place)
@@ -196,7 +197,7 @@ class Execution:
             return tuple(self._built(item, site.at(i), f"{path}.{i}") for i, item in enumerate(value))
         return value
 
-    def number(self, value: Value, path: str) -> Any:
+    def number(self, value: Value, path: str) -> Argument:
         """A moving number now: a float, or a 0-d tensor with gradient where it is learned."""
         if isinstance(value, Constant):
             return value.value
@@ -287,7 +288,7 @@ def _row_axis(encodings: list[Encoding | None]) -> str:
     return "sample" if "sample" in rows or not rows else rows[0]
 
 
-def _unfold(value: Any, groups: tuple[int, ...]) -> Any:
+def _unfold(value: Argument, groups: tuple[int, ...]) -> Argument:
     if not groups:
         return value
     return tensor_map(value, lambda t: t.reshape(-1, *groups, *t.shape[1:]))

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Encoder, Memory, Origin, Source, StageScope, Structure, View
 from mmflow.plugin.references import Encoded
 from mmflow.plugin.targets import STAGE, Owner, Target
-from mmflow.plugin.values import Encoding, State
+from mmflow.plugin.values import Argument, Encoding, RawValue, State
 from mmflow.spec.references.views import ViewTypes
 
 LEARN_LIMIT = 200_000
@@ -70,7 +69,7 @@ class Model:
                 states[str(owner)] = _learned_there(origin, upstream)
                 continue
             inputs = list(scope.inputs(owner).values())
-            state: dict[str, Any] = {}
+            state: dict[str, RawValue] = {}
             for place in encoder.learns():
                 target = inputs[place]
                 if target.section not in ("fields", "views") or source is None:
@@ -153,7 +152,7 @@ class Model:
             self._static = static_columns(source, wanted) if wanted and source is not None else {}
         return {key: self.column(column) for key, column in {**batch.columns, **self._static}.items()}
 
-    def _preprocess(self, leaf: Leaf) -> Callable[[Any], Any]:
+    def _preprocess(self, leaf: Leaf) -> Callable[[RawValue], RawValue]:
         assert leaf.structure is not None
         return partial(leaf.structure.preprocess, leaf.input, state=self.states.get(str(leaf.encoder), {}))
 
@@ -193,7 +192,7 @@ class Model:
         result: dict[str, Encoding] = {}
         for name in encoders:
             owner = Owner("encoders", name)
-            merged: dict[str, Any] = {}
+            merged: dict[str, Argument] = {}
             for output in outputs:
                 # One by one: the output before a head and the one behind it are both `pooled` of their nodes.
                 read = Read(("of", 0), Target("encoders", name), (Encoded,), (face(self.graph, owner, output),))
@@ -203,7 +202,7 @@ class Model:
                 result[name] = Encoding(merged, found.axes, found.present)
         return result
 
-    def encode_values(self, encoder: str, values: Sequence[Any], outputs: Sequence[str] = ("pooled",)) -> Encoding:
+    def encode_values(self, encoder: str, values: Sequence[RawValue], outputs: Sequence[str] = ("pooled",)) -> Encoding:
         """Encode raw values (prompts, images) of an encoder with one input, as if they were rows of the data."""
         owner = Owner("encoders", encoder)
         read = {key for read in self.graph.nodes[owner].reads for key, _ in read.outputs}
@@ -224,7 +223,7 @@ class Model:
         read = memory.read(state)
         return None if read is None else Encoding({column: read[column].pooled}, (str(owner),), read[column].present)
 
-    def built_for_stage(self, field: str) -> Any:
+    def built_for_stage(self, field: str) -> Argument:
         """A sub-component or moving number of the stage itself, as its method would receive it."""
         component = self.scope.component(STAGE)
         assert isinstance(component, Component)
@@ -234,7 +233,7 @@ class Model:
         return [parameter for _, parameter in self.modules.named_parameters()]
 
 
-def _values(source: Source, views: Mapping[str, View], target: Target, limit: int) -> Iterator[Any]:
+def _values(source: Source, views: Mapping[str, View], target: Target, limit: int) -> Iterator[RawValue]:
     """What is present of a field or of a view's deterministic form in the first `limit` samples, group members apart.
 
     The copies of a view are alike in that form, and come once.
@@ -258,7 +257,7 @@ def _values(source: Source, views: Mapping[str, View], target: Target, limit: in
             return
 
 
-def _members(value: Any, depth: int) -> Iterator[Any]:
+def _members(value: RawValue, depth: int) -> Iterator[RawValue]:
     if value is None:
         return
     if depth == 0:

@@ -21,8 +21,8 @@ from mmflow.model.applications import Copy, Ema
 from mmflow.model.graph import Graph, Site
 from mmflow.model.learned import Constrained, LearnedValue
 from mmflow.plugin.addresses import address
-from mmflow.plugin.component import ComponentError, nested_components
-from mmflow.plugin.kinds import Application, Encoder, Freeze, StageScope
+from mmflow.plugin.component import Component, ComponentError, nested_components
+from mmflow.plugin.kinds import Application, Encoder, Freeze, StageScope, View
 from mmflow.plugin.numbers import Learned
 from mmflow.plugin.targets import Owner, Target
 from mmflow.plugin.values import State, TensorType
@@ -200,7 +200,7 @@ class Modules:
         self._own[path] = module
         self.root.append(module)
 
-    def _inside(self, component: object, site: Site) -> None:
+    def _inside(self, component: Component | View | None, site: Site) -> None:
         """Modules of a component that is no encoder node: its own, its sub-components', its learned numbers."""
         for place, part in nested_components(component):
             path = site.at(*place).path
@@ -213,7 +213,7 @@ class Modules:
                 self._attach(path, build(state={}) if isinstance(part, Encoder) else build())
         self._learned(component, site)
 
-    def _learned(self, component: object, site: Site) -> None:
+    def _learned(self, component: Component | View | None, site: Site) -> None:
         for place, part in nested_components(component):
             path = site.at(*place).path
             if isinstance(part, Learned) and path not in self._own:

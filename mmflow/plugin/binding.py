@@ -10,9 +10,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from mmflow.plugin.component import Component, ComponentError, with_article
+from mmflow.plugin.values import Argument
 
 REQUESTS: Mapping[str, str] = {
     "clock": "`Clock`: optimizer steps and epochs done and to do",
@@ -83,21 +84,21 @@ class Binding:
 
     def call(
         self,
-        function: Callable[..., Any],
-        of: Sequence[Any],
-        field: Callable[[str], Any],
-        request: Callable[[str], Any],
+        function: Callable[..., Argument],
+        of: Sequence[Argument],
+        field: Callable[[str], Argument],
+        request: Callable[[str], Argument],
         *,
-        leading: Sequence[Any] = (),
-        named: Mapping[str, Any] | None = None,
-    ) -> Any:
+        leading: Sequence[Argument] = (),
+        named: Mapping[str, Argument] | None = None,
+    ) -> Argument:
         """Call `function` with `of`, its fields and its requests; `named` are further arguments by name."""
-        values: dict[str, Any] = dict(zip(self.leading, leading, strict=True))
+        values: dict[str, Argument] = dict(zip(self.leading, leading, strict=True))
         values.update(zip(self.inputs, of, strict=False))
         values.update((name, field(name)) for name in self.fields)
         values.update((name, request(name)) for name in self.requests)
         values.update(named or {})
-        positional: list[Any] = []
+        positional: list[Argument] = []
         for parameter in self.parameters:
             if parameter.kind is parameter.VAR_POSITIONAL:
                 positional += of[len(self.inputs) :]
@@ -112,7 +113,7 @@ class Binding:
 
 
 def binding(
-    component: Component | type[Component], function: Callable[..., Any] | None = None, *, count: int | None = None
+    component: Component | type[Component], function: Callable[..., Argument] | None = None, *, count: int | None = None
 ) -> Binding:
     """The binding of a component's method, or of the `forward` of its module.
 

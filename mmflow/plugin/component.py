@@ -14,10 +14,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
-from mmflow.plugin.references import words
+from mmflow.plugin.references import Written, words
+from mmflow.plugin.values import Json
 
 DOTTED = re.compile(r"[A-Za-z_][\w-]*(\.[\w*-]+)+")
 
@@ -74,8 +84,8 @@ class Component(BaseModel):
 
     _opens_kind: ClassVar[bool] = False
 
-    def __init_subclass__(cls, *, name: str = "", kind: str = "", **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, *, name: str = "", kind: str = "") -> None:
+        super().__init_subclass__()
         cls._opens_kind = bool(kind)
         if kind:
             cls.kind = kind
@@ -84,7 +94,9 @@ class Component(BaseModel):
             cls.use = name
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
         if not cls.__dict__.get("_opens_kind"):
             return handler(source)
         return core_schema.no_info_plain_validator_function(
@@ -93,19 +105,21 @@ class Component(BaseModel):
         )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
         if cls.__dict__.get("_opens_kind"):
             # A marker: the language's schema replaces it by a reference to the kind's components.
             return {"x-mmflow-kind": cls.kind}
         return handler(schema)
 
     @classmethod
-    def shorthand(cls, raw: Any) -> Component | None:
+    def shorthand(cls, raw: Written) -> Component | None:
         """A kind may read other plain values than names and mappings (a number, for `Value`)."""
         return None
 
     @classmethod
-    def accept(cls, raw: Any) -> Any:
+    def accept(cls, raw: Written) -> Written:
         """What a field of this kind accepts, as a validated component or a `Shared` path."""
         one = with_article(cls.kind)
         if isinstance(raw, Component):
@@ -144,20 +158,18 @@ class Component(BaseModel):
             raise _refused(str(error), found=error.found, expected=error.expected, hint=error.hint) from None
 
     @model_serializer(mode="wrap")
-    def _with_use(self, handler: Any) -> dict[str, Any]:
+    def _with_use(self, handler: SerializerFunctionWrapHandler) -> dict[str, Written]:
         return {"use": self.use, **handler(self)}
 
-    def declared(self) -> Any:
+    def declared(self) -> Json:
         """The declaration as plain data that validates to an equal component."""
-        return _dump(self)
+        return self.plain()
 
-    def identity(self) -> Any:
-        """`declared()` without the fields that cannot change a result."""
-        fields = type(self).model_fields
-        kept = {name: _identity(getattr(self, name)) for name in sorted(fields) if in_identity(type(self), name)}
-        return {"use": self.use, **kept}
+    def plain(self) -> Json:
+        """The shortest plain data for the declaration; a mapping with `use`, where a kind has nothing shorter."""
+        return self.model_dump(mode="json")
 
-    def fingerprint(self) -> Any:
+    def fingerprint(self) -> Json:
         """What stands in a key for the content of files that the fields name; None where they name none.
 
         The field of the path itself is then `outside_identity`. A field that is declared with `by_content` needs
@@ -186,7 +198,7 @@ class Component(BaseModel):
 
 
 def nested_components(
-    made: object, place: tuple[str | int, ...] = ()
+    made: Written, place: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[tuple[str | int, ...], Component]]:
     """A component and all components inside its fields, with their places."""
     if isinstance(made, Component):
@@ -243,27 +255,11 @@ def _refused(message: str, *, found: str = "", expected: str = "", hint: str = "
     return PydanticCustomError("component", "{message}", context)
 
 
-def _dump(value: Any) -> Any:
+def _dump(value: Written) -> Json:
     if isinstance(value, Shared):
         return value.path
     if isinstance(value, Component):
-        plain = getattr(value, "plain", None)
-        return plain() if callable(plain) else value.model_dump(mode="json")
-    return value
-
-
-def _identity(value: Any) -> Any:
-    if isinstance(value, Component):
-        return value.identity()
-    if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        return {n: _identity(getattr(value, n)) for n in sorted(fields) if in_identity(type(value), n)}
-    if isinstance(value, Shared):
-        return {"shared": value.path}
-    if isinstance(value, Mapping):
-        return {str(k): _identity(v) for k, v in sorted(value.items(), key=lambda item: str(item[0]))}
-    if isinstance(value, (list, tuple)):
-        return [_identity(v) for v in value]
+        return value.plain()
     return value
 
 

@@ -7,12 +7,14 @@ function of the clock; a learned value is a parameter of the model under the pat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import model_validator
+from pydantic import GetCoreSchemaHandler, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
-from mmflow.plugin.component import Component
+from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.references import Annotation, Written
+from mmflow.plugin.values import Json
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Value(Component, kind="value"):
     """A number that may move. In a spec: `0.07`, `{use: cosine, ...}`, `{use: learned, init: 0.07}` or a path."""
 
     @classmethod
-    def shorthand(cls, raw: Any) -> Component | None:
+    def shorthand(cls, raw: Written) -> Component | None:
         if isinstance(raw, bool) or not isinstance(raw, (int, float)):
             return None
         return Constant(value=float(raw))
@@ -51,7 +53,7 @@ class Constant(Value, name="constant"):
     def at(self, clock: Clock) -> float:
         return self.value
 
-    def plain(self) -> float:
+    def plain(self) -> Json:
         return self.value
 
 
@@ -93,10 +95,10 @@ class Bounds:
     lt: float | None = None
     le: float | None = None
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Annotation, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
-    def _check(self, value: Any) -> Any:
+    def _check(self, value: Component | Shared) -> Component | Shared:
         number = value.value if isinstance(value, Constant) else value.init if isinstance(value, Learned) else None
         if number is None:
             return value

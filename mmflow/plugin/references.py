@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
 NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
+
+
+Written: TypeAlias = Any
+"""A value of a field as a spec or Python code gives it, before it is validated."""
+
+Annotation: TypeAlias = Any
+"""The annotation of a field."""
 
 
 class RefType:
@@ -144,10 +152,10 @@ class Ref(str, Generic[T]):
         return words(self)
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Annotation, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         wanted = expected_of(get_args(source)[0]) if get_args(source) else "a name"
 
-        def accept(raw: Any) -> Ref[Any]:
+        def accept(raw: Written) -> Ref[RefType]:
             if not isinstance(raw, str) or not NAME.fullmatch(raw):
                 context = {"message": "not a reference", "found": f"{raw!r}", "expected": wanted, "hint": ""}
                 raise PydanticCustomError("reference", "{message}", context)
@@ -160,11 +168,13 @@ class Ref(str, Generic[T]):
         )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
         return {"type": "string", "pattern": f"^{NAME.pattern}$"}
 
 
-def reference_types(annotation: Any) -> tuple[type[RefType], ...]:
+def reference_types(annotation: Annotation) -> tuple[type[RefType], ...]:
     """The marker types inside the argument of `Ref[...]` (a union gives several)."""
     if isinstance(annotation, type) and issubclass(annotation, RefType):
         return (annotation,)
@@ -178,22 +188,22 @@ def reference_fields(component: type[BaseModel]) -> dict[str, tuple[type[RefType
     return {name: types for name, types in found.items() if types}
 
 
-def _inside(annotation: Any) -> tuple[type[RefType], ...]:
+def _inside(annotation: Annotation) -> tuple[type[RefType], ...]:
     if get_origin(annotation) is Ref:
         return reference_types(get_args(annotation)[0])
     return tuple(t for part in get_args(annotation) for t in _inside(part))
 
 
-def expected_of(annotation: Any) -> str:
+def expected_of(annotation: Annotation) -> str:
     """In words, what a reference of this type must lead to."""
     return " or ".join(t.says for t in reference_types(annotation)) or "a name"
 
 
-def _listed(raw: Any) -> Any:
+def _listed(raw: Written) -> Written:
     return (raw,) if isinstance(raw, str) else raw
 
 
-def _named(raw: Any) -> Any:
+def _named(raw: Written) -> Written:
     return {"value": raw} if isinstance(raw, str) else raw
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -19,7 +20,7 @@ from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, with_article
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    pass
 
 GROUP = "mmflow"
 
@@ -65,10 +66,10 @@ class Registry:
             registry.add(point.name, point.load, dist.name if dist else "", dist.version if dist else "")
         return registry
 
-    def add(self, name: str, load: Any, distribution: str, version: str) -> None:
+    def add(self, name: str, load: Callable[[], object], distribution: str, version: str) -> None:
         """Register one plugin; `load()` gives the object that carries its hook implementations."""
         try:
-            plugin: ModuleType = load()
+            plugin = load()
             # The same module may stand behind two entry points of a namespace: pluggy refuses it twice.
             if self.plugins.is_registered(plugin):
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 RawValue: TypeAlias = Any
 """A value of a field in the form of its modality (`Modality.form`); None where it is absent."""
 
-State = Mapping[str, Any]
+Argument: TypeAlias = Any
+"""A value as a method receives or returns it: a tensor, `Tokens`, an `Encoding`, a number, a component, a list."""
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""Plain data, as JSON holds it."""
+
+State: TypeAlias = Mapping[str, Any]
 """Preprocessing that an encoder learned (a vocabulary), as JSON holds it."""
 
 Sample: TypeAlias = Mapping[str, RawValue]
@@ -70,7 +76,7 @@ class Encoding:
     the group axes.
     """
 
-    outputs: Mapping[str, Any]
+    outputs: Mapping[str, Argument]
     axes: tuple[str, ...] = ("sample",)
     present: Tensor | None = None
 
@@ -82,32 +88,32 @@ class Encoding:
     def tokens(self) -> Tokens:
         return self.outputs["tokens"]
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Argument:
         return self.outputs[name]
 
     def __len__(self) -> int:
         first = next(iter(self.outputs.values()))
         return len(first.values if isinstance(first, Tokens) else first)
 
-    def map(self, function: Any) -> Encoding:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Encoding:
         """Apply `function` to every tensor (moved, detached), presence included; lists stay as they are."""
         outputs = {name: _mapped(value, function) for name, value in self.outputs.items()}
         return replace(self, outputs=outputs, present=None if self.present is None else function(self.present))
 
-    def rows(self, index: Any) -> Encoding:
+    def rows(self, index: slice | Tensor) -> Encoding:
         """The rows at `index` (a slice, an index tensor or a boolean mask)."""
         cut = self.map(lambda tensor: tensor[index])
         lists = {name: _picked(value, index) for name, value in cut.outputs.items() if isinstance(value, list)}
         return replace(cut, outputs={**cut.outputs, **lists}) if lists else cut
 
 
-def _mapped(value: Any, function: Any) -> Any:
+def _mapped(value: Argument, function: Callable[[Tensor], Tensor]) -> Argument:
     if isinstance(value, Tokens):
         return Tokens(function(value.values), function(value.mask))
     return value if isinstance(value, list) else function(value)
 
 
-def _picked(values: list[Any], index: Any) -> list[Any]:
+def _picked(values: list[RawValue], index: slice | Tensor) -> list[RawValue]:
     if isinstance(index, slice):
         return values[index]
     places = index.nonzero().flatten() if str(index.dtype) == "torch.bool" else index

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, View
+from mmflow.plugin.references import Written
 from mmflow.plugin.targets import Owner
+from mmflow.plugin.values import Json
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.sections import LANGUAGE, Report
 from mmflow.spec.references.scope import Scope
@@ -43,7 +44,7 @@ class Spec:
         """What a stage sees; KeyError for a stage that is not there."""
         return self.scopes[stage]
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> dict[str, Json]:
         """The spec with everything written out, as data of the language that validates to an equal spec.
 
         Every section comes in order. `train` and `eval` are written as `stages`; values of the environment by name.
@@ -51,7 +52,7 @@ class Spec:
         written = {entry.path: entry for entry in self.entries}
         places = {entry.owner: entry.path for entry in self.entries if len(entry.path) < 4}
 
-        def entry(path: Path, made: Component | View) -> Any:
+        def entry(path: Path, made: Component | View) -> Written:
             data = _escaped(made.declared() if isinstance(made, Component) else _of_view(made))
             if isinstance(made, Component) and path[0] == "parts":
                 data = {**data, "use": f"{made.kind}/{made.use}"} if isinstance(data, dict) else data
@@ -59,16 +60,16 @@ class Spec:
                 _put(data, place, value.text)
             return data
 
-        def section(name: str, made: Mapping[str, Component | View]) -> dict[str, Any]:
+        def section(name: str, made: Mapping[str, Component | View]) -> dict[str, Written]:
             return {key: entry(places.get(Owner(name, key), (name, key)), one) for key, one in made.items()}
 
-        found: dict[str, Any] = {"mmflow": LANGUAGE, "name": _escaped(self.name), "seed": self.seed}
+        found: dict[str, Written] = {"mmflow": LANGUAGE, "name": _escaped(self.name), "seed": self.seed}
         sections: dict[str, Mapping[str, Component | View]] = {
             "data": self.data, "views": self.views, "encoders": self.encoders, "memories": self.memories,
             "losses": self.losses, "parts": self.parts,
         }  # fmt: skip
         found |= {name: section(name, made) for name, made in sections.items() if made}
-        stages: dict[str, Any] = {}
+        stages: dict[str, Written] = {}
         for name, declaration in self.stages.items():
             above = places[Owner("stages", name)]
             stages[name] = {**entry(above, declaration)}
@@ -89,7 +90,7 @@ class Spec:
         return write_yaml(self.resolved())
 
 
-def difference(base: Any, over: Any) -> Any:
+def difference(base: Written, over: Written) -> Written:
     """The least that, merged over `base`, gives `over`."""
     if not (isinstance(base, dict) and isinstance(over, dict)) or base.get("use") != over.get("use"):
         return over
@@ -101,7 +102,7 @@ def difference(base: Any, over: Any) -> Any:
     return {**changed, **{name: None for name in base if name not in over}}
 
 
-def _of_view(view: View) -> dict[str, Any]:
+def _of_view(view: View) -> dict[str, Written]:
     return {
         "of": [str(name) for name in view.of],
         "apply": [step.declared() for step in view.apply],
@@ -109,7 +110,7 @@ def _of_view(view: View) -> dict[str, Any]:
     }
 
 
-def _escaped(value: Any) -> Any:
+def _escaped(value: Written) -> Written:
     """The value with each dollar sign doubled, as a text of the language writes it."""
     if isinstance(value, str):
         return value.replace("$", "$$")
@@ -120,7 +121,7 @@ def _escaped(value: Any) -> Any:
     return value
 
 
-def _put(data: Any, path: Path, text: str | None) -> None:
+def _put(data: Written, path: Path, text: str | None) -> None:
     for part in path[:-1]:
         data = data[part]
     if path and not isinstance(data, str):

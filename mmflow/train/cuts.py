@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmflow.plugin.values import Encoding, Tokens
+from mmflow.plugin.values import Argument, Encoding, Tokens
 
 
 @dataclass
@@ -36,7 +35,7 @@ def join(parts: list[Encoding]) -> Encoding:
         return parts[0]
     first = parts[0]
     present = None if first.present is None else torch.cat([p.present for p in parts if p.present is not None])
-    outputs: dict[str, Any] = {}
+    outputs: dict[str, Argument] = {}
     for name, value in first.outputs.items():
         pieces = [p.outputs[name] for p in parts]
         if isinstance(value, Tokens):

@@ -15,6 +15,9 @@ from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.numbers import Clock
 from mmflow.train.settings import Group, Training
 
+Settings = dict[str, Any]
+"""A parameter group of a torch optimizer: parameters, their paths, and settings of their own."""
+
 
 class Optimization:
     """The optimizer of a train stage with its groups, schedule, clipping, averaged encoders and bounds."""
@@ -30,9 +33,9 @@ class Optimization:
         self.optimizer = declaration.optimizer.build(_merged(groups))
         self.averages = list(model.modules.averaged())
 
-    def _group(self, path: str, parameter: nn.Parameter) -> dict[str, Any]:
+    def _group(self, path: str, parameter: nn.Parameter) -> Settings:
         rule = _rule(self.rules, path)
-        group: dict[str, Any] = {"params": [parameter], "names": [path], "rule": rule[0] if rule else ""}
+        group: Settings = {"params": [parameter], "names": [path], "rule": rule[0] if rule else ""}
         group["lr_scale"] = _lr_scale(self.model, path)
         group["fixed_lr"] = rule[1].lr if rule else None
         if rule and rule[1].weight_decay is not None:
@@ -108,9 +111,9 @@ def _lr_scale(model: Model, path: str) -> float:
     return scale
 
 
-def _merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _merged(groups: list[Settings]) -> list[Settings]:
     """Groups with equal settings, joined, so that the optimizer's fused kernels see long lists."""
-    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+    merged: dict[tuple[object, ...], Settings] = {}
     for group in groups:
         key = (group["rule"], group["lr_scale"], group["fixed_lr"], group.get("weight_decay"))
         if key in merged:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
@@ -21,6 +20,7 @@ from mmflow.plugin.kinds import StageContext, StageStopped
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import describe
 from mmflow.plugin.targets import STAGE
+from mmflow.plugin.values import RawValue
 from mmflow.train.losses import StepResult
 from mmflow.train.optimization import Optimization
 from mmflow.train.settings import Training
@@ -80,9 +80,9 @@ class Trainer:
         if declaration.compile:
             self._compile()
 
-    def _stage_columns(self) -> dict[str, dict[str, Any]]:
+    def _stage_columns(self) -> dict[str, dict[str, RawValue]]:
         """Values by id of the stages' columns that the sampler refers to."""
-        columns: dict[str, dict[str, Any]] = {}
+        columns: dict[str, dict[str, RawValue]] = {}
         for place, target in self.scope.targets(STAGE).items():
             if place[0] == "sampler" and target.section == "stages":
                 stored = ColumnArtifact.find(self.context.upstream(target.name), target.name, target.output)

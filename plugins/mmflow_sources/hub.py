@@ -42,11 +42,6 @@ class HfDataset(Streamable, name="hf_dataset"):
     )
     cache: str | None = outside_identity(None, description="folder that downloads are kept in")
 
-    def identity(self) -> Any:
-        # A folder is told by its content, wherever it lies.
-        found = dict(super().identity())
-        return {**found, "path": ""} if self._on_disk() or self._at_url() else found
-
     def marks(self) -> tuple[str, ...]:
         import os
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from mmflow.plugin import Bounds, Component, Constant, Labels, Learned, Loss, Ref, Refs, Score, Shared, Value, default
-from mmflow.plugin.component import outside_identity
+from mmflow.plugin.component import in_identity, outside_identity
 from mmflow.plugin.references import RefType, reference_fields
 
 
@@ -108,11 +108,10 @@ def test_reference_fields_are_found_with_their_types() -> None:
     assert all(issubclass(t, RefType) for t in types["of"])
 
 
-def test_identity_leaves_out_what_cannot_change_a_result() -> None:
-    one, two = Example(processes=1), Example(processes=8)
-    assert one.identity() == two.identity()
-    assert one.declared() != two.declared()
-    assert Example(power=3.0).identity() != one.identity()
+def test_a_field_may_be_outside_a_components_identity() -> None:
+    outside = [name for name in Example.model_fields if not in_identity(Example, name)]
+    assert outside == ["processes"]
+    assert Example(processes=1).declared() != Example(processes=8).declared()
 
 
 def test_declarations_are_frozen() -> None:

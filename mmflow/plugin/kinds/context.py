@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds.data import Source, View
 from mmflow.plugin.kinds.model import Encoder, Loss, Memory
 from mmflow.plugin.targets import Owner, Place, Target
-from mmflow.plugin.values import TensorType
+from mmflow.plugin.values import Json, TensorType
 
 
 class Reporter(Protocol):
@@ -20,7 +20,7 @@ class Reporter(Protocol):
         """`done` of `total` units of work (steps, batches), with current values to show beside."""
         ...
 
-    def table(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def table(self, key: str, rows: Sequence[Mapping[str, Json]]) -> None:
         """A small table, such as metrics; rows have equal keys."""
         ...
 
@@ -192,11 +192,11 @@ class StageContext(Protocol):
         """The local directory with the outputs of a stage that this one reads."""
         ...
 
-    def memo(self, identity: Mapping[str, Any], produce: Callable[[Path], None]) -> Path:
+    def memo(self, identity: Mapping[str, Json], produce: Callable[[Path], None]) -> Path:
         """The directory stored under `identity`; made by `produce(directory)` where it is not there."""
         ...
 
-    def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Any]:
+    def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Json]:
         """What the encodings of one encoder depend on, data included (the entry `data`; the stage's own where
         None), for `memo`."""
         ...

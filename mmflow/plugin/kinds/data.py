@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.references import RawField, Refs
-from mmflow.plugin.values import TensorType
+from mmflow.plugin.values import Json, RawValue, State, TensorType
 
 
 class Reader(Protocol):
@@ -27,11 +27,11 @@ class Reader(Protocol):
         """The stable id of sample `index`, without reading it where that is possible."""
         ...
 
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
+    def __getitem__(self, index: int) -> Mapping[str, RawValue]:
         """Raw fields: images as uint8 HWC arrays, text as str, labels as int, None where absent."""
         ...
 
-    def static(self) -> Mapping[str, Any]:
+    def static(self) -> Mapping[str, RawValue]:
         """Fields without the sample axis."""
         ...
 
@@ -66,15 +66,15 @@ class ShardReader(Protocol):
         """Names of the shards, in order."""
         ...
 
-    def shard(self, number: int, fields: Collection[str]) -> Iterator[tuple[str, Any]]:
+    def shard(self, number: int, fields: Collection[str]) -> Iterator[tuple[str, RawValue]]:
         """Ids and raw samples of a shard, in order; `decode` will ask for no other fields of them than `fields`."""
         ...
 
-    def decode(self, id: str, raw: Any, fields: Collection[str]) -> Mapping[str, Any]:
+    def decode(self, id: str, raw: RawValue, fields: Collection[str]) -> Mapping[str, RawValue]:
         """The fields of a raw sample, as a `Reader` gives them; raises `SkippedSample` as the policy says."""
         ...
 
-    def static(self) -> Mapping[str, Any]:
+    def static(self) -> Mapping[str, RawValue]:
         """Fields without the sample axis."""
         ...
 
@@ -111,13 +111,13 @@ class Source(Component, kind="source"):
         """How samples are read in order, where there is no random access to them."""
         return None
 
-    def fingerprint(self) -> Any:
+    def fingerprint(self) -> Json:
         """What stands for the content in a key (sizes, etags, hashes), beside the fields; procedural: None."""
         return None
 
     def left_out(self) -> Sequence[LeftOut]:
         """Files, members and columns that belong to no sample, counted by reason; those of the sources inside."""
-        inner: list[Any] = []
+        inner: list[object] = []
         for name in type(self).model_fields:
             value = getattr(self, name)
             inner += value if isinstance(value, tuple) else (value,)
@@ -138,7 +138,7 @@ class Transform(Component, kind="transform"):
     per_batch: ClassVar[bool] = False
     """True where a row's result depends on the other rows of the batch (mixup)."""
 
-    def apply(self, value: Any, generator: Any) -> Any:
+    def apply(self, value: RawValue, generator: Any) -> RawValue:
         raise NotImplementedError
 
     def result(self, field: TensorType) -> TensorType:
@@ -230,7 +230,7 @@ class Draw:
     batch_size: int
     seed: int
     epoch: int
-    columns: Mapping[str, Sequence[Any]] = dataclass_field(default_factory=dict)
+    columns: Mapping[str, Sequence[RawValue]] = dataclass_field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -280,13 +280,13 @@ class Tokenizer(Component, kind="tokenizer"):
     def learn(self, texts: Iterable[str]) -> dict[str, Any]:
         return {}
 
-    def size(self, state: Mapping[str, Any] | None) -> int:
+    def size(self, state: State | None) -> int:
         """Number of ids; with `state` None an upper bound, for shape checks before any data is read."""
         raise NotImplementedError
 
-    def encode(self, text: str, state: Mapping[str, Any], *, length: int) -> list[int]:
+    def encode(self, text: str, state: State, *, length: int) -> list[int]:
         """At most `length` ids, begin and end included."""
         raise NotImplementedError
 
-    def decode(self, ids: Sequence[int], state: Mapping[str, Any]) -> str:
+    def decode(self, ids: Sequence[int], state: State) -> str:
         raise NotImplementedError

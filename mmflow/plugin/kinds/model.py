@@ -22,7 +22,7 @@ from mmflow.plugin.references import (
     TokenSequence,
     Weight,
 )
-from mmflow.plugin.values import Encoding, TensorType, in_all
+from mmflow.plugin.values import Encoding, RawValue, State, TensorType, in_all
 
 if TYPE_CHECKING:
     import torch
@@ -101,11 +101,11 @@ class Encoder(Component, kind="encoder"):
         """Inputs (by place in `of`) whose raw training values `learn` must read before the model is built."""
         return ()
 
-    def learn(self, index: int, values: Iterable[Any]) -> dict[str, Any]:
+    def learn(self, index: int, values: Iterable[RawValue]) -> dict[str, Any]:
         """JSON state learned from raw values of an input (a vocabulary), stored with the model."""
         return {}
 
-    def preprocess(self, index: int, value: Any, state: Mapping[str, Any]) -> Any:
+    def preprocess(self, index: int, value: RawValue, state: State) -> RawValue:
         """One raw value of input `index` as numpy array (deterministic): what one row of the input looks like.
 
         A list of ints becomes `Tokens` when rows are joined; a uint8 HWC image becomes float32 CHW in [0, 1]
@@ -113,7 +113,7 @@ class Encoder(Component, kind="encoder"):
         """
         return value
 
-    def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> torch.nn.Module:
+    def build(self, *inputs: TensorType, state: State) -> torch.nn.Module:
         raise NotImplementedError
 
     @property
@@ -155,7 +155,7 @@ class Score(Component, kind="score"):
     def vectors(self, a: Encoding) -> Tensor | None:
         return None
 
-    def blocks(self, a: Encoding, b: Encoding) -> Any:
+    def blocks(self, a: Encoding, b: Encoding) -> Tensor | tuple[Tensor, Tensor]:
         raise NotImplementedError
 
     def pairs(self, a: Encoding, b: Encoding) -> Tensor:

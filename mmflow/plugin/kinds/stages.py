@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from mmflow.plugin.component import Component, outside_identity
 from mmflow.plugin.kinds.context import StageContext
 from mmflow.plugin.kinds.data import Sampler, Source
 from mmflow.plugin.references import Data, Encoded, Model, Ref, Refs
-from mmflow.plugin.values import EvaluationResult
+from mmflow.plugin.values import Argument, EvaluationResult, Json
 
 
 class BatchSizes(NamedTuple):
@@ -77,14 +77,14 @@ class Evaluator(Stage):
     model: Ref[Model] | None = None
     batch_size: int = outside_identity(256, ge=1)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> EvaluationResult:
+    def evaluate(self, *args: Argument, **kwargs: Argument) -> EvaluationResult:
         raise NotImplementedError
 
 
 class Service(Component, kind="service"):
     """Something outside that answers (a language model, a judge): `ask(request) -> response`."""
 
-    def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def ask(self, request: Mapping[str, Json]) -> Mapping[str, Json]:
         raise NotImplementedError
 
 

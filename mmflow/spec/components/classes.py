@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 from mmflow.plugin import registry as registries
 from mmflow.plugin.component import Component, ComponentError
-from mmflow.plugin.references import Ref
+from mmflow.plugin.references import Annotation, Ref, Written
 from mmflow.spec.text.problems import Path
 
 
@@ -27,14 +27,14 @@ def field_of(model: type[BaseModel], name: str | int) -> str | None:
 
 
 @cache
-def models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+def models_in(annotation: Annotation) -> tuple[type[BaseModel], ...]:
     """The kinds and other models inside an annotation, through lists, mappings and unions."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return (annotation,) if issubclass(annotation, BaseModel) else ()
     return tuple(model for part in get_args(annotation) for model in models_in(part))
 
 
-def class_at(model: type[BaseModel], raw: Any, path: Path) -> tuple[type[BaseModel] | None, int]:
+def class_at(model: type[BaseModel], raw: Written, path: Path) -> tuple[type[BaseModel] | None, int]:
     """The class of the mapping at a path, and how many parts of the path lead to it; None where it is unknown."""
     current: type[BaseModel] | None = model
     inside: tuple[type[BaseModel], ...] = ()
@@ -52,7 +52,7 @@ def class_at(model: type[BaseModel], raw: Any, path: Path) -> tuple[type[BaseMod
     return current, reached
 
 
-def class_of(models: tuple[type[BaseModel], ...], value: Any) -> type[BaseModel] | None:
+def class_of(models: tuple[type[BaseModel], ...], value: Written) -> type[BaseModel] | None:
     if isinstance(value, str):
         value = {"use": value}
     if not isinstance(value, Mapping):
@@ -71,7 +71,7 @@ def class_of(models: tuple[type[BaseModel], ...], value: Any) -> type[BaseModel]
 
 
 @cache
-def plain_types(annotation: Any) -> frozenset[type]:
+def plain_types(annotation: Annotation) -> frozenset[type]:
     """The types that a scalar may have under an annotation: bool, int, float, or others."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
         mapping = issubclass(annotation, BaseModel) and not issubclass(annotation, Component)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Unpack
 
 from mmflow.plugin.component import Component, Shared
-from mmflow.plugin.kinds import Source
+from mmflow.plugin.kinds import Source, View
+from mmflow.plugin.references import Written
 from mmflow.spec.components.classes import models_in
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.text.problems import Parts, Path, Problem, did_you_mean
@@ -22,7 +23,7 @@ def filled_in(entries: Mapping[str, Entry], problems: list[Problem]) -> dict[str
     return {name: replace(entry, component=filler.source(name, ())) for name, entry in entries.items()}
 
 
-def made_of_sources(component: Any) -> bool:
+def made_of_sources(component: Component | View | None) -> bool:
     """Whether a source has others inside."""
     return isinstance(component, Source) and any(
         Source in models_in(field.annotation) and getattr(component, name)
@@ -33,9 +34,9 @@ def made_of_sources(component: Any) -> bool:
 class _Filler:
     def __init__(self, entries: Mapping[str, Entry], problems: list[Problem]) -> None:
         self.entries, self.problems = entries, problems
-        self.done: dict[str, Any] = {}
+        self.done: dict[str, Component | View | None] = {}
 
-    def source(self, name: str, within: tuple[str, ...]) -> Any:
+    def source(self, name: str, within: tuple[str, ...]) -> Component | View | None:
         """The declaration of an entry, filled in; None where it cannot be."""
         if name not in self.done:
             made = self.entries[name].component
@@ -43,7 +44,7 @@ class _Filler:
         return self.done[name]
 
     def filled(self, made: Component, name: str, path: Path, within: tuple[str, ...]) -> Component | None:
-        update: dict[str, Any] = {}
+        update: dict[str, Written] = {}
         for attribute, field in type(made).model_fields.items():
             if Source not in models_in(field.annotation):
                 continue
@@ -61,7 +62,7 @@ class _Filler:
             update[attribute] = tuple(found) if several else found[0]
         return made.model_copy(update=update) if update else made
 
-    def one(self, value: Any, name: str, path: Path, within: tuple[str, ...]) -> Any:
+    def one(self, value: Written, name: str, path: Path, within: tuple[str, ...]) -> Written:
         if isinstance(value, Source):
             return self.filled(value, name, path, within)
         if not isinstance(value, Shared):

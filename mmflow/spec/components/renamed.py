@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from mmflow.plugin import registry as registries
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import View
-from mmflow.plugin.references import Ref
+from mmflow.plugin.references import Ref, Written
 from mmflow.spec.components.classes import class_of, field_of, models_in
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.text.document import Node
@@ -114,8 +114,8 @@ def with_columns_of_today(
 
 
 def _with_columns(
-    value: object, known: Mapping[str, str], columns: Mapping[str, str], path: Path, found: list[tuple[Path, str, str]]
-) -> object:
+    value: Written, known: Mapping[str, str], columns: Mapping[str, str], path: Path, found: list[tuple[Path, str, str]]
+) -> Written:
     if isinstance(value, Ref):
         section, rest = ((value.path[0],), value.path[1:]) if value.path[0] == "fields" else ((), value.path)
         new = (columns if section else known).get(rest[0]) if rest else None

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from mmflow.plugin import registry as registries
 from mmflow.plugin.component import DOTTED, Component, ComponentError
 from mmflow.plugin.kinds import View
-from mmflow.plugin.references import NAME, Data, reference_fields
+from mmflow.plugin.references import NAME, Data, Written, reference_fields
 from mmflow.spec.components.classes import field_of
 from mmflow.spec.components.named import KINDS
 from mmflow.spec.components.sections import Report
@@ -151,7 +151,7 @@ def _reference(schema: Schema, *, inline: bool) -> Schema:
     return {**kept, **(_open(choices[0]) if len(choices) == 1 else _open({"anyOf": choices}))}
 
 
-def _rewritten(value: Any) -> Any:
+def _rewritten(value: Written) -> Written:
     """Kind markers as references to the kind, and room for a variable wherever a value stands."""
     if isinstance(value, list):
         return [_rewritten(item) for item in value]

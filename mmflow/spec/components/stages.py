@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Stage
-from mmflow.plugin.references import Data, reference_fields
+from mmflow.plugin.references import Data, Written, reference_fields
 from mmflow.spec.components.classes import field_names
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.named import at_key, name_is_good, validated
@@ -109,7 +108,7 @@ def _stage(entry: Entry, data: dict[str, Entry], problems: list[Problem]) -> Sta
 
 
 def _refuse(
-    entry: Entry, component: type[Component], fields: dict[str, Any], problems: list[Problem]
+    entry: Entry, component: type[Component], fields: dict[str, Written], problems: list[Problem]
 ) -> tuple[str, ...]:
     """Take out and report what the language has and this version cannot do."""
     refused: list[str] = []
@@ -130,8 +129,12 @@ def _refuse(
 
 
 def _inline_data(
-    entry: Entry, component: type[Component], fields: dict[str, Any], data: dict[str, Entry], problems: list[Problem]
-) -> tuple[Entry, dict[str, Any]]:
+    entry: Entry,
+    component: type[Component],
+    fields: dict[str, Written],
+    data: dict[str, Entry],
+    problems: list[Problem],
+) -> tuple[Entry, dict[str, Written]]:
     """A source written where an entry of data is named becomes an entry of its own."""
     for name, types in reference_fields(component).items():
         node = entry.node.entries().get(name)

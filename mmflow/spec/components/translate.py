@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.references import Written
 from mmflow.spec.components.classes import class_at, field_names
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.text.document import Node
-from mmflow.spec.text.problems import Path, Problem, did_you_mean, shown
+from mmflow.spec.text.problems import Parts, Path, Problem, did_you_mean, shown
 from mmflow.spec.text.scalars import core_scalar
 
 _WORDS = {
@@ -30,6 +31,7 @@ _WORDS = {
     "finite_number": "a finite number",
 }
 _OWN = ("missing", "extra_forbidden")
+_ABSENT: Written = object()
 _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most", "multiple_of": "a multiple of"}
 
 
@@ -41,13 +43,13 @@ class _Error:
     path: Path
     tags: tuple[str, ...]
     point: int
-    context: Mapping[str, Any]
+    context: Mapping[str, Written]
     message: str
     expected: str | None
 
 
 def translated(
-    entry: Entry, model: type[BaseModel], fields: Mapping[str, Any], error: ValidationError, known: Sequence[Path]
+    entry: Entry, model: type[BaseModel], fields: Mapping[str, Written], error: ValidationError, known: Sequence[Path]
 ) -> Iterator[Problem]:
     errors = [_read(raw, fields) for raw in error.errors(include_url=False, include_input=False)]
     errors = [e for e in errors if not any(path[: len(e.path)] == e.path for path in known) or e.type in _OWN]
@@ -55,17 +57,20 @@ def translated(
         yield _problem(entry, model, fields, chosen)
 
 
-def _read(raw: Any, fields: Mapping[str, Any]) -> _Error:
+def _read(raw: ErrorDetails, fields: Mapping[str, Written]) -> _Error:
     path: list[str | int] = []
     tags: list[str] = []
     point = -1
-    value: Any = fields
+    value: Written = fields
     for part in raw["loc"]:
-        mapping = isinstance(value, Mapping) and part in value
-        listed = isinstance(value, list) and isinstance(part, int) and part < len(value)
-        if mapping or listed:
+        inner = _ABSENT
+        if isinstance(value, Mapping):
+            inner = value.get(part, _ABSENT)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            inner = value[part]
+        if inner is not _ABSENT:
             path.append(part)
-            value = value[part]
+            value = inner
         elif raw["type"] == "missing" and part == raw["loc"][-1]:
             path.append(part)
         elif isinstance(part, str):
@@ -75,7 +80,7 @@ def _read(raw: Any, fields: Mapping[str, Any]) -> _Error:
     return _Error(raw["type"], tuple(path), tuple(tags), point, context, raw["msg"], _expected(raw["type"], context))
 
 
-def _expected(kind: str, context: Mapping[str, Any]) -> str | None:
+def _expected(kind: str, context: Mapping[str, Written]) -> str | None:
     if kind in ("literal_error", "enum"):
         return f"one of {context['expected']}".replace("'", "").replace(" or ", ", ")
     limits = [
@@ -122,7 +127,7 @@ def _one_per_mistake(errors: Sequence[_Error]) -> list[_Error]:
     return chosen
 
 
-def _problem(entry: Entry, model: type[BaseModel], fields: Mapping[str, Any], error: _Error) -> Problem:
+def _problem(entry: Entry, model: type[BaseModel], fields: Mapping[str, Written], error: _Error) -> Problem:
     path, context = error.path, error.context
     label = _label(entry, model, fields, path[:-1])
     if error.type == "extra_forbidden":
@@ -178,7 +183,7 @@ def text_hint(node: Node | None, expected: str) -> str | None:
     return None
 
 
-def _label(entry: Entry, model: type[BaseModel], fields: Mapping[str, Any], path: Path) -> str:
+def _label(entry: Entry, model: type[BaseModel], fields: Mapping[str, Written], path: Path) -> str:
     inside, reached = class_at(model, fields, path)
     if inside is None:
         return str(path[-1]) if path else entry.section.removesuffix("s")
@@ -187,7 +192,7 @@ def _label(entry: Entry, model: type[BaseModel], fields: Mapping[str, Any], path
     return str(path[reached - 1]) if reached and reached <= len(path) else entry.section.removesuffix("s")
 
 
-def component_hint(error: ComponentError) -> dict[str, Any]:
+def component_hint(error: ComponentError) -> Parts:
     if error.hint:
         return {"hint": error.hint}
     long = len(error.expected) > 200

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from mmflow.plugin import registry as registries
 from mmflow.plugin.component import Component, ComponentError, in_identity, nested_components, with_article
+from mmflow.plugin.references import Annotation, Written
 from mmflow.spec.components.classes import class_at, class_of, field_of, models_in, plain_types
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.translate import component_hint, text_hint, translated
@@ -19,7 +20,7 @@ DISTRIBUTION = "mmflow-kit"
 M = TypeVar("M", bound=BaseModel)
 
 
-def find_class(entry: Entry, kind: str, problems: list[Problem]) -> tuple[type[Component] | None, dict[str, Any]]:
+def find_class(entry: Entry, kind: str, problems: list[Problem]) -> tuple[type[Component] | None, dict[str, Written]]:
     """The class that an entry uses and its raw fields without `use`; None after a problem.
 
     With `kind` empty the name says it (`score/maxsim`), or is that of one kind only.
@@ -70,13 +71,13 @@ def _kind_of(use: str) -> str:
 
 
 def validate_component(
-    entry: Entry, component: type[Component], fields: Mapping[str, Any], problems: list[Problem]
+    entry: Entry, component: type[Component], fields: Mapping[str, Written], problems: list[Problem]
 ) -> Component | None:
     """The component of an entry, or None after problems."""
     return validate_model(entry, component, fields, problems)
 
 
-def validate_model(entry: Entry, model: type[M], fields: Mapping[str, Any], problems: list[Problem]) -> M | None:
+def validate_model(entry: Entry, model: type[M], fields: Mapping[str, Written], problems: list[Problem]) -> M | None:
     """The fields of an entry as an instance of `model`, or None after problems."""
     mistyped = dict(_mistyped(entry, model))
     for path, expected in mistyped.items():
@@ -106,7 +107,7 @@ def _mistyped(entry: Entry, model: type[BaseModel], path: Path = ()) -> Iterator
             yield from _mistyped_value(entry, model.model_fields[attribute].annotation, child, (*path, name))
 
 
-def _mistyped_value(entry: Entry, annotation: Any, node: Node, path: Path) -> Iterator[tuple[Path, str]]:
+def _mistyped_value(entry: Entry, annotation: Annotation, node: Node, path: Path) -> Iterator[tuple[Path, str]]:
     value, plain = node.value, plain_types(annotation)
     if isinstance(value, Mapping):
         inside = class_of(models_in(annotation), node.plain())
@@ -127,7 +128,7 @@ def _mistyped_value(entry: Entry, annotation: Any, node: Node, path: Path) -> It
             yield path, "true or false"
 
 
-def _environment(entry: Entry, model: type[BaseModel], fields: Mapping[str, Any]) -> Iterator[Problem]:
+def _environment(entry: Entry, model: type[BaseModel], fields: Mapping[str, Written]) -> Iterator[Problem]:
     """The environment may be read only by fields that cannot change a result, as it is not part of any key."""
     for path, node in entry.node.environment():
         for end in range(len(path)):

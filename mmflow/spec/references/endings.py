@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from mmflow.plugin.component import Component, Shared, with_article
 from mmflow.plugin.kinds import Memory, Stage
-from mmflow.plugin.references import Encoded, Grid, Parameters, RefType, Sampled, TokenSequence
+from mmflow.plugin.references import Encoded, Grid, Parameters, RefType, Sampled, TokenSequence, Written
 from mmflow.plugin.targets import Owner, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.classes import field_of
@@ -213,13 +213,13 @@ class Endings:
             raise BadReference(f"`{text}`", found=found, expected=with_article(kind))
         return Target(section, name, field=field)
 
-    def _at(self, words: Words, kind: str) -> tuple[object, Words]:
+    def _at(self, words: Words, kind: str) -> tuple[Written, Words]:
         """The value at a path of an entry's fields (None where the entry is invalid), and the fields' own names."""
         section, name, *fields = words
         made = self.types.component(Owner(section, name))
         if made is None:
             return None, words[2:]
-        value: object = made
+        value: Written = made
         attributes: list[str] = []
         for field in fields:
             attribute = field_of(type(value), field) if isinstance(value, BaseModel) else None

@@ -30,6 +30,7 @@ from mmflow.plugin.references import (
     Static,
     TokenSequence,
     Weight,
+    Written,
     reference_fields,
 )
 from mmflow.plugin.targets import Place, Target
@@ -103,7 +104,7 @@ def _takes_raw(made: Encoder, place: Place) -> bool:
     return all(map(is_raw, made.accepts[min(number, len(made.accepts) - 1)]))
 
 
-def _leaves(value: object, place: Place, wanted: tuple[type[RefType], ...], kind: str) -> Iterator[Wanted]:
+def _leaves(value: Written, place: Place, wanted: tuple[type[RefType], ...], kind: str) -> Iterator[Wanted]:
     if isinstance(value, Shared):
         yield Wanted(place, value.words, (), kind)
     elif isinstance(value, Ref):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Unpack
+from typing import Unpack
 
+from mmflow.plugin.references import Written
 from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, shown
 
 Scalar = None | bool | int | float | str
@@ -52,7 +53,7 @@ class Node:
             return self.value[part]
         return None
 
-    def plain(self) -> Any:
+    def plain(self) -> Written:
         """The value as dicts, lists and scalars, every shared part a copy of its own."""
         if isinstance(self.value, Mapping):
             return {name: child.plain() for name, child in self.value.items()}
@@ -123,7 +124,7 @@ class Document:
     files: tuple[str, ...] = ()
 
     @cached_property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Written]:
         """The tree as plain dicts, lists and scalars."""
         return self.root.plain()
 

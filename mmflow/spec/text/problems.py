@@ -7,7 +7,9 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
+
+from mmflow.plugin.references import Written
 
 Path = tuple[str | int, ...]
 
@@ -98,7 +100,7 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
-def shown(value: Any, limit: int = 60) -> str:
+def shown(value: Written, limit: int = 60) -> str:
     """A value as the language writes it, cut to about `limit` characters, for use in a message."""
     if value is None:
         return "nothing (null)"

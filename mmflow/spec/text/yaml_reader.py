@@ -138,7 +138,7 @@ class _Composer:
             )
         return self.root
 
-    def take(self, event: Any) -> None:
+    def take(self, event: yaml.Event) -> None:
         mark = self.mark(event.start_mark)
         match event:
             case yaml.DocumentStartEvent():
@@ -152,7 +152,7 @@ class _Composer:
             case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
                 self.close()
 
-    def mark(self, mark: Any) -> Mark:
+    def mark(self, mark: yaml.Mark) -> Mark:
         return Mark(self.file, mark.line + 1, mark.column + 1)
 
     def report(self, message: str, mark: Mark, **parts: Unpack[Parts]) -> None:
@@ -167,7 +167,7 @@ class _Composer:
                 parts.append(level.pending[0])
         return tuple(parts)
 
-    def start_document(self, event: Any, mark: Mark) -> None:
+    def start_document(self, event: yaml.DocumentStartEvent, mark: Mark) -> None:
         self.documents += 1
         if self.documents > 1:
             self.report("a file holds one spec", mark, found="a second document", hint="remove the line `---`")
@@ -176,7 +176,7 @@ class _Composer:
             version = ".".join(str(part) for part in event.version)
             self.report(f"the language is YAML 1.2, not {version}", mark, hint="remove the line `%YAML`")
 
-    def refuse_tag(self, event: Any, mark: Mark) -> None:
+    def refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, mark: Mark) -> None:
         if event.tag is not None:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             hint = "put text in quotes and leave the tag out" if tag.startswith("!!") else "leave it out"
@@ -192,7 +192,7 @@ class _Composer:
         self.report(f"nested deeper than {MAX_DEPTH} levels", mark, hint="flatten it; is a closing bracket missing?")
         raise _Stop
 
-    def open(self, event: Any, mark: Mark, mapping: bool) -> None:
+    def open(self, event: yaml.CollectionStartEvent, mark: Mark, mapping: bool) -> None:
         self.tally(mark)
         self.refuse_tag(event, mark)
         if len(self.stack) >= MAX_DEPTH:
@@ -225,7 +225,7 @@ class _Composer:
             self.too_deep(level.mark)
         self.place(node, level.anchor)
 
-    def scalar(self, event: Any, mark: Mark) -> None:
+    def scalar(self, event: yaml.ScalarEvent, mark: Mark) -> None:
         self.tally(mark)
         self.refuse_tag(event, mark)
         text: str = event.value

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import yaml
 
+from mmflow.plugin.references import Written
 from mmflow.spec.text.scalars import core_scalar
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Written) -> bool:
         return True
 
 
@@ -27,6 +26,6 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def write_yaml(data: Any) -> str:
+def write_yaml(data: Written) -> str:
     """The YAML text of dicts, lists and scalars, in their order, that `parse_text` reads back as equal data."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
