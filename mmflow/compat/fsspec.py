@@ -1,8 +1,9 @@
-"""Private parts of fsspec, and options of its file systems that no common interface has."""
+"""Private parts of fsspec, options of its file systems that no common interface has, and files with their type."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -14,6 +15,13 @@ VERSIONS = ">=2025.3"
 def parent_of(fs: AbstractFileSystem, path: str) -> str:
     """The folder of a path, by the rules of its file system."""
     return fs._parent(path)
+
+
+def opened(url: str) -> AbstractContextManager[IO[bytes]]:
+    """The bytes behind a path or an fsspec URL, to be read in a `with` block."""
+    import fsspec
+
+    return cast("AbstractContextManager[IO[bytes]]", fsspec.open(url, "rb"))
 
 
 def short_patience(url: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from mmflow.compat.fsspec import opened
 from mmflow.identity.notes import FileNotes
 from mmflow.plugin.component import ComponentError
 
@@ -20,11 +21,9 @@ def content_of(url: str, *, says: str) -> str:
     try:
         local = _local(url)
         if local is None:
-            import fsspec
-
             digest = hashlib.sha256()
-            with fsspec.open(url, "rb") as file:
-                while chunk := file.read(_CHUNK):  # type: ignore[attr-defined]
+            with opened(url) as file:
+                while chunk := file.read(_CHUNK):
                     digest.update(chunk)
             return digest.hexdigest()
         if local.is_dir():

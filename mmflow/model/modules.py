@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
+from mmflow.compat.fsspec import opened
 from mmflow.model.applications import Copy, Ema
 from mmflow.model.graph import Graph, Site
 from mmflow.model.learned import Constrained, LearnedValue
@@ -241,12 +242,11 @@ def _drawing(seed: int, path: str) -> Iterator[None]:
 
 
 def _load_into(module: nn.Module, url: str, owner: Owner) -> None:
-    import fsspec
     from safetensors.torch import load
 
     try:
-        with fsspec.open(url, "rb") as file:
-            tensors = load(file.read())  # type: ignore[attr-defined]
+        with opened(url) as file:
+            tensors = load(file.read())
     except Exception as error:
         raise ComponentError(
             f"{owner}: cannot read the weights {url}: {error}", hint="give a safetensors file on any fsspec URL"

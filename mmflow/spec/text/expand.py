@@ -14,11 +14,11 @@ import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Unpack
 
 from mmflow.spec.text.document import Document, Node
 from mmflow.spec.text.overrides import apply_override, parse_override
-from mmflow.spec.text.problems import Mark, Path, Place, Problem, SpecError, did_you_mean
+from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, SpecError, did_you_mean
 from mmflow.spec.text.variables import Variables
 from mmflow.spec.text.yaml_reader import MAX_BYTES, read_tree
 
@@ -87,9 +87,9 @@ class _Files:
         self.reading.pop()
         return tree
 
-    def _report(self, message: str, asked: Mark | None, **parts: object) -> None:
+    def _report(self, message: str, asked: Mark | None, **parts: Unpack[Parts]) -> None:
         path: Path = ("extends",) if asked is not None else ()
-        self.problems.append(Problem(message, path, asked, **parts))  # type: ignore[arg-type]
+        self.problems.append(Problem(message, path, asked, **parts))
 
     def _read(self, address: str, asked: Mark | None, text: str | bytes | None) -> Node | None:
         try:

@@ -66,13 +66,18 @@ class Problem:
         return one_line(": ".join([*where, body]))
 
 
-class Parts(TypedDict, total=False):
-    """The optional parts of a problem, as functions pass them on."""
+class Words(TypedDict, total=False):
+    """The words of a problem beside its message, as functions pass them on."""
 
-    also: tuple[Place, ...]
     found: str | None
     expected: str | None
     hint: str | None
+
+
+class Parts(Words, total=False):
+    """The optional parts of a problem, as functions pass them on."""
+
+    also: tuple[Place, ...]
 
 
 class SpecError(Exception):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Unpack
 
 from mmflow.redaction import hide
 from mmflow.spec.text.document import Node
-from mmflow.spec.text.problems import Path, Place, Problem, did_you_mean
+from mmflow.spec.text.problems import Path, Place, Problem, Words, did_you_mean
 from mmflow.spec.text.yaml_reader import MAX_DEPTH, MAX_VALUES
 
 MAX_TEXT: Final = 2**20
@@ -38,8 +38,8 @@ class Variables:
             value[name] = child if name == "matrix" else self.expand(child, (name,), 1)
         return self.checked(replace(self.root, value=value), ())
 
-    def report(self, message: str, path: Path, node: Node, **parts: object) -> None:
-        self.problems.append(Problem(message, path, node.mark, node.via, **parts))  # type: ignore[arg-type]
+    def report(self, message: str, path: Path, node: Node, **parts: Unpack[Words]) -> None:
+        self.problems.append(Problem(message, path, node.mark, node.via, **parts))
 
     def expand(self, node: Node, path: Path, depth: int) -> Node:
         known = self.done.get(id(node))

@@ -49,9 +49,8 @@ def parse_text(text: str | bytes, file: str) -> Document:
 def read_tree(text: str | bytes, file: str, problems: list[Problem]) -> Node | None:
     """Read one YAML text with any root. What is wrong is added to `problems`; None where no tree came of it."""
     if len(text) > MAX_BYTES:
-        problems.append(
-            Problem(f"the text is longer than {MAX_BYTES} bytes", mark=Mark(file), hint="keep data out of the spec")
-        )
+        message = f"the text is longer than {MAX_BYTES} bytes"
+        problems.append(Problem(message, mark=Mark(file), hint="keep data out of the spec"))
         return None
     decoded = _decoded(text, file, problems)
     return _Composer(decoded, file, problems).compose() if decoded is not None else None
