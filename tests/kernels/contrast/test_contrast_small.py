@@ -18,7 +18,7 @@ def differentiated(loss, x, y, t, **options):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("n", [1, 2, 37, 160, 161, 200])
+@pytest.mark.parametrize("n", [1, 37, 160, 161])
 @pytest.mark.parametrize(
     ("loss", "options"),
     [
