@@ -17,6 +17,7 @@ import yaml
 from mmflow.spec.text.document import Document, Node, Scalar
 from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, SpecError, did_you_mean, shown
 from mmflow.spec.text.scalars import core_scalar
+from mmflow.spec.text.syntax import advice
 
 MAX_BYTES: Final = 2**21
 MAX_DEPTH: Final = 64
@@ -318,33 +319,4 @@ class _Composer:
         what = ", ".join(part for part in (error.context, error.problem) if part)
         lines = _BREAK.split(self.text)
         near = [lines[at.line] for at in marks if at.line < len(lines)]
-        return Problem(f"not valid YAML: {what}", (), mark, also, hint=_advice(what, near))
-
-
-def _advice(what: str, near: list[str]) -> str:
-    """How to fix the syntax errors that people make; `near` are the lines where it was noticed and where it began."""
-    line = near[0] if near else ""
-    both = "\n".join(near)
-    if "\t" in both:
-        return "indent with spaces, not with tabs"
-    if re.search(r"\w\[\w*\]", both):
-        return "references use dots only: write image.0, not image[0]"
-    if "${" in both:
-        return 'write $vars.NAME, or put the text in quotes: "${vars.NAME}"'
-    if "alias" in what:
-        return 'put a text that begins with * in quotes: "*"'
-    if "anchor" in what:
-        return "put a text that begins with & in quotes"
-    if "mapping values are not allowed" in what:
-        return "put a text that holds `: ` in quotes, and indent the keys of one mapping alike"
-    if "cannot start any token" in what:
-        return "put a text that begins with @, ` or % in quotes"
-    if "escape" in what:
-        return "use single quotes, in which a backslash is a backslash, or correct the escape"
-    if "quoted scalar" in what:
-        return "close the quotes"
-    if "flow" in what:
-        return "close every [ with ] and every { with }, and put commas between"
-    if "expected key" in what or "block end" in what or "'-'" in what:
-        return "indent the keys of one mapping, and the dashes of one list, alike"
-    return f"look at {shown(line.strip())}" if line.strip() else "look at the line above"
+        return Problem(f"not valid YAML: {what}", (), mark, also, hint=advice(what, near))
