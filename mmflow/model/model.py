@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,13 @@ LEARN_LIMIT = 200_000
 """Samples at most that `Encoder.learn` reads."""
 
 
+class Carried(NamedTuple):
+    """Parts of the model that a stage begins with which its own graph does not need."""
+
+    weights: Mapping[str, Tensor]
+    memories: Mapping[str, Mapping[str, Tensor]]
+
+
 class Model:
     """Everything that a graph needs to run: made by `create` or `load`, stored by `save`."""
 
@@ -39,6 +47,7 @@ class Model:
         self.dtype = torch.float32
         self.memories: dict[Owner, dict[str, Tensor]] = {}
         self._static: dict[str, ColumnBatch] | None = None
+        self.carried: Carried | None = None
         self.execution = Execution(graph, modules, scope, seed)
 
     @classmethod
@@ -62,47 +71,60 @@ class Model:
     ) -> dict[str, State]:  # fmt: skip
         """Run `Encoder.learn` of every encoder that needs it over its inputs: fields, or views in evaluation's form.
 
-        An encoder of another stage's model brings the state that it learned there, where `upstream` gives that model.
+        Encoders that share weights or structure learn together, from all that they read. An encoder of another stage's
+        model brings the state that it learned there, where `upstream` gives that model.
         """
         states: dict[str, State] = {}
-        for owner, encoder, origin in _prepared(scope, roots):
+        for structure, applied in _prepared(scope, roots):
+            owner, _, origin = structure
             if origin is not None and upstream is not None:
                 states[str(owner)] = _learned_there(origin, upstream)
-                continue
-            inputs = list(scope.inputs(owner).values())
-            state: dict[str, Any] = {}
-            for place in encoder.learns():
-                target = inputs[place]
-                if target.section not in ("fields", "views") or source is None:
-                    raise ComponentError(f"{owner} must learn from a field of the data, not from {target.name}")
-                state.update(encoder.learn(place, _values(source, scope.views, target, limit)))
-            states[str(owner)] = state
+            else:
+                states[str(owner)] = _learned(scope, structure, applied, source, limit)
         return states
 
     # --- storage ---------------------------------------------------------------------------------------
 
     def save(self, artifact: ModelArtifact) -> None:
+        """Store the model, and with it what the model that it began with had beside it."""
         memories = {str(owner): state for owner, state in self.memories.items()}
-        artifact.write(self.modules.state_dict(), memories, self.states)
+        weights = self.modules.state_dict()
+        if self.carried is not None:
+            weights, memories = {**self.carried.weights, **weights}, {**self.carried.memories, **memories}
+        artifact.write(weights, memories, self.states)
 
     @classmethod
     def load(
         cls, artifact: ModelArtifact, scope: StageScope, roots: Sequence[Owner], *, seed: int, device: str = "cpu",
-        upstream: Callable[[str], Path] | None = None,
+        upstream: Callable[[str], Path] | None = None, train_on: Source | None = None,
     ) -> Model:  # fmt: skip
-        """The model that a train stage stored, as far as `roots` need it; what it never had is drawn again."""
+        """The model that a train stage stored, as far as `roots` need it; what it never had is drawn again.
+
+        To train it further, on the data `train_on`: encoders that it never had learn from there, and parts of it that
+        `roots` do not need are stored again by `save`.
+        """
         states: dict[str, State] = {**artifact.states()}
-        for owner, _, origin in _prepared(scope, roots):
+        for structure, applied in _prepared(scope, roots):
+            owner, _, origin = structure
             if str(owner) in states:
                 continue
-            if origin is None or upstream is None:
+            if origin is not None and upstream is not None:
+                states[str(owner)] = _learned_there(origin, upstream)
+            elif train_on is not None:
+                states[str(owner)] = _learned(scope, structure, applied, train_on, LEARN_LIMIT)
+            else:
                 raise ComponentError(
                     f"the model has no {owner}: no loss of its training reads it, so it learned no vocabulary",
                     hint="train it with a loss, or measure it with `model: init`",
                 )
-            states[str(owner)] = _learned_there(origin, upstream)
         model = cls.create(scope, roots, seed=seed, states=states, upstream=upstream)
         model.restore(artifact)
+        if train_on is not None:
+            own = {str(owner.whole) for owner in model.graph.nodes}
+            model.carried = Carried(
+                {name: tensor for name, tensor in artifact.weights().items() if _entry_of(name) not in own},
+                {name: state for name, state in artifact.memories().items() if name not in own},
+            )
         return model.to(device)
 
     def restore(self, artifact: ModelArtifact) -> None:
@@ -245,6 +267,10 @@ def _values(source: Source, views: Mapping[str, View], target: Target, limit: in
         target = replace(target, index=0)
         type_ = types.column(target)
     depth = len(type_.axes) - 1
+    if target.section == "fields" and type_.static:
+        for value in source.open().static()[target.name]:
+            yield from _members(value, depth)
+        return
     if target.section == "fields":
         for value in read_field(source, target.name, limit=limit):
             yield from _members(value if target.index is None else value[target.index], depth)
@@ -268,11 +294,31 @@ def _members(value: Any, depth: int) -> Iterator[Any]:
         yield from _members(member, depth - 1)
 
 
-def _prepared(scope: StageScope, roots: Sequence[Owner]) -> Iterator[Structure]:
-    """The structures of a graph that learn their preprocessing, each once."""
-    nodes = build_graph(scope, roots).nodes.values()
-    found = {made.owner: made for node in nodes if node.role == "encoder" for made in [scope.structure(node.owner)]}
-    yield from (structure for structure in found.values() if structure.encoder.learns())
+def _prepared(scope: StageScope, roots: Sequence[Owner]) -> list[tuple[Structure, list[Owner]]]:
+    """The structures of a graph that learn their preprocessing, each with the encoders that are built by it."""
+    found: dict[Owner, tuple[Structure, list[Owner]]] = {}
+    for node in build_graph(scope, roots).nodes.values():
+        if node.role == "encoder":
+            structure = scope.structure(node.owner)
+            found.setdefault(structure.owner, (structure, []))[1].append(node.owner)
+    return [(structure, applied) for structure, applied in found.values() if structure.encoder.learns()]
+
+
+def _learned(
+    scope: StageScope, structure: Structure, applied: Sequence[Owner], source: Source | None, limit: int
+) -> State:
+    """The preprocessing that encoders with one structure learn from the data, of all inputs that they read."""
+    inputs = [list(scope.inputs(owner).values()) for owner in applied]
+    state: dict[str, Any] = {}
+    for place in structure.encoder.learns():
+        targets = dict.fromkeys(replace(targets[place], detach=False) for targets in inputs if place < len(targets))
+        raw = [target for target in targets if target.section in ("fields", "views")]
+        if source is None or not raw:
+            names = ", ".join(target.name for target in targets)
+            raise ComponentError(f"{structure.owner} must learn from a field of the data, not from {names}")
+        each = (_values(source, scope.views, target, limit) for target in raw)
+        state.update(structure.encoder.learn(place, chain.from_iterable(each)))
+    return state
 
 
 def _learned_there(origin: Origin, upstream: Callable[[str], Path]) -> State:
@@ -281,6 +327,11 @@ def _learned_there(origin: Origin, upstream: Callable[[str], Path]) -> State:
     if str(origin.preparation) not in states:
         raise ComponentError(f"the model of {origin.stage} has no {origin.preparation} that learned a vocabulary")
     return states[str(origin.preparation)]
+
+
+def _entry_of(parameter: str) -> str:
+    """The entry that a parameter belongs to, by its path."""
+    return ".".join(parameter.split(".", 2)[:2])
 
 
 def _moved(tensor: Tensor, *, device: torch.device, dtype: torch.dtype | None) -> Tensor:

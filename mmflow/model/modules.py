@@ -53,9 +53,6 @@ class Modules:
                 self._inside(node.component, Site(node.owner))
         for owner in self.graph.parts:
             self._inside(self.scope.component(owner), Site(owner))
-        for node in nodes:
-            if node.role == "encoder":
-                self._learned(node.component, Site(node.owner))
         return self.root
 
     def at(self, path: str) -> nn.Module | None:
@@ -109,12 +106,15 @@ class Modules:
                 own.load_state_dict(other.state_dict())
 
     def _pairs(self, owner: Owner, source: Owner) -> Iterator[tuple[str, nn.Module, nn.Module]]:
-        """(path, module of `owner`, the same module of `source`): body and projections."""
-        for part in ("", "head", "tokens"):
-            path = str(owner._replace(part=part))
-            own, other = self.at(path), self.at(str(source._replace(part=part)))
-            if own is not None and other is not None:
-                yield path, own, other
+        """(path, module of `owner`, the same module of `source`): body, projections, learned numbers."""
+        for name, own in self.under(owner):
+            if (other := self.at(f"{source}{name}")) is not None:
+                yield f"{owner}{name}", own, other
+
+    def under(self, owner: Owner) -> list[tuple[str, nn.Module]]:
+        """What an entry's own modules are called behind its path (empty for a body), each with the module."""
+        path = str(owner)
+        return [(n.removeprefix(path), m) for n, m in self._own.items() if n == path or n.startswith(f"{path}.")]
 
     def _weights(self, owner: Owner) -> Target:
         return self.scope.targets(owner)["weights",]
@@ -131,7 +131,8 @@ class Modules:
         component = self.scope.component(owner)
         assert isinstance(component, Encoder)
         if not isinstance(component, Application):
-            self._construct(owner, component, self._inputs(owner), self.states.get(str(owner), {}))
+            made = self.scope.structure(owner).encoder
+            self._construct(owner, made, self._inputs(owner), self.states.get(str(owner), {}))
             self._start(owner, component)
         elif self._weights(owner).stage is not None:
             self._taken(owner, component)
@@ -152,17 +153,15 @@ class Modules:
                 for _, own, other in self._pairs(owner, source):
                     own.load_state_dict(other.state_dict())
             return
-        for part in ("", "head", "tokens"):
-            if (other := self.at(str(source._replace(part=part)))) is not None:
-                self._attach(str(owner._replace(part=part)), deepcopy(other).requires_grad_(False))
+        for name, other in self.under(source):
+            self._attach(f"{owner}{name}", deepcopy(other).requires_grad_(False))
 
     def _taken(self, owner: Owner, component: Application) -> None:
         """Build the module of an application as another stage's model has it, with the weights stored there."""
         structure = self.scope.structure(owner)
         self._construct(owner, structure.encoder, self._inputs(owner), self.states.get(str(structure.owner), {}))
-        for part in ("", "head", "tokens"):
-            module = self.at(str(owner._replace(part=part)))
-            if module is not None and not component.trains:
+        for _, module in self.under(owner):
+            if not component.trains:
                 module.requires_grad_(False)
         origin = structure.origin
         if self.upstream is None or origin is None or (isinstance(component, Copy) and component.start == "own"):
@@ -189,6 +188,8 @@ class Modules:
             path = str(owner._replace(part=part))
             with _drawing(self.seed, path):
                 self._attach(path, projection.build(declared[output], state={}))
+        # Projections are inside the component, and so are their learned numbers.
+        self._learned(component, Site(owner))
 
     def _attach(self, path: str, module: nn.Module) -> None:
         self._own[path] = module

@@ -93,7 +93,7 @@ class Trainer:
         precision = torch.float64 if self.declaration.precision == "float64" else torch.float32
         if self.scope.start is not None:
             stored = ModelArtifact(upstream(self.scope.start))
-            model = Model.load(stored, self.scope, self.roots, seed=self.seed, upstream=upstream)
+            model = Model.load(stored, self.scope, self.roots, seed=self.seed, upstream=upstream, train_on=self.source)
         else:
             states = Model.learn_states(self.scope, self.roots, self.source, upstream=upstream)
             model = Model.create(self.scope, self.roots, seed=self.seed, states=states, upstream=upstream)

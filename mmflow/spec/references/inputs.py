@@ -12,6 +12,7 @@ from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.resolver import Resolver, as_written
+from mmflow.spec.references.wiring import differing
 from mmflow.spec.text.problems import Path, did_you_mean
 
 
@@ -33,6 +34,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         _check_sampler(resolver, entry, sampler, targets)
     if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
         return
+    if isinstance(made, Encoder) and owner.section == "encoders":
+        _check_brought(resolver, entry, owner, made)
     if isinstance(made, Encoder):
         _check_modalities(resolver, entry, owner, made)
         resolver.outputs_of(owner)
@@ -92,6 +95,27 @@ def _check_weights(resolver: Resolver, entry: Entry, owner: Owner, made: Applica
         resolver.report(entry, (), entry.problem(message, hint="say in `of` what it is applied to"))
         return False
     return True
+
+
+def _check_brought(resolver: Resolver, entry: Entry, owner: Owner, made: Encoder) -> None:
+    """A stage's own declaration may not contradict the model that it begins with, which brings its structure."""
+    found = resolver.brought(owner) if entry.own and not isinstance(made, Application) else None
+    there = found[1].structure(owner) if found is not None else None
+    if found is None or there is None:
+        return
+    names = [name for name in differing(there.encoder, made) if name in entry.own]
+    if not names:
+        return
+    stage, name = found[0], owner.name
+    as_trained = ", ".join(f"{field}: {getattr(there.encoder, field)}" for field in names)
+    problem = entry.problem(
+        f"{name} comes from the model of {stage} as it was made there, and is another encoder here",
+        (names[0],),
+        found=", ".join(names),
+        expected=f"as in {stage}: {as_trained}",
+        hint=f"give the new encoder a name of its own, which may read {name} or {{use: copy, weights: {stage}.{name}}}",
+    )
+    resolver.report(entry, (names[0],), problem)
 
 
 def _check_modalities(resolver: Resolver, entry: Entry, owner: Owner, made: Encoder) -> None:
