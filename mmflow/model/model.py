@@ -122,7 +122,7 @@ class Model:
         if train_on is not None:
             own = {str(owner.whole) for owner in model.graph.nodes}
             model.carried = Carried(
-                {name: tensor for name, tensor in artifact.weights().items() if _entry_of(name) not in own},
+                {name: tensor for name, tensor in artifact.weights().items() if entry_of(name) not in own},
                 {name: state for name, state in artifact.memories().items() if name not in own},
             )
         return model.to(device)
@@ -159,7 +159,8 @@ class Model:
 
     def requests(self) -> list[ColumnRequest]:
         """The columns that the loader must give for this graph; static fields come with the model."""
-        return [request for request in self._requests() if not self.scope.type_of(request.target).static]
+        read = [request for request in self._requests() if request.key in self.graph.columns]
+        return [request for request in read if not self.scope.type_of(request.target).static]
 
     def _requests(self) -> list[ColumnRequest]:
         return [
@@ -329,7 +330,7 @@ def _learned_there(origin: Origin, upstream: Callable[[str], Path]) -> State:
     return states[str(origin.preparation)]
 
 
-def _entry_of(parameter: str) -> str:
+def entry_of(parameter: str) -> str:
     """The entry that a parameter belongs to, by its path."""
     return ".".join(parameter.split(".", 2)[:2])
 

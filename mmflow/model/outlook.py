@@ -48,7 +48,7 @@ def _stage(graph: Graph, scope: StageScope, sizes: BatchSizes) -> Iterator[str]:
         yield f"keeps {len(kept)} outputs of the whole batch: {known / 1e6:.1f} MB{beside}"
     if micro >= size:
         return
-    for node in graph.nodes.values():
+    for node in graph.working:
         if node.scope == "row" and isinstance(node.structure, Encoder) and node.structure.batch_statistics():
             yield f"{node.owner} has batch norm inside, which sees its micro-batch of {micro} rows only"
     draws = sorted(map(str, set(graph.draws())))

@@ -127,7 +127,7 @@ class _Pass:
         self.lost: set[Owner] = set()
 
     def run(self) -> None:
-        for node in self.model.graph.nodes.values():
+        for node in self.model.graph.working:
             if any(owner in self.lost for read in node.reads for owner, _ in read.outputs):
                 self.lost.add(node.owner)
                 continue

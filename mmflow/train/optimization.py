@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmflow.model.model import Model
+from mmflow.model.model import Model, entry_of
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.numbers import Clock
@@ -83,8 +83,12 @@ class Optimization:
 
 def _trainable(model: Model, rules: dict[str, Group]) -> Iterator[tuple[str, nn.Parameter]]:
     averaged = {path for path, *_ in model.modules.averaged()}
+    run = {entry_of(node.module) for node in model.graph.working}
     for path, parameter in model.modules.named_parameters():
         if any(path.startswith(f"{owner}.") for owner in averaged):
+            continue
+        if path.startswith("encoders.") and entry_of(path) not in run:
+            # It lends its structure or its first weights to others, and does nothing itself.
             continue
         if rules:
             # With groups, what none matches is frozen, and what one matches trains, whatever `freeze` says.

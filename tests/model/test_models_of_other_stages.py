@@ -234,3 +234,44 @@ def test_copies_of_a_structure_are_learned_from_with_it(use: str) -> None:
     scope = load_text(text).scope("fit")
     states = Model.learn_states(scope, scope.roots(), scope.source)
     assert {"red", "blue"} <= set(states["encoders.text"]["ids"])
+
+
+AVERAGED = """
+mmflow: 1
+data: {one: {use: words}}
+encoders:
+  text: {use: text_transformer, of: a, width: 16, depth: 1, heads: 2, length: 8, head: {use: linear, dim: 8}}
+  other: {use: text_transformer, of: b, width: 16, depth: 1, heads: 2, length: 8, head: {use: linear, dim: 8}}
+  slow: {use: ema, weights: text, momentum: 0.5, WHEN}
+  beside: {use: text_transformer, of: b, width: 16, depth: 1, heads: 2}
+  apart: {use: ema, weights: beside}
+losses: {align: {use: infonce, of: [text, other]}}
+train: {data: one, steps: 3, batch_size: 4, optimizer: {use: sgd, lr: 1.0}}
+"""
+
+
+@pytest.mark.parametrize("when", ["when: after_step", "when: before_forward", "of: b"])
+def test_an_average_that_no_loss_reads_moves_with_its_encoder(tmp_path: Path, when: str) -> None:
+    """A later stage may read it; it costs no forward pass. Averages of encoders that do not train are not there."""
+    spec = load_text(AVERAGED.replace("WHEN", when))
+    stored = Stages(spec, tmp_path).train("train").weights()
+    one, slow = (stored[f"encoders.{name}.head.linear.weight"] for name in ("text", "slow"))
+    assert not torch.equal(one, slow)
+    scope = spec.scope("train")
+    model = Model.create(scope, scope.roots(), seed=0, states=ModelArtifact(tmp_path / "train").states())
+    begun = model.modules.state_dict()
+    assert torch.equal(begun["encoders.text.head.linear.weight"], begun["encoders.slow.head.linear.weight"])
+    assert not torch.equal(slow, begun["encoders.slow.head.linear.weight"])
+    assert not any(name.startswith(("encoders.apart", "encoders.beside")) for name in stored)
+    assert [str(node.owner) for node in model.graph.working if "slow" in str(node.owner)] == []
+
+
+def test_an_encoder_that_only_lends_its_structure_is_not_trained() -> None:
+    text = SPEC.replace("losses:", "  twin: {use: copy, weights: text, of: a}\nlosses:").replace(
+        "[text, other]", "[twin, other]"
+    )
+    scope = load_text(text).scope("fit")
+    model = Model.create(scope, scope.roots(), seed=0, states=Model.learn_states(scope, scope.roots(), scope.source))
+    assert isinstance(scope.declaration, Training)
+    trained = {name.split(".")[1] for name, _ in Optimization(scope.declaration, model).named}
+    assert trained == {"twin", "other"}

@@ -146,14 +146,14 @@ class StageScope(Protocol):
         ...
 
     def reached(self) -> tuple[Owner, ...]:
-        """All entries that the stage needs: by its own references, and by the losses that it minimizes."""
+        """All entries that the stage needs: by its own references, by its losses, and to keep its model whole."""
         ...
 
     def roots(self) -> tuple[Owner, ...]:
         """The entries that the stage's model is built for.
 
-        The losses that the stage minimizes and the memories that they read; for a stage that minimizes none, the
-        encoders, losses, memories and parts that its own fields name.
+        The losses that the stage minimizes, the memories that they read, and the averages of what it trains; for a
+        stage that minimizes none, the encoders, losses, memories and parts that its own fields name.
         """
         ...
 
