@@ -7,7 +7,6 @@ construction nor another component changes them.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -57,6 +56,10 @@ class Modules:
 
     def at(self, path: str) -> nn.Module | None:
         return self._own.get(path)
+
+    def paths(self) -> Collection[str]:
+        """The paths of all modules."""
+        return self._own.keys()
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters under the paths of their modules: `encoders.image.blocks.0.mlp.weight`."""
@@ -152,6 +155,7 @@ class Modules:
             if component.start == "equal":
                 for _, own, other in self._pairs(owner, source):
                     own.load_state_dict(other.state_dict())
+            self._start(owner, component)
             return
         for name, other in self.under(source):
             self._attach(f"{owner}{name}", deepcopy(other).requires_grad_(False))
@@ -163,6 +167,8 @@ class Modules:
         for _, module in self.under(owner):
             if not component.trains:
                 module.requires_grad_(False)
+        if component.trains:
+            self._start(owner, component)
         origin = structure.origin
         if self.upstream is None or origin is None or (isinstance(component, Copy) and component.start == "own"):
             return
@@ -215,16 +221,32 @@ class Modules:
                 self._attach(path, LearnedValue(part.init, part.min, part.max, exponential=part.exponential))
 
     def _start(self, owner: Owner, component: Encoder) -> None:
-        module = self.at(str(owner))
-        if module is None:
-            return
-        if component.init is not None:
-            _load_into(module, component.init, owner)
-        if component.freeze:
-            patterns = component.freeze.but if isinstance(component.freeze, Freeze) else ()
-            for name, parameter in module.named_parameters():
-                if not any(fnmatch.fnmatchcase(name, p) for p in patterns):
-                    parameter.requires_grad_(False)
+        """First weights from files, then `freeze`: the stage says it for the encoder, and for each projection."""
+        declared = {"": component, ".head": component.head, ".tokens": component.tokens}
+        for part, made in declared.items():
+            module = self.at(f"{owner}{part}")
+            if made is not None and made.init is not None and module is not None:
+                _load_into(module, made.init, owner)
+        projected = tuple(f"{part}." for part in (".head", ".tokens") if self.at(f"{owner}{part}") is not None)
+        for name, module in self.under(owner):
+            for inner, parameter in module.named_parameters():
+                path = f"{name}.{inner}"
+                for part, made in declared.items():
+                    # A projection has none of its own.
+                    inner_path, projections = path.removeprefix(part), () if part else projected
+                    inside = path.startswith(f"{part}.")
+                    if inside and made is not None and _freezes(made, inner_path, projections):
+                        parameter.requires_grad_(False)
+
+
+def _freezes(component: Encoder, path: str, projections: tuple[str, ...]) -> bool:
+    """Whether `freeze` of an encoder holds for one of its parameters (`.blocks.0.weight`, `.head.linear.weight`)."""
+    freeze = component.freeze
+    if isinstance(freeze, Freeze):
+        return not freeze.excepts(path.removeprefix("."))
+    if freeze == "body":
+        return not path.startswith(projections)
+    return freeze
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from mmflow.artifacts import CheckpointArtifact, ColumnArtifact, HistoryArtifact
 from mmflow.data import Batch, Loader, describe
 from mmflow.data.workers import warm_up
 from mmflow.model.model import Model
+from mmflow.model.trained import trained_by_entry
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
 from mmflow.plugin.numbers import Clock
@@ -115,6 +116,8 @@ class Trainer:
         checkpoint = self.context.load_partial()
         if checkpoint is not None:
             self._resume(checkpoint)
+        lines = trained_by_entry(self.model, self.declaration.patterns())
+        self.context.report.note(f"trains {', '.join(lines)}")
         begun = saved = time.monotonic()
         seconds_before = self.seconds
         window = _Window()

@@ -32,6 +32,10 @@ class Reporter(Protocol):
         """A path or URL worth opening, such as the report."""
         ...
 
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """A line for the user; a warning stays with the outcome of the run."""
+        ...
+
     def should_stop(self) -> bool:
         """Whether to stop; asked between steps. A stage that is to stop saves its checkpoint, raises `StageStopped`."""
         ...

@@ -15,6 +15,9 @@ from mmflow.spec.references.resolver import Resolver, as_written
 from mmflow.spec.references.wiring import differing
 from mmflow.spec.text.problems import Path, did_you_mean
 
+_OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale")
+"""Fields that mean nothing for applications of weights, and those that mean nothing where the weights do not train."""
+
 
 def check_entry(resolver: Resolver, owner: Owner) -> None:
     """Report the faults of an entry's inputs: their number, modality, axes, outputs and abilities."""
@@ -72,6 +75,13 @@ def _check_arguments(
 
 def _check_weights(resolver: Resolver, entry: Entry, owner: Owner, made: Application) -> bool:
     """Whether `weights` lead to an encoder that can be applied here, and its inputs are here as well."""
+    unheard = _OF_THE_WEIGHTS if made.shares == "structure" and made.trains else (*_OF_THE_WEIGHTS, *_OF_TRAINING)
+    for name in unheard:
+        if getattr(made, name) != type(made).model_fields[name].default:
+            message = f"`{name}` belongs to the encoder that has the weights: {made.use} applies them as they are"
+            hint = f"say it of {made.weights}, or give the result to an encoder of its own"
+            resolver.report(entry, (name,), entry.problem(message, (name,), key=True, hint=hint))
+            return False
     target = resolver.targets(owner).get(("weights",))
     if target is None:
         return True

@@ -54,14 +54,16 @@ class Wiring(ABC):
         """The entries that the losses of the stage reach: those that its model has of its own."""
         return frozenset()
 
-    def models(self) -> Iterator[tuple[str, Wiring]]:
-        """The stages whose models came before, the newest first: each begins with the next."""
+    def models(self) -> list[tuple[str, Wiring]]:
+        """The stages whose models came before, the newest first: each begins with the next. None in a circle."""
         wiring: Wiring = self
-        seen = [id(self)]
-        while (found := wiring.begins()) is not None and id(found[1]) not in seen:
-            yield found
+        passed: list[tuple[str, Wiring]] = []
+        while (found := wiring.begins()) is not None:
+            if found[1] is self or found in passed:
+                return []
+            passed.append(found)
             wiring = found[1]
-            seen.append(id(wiring))
+        return passed
 
     def brought(self, owner: Owner) -> tuple[str, Wiring] | None:
         """The newest stage whose model brings the module of an encoder of this stage; None where it is made here."""
@@ -217,7 +219,11 @@ def differing(a: Encoder, b: Encoder) -> list[str]:
     if type(a) is not type(b):
         return ["use"]
     names = [name for name in type(a).model_fields if name not in _OF_THE_STAGE]
-    return [name for name in names if getattr(a, name) != getattr(b, name)]
+    return [name for name in names if _differs(getattr(a, name), getattr(b, name))]
+
+
+def _differs(a: object, b: object) -> bool:
+    return bool(differing(a, b)) if isinstance(a, Encoder) and isinstance(b, Encoder) else a != b
 
 
 def _of(targets: Mapping[Place, Target]) -> dict[Place, Target]:
