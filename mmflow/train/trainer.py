@@ -64,6 +64,10 @@ class Trainer:
         self.epoch, self.done = 0, 0
         """Where the data stands: the epoch, and how many of its batches are done."""
         self.seconds = 0.0
+        self.shares: dict[str, float | torch.Tensor] = dict.fromkeys(self.scope.losses, 0.0)
+        """The weight of all rows that each loss has seen; on the device, as reading it waits for it."""
+        self.moved = False
+        """Whether a gradient has reached any parameter."""
         self.pace = Pace()
         self.waited_before = 0.0
         self.loader = Loader(
@@ -141,12 +145,30 @@ class Trainer:
             if time.monotonic() - saved > self.declaration.checkpoint_every and self.step < self.steps:
                 self._save()
                 saved = time.monotonic()
+        self._account()
+
+    def _account(self) -> None:
+        """Tell of losses that never took part; raise where nothing has trained at all."""
+        idle = [name for name, share in self.shares.items() if not float(share)]
+        why = "no row was present in all of its inputs, all weights were 0, a memory was not ready, or it is not active"
+        if len(idle) == len(self.shares):
+            raise ComponentError(f"no loss took part in any of {self.steps} steps: {', '.join(idle)}", hint=why)
+        if not self.moved:
+            raise ComponentError(
+                f"nothing trained in {self.steps} steps: no loss depends on a parameter that trains",
+                hint="look at `freeze`, `.detach`, `groups` and at what the losses read",
+            )
+        for name in idle:
+            self.context.report.note(f"losses.{name} took part in no step: {why}", warning=True)
 
     def _one(self, batch: Batch, clock: Clock) -> tuple[StepResult, torch.Tensor]:
         optimizer = self.optimization.optimizer
         optimizer.zero_grad(set_to_none=True)
         self.compute.scale = self.scaler.get_scale() if self.scaler.is_enabled() else 1.0
         result = self.compute.run(batch, clock)
+        for name, share in result.shares.items():
+            self.shares[name] = self.shares[name] + share
+        self.moved = self.moved or any(parameter.grad is not None for parameter in self.optimization.parameters)
         self.scaler.unscale_(optimizer)
         norm = self.optimization.clip()
         self.scaler.step(optimizer)
@@ -214,6 +236,7 @@ class Trainer:
             standing = {
                 "step": self.step, "epoch": self.epoch, "done": self.done, "seconds": self.seconds,
                 "waited": self.waited, "pace": self.pace.state(), "history": self.history,
+                "shares": {name: float(share) for name, share in self.shares.items()}, "moved": self.moved,
                 "scaler": self.scaler.state_dict(),
                 "parameters": [name for name, _ in self.optimization.named],
             }  # fmt: skip
@@ -233,6 +256,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
         self.epoch, self.done = state["epoch"], state["done"]
+        self.shares, self.moved = state["shares"], state["moved"]
         self.waited_before = state["waited"]
         self.pace = Pace(*state["pace"])
 
