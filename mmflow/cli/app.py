@@ -98,6 +98,8 @@ def check(
                 raise SpecError(report.problems)
             for line in report.shapes:
                 typer.echo(f"  {line}")
+            for line in report.trained:
+                typer.echo(f"  {line}")
             for line in report.untraced:
                 typer.echo(f"  not traced: {line}")
         from mmflow.model.outlook import outlook

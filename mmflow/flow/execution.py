@@ -207,6 +207,13 @@ class _Reporter:
         where, shown = redacted(url), None if text is None else redacted(text)
         self._execution.tell(lambda watcher: watcher.link(self._name, key, where, shown))
 
+    def note(self, text: str, *, warning: bool = False) -> None:
+        line = redacted(f"{self._name}: {text}")
+        if warning:
+            self._execution.note(line)
+        else:
+            self._execution.tell(lambda watcher: watcher.note(line))
+
     def should_stop(self) -> bool:
         return self._execution.stop.polled()
 

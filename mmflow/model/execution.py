@@ -122,7 +122,10 @@ class Execution:
                 continue
             value = self.argument(read, inputs[read.place])
             name, *rest = read.place
-            if name == "of":
+            if rest and name != "of" and value is None:
+                # Of several, those that are not ready are absent; a single one is None.
+                given.setdefault(name, [] if isinstance(rest[0], int) else {})
+            elif name == "of":
                 of.append(value)
             elif not rest:
                 given[name] = value

@@ -113,10 +113,30 @@ class Graph:
 
     @cached_property
     def waves(self) -> int:
-        return 1 + max((n.wave for n in self.nodes.values()), default=0)
+        return 1 + max((n.wave for n in self.working), default=0)
+
+    @cached_property
+    def working(self) -> list[Node]:
+        """The nodes that run in a step: what losses and memories read, directly or not.
+
+        Others have modules alone: encoders that lend their weights, averages for later stages. Without any loss, all.
+        """
+        if not any(node.role == "loss" for node in self.nodes.values()):
+            return list(self.nodes.values())
+        needed = {node.owner for node in self.nodes.values() if node.role in ("loss", "memory")}
+        for node in reversed(self.nodes.values()):
+            if node.owner in needed:
+                needed |= {p.owner for r in node.reads for o in r.outputs if (p := self.producer(o)) is not None}
+        return [node for node in self.nodes.values() if node.owner in needed]
+
+    @cached_property
+    def columns(self) -> dict[str, Leaf]:
+        """The batch columns that a step reads."""
+        read = {owner for node in self.working for read in node.reads for owner, _ in read.outputs}
+        return {key: leaf for key, leaf in self.leaves.items() if key in read}
 
     def at(self, wave: int, scope: Scope) -> list[Node]:
-        return [n for n in self.nodes.values() if n.wave == wave and n.scope == scope]
+        return [n for n in self.working if n.wave == wave and n.scope == scope]
 
     def producer(self, output: Output) -> Node | None:
         """The node that gives an output; None for a column."""
@@ -126,7 +146,7 @@ class Graph:
     def kept(self) -> frozenset[Output]:
         """Outputs that are held for the whole batch: read by a batch node or in a later wave."""
         held: set[Output] = set()
-        for reader in self.nodes.values():
+        for reader in self.working:
             for read in reader.reads:
                 for output in read.outputs:
                     producer = self.producer(output)
@@ -150,7 +170,7 @@ class Graph:
 
     def draws(self) -> Iterator[Owner]:
         """Encoders in which a draw of the model (dropout) makes `micro_batch_size` part of the result."""
-        for node in self.nodes.values():
+        for node in self.working:
             if node.role == "encoder" and isinstance(node.structure, Encoder) and node.structure.draws():
                 yield node.owner
 

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
-from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, read_field, scan, static_columns
+from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, static_columns
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Leaf, Output, Read, Site, build_graph, face
 from mmflow.model.modules import Modules, States
+from mmflow.model.preprocessing import LEARN_LIMIT, learn, prepared_structures, state_of
 from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, ComponentError
-from mmflow.plugin.kinds import Encoder, Memory, Origin, Source, StageScope, Structure, View
+from mmflow.plugin.kinds import Encoder, Memory, Source, StageScope
 from mmflow.plugin.references import Encoded
 from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.plugin.values import Argument, Encoding, RawValue, State
-from mmflow.spec.references.views import ViewTypes
 
-LEARN_LIMIT = 200_000
-"""Samples at most that `Encoder.learn` reads."""
+
+class Carried(NamedTuple):
+    """Parts of the model that a stage begins with which its own graph does not need."""
+
+    weights: Mapping[str, Tensor]
+    memories: Mapping[str, Mapping[str, Tensor]]
 
 
 class Model:
@@ -38,6 +42,7 @@ class Model:
         self.dtype = torch.float32
         self.memories: dict[Owner, dict[str, Tensor]] = {}
         self._static: dict[str, ColumnBatch] | None = None
+        self.carried: Carried | None = None
         self.execution = Execution(graph, modules, scope, seed)
 
     @classmethod
@@ -61,47 +66,60 @@ class Model:
     ) -> dict[str, State]:  # fmt: skip
         """Run `Encoder.learn` of every encoder that needs it over its inputs: fields, or views in evaluation's form.
 
-        An encoder of another stage's model brings the state that it learned there, where `upstream` gives that model.
+        Encoders that share weights or structure learn together, from all that they read. An encoder of another stage's
+        model brings the state that it learned there, where `upstream` gives that model.
         """
         states: dict[str, State] = {}
-        for owner, encoder, origin in _prepared(scope, roots):
+        for structure, applied in prepared_structures(scope, roots):
+            owner, _, origin = structure
             if origin is not None and upstream is not None:
-                states[str(owner)] = _learned_there(origin, upstream)
-                continue
-            inputs = list(scope.inputs(owner).values())
-            state: dict[str, RawValue] = {}
-            for place in encoder.learns():
-                target = inputs[place]
-                if target.section not in ("fields", "views") or source is None:
-                    raise ComponentError(f"{owner} must learn from a field of the data, not from {target.name}")
-                state.update(encoder.learn(place, _values(source, scope.views, target, limit)))
-            states[str(owner)] = state
+                states[str(owner)] = state_of(origin, upstream)
+            else:
+                states[str(owner)] = learn(scope, structure, applied, source, limit)
         return states
 
     # --- storage ---------------------------------------------------------------------------------------
 
     def save(self, artifact: ModelArtifact) -> None:
+        """Store the model, and with it what the model that it began with had beside it."""
         memories = {str(owner): state for owner, state in self.memories.items()}
-        artifact.write(self.modules.state_dict(), memories, self.states)
+        weights = self.modules.state_dict()
+        if self.carried is not None:
+            weights, memories = {**self.carried.weights, **weights}, {**self.carried.memories, **memories}
+        artifact.write(weights, memories, self.states)
 
     @classmethod
     def load(
         cls, artifact: ModelArtifact, scope: StageScope, roots: Sequence[Owner], *, seed: int, device: str = "cpu",
-        upstream: Callable[[str], Path] | None = None,
+        upstream: Callable[[str], Path] | None = None, train_on: Source | None = None,
     ) -> Model:  # fmt: skip
-        """The model that a train stage stored, as far as `roots` need it; what it never had is drawn again."""
+        """The model that a train stage stored, as far as `roots` need it; what it never had is drawn again.
+
+        To train it further, on the data `train_on`: encoders that it never had learn from there, and parts of it that
+        `roots` do not need are stored again by `save`.
+        """
         states: dict[str, State] = {**artifact.states()}
-        for owner, _, origin in _prepared(scope, roots):
+        for structure, applied in prepared_structures(scope, roots):
+            owner, _, origin = structure
             if str(owner) in states:
                 continue
-            if origin is None or upstream is None:
+            if origin is not None and upstream is not None:
+                states[str(owner)] = state_of(origin, upstream)
+            elif train_on is not None:
+                states[str(owner)] = learn(scope, structure, applied, train_on, LEARN_LIMIT)
+            else:
                 raise ComponentError(
                     f"the model has no {owner}: no loss of its training reads it, so it learned no vocabulary",
                     hint="train it with a loss, or measure it with `model: init`",
                 )
-            states[str(owner)] = _learned_there(origin, upstream)
         model = cls.create(scope, roots, seed=seed, states=states, upstream=upstream)
         model.restore(artifact)
+        if train_on is not None:
+            own = {str(owner.whole) for owner in model.graph.nodes}
+            model.carried = Carried(
+                {name: tensor for name, tensor in artifact.weights().items() if entry_of(name) not in own},
+                {name: state for name, state in artifact.memories().items() if name not in own},
+            )
         return model.to(device)
 
     def restore(self, artifact: ModelArtifact) -> None:
@@ -136,7 +154,8 @@ class Model:
 
     def requests(self) -> list[ColumnRequest]:
         """The columns that the loader must give for this graph; static fields come with the model."""
-        return [request for request in self._requests() if not self.scope.type_of(request.target).static]
+        read = [request for request in self._requests() if request.key in self.graph.columns]
+        return [request for request in read if not self.scope.type_of(request.target).static]
 
     def _requests(self) -> list[ColumnRequest]:
         return [
@@ -233,53 +252,9 @@ class Model:
         return [parameter for _, parameter in self.modules.named_parameters()]
 
 
-def _values(source: Source, views: Mapping[str, View], target: Target, limit: int) -> Iterator[RawValue]:
-    """What is present of a field or of a view's deterministic form in the first `limit` samples, group members apart.
-
-    The copies of a view are alike in that form, and come once.
-    """
-    types = ViewTypes(views, source.fields())
-    type_ = types.column(target)
-    if "copy" in type_.axes:
-        target = replace(target, index=0)
-        type_ = types.column(target)
-    depth = len(type_.axes) - 1
-    if target.section == "fields":
-        for value in read_field(source, target.name, limit=limit):
-            yield from _members(value if target.index is None else value[target.index], depth)
-        return
-    count = 0
-    for batch in scan(source, views, [ColumnRequest("value", target)], batch_size=64):
-        for value in batch.columns["value"].values[: limit - count]:
-            yield from _members(value, depth)
-        count += batch.size
-        if count >= limit:
-            return
-
-
-def _members(value: RawValue, depth: int) -> Iterator[RawValue]:
-    if value is None:
-        return
-    if depth == 0:
-        yield value
-        return
-    for member in value:
-        yield from _members(member, depth - 1)
-
-
-def _prepared(scope: StageScope, roots: Sequence[Owner]) -> Iterator[Structure]:
-    """The structures of a graph that learn their preprocessing, each once."""
-    nodes = build_graph(scope, roots).nodes.values()
-    found = {made.owner: made for node in nodes if node.role == "encoder" for made in [scope.structure(node.owner)]}
-    yield from (structure for structure in found.values() if structure.encoder.learns())
-
-
-def _learned_there(origin: Origin, upstream: Callable[[str], Path]) -> State:
-    """The preprocessing that an encoder of another stage's model learned there."""
-    states = ModelArtifact(upstream(origin.stage)).states()
-    if str(origin.preparation) not in states:
-        raise ComponentError(f"the model of {origin.stage} has no {origin.preparation} that learned a vocabulary")
-    return states[str(origin.preparation)]
+def entry_of(parameter: str) -> str:
+    """The entry that a parameter belongs to, by its path."""
+    return ".".join(parameter.split(".", 2)[:2])
 
 
 def _moved(tensor: Tensor, *, device: torch.device, dtype: torch.dtype | None) -> Tensor:

@@ -7,7 +7,6 @@ construction nor another component changes them.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -54,13 +53,14 @@ class Modules:
                 self._inside(node.component, Site(node.owner))
         for owner in self.graph.parts:
             self._inside(self.scope.component(owner), Site(owner))
-        for node in nodes:
-            if node.role == "encoder":
-                self._learned(node.component, Site(node.owner))
         return self.root
 
     def at(self, path: str) -> nn.Module | None:
         return self._own.get(path)
+
+    def paths(self) -> Collection[str]:
+        """The paths of all modules."""
+        return self._own.keys()
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters under the paths of their modules: `encoders.image.blocks.0.mlp.weight`."""
@@ -116,12 +116,15 @@ class Modules:
                 own.load_state_dict(other.state_dict())
 
     def _pairs(self, owner: Owner, source: Owner) -> Iterator[tuple[str, nn.Module, nn.Module]]:
-        """(path, module of `owner`, the same module of `source`): body and projections."""
-        for part in ("", "head", "tokens"):
-            path = str(owner._replace(part=part))
-            own, other = self.at(path), self.at(str(source._replace(part=part)))
-            if own is not None and other is not None:
-                yield path, own, other
+        """(path, module of `owner`, the same module of `source`): body, projections, learned numbers."""
+        for name, own in self.under(owner):
+            if (other := self.at(f"{source}{name}")) is not None:
+                yield f"{owner}{name}", own, other
+
+    def under(self, owner: Owner) -> list[tuple[str, nn.Module]]:
+        """What an entry's own modules are called behind its path (empty for a body), each with the module."""
+        path = str(owner)
+        return [(n.removeprefix(path), m) for n, m in self._own.items() if n == path or n.startswith(f"{path}.")]
 
     def _weights(self, owner: Owner) -> Target:
         return self.scope.targets(owner)["weights",]
@@ -138,7 +141,8 @@ class Modules:
         component = self.scope.component(owner)
         assert isinstance(component, Encoder)
         if not isinstance(component, Application):
-            self._construct(owner, component, self._inputs(owner), self.states.get(str(owner), {}))
+            made = self.scope.structure(owner).encoder
+            self._construct(owner, made, self._inputs(owner), self.states.get(str(owner), {}))
             self._start(owner, component)
         elif self._weights(owner).stage is not None:
             self._taken(owner, component)
@@ -158,19 +162,20 @@ class Modules:
             if component.start == "equal":
                 for _, own, other in self._pairs(owner, source):
                     own.load_state_dict(other.state_dict())
+            self._start(owner, component)
             return
-        for part in ("", "head", "tokens"):
-            if (other := self.at(str(source._replace(part=part)))) is not None:
-                self._attach(str(owner._replace(part=part)), deepcopy(other).requires_grad_(False))
+        for name, other in self.under(source):
+            self._attach(f"{owner}{name}", deepcopy(other).requires_grad_(False))
 
     def _taken(self, owner: Owner, component: Application) -> None:
         """Build the module of an application as another stage's model has it, with the weights stored there."""
         structure = self.scope.structure(owner)
         self._construct(owner, structure.encoder, self._inputs(owner), self.states.get(str(structure.owner), {}))
-        for part in ("", "head", "tokens"):
-            module = self.at(str(owner._replace(part=part)))
-            if module is not None and not component.trains:
+        for _, module in self.under(owner):
+            if not component.trains:
                 module.requires_grad_(False)
+        if component.trains:
+            self._start(owner, component)
         origin = structure.origin
         if self.upstream is None or origin is None or (isinstance(component, Copy) and component.start == "own"):
             return
@@ -196,6 +201,8 @@ class Modules:
             path = str(owner._replace(part=part))
             with _drawing(self.seed, path):
                 self._attach(path, projection.build(declared[output], state={}))
+        # Projections are inside the component, and so are their learned numbers.
+        self._learned(component, Site(owner))
 
     def _attach(self, path: str, module: nn.Module) -> None:
         self._own[path] = module
@@ -221,16 +228,32 @@ class Modules:
                 self._attach(path, LearnedValue(part.init, part.min, part.max, exponential=part.exponential))
 
     def _start(self, owner: Owner, component: Encoder) -> None:
-        module = self.at(str(owner))
-        if module is None:
-            return
-        if component.init is not None:
-            _load_into(module, component.init, owner)
-        if component.freeze:
-            patterns = component.freeze.but if isinstance(component.freeze, Freeze) else ()
-            for name, parameter in module.named_parameters():
-                if not any(fnmatch.fnmatchcase(name, p) for p in patterns):
-                    parameter.requires_grad_(False)
+        """First weights from files, then `freeze`: the stage says it for the encoder, and for each projection."""
+        declared = {"": component, ".head": component.head, ".tokens": component.tokens}
+        for part, made in declared.items():
+            module = self.at(f"{owner}{part}")
+            if made is not None and made.init is not None and module is not None:
+                _load_into(module, made.init, owner)
+        projected = tuple(f"{part}." for part in (".head", ".tokens") if self.at(f"{owner}{part}") is not None)
+        for name, module in self.under(owner):
+            for inner, parameter in module.named_parameters():
+                path = f"{name}.{inner}"
+                for part, made in declared.items():
+                    # A projection has none of its own.
+                    inner_path, projections = path.removeprefix(part), () if part else projected
+                    inside = path.startswith(f"{part}.")
+                    if inside and made is not None and _freezes(made, inner_path, projections):
+                        parameter.requires_grad_(False)
+
+
+def _freezes(component: Encoder, path: str, projections: tuple[str, ...]) -> bool:
+    """Whether `freeze` of an encoder holds for one of its parameters (`.blocks.0.weight`, `.head.linear.weight`)."""
+    freeze = component.freeze
+    if isinstance(freeze, Freeze):
+        return not freeze.excepts(path.removeprefix("."))
+    if freeze == "body":
+        return not path.startswith(projections)
+    return freeze
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def outlook(spec: StagedSpec) -> list[str]:
             continue
         scope = spec.scope(name)
         graph = build_graph(scope, scope.roots())
-        lines += [f"{name}: {line}" for line in _stage(graph, scope, sizes)]
+        lines += [f"{name}: {line}" for line in (*_stage(graph, scope, sizes), *_frozen(graph, declaration))]
     return lines
 
 
@@ -48,12 +48,25 @@ def _stage(graph: Graph, scope: StageScope, sizes: BatchSizes) -> Iterator[str]:
         yield f"keeps {len(kept)} outputs of the whole batch: {known / 1e6:.1f} MB{beside}"
     if micro >= size:
         return
-    for node in graph.nodes.values():
+    for node in graph.working:
         if node.scope == "row" and isinstance(node.structure, Encoder) and node.structure.batch_statistics():
             yield f"{node.owner} has batch norm inside, which sees its micro-batch of {micro} rows only"
     draws = sorted(map(str, set(graph.draws())))
     if draws:
         yield f"{', '.join(draws)} draw (dropout), so micro_batch_size is part of the result"
+
+
+def _frozen(graph: Graph, declaration: Stage) -> Iterator[str]:
+    """The encoders of which not all parameters train, by what is declared."""
+    if patterns := declaration.patterns():
+        yield f"only parameters that a group matches train: {', '.join(patterns.values())}"
+        return
+    for node in graph.working:
+        made = node.component
+        if node.role == "encoder" and isinstance(made, Encoder) and made.freeze:
+            freeze = made.freeze
+            left = "its projections" if freeze == "body" else ", ".join(getattr(freeze, "but", ()))
+            yield f"{node.owner} is frozen{f' but for {left}' if left else ''}"
 
 
 def _label(graph: Graph, output: Output) -> str:

@@ -28,8 +28,9 @@ from mmflow.kernels.dispatch import VARIABLE
 from mmflow.model.graph import Node, Output
 from mmflow.model.model import Model
 from mmflow.model.outlook import StagedSpec
+from mmflow.model.trained import trained_by_entry
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Encoder, Loss, Memory, StageScope
+from mmflow.plugin.kinds import Encoder, Loss, Memory, Stage, StageScope
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import SampleError
 from mmflow.plugin.targets import Owner
@@ -58,6 +59,8 @@ class ShapeReport:
     problems: list[Problem] = field(default_factory=list)
     untraced: list[str] = field(default_factory=list)
     shapes: list[str] = field(default_factory=list)
+    trained: list[str] = field(default_factory=list)
+    """By stage that trains, how many parameters of each entry do."""
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self.problems)
@@ -81,14 +84,16 @@ def check_shapes(spec: CheckedSpec) -> ShapeReport:
             roots = tuple(owner for owner in roots if owner.section == "encoders")
         if roots:
             with _materialized(), torch.random.fork_rng(devices=[]):
-                _check(report, scope, name, roots)
+                _check(report, scope, name, roots, declaration)
     report.problems = [_placed(spec, problem) for problem in dict.fromkeys(report.problems)]
     report.untraced = list(dict.fromkeys(report.untraced))
     report.shapes = list(dict.fromkeys(report.shapes))
     return report
 
 
-def _check(report: ShapeReport, scope: StageScope, stage: str, roots: Sequence[Owner]) -> None:
+def _check(
+    report: ShapeReport, scope: StageScope, stage: str, roots: Sequence[Owner], declaration: Stage
+) -> None:  # fmt: skip
     source = scope.source
     if source is None:
         return
@@ -109,6 +114,9 @@ def _check(report: ShapeReport, scope: StageScope, stage: str, roots: Sequence[O
     except (RuntimeError, TypeError, ValueError) as error:
         report.problems.append(_problem(("stages", stage), f"cannot be built: {_first_line(error)}", error))
         return
+    if declaration.trains:
+        counts = ", ".join(trained_by_entry(model, declaration.patterns()))
+        report.trained.append(f"{stage}: trains {counts}")
     model.device = torch.device("cpu")
     columns = model.columns(batch)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -129,7 +137,7 @@ class _Pass:
         self.lost: set[Owner] = set()
 
     def run(self) -> None:
-        for node in self.model.graph.nodes.values():
+        for node in self.model.graph.working:
             if any(owner in self.lost for read in node.reads for owner, _ in read.outputs):
                 self.lost.add(node.owner)
                 continue

@@ -24,7 +24,7 @@ ROWS: Place = ("rows",)
 
 @dataclass
 class RowSum:
-    """A row loss over the global batch: sums of value times weight, of weights, and the rows that took part."""
+    """A loss over rows: the sum of value times weight (of a batch loss the value), the sum of weights, and the rows."""
 
     value: Tensor
     weight: Tensor
@@ -39,6 +39,8 @@ class StepResult:
     """Values before their weights, 0-d, on the device: reading one waits for the device."""
     weights: dict[str, float | Tensor] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
+    shares: dict[str, Tensor] = field(default_factory=dict)
+    """Sums of the weights of the rows that took part; 0 where no row did."""
     memories: dict[Owner, dict[str, Tensor]] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, float]:
@@ -69,8 +71,8 @@ def row_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str])
     return RowSum(torch.where(weight == 0, 0, value * weight).sum(), weight.sum(), count)
 
 
-def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str]) -> tuple[Tensor, int] | None:
-    """A batch loss (0-d) and the rows that took part, none perhaps; None where a memory that it needs is not ready."""
+def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str]) -> RowSum | None:
+    """A batch loss (0-d) with the rows that took part, none perhaps; None where a memory that it needs is not ready."""
     if any(found is None and _required(node, place) for place, found in reads.items()):
         return None
     kept, index, count = batch_inputs(inputs_of(reads))
@@ -81,14 +83,16 @@ def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str
         count, given = int(chosen.numel()), None
         index = chosen if index is None else index[chosen]
     if count == 0:
-        return torch.zeros(()), 0
+        return RowSum(torch.zeros(()), torch.zeros(()))
     found: Tensor = execution.call(node, kept, ids=picked(ids, index))
+    share = torch.tensor(float(count))
     if found.ndim:
         weights = row_weights(given, index).to(found.dtype) if given is not None else None
-        found = found.mean() if weights is None else (found * weights).sum() / weights.sum().clamp_min(1e-12)
+        share = share if weights is None else weights.sum()
+        found = found.mean() if weights is None else (found * weights).sum() / share.clamp_min(1e-12)
     elif given is not None:
         raise TypeError(f"{node.owner}: `rows` weights need a loss that returns one value per row")
-    return found, count
+    return RowSum(found, share, count)
 
 
 def inputs_of(reads: Reads) -> dict[Place, Encoding | None]:
@@ -115,5 +119,6 @@ def positive(weight: Tensor) -> Tensor:
 
 
 def _required(node: Node, place: Place) -> bool:
-    """Whether a loss cannot do without a reference."""
-    return type(node.component).model_fields[str(place[0])].default is not None
+    """Whether a loss cannot do without a reference: an input, or a field that a spec may not leave out."""
+    field = str(place[0])
+    return field == "of" or type(node.component).model_fields[field].is_required()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from mmflow.model.model import Model
+from mmflow.model.trained import group_of, trainable
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.numbers import Clock
@@ -25,7 +24,8 @@ class Optimization:
     def __init__(self, declaration: Training, model: Model) -> None:
         self.declaration, self.model = declaration, model
         self.rules: dict[str, Group] = dict(declaration.groups)
-        self.named = list(_trainable(model, self.rules))
+        self.patterns = declaration.patterns()
+        self.named = list(trainable(model, self.patterns))
         if not self.named:
             raise ComponentError("nothing to train: every parameter is frozen", hint="look at `freeze` and `groups`")
         self.parameters = [parameter for _, parameter in self.named]
@@ -34,12 +34,13 @@ class Optimization:
         self.averages = list(model.modules.averaged())
 
     def _group(self, path: str, parameter: nn.Parameter) -> Settings:
-        rule = _rule(self.rules, path)
-        group: Settings = {"params": [parameter], "names": [path], "rule": rule[0] if rule else ""}
+        name = group_of(self.patterns, path) or ""
+        rule = self.rules.get(name)
+        group: Settings = {"params": [parameter], "names": [path], "rule": name}
         group["lr_scale"] = _lr_scale(self.model, path)
-        group["fixed_lr"] = rule[1].lr if rule else None
-        if rule and rule[1].weight_decay is not None:
-            group["weight_decay"] = rule[1].weight_decay
+        group["fixed_lr"] = rule.lr if rule else None
+        if rule and rule.weight_decay is not None:
+            group["weight_decay"] = rule.weight_decay
         return group
 
     def begin(self, clock: Clock) -> float:
@@ -81,26 +82,6 @@ class Optimization:
                         mine.lerp_(other, 1.0 - momentum)
                     else:
                         mine.copy_(other)
-
-
-def _trainable(model: Model, rules: dict[str, Group]) -> Iterator[tuple[str, nn.Parameter]]:
-    averaged = {path for path, *_ in model.modules.averaged()}
-    for path, parameter in model.modules.named_parameters():
-        if any(path.startswith(f"{owner}.") for owner in averaged):
-            continue
-        if rules:
-            # With groups, what none matches is frozen, and what one matches trains, whatever `freeze` says.
-            parameter.requires_grad_(_rule(rules, path) is not None)
-        if parameter.requires_grad:
-            yield path, parameter
-
-
-def _rule(rules: dict[str, Group], path: str) -> tuple[str, Group] | None:
-    found = None
-    for name, group in rules.items():
-        if fnmatch.fnmatchcase(path, group.match) or path.startswith(group.match.removesuffix("*").rstrip(".") + "."):
-            found = (name, group)
-    return found
 
 
 def _lr_scale(model: Model, path: str) -> float:

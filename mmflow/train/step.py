@@ -104,7 +104,7 @@ class _Run:
             self._batch_forward(wave)
         for owner, sums in self.row_sums.items():
             weight = self._loss_weight(owner)
-            self._record(owner, sums.value / positive(sums.weight), weight, sums.rows)
+            self._record(owner, sums.value / positive(sums.weight), weight, sums)
 
     def _rows_forward(self, wave: int) -> None:
         nodes = self.graph.at(wave, "row")
@@ -232,18 +232,18 @@ class _Run:
         found = batch_loss(self.execution, node, reads, self.batch.ids)
         if found is None:
             return None
-        value, rows = found
-        weight = self._loss_weight(node.owner) if rows else 0.0
-        self._record(node.owner, value.detach(), weight, rows)
-        return value * weight if value.requires_grad else None
+        weight = self._loss_weight(node.owner) if found.rows else 0.0
+        self._record(node.owner, found.value.detach(), weight, found)
+        return found.value * weight if found.value.requires_grad else None
 
     def _loss_weight(self, owner: Owner) -> float | Tensor:
         node = self.graph.nodes[owner]
         return self.execution.built(node.component, node.site, "weight")
 
-    def _record(self, owner: Owner, value: Tensor, weight: float | Tensor, rows: int) -> None:
+    def _record(self, owner: Owner, value: Tensor, weight: float | Tensor, sums: RowSum) -> None:
         name = owner.name
-        self.result.losses[name], self.result.rows[name] = value, rows
+        self.result.losses[name], self.result.rows[name] = value, sums.rows
+        self.result.shares[name] = sums.weight.detach()
         self.result.weights[name] = weight.detach() if isinstance(weight, Tensor) else weight
 
     # --- backward --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from mmflow.artifacts import CheckpointArtifact, ColumnArtifact, HistoryArtifact
 from mmflow.data import Batch, Loader
 from mmflow.data.workers import warm_up
 from mmflow.model.model import Model
+from mmflow.model.trained import trained_by_entry
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
 from mmflow.plugin.numbers import Clock
@@ -64,6 +65,10 @@ class Trainer:
         self.epoch, self.done = 0, 0
         """Where the data stands: the epoch, and how many of its batches are done."""
         self.seconds = 0.0
+        self.shares: dict[str, float | torch.Tensor] = dict.fromkeys(self.scope.losses, 0.0)
+        """The weight of all rows that each loss has seen; on the device, as reading it waits for it."""
+        self.moved = False
+        """Whether a gradient has reached any parameter."""
         self.pace = Pace()
         self.waited_before = 0.0
         self.loader = Loader(
@@ -94,7 +99,7 @@ class Trainer:
         precision = torch.float64 if self.declaration.precision == "float64" else torch.float32
         if self.scope.start is not None:
             stored = ModelArtifact(upstream(self.scope.start))
-            model = Model.load(stored, self.scope, self.roots, seed=self.seed, upstream=upstream)
+            model = Model.load(stored, self.scope, self.roots, seed=self.seed, upstream=upstream, train_on=self.source)
         else:
             states = Model.learn_states(self.scope, self.roots, self.source, upstream=upstream)
             model = Model.create(self.scope, self.roots, seed=self.seed, states=states, upstream=upstream)
@@ -116,6 +121,8 @@ class Trainer:
         checkpoint = self.context.load_partial()
         if checkpoint is not None:
             self._resume(checkpoint)
+        lines = trained_by_entry(self.model, self.declaration.patterns())
+        self.context.report.note(f"trains {', '.join(lines)}")
         begun = saved = time.monotonic()
         seconds_before = self.seconds
         window = _Window()
@@ -139,12 +146,30 @@ class Trainer:
             if time.monotonic() - saved > self.declaration.checkpoint_every and self.step < self.steps:
                 self._save()
                 saved = time.monotonic()
+        self._account()
+
+    def _account(self) -> None:
+        """Tell of losses that never took part; raise where nothing has trained at all."""
+        idle = [name for name, share in self.shares.items() if not float(share)]
+        why = "no row was present in all of its inputs, all weights were 0, a memory was not ready, or it is not active"
+        if len(idle) == len(self.shares):
+            raise ComponentError(f"no loss took part in any of {self.steps} steps: {', '.join(idle)}", hint=why)
+        if not self.moved:
+            raise ComponentError(
+                f"nothing trained in {self.steps} steps: no loss depends on a parameter that trains",
+                hint="look at `freeze`, `.detach`, `groups` and at what the losses read",
+            )
+        for name in idle:
+            self.context.report.note(f"losses.{name} took part in no step: {why}", warning=True)
 
     def _one(self, batch: Batch, clock: Clock) -> tuple[StepResult, torch.Tensor]:
         optimizer = self.optimization.optimizer
         optimizer.zero_grad(set_to_none=True)
         self.compute.scale = self.scaler.get_scale() if self.scaler.is_enabled() else 1.0
         result = self.compute.run(batch, clock)
+        for name, share in result.shares.items():
+            self.shares[name] = self.shares[name] + share
+        self.moved = self.moved or any(parameter.grad is not None for parameter in self.optimization.parameters)
         self.scaler.unscale_(optimizer)
         norm = self.optimization.clip()
         self.scaler.step(optimizer)
@@ -212,6 +237,7 @@ class Trainer:
             standing = {
                 "step": self.step, "epoch": self.epoch, "done": self.done, "seconds": self.seconds,
                 "waited": self.waited, "pace": self.pace.state(), "history": self.history,
+                "shares": {name: float(share) for name, share in self.shares.items()}, "moved": self.moved,
                 "scaler": self.scaler.state_dict(),
                 "parameters": [name for name, _ in self.optimization.named],
             }  # fmt: skip
@@ -231,6 +257,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
         self.epoch, self.done = state["epoch"], state["done"]
+        self.shares, self.moved = state["shares"], state["moved"]
         self.waited_before = state["waited"]
         self.pace = Pace(*state["pace"])
 

@@ -41,6 +41,10 @@ class Context:
         self.output.mkdir(parents=True, exist_ok=True)
         self.device, self.workers, self.report, self.stop_after = "cpu", workers, self, stop_after
         self.asked = 0
+        self.notes: list[str] = []
+
+    def note(self, text: str, *, warning: bool = False) -> None:
+        self.notes.append(text)
 
     def progress(self, done: int, total: int, **metrics: float) -> None: ...
 

@@ -32,6 +32,10 @@ class Reporter(Protocol):
         """A path or URL worth opening, such as the report."""
         ...
 
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """A line for the user; a warning stays with the outcome of the run."""
+        ...
+
     def should_stop(self) -> bool:
         """Whether to stop; asked between steps. A stage that is to stop saves its checkpoint, raises `StageStopped`."""
         ...
@@ -146,14 +150,14 @@ class StageScope(Protocol):
         ...
 
     def reached(self) -> tuple[Owner, ...]:
-        """All entries that the stage needs: by its own references, and by the losses that it minimizes."""
+        """All entries that the stage needs: by its own references, by its losses, and to keep its model whole."""
         ...
 
     def roots(self) -> tuple[Owner, ...]:
         """The entries that the stage's model is built for.
 
-        The losses that the stage minimizes and the memories that they read; for a stage that minimizes none, the
-        encoders, losses, memories and parts that its own fields name.
+        The losses that the stage minimizes, the memories that they read, and the averages of what it trains; for a
+        stage that minimizes none, the encoders, losses, memories and parts that its own fields name.
         """
         ...
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from mmflow.plugin.component import Component, by_content, default
 from mmflow.plugin.numbers import Value
@@ -34,11 +35,19 @@ _NO_DRAWS = "not yet: draws for each row; give it the scope `batch`, or draw in 
 
 
 class Freeze(BaseModel):
-    """Which parameters of an encoder do not train: all but those that match `except`."""
+    """Parameters of an encoder that do not train: all but those that match `except`.
+
+    Names are those inside the encoder, projections included (`blocks.11.*`, `head`, `tokens`): a pattern as for file
+    names, or the beginning of a path.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     but: tuple[str, ...] = Field((), alias="except")
+
+    def excepts(self, name: str) -> bool:
+        """Whether a parameter trains though the encoder is frozen."""
+        return any(fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for pattern in self.but)
 
 
 class Encoder(Component, kind="encoder"):
@@ -65,7 +74,9 @@ class Encoder(Component, kind="encoder"):
     """A projection of each token."""
     init: str | None = by_content(None)
     """A safetensors file (any fsspec URL) that the weights start from."""
-    freeze: bool | Freeze = False
+    freeze: StrictBool | Literal["body"] | Freeze = Field(
+        False, description="true: the encoder with head, tokens and learned numbers; body: all but head and tokens"
+    )
     lr_scale: float = Field(1.0, ge=0)
 
     def scope(self) -> Scope:

@@ -21,6 +21,8 @@ class Entry:
     path: Path
     node: Node
     component: Component | View | None = None
+    own: tuple[str, ...] = ()
+    """Of an entry that a stage carries: the fields that are written there."""
 
     @property
     def owner(self) -> Owner:

@@ -170,9 +170,11 @@ def merged_entries(
                 problems.append(at_key(child, path, f"there is no `{name}` in `{section}` to change", hint=hint))
             elif below is None:
                 if name_is_good(child, path, problems):
-                    found[section][name] = validated(Entry(section, name, path, child), problems)
+                    entry = Entry(section, name, path, child, own=tuple(child.entries()))
+                    found[section][name] = validated(entry, problems)
             elif below.component is None:
                 found[section][name] = replace(below, path=path, node=child)
             else:
-                found[section][name] = validated(Entry(section, name, path, merge(below.node, child)), problems)
+                entry = Entry(section, name, path, merge(below.node, child), own=tuple(child.entries()))
+                found[section][name] = validated(entry, problems)
     return found

@@ -12,7 +12,11 @@ from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.resolver import Resolver, as_written
+from mmflow.spec.references.wiring import differing
 from mmflow.spec.text.problems import Path, did_you_mean
+
+_OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale")
+"""Fields that mean nothing for applications of weights, and those that mean nothing where the weights do not train."""
 
 
 def check_entry(resolver: Resolver, owner: Owner) -> None:
@@ -33,6 +37,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         _check_sampler(resolver, entry, sampler, targets)
     if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
         return
+    if isinstance(made, Encoder) and owner.section == "encoders":
+        _check_brought(resolver, entry, owner, made)
     if isinstance(made, Encoder):
         _check_modalities(resolver, entry, owner, made)
         resolver.outputs_of(owner)
@@ -69,6 +75,13 @@ def _check_arguments(
 
 def _check_weights(resolver: Resolver, entry: Entry, owner: Owner, made: Application) -> bool:
     """Whether `weights` lead to an encoder that can be applied here, and its inputs are here as well."""
+    unheard = _OF_THE_WEIGHTS if made.shares == "structure" and made.trains else (*_OF_THE_WEIGHTS, *_OF_TRAINING)
+    for name in unheard:
+        if getattr(made, name) != type(made).model_fields[name].default:
+            message = f"`{name}` belongs to the encoder that has the weights: {made.use} applies them as they are"
+            hint = f"say it of {made.weights}, or give the result to an encoder of its own"
+            resolver.report(entry, (name,), entry.problem(message, (name,), key=True, hint=hint))
+            return False
     target = resolver.targets(owner).get(("weights",))
     if target is None:
         return True
@@ -92,6 +105,27 @@ def _check_weights(resolver: Resolver, entry: Entry, owner: Owner, made: Applica
         resolver.report(entry, (), entry.problem(message, hint="say in `of` what it is applied to"))
         return False
     return True
+
+
+def _check_brought(resolver: Resolver, entry: Entry, owner: Owner, made: Encoder) -> None:
+    """A stage's own declaration may not contradict the model that it begins with, which brings its structure."""
+    found = resolver.brought(owner) if entry.own and not isinstance(made, Application) else None
+    there = found[1].structure(owner) if found is not None else None
+    if found is None or there is None:
+        return
+    names = [name for name in differing(there.encoder, made) if name in entry.own]
+    if not names:
+        return
+    stage, name = found[0], owner.name
+    as_trained = ", ".join(f"{field}: {getattr(there.encoder, field)}" for field in names)
+    problem = entry.problem(
+        f"{name} comes from the model of {stage} as it was made there, and is another encoder here",
+        (names[0],),
+        found=", ".join(names),
+        expected=f"as in {stage}: {as_trained}",
+        hint=f"give the new encoder a name of its own, which may read {name} or {{use: copy, weights: {stage}.{name}}}",
+    )
+    resolver.report(entry, (names[0],), problem)
 
 
 def _check_modalities(resolver: Resolver, entry: Entry, owner: Owner, made: Encoder) -> None:

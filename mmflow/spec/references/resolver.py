@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Stage, View
+from mmflow.plugin.references import Model, Ref, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.entry import Entry
@@ -14,6 +15,7 @@ from mmflow.spec.references.lookup import Lookup
 from mmflow.spec.references.names import BadReference, Seen
 from mmflow.spec.references.types import Types
 from mmflow.spec.references.wanted import references
+from mmflow.spec.references.wiring import Wiring
 from mmflow.spec.text.problems import Path, Problem
 
 
@@ -27,11 +29,39 @@ class Resolver(Types):
         """The resolvers of all stages, for encoders as another stage left them."""
         self.problems: dict[tuple[Path, Path], Problem] = {}
         self._targets: dict[Owner, dict[Place, Target]] = {}
+        self._trained: frozenset[Owner] | None = None
+        self._brought: dict[Owner, tuple[str, Wiring] | None] = {}
         self._endings = Endings(seen, self, self._endings_of)
         self._lookup = Lookup(seen, self, self._endings)
 
     def other(self, stage: str) -> Resolver | None:
         return self.others.get(stage)
+
+    def begins(self) -> tuple[str, Resolver] | None:
+        # Read from the declaration: the stage's other references may be on their way through here.
+        made = self.seen.stage.component if self.seen.stage is not None else None
+        for field, types in reference_fields(type(made)).items() if isinstance(made, Stage) else ():
+            reference = getattr(made, field)
+            if Model in types and isinstance(reference, Ref):
+                name = reference.path[-1]
+                return (name, self.others[name]) if name in self.others else None
+        return None
+
+    def trained(self) -> frozenset[Owner]:
+        if self._trained is None:
+            made = self.seen.stage.component if self.seen.stage is not None else None
+            known = self.seen.entries["losses"]
+            names = made.minimized(list(known)) if isinstance(made, Stage) else ()
+            self._trained = frozenset()
+            self._trained = frozenset(self.reach(*(Owner("losses", name) for name in names if name in known)))
+        return self._trained
+
+    def brought(self, owner: Owner) -> tuple[str, Wiring] | None:
+        if owner not in self._brought:
+            # Stages that begin with each other are reported elsewhere, and must not go round here.
+            self._brought[owner] = None
+            self._brought[owner] = super().brought(owner)
+        return self._brought[owner]
 
     def entry(self, owner: Owner) -> Entry | None:
         if owner.section == "stage":

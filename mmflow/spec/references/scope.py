@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mmflow.plugin.component import Component, ComponentError
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Structure, View
+from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Source, Stage, Structure, View
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.references.types import Types
@@ -80,20 +80,34 @@ class Scope:
         return self.wiring.reach(*owners)
 
     def reached(self) -> tuple[Owner, ...]:
-        """All entries that the stage needs: by its own references, and by the losses that it minimizes."""
-        return self.reach(STAGE, *self._minimized())
+        """All entries that the stage needs: by its own references, by its losses, and to keep its model whole."""
+        return self.reach(STAGE, *self._minimized(), *self._following())
 
     def roots(self) -> tuple[Owner, ...]:
         """The entries that the stage's model is built for.
 
-        The losses that the stage minimizes and the memories that they read; for a stage that minimizes none, the
-        encoders, losses, memories and parts that its own fields name.
+        The losses that the stage minimizes, the memories that they read, and the averages of what it trains; for a
+        stage that minimizes none, the encoders, losses, memories and parts that its own fields name.
         """
         losses = self._minimized()
         if self.declaration.trains:
-            return (*losses, *(owner for owner in self.reach(*losses) if owner.section == "memories"))
+            memories = [owner for owner in self.reach(*losses) if owner.section == "memories"]
+            return (*losses, *memories, *self._following())
         named = (t.owner for t in self.targets(STAGE).values() if t.stage is None and t.section in _IN_MODELS)
         return tuple(dict.fromkeys(named))
+
+    def _following(self) -> tuple[Owner, ...]:
+        """Averages of encoders that the stage trains, which no loss reads: a later stage may."""
+        if not self.declaration.trains:
+            return ()
+        known = set(self.reach(*self._minimized()))
+        found = []
+        for name, made in self.encoders.items():
+            owner = Owner("encoders", name)
+            if owner not in known and isinstance(made, Application) and made.follows:
+                followed = [link.owner for link in self.wiring.applied(owner) if link.stage is None][1:]
+                found += [owner] if followed and known.issuperset(followed) else []
+        return tuple(found)
 
     def _minimized(self) -> tuple[Owner, ...]:
         return tuple(Owner("losses", name) for name in self.losses)

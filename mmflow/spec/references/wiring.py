@@ -14,6 +14,9 @@ from mmflow.plugin.targets import Owner, Place, Target
 _BESIDE = ("losses", "parts")
 """Sections whose entries are needed in no order."""
 
+_OF_THE_STAGE = ("of", "init", "freeze", "lr_scale")
+"""Fields of an encoder that say how a stage uses it, and not what its module is."""
+
 
 class Link(NamedTuple):
     """One step on the way of `weights`: an encoder, and the stage whose wiring knows it (None: where it began)."""
@@ -42,6 +45,32 @@ class Wiring(ABC):
     @abstractmethod
     def circle(self, owners: list[Owner]) -> None:
         """Report entries that need each other; the last one is the first again."""
+
+    def begins(self) -> tuple[str, Wiring] | None:
+        """The stage whose model this one begins with or uses, with its wiring; None for an untrained model."""
+        return None
+
+    def trained(self) -> frozenset[Owner]:
+        """The entries that the losses of the stage reach: those that its model has of its own."""
+        return frozenset()
+
+    def models(self) -> list[tuple[str, Wiring]]:
+        """The stages whose models came before, the newest first: each begins with the next. None in a circle."""
+        wiring: Wiring = self
+        passed: list[tuple[str, Wiring]] = []
+        while (found := wiring.begins()) is not None:
+            if found[1] is self or found in passed:
+                return []
+            passed.append(found)
+            wiring = found[1]
+        return passed
+
+    def brought(self, owner: Owner) -> tuple[str, Wiring] | None:
+        """The newest stage whose model brings the module of an encoder of this stage; None where it is made here."""
+        for stage, there in self.models():
+            if owner in there.trained() and there.module(owner) == owner:
+                return stage, there
+        return None
 
     def applied(self, owner: Owner) -> Iterator[Link]:
         """The encoders on the way of `weights`, from `owner` to the one that is built; cut where it leads nowhere."""
@@ -75,11 +104,19 @@ class Wiring(ABC):
         own = [link.owner for link in links if link.stage is None]
         first = next((link for link in links if link.stage is not None), None)
         if first is None or first.stage is None:
-            return Structure(own[-1], links[-1].encoder)
+            return self._made_or_brought(own[-1], links[-1].encoder)
         there = first.wiring.structure(first.owner)
         if there is None:
             return None
-        return Structure(own[-1], links[-1].encoder, Origin(first.stage, first.wiring.module(first.owner), there.owner))
+        return Structure(own[-1], there.encoder, Origin(first.stage, first.wiring.module(first.owner), there.owner))
+
+    def _made_or_brought(self, owner: Owner, encoder: Encoder) -> Structure:
+        """An encoder as it is declared here, or as the model that the stage begins with has it."""
+        found = self.brought(owner)
+        made = found[1].structure(owner) if found is not None else None
+        if found is None or made is None or not differing(made.encoder, encoder):
+            return Structure(owner, encoder)
+        return Structure(owner, made.encoder, Origin(found[0], owner, made.owner))
 
     def module(self, owner: Owner) -> Owner:
         """The entry of this stage whose module runs `owner`: itself, or the one whose very weights it applies."""
@@ -175,6 +212,18 @@ class _Need(NamedTuple):
 
     owner: Owner
     field: Place = ()
+
+
+def differing(a: Encoder, b: Encoder) -> list[str]:
+    """The fields in which two declarations stand for different modules: `use`, or fields that shape them."""
+    if type(a) is not type(b):
+        return ["use"]
+    names = [name for name in type(a).model_fields if name not in _OF_THE_STAGE]
+    return [name for name in names if _differs(getattr(a, name), getattr(b, name))]
+
+
+def _differs(a: object, b: object) -> bool:
+    return bool(differing(a, b)) if isinstance(a, Encoder) and isinstance(b, Encoder) else a != b
 
 
 def _of(targets: Mapping[Place, Target]) -> dict[Place, Target]:

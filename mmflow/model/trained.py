@@ -1,0 +1,66 @@
+"""The parameters of a model that train: by `freeze`, by groups, and by what a step runs."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping
+
+from torch import nn
+
+from mmflow.model.model import Model, entry_of
+
+
+def trainable(model: Model, patterns: Mapping[str, str]) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters that the optimizer of a stage moves, with their paths; `patterns` are those of its groups.
+
+    With groups, parameters that no group matches are frozen, and those that one matches train, whatever `freeze` says.
+    """
+    averaged = {path for path, *_ in model.modules.averaged()}
+    run = {entry_of(node.module) for node in model.graph.working}
+    for path, parameter in model.modules.named_parameters():
+        if any(path.startswith(f"{owner}.") for owner in averaged):
+            continue
+        if path.startswith("encoders.") and entry_of(path) not in run:
+            # It lends its structure or its first weights to others, and does nothing itself.
+            continue
+        if patterns:
+            parameter.requires_grad_(group_of(patterns, path) is not None)
+        if parameter.requires_grad:
+            yield path, parameter
+
+
+def group_of(patterns: Mapping[str, str], path: str) -> str | None:
+    """The last group whose pattern matches a path."""
+    found = None
+    for name, pattern in patterns.items():
+        if fnmatch.fnmatchcase(path, pattern) or path.startswith(pattern.removesuffix("*").rstrip(".") + "."):
+            found = name
+    return found
+
+
+def trained_by_entry(model: Model, patterns: Mapping[str, str]) -> list[str]:
+    """How many parameters train, of how many, by entry: `encoders.image 1,024 of 50,176 (head)`.
+
+    Where only some of an encoder's parts train, they are named.
+    """
+    trained: dict[str, dict[str, int]] = {}
+    total: dict[str, dict[str, int]] = {}
+    for counts, parameters in ((trained, trainable(model, patterns)), (total, model.modules.named_parameters())):
+        for path, parameter in parameters:
+            entry = entry_of(path)
+            part = path.split(".")[2]
+            part = part if part in ("head", "tokens") and f"{entry}.{part}" in model.modules.paths() else "body"
+            parts = counts.setdefault(entry, {})
+            parts[part] = parts.get(part, 0) + parameter.numel()
+    lines = []
+    for entry, parts in total.items():
+        moved = trained.get(entry, {})
+        count, whole = sum(moved.values()), sum(parts.values())
+        if count == whole:
+            lines.append(f"{entry} {whole:,}")
+        elif count:
+            some = [p for p in moved if len(moved) < len(parts) or moved[p] < parts[p]]
+            lines.append(f"{entry} {count:,} of {whole:,} ({', '.join(some)})")
+        else:
+            lines.append(f"{entry} 0 of {whole:,}")
+    return lines
