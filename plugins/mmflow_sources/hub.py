@@ -33,7 +33,7 @@ class HfDataset(Streamable, name="hf_dataset"):
     extra: ClassVar[str] = "hf"
     example: ClassVar[str] = "data: {train: {use: hf_dataset, path: ./flowers, split: train}}"
 
-    path: str = Field(min_length=1, description="folder, URL of a folder, or name on the hub")
+    path: str = outside_identity(min_length=1, description="folder, URL of a folder, or name on the hub")
     split: str | None = Field(None, description="train, test, ...; slices such as train[:10%] too")
     config: str | None = Field(None, description="configuration of a data set that has several")
     revision: str | None = Field(None, description="commit on the hub")
@@ -49,7 +49,7 @@ class HfDataset(Streamable, name="hf_dataset"):
             # It holds a fingerprint of the content, which the datasets library writes.
             return (self._state()[1],)
         if not self._on_disk():
-            return (self.revision or "",)
+            return (self.path, self.revision or "")
         found = [os.stat(os.path.join(parent, name)) for parent, _, names in os.walk(self.path) for name in names]
         return (str(len(found)), str(sum(stat.st_size for stat in found)), str(max(stat.st_mtime for stat in found)))
 

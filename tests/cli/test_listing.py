@@ -13,6 +13,8 @@ from mmflow.plugin import PositiveFloat, Ref
 from mmflow.plugin.kinds import Score
 from mmflow.plugin.references import Pooled, RawField, Refs
 
+pytestmark = pytest.mark.process
+
 
 def test_list_names_every_component_with_its_distribution(mmflow):
     listed = json.loads(mmflow("list", "--json").stdout)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.process
+
 SPEC = """
 mmflow: 1
 name: with-plugins

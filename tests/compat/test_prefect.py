@@ -13,9 +13,12 @@ from packaging.specifiers import SpecifierSet
 
 from mmflow.compat.prefect import VERSIONS
 
-pytestmark = pytest.mark.skipif(
-    version("prefect") not in SpecifierSet(VERSIONS), reason=f"mmflow.compat.prefect is written for {VERSIONS}"
-)
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(
+        version("prefect") not in SpecifierSet(VERSIONS), reason=f"mmflow.compat.prefect is written for {VERSIONS}"
+    ),
+]
 
 
 def prefect(program: str, home: Path, **environment: str) -> str:

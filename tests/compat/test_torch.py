@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmflow.compat.torch import VERSIONS, Flag, end_workers, worker_context, worker_processes
 
+pytestmark = pytest.mark.process
+
 
 class Squares(Dataset[int]):
     def __len__(self) -> int:

@@ -20,6 +20,8 @@ from mmflow.plugin import Tokens
 from mmflow.plugin.kinds import View
 from mmflow.plugin.targets import Target
 
+pytestmark = pytest.mark.slow
+
 _spec = importlib.util.spec_from_file_location("reader_process", Path(__file__).parent / "reader_process.py")
 assert _spec is not None
 assert _spec.loader is not None

@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 RECORDINGS = ROOT.parent / "shared" / "data" / "fsdd" / "recordings"
 SHORTER = [f"vars.recordings={RECORDINGS}", "train.epochs=null", "train.steps=100"]
 
-pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings of spoken digits are not here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings of spoken digits are not here"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from scipy import stats
 
 from mmflow.evaluate.comparison import compare_all, holm, paired_difference
 
+pytestmark = pytest.mark.slow
+
 
 def scores(
     rng: np.random.Generator, seeds: int, items: int, *, by_seed: float = 0.0, by_item: float = 0.0, delta: float = 0.0

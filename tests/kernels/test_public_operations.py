@@ -12,6 +12,8 @@ import pytest
 
 import mmflow.kernels as kernels
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = [m.name for m in pkgutil.iter_modules(kernels.__path__) if m.ispkg]
 
 

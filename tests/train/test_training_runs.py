@@ -15,6 +15,8 @@ from mmflow.plugin import ComponentError, StageStopped
 from mmflow.spec import Spec
 from mmflow.train.trainer import Pace
 
+pytestmark = pytest.mark.slow
+
 SPEC = """
 mmflow: 1
 name: runs

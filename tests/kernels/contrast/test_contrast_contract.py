@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from mmflow.kernels import contrast_blocks, info_nce, sigmoid_contrast, soft_contrast, sup_con
 
+pytestmark = pytest.mark.slow
+
 
 def rows(n, d, seed, dtype=torch.float32):
     return (

@@ -14,7 +14,7 @@ from mmflow.kernels import contrast_blocks, info_nce, sigmoid_contrast, soft_con
 np = pytest.importorskip("numpy")
 special = pytest.importorskip("scipy.special")
 # the interpreter warns where a branch that is not taken overflows
-pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ABSENT = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 FORMS = ["reference", "chunked", pytest.param("triton", marks=ABSENT)]

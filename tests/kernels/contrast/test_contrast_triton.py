@@ -10,7 +10,7 @@ from mmflow.kernels import info_nce, sigmoid_contrast, soft_contrast
 
 pytest.importorskip("triton")
 # the interpreter warns where a branch that is not taken overflows
-pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -12,6 +12,8 @@ import mmflow.kernels.sample_distance.fused as fused
 import mmflow.kernels.tiles as tiles
 from mmflow.kernels.sample_distance import match_log_probability, sample_contrast
 
+pytestmark = pytest.mark.slow
+
 FORMS = ["chunked"]
 if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():
     FORMS.append("triton")

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from mmflow.kernels.search import knn_vote, top_k
 
+pytestmark = pytest.mark.slow
+
 FORMS = ["chunked"]
 if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():
     FORMS.append("triton")

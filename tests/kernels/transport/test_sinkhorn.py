@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from mmflow.kernels.transport import Potentials, assignment, chunked, sinkhorn
 
+pytestmark = pytest.mark.slow
+
 FORMS = ["chunked"]
 if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():
     FORMS.append("triton")

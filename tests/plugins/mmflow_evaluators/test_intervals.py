@@ -10,6 +10,8 @@ import pytest
 from mmflow_evaluators.intervals import Interval, bootstrap_interval, resampled, score_interval, share_interval
 from scipy import stats
 
+pytestmark = pytest.mark.slow
+
 CASES = 1000
 Case = Callable[[np.random.Generator, int], tuple[Interval | None, float]]
 

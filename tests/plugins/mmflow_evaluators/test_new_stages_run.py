@@ -13,6 +13,8 @@ from mmflow.flow.store import RunStore
 from mmflow.plugin.registry import registry
 from mmflow.spec import load_spec
 
+pytestmark = pytest.mark.slow
+
 SPEC = """
 mmflow: 1
 name: measures

@@ -24,6 +24,8 @@ from mmflow.plugin.kinds import View
 from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_text
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 timm = pytest.importorskip("timm")
 open_clip = pytest.importorskip("open_clip")

@@ -15,9 +15,11 @@ from mmflow_sources.table import Table
 from PIL import Image
 
 from mmflow.data import ColumnRequest, Loader
+from mmflow.identity.keys import Keys
 from mmflow.plugin import ComponentError
 from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import Target
+from mmflow.spec import load_text
 
 datasets = pytest.importorskip("datasets")
 
@@ -122,4 +124,7 @@ def test_workers_and_a_key_without_the_place(folder: Path, tmp_path: Path) -> No
     assert seen[0] == seen[1]
     shutil.copytree(folder / "one", tmp_path / "copy")
     copied = source(path=str(tmp_path / "copy"), columns={"image": "image", "label": "species"})
-    assert (copied.identity(), copied.fingerprint()) == (one.identity(), one.fingerprint())
+    assert copied.fingerprint() == one.fingerprint()
+    text = "mmflow: 1\nname: one\ndata: {{rows: {{use: hf_dataset, path: '{}'}}}}\n"
+    keys = [Keys(load_text(text.format(made.path))).data("rows") for made in (one, copied)]
+    assert keys[0] == keys[1]

@@ -13,6 +13,8 @@ import pytest
 from mmflow_sources import compat
 from packaging.specifiers import SpecifierSet
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("library", "versions"), [("datasets", compat.DATASETS), ("s3fs", compat.S3FS)])
 def test_the_installed_version_is_one_of_those_stated(library: str, versions: str) -> None:

@@ -19,6 +19,8 @@ from PIL import Image
 
 from mmflow.plugin import ComponentError, SampleError
 
+pytestmark = pytest.mark.slow
+
 
 def png() -> bytes:
     out = io.BytesIO()

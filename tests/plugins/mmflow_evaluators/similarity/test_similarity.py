@@ -18,6 +18,8 @@ from scipy.stats import ortho_group
 
 from mmflow.plugin import ComponentError, Encoding
 
+pytestmark = pytest.mark.slow
+
 
 def encoding(vectors: Any, present: Any = None) -> Encoding:
     return Encoding({"pooled": torch.as_tensor(vectors)}, ("sample",), present)
