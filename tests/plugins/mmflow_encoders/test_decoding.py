@@ -147,7 +147,7 @@ def test_a_beam_is_at_least_as_probable_as_the_greedy_text() -> None:
 
     def score(ids: list[int], row: int) -> float:
         alone = Tokens(image.values[row : row + 1], image.mask[row : row + 1])
-        logits = plain(text(torch.tensor([ids])), alone)["logits"].values[0].log_softmax(-1)
+        logits = plain(text(torch.tensor([ids])), alone)["logits"].values[0].log_softmax(-1).detach()
         return sum(float(logits[place, chosen]) for place, chosen in enumerate(ids[1:]))
 
     plain, beam = decoder(), decoder(decoding="beam", beams=200, penalty=0.0)
