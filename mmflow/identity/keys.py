@@ -70,7 +70,7 @@ class Keys:
             "origin": self._origin(scope),
         }
         if _draws(declaration, owners):
-            description["seed"] = self._spec.seed
+            description["seed"] = declaration.seeded(self._spec.seed)
         return description | _cut(declaration, scope, owners)
 
     def encoding(self, stage: str, target: Target, data: str | None) -> dict[str, Any]:
