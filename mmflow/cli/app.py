@@ -138,6 +138,10 @@ def plan(
             for s in planned
         ]
         _print_columns(("stage", "use", "state", "key", "reads"), rows)
+        for name, other in planned.equal().items():
+            seeds = hasattr(planned[name].declaration, "seed") and planned[name].declaration.trains
+            hint = "; a `seed` of its own makes it another" if seeds else ""
+            typer.echo(f"note: {name} is the same stage as {other} and is not run again{hint}")
 
 
 @app.command("list", short_help="List the components of all plugins.")

@@ -87,7 +87,9 @@ class Execution:
             return self._settle(job, "skipped", f"needs {', '.join(lacking)}" if lacking else "the run was stopped")
         try:
             if not self._forced(job) and self.store.has(job.key):
-                return self._settle(job, "cached", "another run has stored it meanwhile")
+                same = next((one.name for one in self.jobs if one.key == job.key and one is not job), None)
+                why = f"the same stage as {same}" if same else "another run has stored it meanwhile"
+                return self._settle(job, "cached", why)
             self.tell(lambda watcher: watcher.stage(job.name, "running"))
             with self.stop.stage():
                 job.run(_Reporter(self, job.name))

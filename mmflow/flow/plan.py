@@ -39,6 +39,12 @@ class Plan:
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)
 
+    def equal(self) -> dict[str, str]:
+        """Stages that are the very same as an earlier one, whose results they share, with that stage."""
+        first: dict[str, str] = {}
+        found = {stage.name: first.setdefault(stage.key, stage.name) for stage in self.stages}
+        return {name: other for name, other in found.items() if name != other}
+
     def following(self, names: Collection[str]) -> tuple[str, ...]:
         """`names` and every stage that reads one of them, directly or through others."""
         found = set(names)

@@ -70,7 +70,7 @@ class Keys:
             "origin": self._origin(scope),
         }
         if _draws(declaration, owners):
-            description["seed"] = self._spec.seed
+            description["seed"] = declaration.seeded(self._spec.seed)
         return description | _cut(declaration, scope, owners)
 
     def encoding(self, stage: str, target: Target, data: str | None) -> dict[str, Any]:
@@ -212,8 +212,9 @@ def _core(declaration: Stage) -> str | None:
 
 def _cut(declaration: Stage, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
     """How a stage cuts the data into batches, where that can change the outputs of an encoder."""
-    for entry in map(scope.component, owners):
-        if isinstance(entry, Encoder):
+    for owner in owners:
+        if isinstance(scope.component(owner), Encoder):
+            entry = scope.structure(owner).encoder
             parts = (entry, entry.head, entry.tokens)
             if any(isinstance(part, Encoder) and part.scope() == "batch" for part in parts):
                 return {"batch_size": getattr(declaration, "batch_size", None)}

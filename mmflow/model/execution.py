@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
+from mmflow.model.draws import Inputs, generators_left_alone, one_by_one
 from mmflow.model.graph import Graph, Node, Output, Read, Site
 from mmflow.model.modules import Modules
 from mmflow.plugin.addresses import address
@@ -19,9 +21,6 @@ from mmflow.plugin.values import Argument, Encoding, Tokens, in_all
 
 Fetch = Callable[[Output], Encoding | None]
 """Gives one output as an `Encoding` that holds just it, or None where a memory is not ready."""
-
-Inputs = Mapping[Place, Encoding | None]
-"""Encodings by the places of the references that read them."""
 
 
 def tensor_map(value: Argument, function: Callable[[Tensor], Tensor]) -> Argument:
@@ -37,6 +36,8 @@ class Execution:
     def __init__(self, graph: Graph, modules: Modules, scope: StageScope, seed: int) -> None:
         self.graph, self.modules, self.scope, self.seed = graph, modules, scope, seed
         self.clock = Clock(0, 1)
+        self._draws: set[Owner] = set()
+        """Nodes that were seen to draw from torch's own generators in evaluation."""
         self._bound: dict[Owner, tuple[Callable[..., Argument], Binding]] = {}
 
     # --- reading ---------------------------------------------------------------------------------------
@@ -74,35 +75,81 @@ class Execution:
 
     # --- calling ---------------------------------------------------------------------------------------
 
-    def encode(self, node: Node, fetch: Fetch, *, ordinal: int = 0, taps: Sequence[str] = ()) -> Encoding:
-        """Run an encoder, a head or a token projection on the rows that `fetch` gives; `taps`: asked for beside."""
+    def encode(
+        self, node: Node, fetch: Fetch, ids: Sequence[str], *, ordinal: int | None = None, taps: Sequence[str] = ()
+    ) -> Encoding:
+        """Run an encoder, a head or a token projection on the rows that `fetch` gives, whose ids are `ids`.
+
+        `ordinal` is the number of the micro-batch in training (-1: the whole batch); None in evaluation, where rows
+        that draw do so at their ids, so that the size of the batch changes nothing. `taps`: asked for beside.
+        """
         encodings = [self.fetch(read, fetch) for read in node.reads]
-        module = self.modules.at(node.module)
         structure = node.structure
         assert isinstance(structure, Encoder)
         axes, folded, groups = _fold(encodings, structure.axes)
         present = structure.presence([e for e in encodings if e is not None and e.axes[0] == axes[0]])
-        if module is None or module.training:
-            torch.manual_seed(address(self.seed, "model", self.clock.step, str(node.owner), ordinal))
         inputs = {read.place: encoding for read, encoding in zip(node.reads, folded, strict=True)}
-        if node.role == "tokens":
-            (tokens,) = (self.argument(read, inputs[read.place]) for read in node.reads)
-            function, _ = self._binding(node)
-            result = Tokens(function(tokens.values), tokens.mask)
+        asked = (*self.graph.taps.get(node.owner, ()), *taps)
+        rows = [f"{id}.{member}" for id in ids for member in range(prod(groups))] if groups else ids
+
+        def run(inputs: Inputs, row: int | None = None) -> Argument:
+            if node.role == "tokens":
+                (tokens,) = (self.argument(read, inputs[read.place]) for read in node.reads)
+                function, _ = self._binding(node)
+                return Tokens(function(tokens.values), tokens.mask)
+            at = () if node.static or (row is None and ordinal is not None) else tuple(rows[row or 0 :][:1])
+            return self._call(node, inputs, {"at": at}, named={"taps": asked} if asked else {})
+
+        alone = node.scope == "row" and len(rows) > 0
+        if alone and self._asks_for_generator(node):
+            result = one_by_one(run, inputs, axes[0], len(rows))
+        elif ordinal is not None:
+            torch.manual_seed(address(self.seed, "model", self.clock.step, str(node.owner), ordinal))
+            result = run(inputs)
         else:
-            asked = (*self.graph.taps.get(node.owner, ()), *taps)
-            result = self._call(node, inputs, {}, named={"taps": asked} if asked else {})
+            result = self._evaluated(node, run, inputs, axes[0], rows if alone else ())
         outputs = result if isinstance(result, Mapping) else {"pooled": result}
         unfolded = {name: _unfold(value, groups) for name, value in outputs.items()}
         return Encoding(unfolded, (*axes, *self._made_axes(node)), present)
 
+    def _evaluated(
+        self, node: Node, run: Callable[..., Argument], inputs: Inputs, row_axis: str, rows: Sequence[str]
+    ) -> Argument:
+        """Run a node in evaluation. One that draws from torch's own generators runs row by row, each at its address."""
+        with generators_left_alone() as moved:
+            if node.owner not in self._draws:
+                torch.manual_seed(address(self.seed, "model", self.clock.step, str(node.owner), *rows[:1]))
+                moved()
+                result = run(inputs)
+                if not rows or not moved():
+                    return result
+                self._draws.add(node.owner)
+
+            def alone(inputs: Inputs, row: int) -> Argument:
+                torch.manual_seed(address(self.seed, "model", self.clock.step, str(node.owner), rows[row]))
+                return run(inputs, row)
+
+            return one_by_one(alone, inputs, row_axis, len(rows))
+
     def call(self, node: Node, inputs: Inputs, *, ids: Sequence[str]) -> Argument:
-        """The value of a loss on its inputs; `ids` are those of their rows."""
+        """The value of a loss on its inputs; `ids` are those of their rows.
+
+        A row loss that asks for a generator is called row by row, so that each row draws at its own address.
+        """
+        if node.scope == "row" and len(ids) and self._asks_for_generator(node):
+            return one_by_one(lambda own, row: self._loss(node, own, ids[row : row + 1]), inputs, "sample", len(ids))
+        return self._loss(node, inputs, ids)
+
+    def _asks_for_generator(self, node: Node) -> bool:
+        return node.role != "tokens" and "generator" in self._binding(node)[1].requests
+
+    def _loss(self, node: Node, inputs: Inputs, ids: Sequence[str]) -> Argument:
         present: Tensor | None = None
         for place, encoding in inputs.items():
             if place[0] == "of" and encoding is not None and encoding.axes[:1] == ("sample",):
                 present = in_all(present, encoding.present)
-        return self._call(node, inputs, {"ids": list(ids), "present": present})
+        at = tuple(ids) if node.scope == "row" else ()
+        return self._call(node, inputs, {"ids": list(ids), "present": present, "at": at[:1]})
 
     def update(
         self, node: Node, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], ids: Sequence[str]
@@ -139,7 +186,8 @@ class Execution:
 
         def request(name: str) -> Argument:
             if name == "generator":
-                return torch.Generator().manual_seed(address(self.seed, "draw", self.clock.step, str(node.owner)))
+                at = requested.get("at", ())
+                return torch.Generator().manual_seed(address(self.seed, "draw", self.clock.step, str(node.owner), *at))
             return {"clock": self.clock, "step": self.clock.step, **requested}[name]
 
         function, bound = self._binding(node)

@@ -204,7 +204,7 @@ class Model:
                 structure = node.structure
                 own = structure.taps() if isinstance(structure, Encoder) and owner in asked else ()
                 taps = [output for output in outputs if output in own]
-                values[owner] = self.execution.encode(node, fetch, taps=taps)
+                values[owner] = self.execution.encode(node, fetch, batch.ids, taps=taps)
             found = values[owner]
             return Encoding({name: found.outputs[name]}, found.axes, found.present)
 

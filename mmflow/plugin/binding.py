@@ -17,7 +17,7 @@ from mmflow.plugin.values import Argument
 
 REQUESTS: Mapping[str, str] = {
     "clock": "`Clock`: optimizer steps and epochs done and to do",
-    "generator": "`torch.Generator` on the CPU, seeded at an address of the component's own",
+    "generator": "`torch.Generator` on the CPU, at an address of the component and, in row nodes, of the row's id",
     "ids": "list of str: the id of each row",
     "model": "an object whose `encode` encodes further values",
     "present": "bool [N, *groups]: the members of groups that are present in all inputs; None for all",

@@ -42,6 +42,9 @@ class Training(Stage):
     clip: float | None = Field(None, gt=0, description="largest global norm of the gradient")
     precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     groups: dict[str, Group] = Field({}, description="what trains, by path; the last match wins")
+    seed: int | None = outside_identity(
+        None, ge=0, lt=2**63, description="of the stage's weights, batches and draws, instead of the spec's"
+    )
     start: Ref[Model] | None = Field(None, description="the stage whose model this one begins with; init: untrained")
     compile: bool = outside_identity(False, description="torch.compile the row encoders")
     workers: int | None = outside_identity(None, ge=0, le=64, description="loader processes; --workers where unset")
@@ -53,6 +56,10 @@ class Training(Stage):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either `epochs` or `steps`")
         return self
+
+    def seeded(self, seed: int) -> int:
+        # Said in the key as the spec's own is, so that the field itself is no part of it.
+        return seed if self.seed is None else self.seed
 
     def minimized(self, losses: Sequence[str]) -> Sequence[str]:
         return losses if self.losses is None else self.losses

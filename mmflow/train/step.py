@@ -151,7 +151,7 @@ class _Run:
                         sums[node.owner] = self._row_loss(node, fetch, self.batch.ids[rows])
                 else:
                     with torch.set_grad_enabled(torch.is_grad_enabled() and node.trains):
-                        values[node.owner] = self.execution.encode(node, fetch, ordinal=ordinal)
+                        values[node.owner] = self.execution.encode(node, fetch, self.batch.ids[rows], ordinal=ordinal)
         flat: dict[Output, Encoding] = {
             (owner, name): Encoding({name: value}, e.axes, e.present)
             for owner, e in values.items()
@@ -199,7 +199,7 @@ class _Run:
                 self._memory_update(node)
             else:
                 with torch.set_grad_enabled(node.trains):
-                    encoding = self.execution.encode(node, self._whole(wave), ordinal=-1)
+                    encoding = self.execution.encode(node, self._whole(wave), self.batch.ids, ordinal=-1)
                 for name, value in encoding.outputs.items():
                     output = (node.owner, name)
                     self.batch_values[output] = Encoding({name: value}, encoding.axes, encoding.present)

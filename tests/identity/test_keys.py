@@ -202,3 +202,19 @@ def test_evaluations_of_one_model_share_their_encodings(plan_of):
     plan = plan_of()
     target = Target("encoders", "text")
     assert plan.keys.encoding("retrieval", target, None) == plan.keys.encoding("zero_shot", target, None)
+
+
+REPEATED = BASE.replace(
+    "eval:\n", "stages:\n  again: {use: train, data: train, start: init, epochs: 1, batch_size: 16}\neval:\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("own", "same"),
+    [("", True), ("seed: 3, ", True), ("seed: 4, ", False), ("log_every: 3, ", True), ("clip: 1.0, ", False)],
+)
+def test_equal_stages_are_one_unless_they_have_seeds_of_their_own(plan_of, own: str, same: bool) -> None:
+    text = REPEATED.replace("optimizer: {use: adamw, lr: 1e-3}", "").replace("start: init", f"{own}start: init")
+    plan = plan_of(text.replace("batch_size: 16, }", "batch_size: 16}"))
+    assert (plan["again"].key == plan["train"].key) == same
+    assert plan.equal() == ({"again": "train"} if same else {})

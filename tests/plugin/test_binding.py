@@ -106,8 +106,7 @@ def test_a_request_is_refused_by_check_or_delivered_by_the_run(
     kind: str, request_: str, register: Callable[..., None], tmp_path: Path
 ) -> None:
     rule = "loss" if kind == "row loss" else kind
-    # Draws for each row are not there yet: a row loss cannot have a generator.
-    allowed = request_ in RULES[rule].requests and (kind, request_) != ("row loss", "generator")
+    allowed = request_ in RULES[rule].requests
     register(MADE[kind, request_])
     SEEN.clear()
     if not allowed:
@@ -171,16 +170,6 @@ def test_inputs_of_an_encoder_come_first_whatever_their_names() -> None:
     assert bound.call(Words().apply, ("a", "b"), lambda _: None, lambda _: None) == ("a", "b", None)
     with pytest.raises(ComponentError, match="asks for `ids`, which an encoder does not get"):
         binding(Words(), count=1)
-
-
-def test_a_row_encoder_has_no_generator_yet() -> None:
-    class Noise(Encoder, name="noise"):
-        def apply(self, a: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-            return a
-
-    assert Noise().draws()
-    with pytest.raises(ComponentError, match="not yet: draws for each row"):
-        binding(Noise(), count=1)
 
 
 def test_the_kinds_of_the_table_are_those_that_are_called_by_name() -> None:

@@ -212,3 +212,17 @@ def test_frozen_takes_the_weights_of_another_stage(
     for name in ("blocks.0.mlp.0.weight", "head.linear.weight"):
         assert torch.equal(again[f"encoders.teacher.{name}"], fit[f"encoders.image.{name}"])
         assert not torch.equal(again[f"encoders.image.{name}"], fit[f"encoders.image.{name}"])
+
+
+def test_a_stage_with_a_seed_of_its_own_draws_otherwise(
+    load: Callable[..., Spec], context: Callable[..., Any], tmp_path: Path
+) -> None:
+    overrides = ["train.steps=1", "train.epochs=null"]
+    specs = {name: load(SPEC, *overrides, *own) for name, own in SEEDED.items()}
+    found = {name: weights(context(spec, tmp_path / name).run()) for name, spec in specs.items()}
+    name = "encoders.text.head.linear.weight"
+    assert torch.equal(found["own"][name], found["of the spec"][name])
+    assert not torch.equal(found["own"][name], found["none"][name])
+
+
+SEEDED = {"none": [], "own": ["train.seed=7"], "of the spec": ["seed=7"]}

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 Scope = Literal["row", "batch"]
 
-_NO_DRAWS = "not yet: draws for each row; give it the scope `batch`, or draw in a view"
-
 
 class Freeze(BaseModel):
     """Parameters of an encoder that do not train: all but those that match `except`.
@@ -56,7 +54,8 @@ class Encoder(Component, kind="encoder"):
     With weights: `build(*inputs)` returns an `nn.Module`; its `forward` takes `of` in order (a tensor
     [N, ...], or `Tokens` for sequences; an `Encoding` for a reference of type `Encoded`) and other reference
     fields by name. It returns a tensor (the output `pooled`) or a dict of outputs. Without weights: write
-    `apply` with the same arguments. Written for rows [N, ...]: group axes are folded in and out by the core.
+    `apply` with the same arguments. Written for rows [N, ...]: group axes are folded in and out by the core. A row
+    encoder that asks for `generator` is called with one row at a time, so that each draws at the address of its id.
     """
 
     method: ClassVar[str] = "apply"
@@ -84,8 +83,9 @@ class Encoder(Component, kind="encoder"):
         return "row"
 
     def draws(self) -> bool:
-        """Whether the encoder draws while it trains (dropout): `micro_batch_size` is then part of the result."""
-        return "generator" in self.arguments()
+        """Whether it draws from torch's own generator while it trains (dropout): `micro_batch_size` is then part of the
+        result. Draws from a `generator` that the method asks for are not meant: they have addresses by row."""
+        return False
 
     def batch_statistics(self) -> bool:
         """Whether a row encoder has batch norm inside: it then sees a micro-batch only, and `check` says so."""
@@ -130,9 +130,6 @@ class Encoder(Component, kind="encoder"):
     @property
     def has_weights(self) -> bool:
         return type(self).build is not Encoder.build
-
-    def withholds(self, request: str) -> str:
-        return _NO_DRAWS if request == "generator" and self.scope() == "row" else ""
 
 
 class Application(Encoder):
@@ -194,7 +191,8 @@ class Loss(Component, kind="loss"):
     A batch loss (the default): `compute` sees the global batch, rows present in all inputs, and returns one
     value per row [N] or a scalar. A row loss (`per_row = True`) runs inside a micro-batch and returns `value [b]`, or
     `(value [b], weight [b])`; the loss is sum(value * weight) / sum(weight) over the global batch.
-    A loss may not call an encoder, keep state, or use the global generator (ask for `generator`).
+    A loss may not call an encoder, keep state, or use the global generator: it asks for `generator`. A row loss that
+    does is called with one row at a time, so that each draws at the address of its id.
     """
 
     method: ClassVar[str] = "compute"
@@ -210,9 +208,6 @@ class Loss(Component, kind="loss"):
 
     def scope(self) -> Scope:
         return "row" if self.per_row else "batch"
-
-    def withholds(self, request: str) -> str:
-        return _NO_DRAWS if request == "generator" and self.scope() == "row" else ""
 
 
 class Memory(Component, kind="memory"):

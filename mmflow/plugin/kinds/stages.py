@@ -36,6 +36,10 @@ class Stage(Component, kind="stage"):
         """The outputs of this declaration, where its fields name them."""
         return self.gives
 
+    def seeded(self, seed: int) -> int:
+        """The seed of the stage's draws, where the spec's is `seed`."""
+        return seed
+
     def minimized(self, losses: Sequence[str]) -> Sequence[str]:
         """Names of the losses that the stage minimizes, where the spec has those of `losses`."""
         return losses if self.trains else ()
