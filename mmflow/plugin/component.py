@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from pydantic import (
     BaseModel,
@@ -53,6 +53,20 @@ class ComponentError(ValueError):
     def __init__(self, message: str, *, found: str = "", expected: str = "", hint: str = "") -> None:
         super().__init__(message)
         self.found, self.expected, self.hint = found, expected, hint
+
+
+class Lookup(Protocol):
+    """Finds the classes behind names: the registry, which holds components and so imports this module."""
+
+    def get(self, kind: str, use: str) -> type[Component]: ...
+
+
+_lookup: list[Callable[[], Lookup]] = []
+
+
+def look_up_in(lookup: Callable[[], Lookup]) -> None:
+    """Let fields find components by their names in what `lookup` gives."""
+    _lookup[:] = [lookup]
 
 
 class Component(BaseModel):
@@ -150,10 +164,8 @@ class Component(BaseModel):
     @classmethod
     def component(cls, name: str) -> type[Component]:
         """The class registered under `name` for this kind, as a pydantic error where there is none."""
-        from mmflow.plugin.registry import registry
-
         try:
-            return registry().get(cls.kind, name)
+            return _lookup[0]().get(cls.kind, name)
         except ComponentError as error:
             raise _refused(str(error), found=error.found, expected=error.expected, hint=error.hint) from None
 

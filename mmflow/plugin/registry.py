@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from mmflow.plugin.binding import binding
-from mmflow.plugin.component import Component, ComponentError, with_article
+from mmflow.plugin.component import Component, ComponentError, look_up_in, with_article
 
 if TYPE_CHECKING:
     pass
@@ -188,3 +188,6 @@ def check_declaration(component: Any, found: Registration) -> type[Component]:
 def registry() -> Registry:
     """The registry of this environment, built once a process."""
     return Registry.load()
+
+
+look_up_in(lambda: registry())
