@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
+THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
+"""How threads of PyTorch and NumPy wait, where the user has not said it: spinning ones starve a busy machine."""
+
 
 def main() -> None:
     """Entry point of the command `mmflow`."""
     import signal
+
+    # Read when the libraries are loaded, here and in loader workers; before that nothing is lost by setting them.
+    for name, value in THREADS.items():
+        os.environ.setdefault(name, value)
 
     from mmflow.cli.app import app
     from mmflow.cli.streams import without_secrets
