@@ -32,3 +32,9 @@ def test_every_room_is_on_the_page() -> None:
 def test_other_files_that_it_names_are_there() -> None:
     for name in re.findall(r"`([a-z]+/[a-z_/]+\.py)`", PAGE):
         assert (ROOT / "mmflow" / name).exists(), name
+
+
+def test_each_promise_of_security_names_a_test_that_is_there() -> None:
+    named = re.findall(r"`(tests/\S+\.py)`", (ROOT / "docs" / "security.md").read_text(encoding="utf-8"))
+    assert len(named) > 5
+    assert not [name for name in named if not (ROOT / name).exists()]
