@@ -93,6 +93,8 @@ class Node:
     site: Site
     """Where the structure is written."""
     static: bool = False
+    apart: bool = False
+    """Whether its rows are not those of the samples: static, or made of the whole batch (class means)."""
     trains: bool = True
 
     @property
@@ -240,7 +242,8 @@ class _Builder:
     ) -> None:  # fmt: skip
         structure = structure or component
         static = role in ("encoder", "head", "tokens") and bool(reads) and all(map(self._static, reads))
-        scope: Scope = "batch" if static or not isinstance(structure, Encoder | Loss) else structure.scope()
+        apart = static or self._apart(owner, role, structure, reads)
+        scope: Scope = "batch" if apart or not isinstance(structure, Encoder | Loss) else structure.scope()
         wave = 0
         for read in reads:
             for output in read.outputs:
@@ -259,6 +262,7 @@ class _Builder:
             structure,
             site or Site(owner),
             static,
+            apart,
             trains,
         )
 
@@ -280,6 +284,16 @@ class _Builder:
         if any(p is not None for p in producers):
             return all(p is not None and p.static for p in producers)
         return self.scope.type_of(read.target).static
+
+    def _apart(self, owner: Owner, role: Role, structure: Component, reads: tuple[Read, ...]) -> bool:
+        """Whether a node makes rows of its own, or reads nothing but such rows."""
+        if role == "encoder" and isinstance(structure, Encoder) and structure.scope() == "batch":
+            given = next(iter(self.scope.outputs(owner).values()), None)
+            return given is not None and given.static
+        if role not in ("encoder", "head", "tokens") or not reads:
+            return False
+        producers = [self.graph.producer(output) for read in reads for output in read.outputs]
+        return bool(producers) and all(producer is not None and producer.apart for producer in producers)
 
     def _outputs(
         self, owner: Owner, place: Place, target: Target, types: tuple[type[RefType], ...]

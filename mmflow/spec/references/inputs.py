@@ -190,6 +190,9 @@ def _check_axes(
     resolver: Resolver, entry: Entry, made: Loss | Memory | Evaluator, targets: Mapping[Place, Target]
 ) -> None:
     known: tuple[str, ...] = getattr(type(made), "axes", ())
+    if isinstance(made, Loss) and made.scope() == "row":
+        # Members of groups are rows of their own there.
+        known = (*known, "*")
     rows: dict[str, str] = {}
     for place, target in targets.items():
         if place[0] != "of" or target.section not in ("encoders", "views", "fields"):
