@@ -178,6 +178,16 @@ class Execution:
             else:
                 given.setdefault(name, {})[rest[0]] = value
 
+        for place, target in node.parameters:
+            name, *rest = place
+            weights = self.modules.weights_of(target)
+            if rest and isinstance(rest[0], int):
+                given.setdefault(name, []).append(weights)
+            elif rest:
+                given.setdefault(name, {})[rest[0]] = weights
+            else:
+                given[name] = weights
+
         def field(name: str) -> Argument:
             return given[name] if name in given else self.built(node.structure, node.site, name, node.module)
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, Score, StageScope
-from mmflow.plugin.references import Bank, Encoded, RawField, RefType, reference_fields
+from mmflow.plugin.references import Bank, Encoded, Parameters, RawField, RefType, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 
 Role = Literal["encoder", "head", "tokens", "loss", "memory"]
@@ -96,6 +96,8 @@ class Node:
     apart: bool = False
     """Whether its rows are not those of the samples: static, or made of the whole batch (class means)."""
     trains: bool = True
+    parameters: tuple[tuple[Place, Target], ...] = ()
+    """References to the weights of other entries, with their places."""
 
     @property
     def follows(self) -> bool:
@@ -252,19 +254,9 @@ class _Builder:
                     continue
                 wave = max(wave, producer.wave + (scope == "row" and producer.scope == "batch"))
         self.graph.nodes[owner] = Node(
-            owner,
-            component,
-            role,
-            reads,
-            scope,
-            wave,
-            str(module or owner),
-            structure,
-            site or Site(owner),
-            static,
-            apart,
-            trains,
-        )
+            owner, component, role, reads, scope, wave, str(module or owner), structure, site or Site(owner),
+            static, apart, trains, self._parameters(owner, component),
+        )  # fmt: skip
 
     def reads(self, owner: Owner, component: Component) -> tuple[Read, ...]:
         types = dict(reference_fields(type(component)))
@@ -276,8 +268,13 @@ class _Builder:
         return tuple(
             Read(place, target, types[name], self._outputs(owner, place, target, types[name]))
             for place, target in targets.items()
-            if target.section in _NODES and (name := str(place[0])) in types
+            if target.section in _NODES and types.get(name := str(place[0]), (Parameters,)) != (Parameters,)
         )
+
+    def _parameters(self, owner: Owner, component: Component) -> tuple[tuple[Place, Target], ...]:
+        types = reference_fields(type(component))
+        targets = self.scope.targets(owner) if not owner.part else {}
+        return tuple((p, t) for p, t in targets.items() if types.get(str(p[0])) == (Parameters,))
 
     def _static(self, read: Read) -> bool:
         producers = [self.graph.producer(output) for output in read.outputs]

@@ -88,6 +88,9 @@ def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str
         kept = {p: e.rows(chosen) if e is not None and e.axes[:1] == ("sample",) else e for p, e in kept.items()}
         count, given = int(chosen.numel()), None
         index = chosen if index is None else index[chosen]
+    if not kept:
+        # It reads weights alone.
+        count = len(ids)
     if count == 0:
         return RowSum(torch.zeros(()), torch.zeros(()))
     found: Tensor = execution.call(node, kept, ids=picked(ids, index))
