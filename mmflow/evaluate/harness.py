@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,7 +21,7 @@ from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.kinds import Encoder, Evaluator, StageContext, StageScope
 from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
-from mmflow.plugin.references import Data, Ref, reference_fields
+from mmflow.plugin.references import Data, Encoded, Ref, reference_fields
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import NUMBERS, Argument, Encoding, EvaluationResult, Metric, RawValue
 
@@ -103,8 +103,29 @@ class _Binding:
         types = reference_fields(type(evaluator))
         self.further = {n: t for n, t in types.items() if n not in ("of", "model", "data")}
         self.data = [n for n, kinds in self.further.items() if Data in kinds and getattr(evaluator, n) is not None]
-        self.rows = embedder.rows(self.wanted, self._fields())
+        self.beside = [p for n in self.further for p in self._places(n) if self.targets[p].section == "encoders"]
+        self.rows = self._rows()
         self.all_rows = [self.rows]
+
+    def _rows(self, data: str | None = None, fields: Mapping[Place, Target] | None = None) -> Rows:
+        """The rows of an entry of data, with the outputs of encoders that other references than `of` lead to."""
+        wanted = [*self.wanted, *(self._wanted_beside(place) for place in self.beside)]
+        rows = self.embedder.rows(wanted, self._fields() if fields is None else fields, data)
+        count = len(self.wanted)
+        beside = {p: self._form(p, found) for p, found in zip(self.beside, rows.of[count:], strict=True)}
+        return replace(rows, of=rows.of[:count], fields={**rows.fields, **beside})
+
+    def _wanted_beside(self, place: Place) -> Wanted:
+        target = self.targets[place]
+        whole = Encoded in self.further[str(place[0])] and target.output is None
+        outputs = needed_outputs(self.scope, STAGE) if whole else (target.output or "pooled",)
+        return Wanted(target, outputs)
+
+    def _form(self, place: Place, found: Encoding) -> Argument:
+        """A whole encoding for a reference to an encoder, a tensor or `Tokens` for one to an output."""
+        if Encoded in self.further[str(place[0])] and self.targets[place].output is None:
+            return found
+        return next(iter(found.outputs.values()))
 
     @property
     def reads(self) -> list[str | None]:
@@ -179,7 +200,7 @@ class _Binding:
         if name in self.data:
             entry = self.targets[name,]
             fields = {place: t for place, t in self._fields().items() if place != LABEL_OF_MAP}
-            rows = self.embedder.rows(self.wanted, fields, entry.name)
+            rows = self._rows(entry.name, fields)
             rows = replace(rows, fields=self._gathered(rows))
             self.all_rows.append(rows)
             return rows
@@ -196,7 +217,7 @@ class _Binding:
             columns = []
             for place in self._places(name):
                 target = self.targets[place]
-                if target.section in ("fields", "views"):
+                if target.section in ("fields", "views", "encoders"):
                     columns.append(rows.fields[place])
                 elif target.section == "stages":
                     columns.append(self._stage_column(target, rows.ids))

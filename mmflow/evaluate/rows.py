@@ -206,7 +206,9 @@ class Embedder:
             context.report.progress(done, total or done)
         if not ids:
             raise ComponentError(f"the data {data or context.scope.data_name!r} has no rows to evaluate")
-        parts: _Parts = {name: Part(ids, joined(values), skipped) for name, values in columns.items()}
+        # The rows themselves are there for those who ask for nothing of them, or for a stage's column alone.
+        parts: _Parts = {(): Part(ids, ids, skipped)} if not columns and not pieces else {}
+        parts |= {name: Part(ids, joined(values), skipped) for name, values in columns.items()}
         return parts | {place: Part(ids, join(encodings), skipped) for place, encodings in pieces.items()}
 
     def _check_fields(self, source: Source, requests: Sequence[ColumnRequest], data: str | None) -> None:

@@ -43,6 +43,7 @@ class FlowContext:
         report: Reporter,
         device: str,
         workers: int,
+        forced: bool = False,
     ) -> None:
         self.name = stage.name
         self.key = stage.key
@@ -55,21 +56,27 @@ class FlowContext:
         self._keys = keys
         self._store = store
         self._has_checkpoint = False
+        self._forced, self._made = forced, set[str]()
 
     def upstream(self, stage: str) -> Path:
         """The local directory with the outputs of an earlier stage; not to be written to."""
         return self._store.fetch(self._keys.stage(stage))
 
     def memo(self, identity: Mapping[str, Any], produce: Callable[[Path], None]) -> Path:
-        """The directory stored under `identity`; made by `produce(directory)` where it is not there, or damaged."""
+        """The directory stored under `identity`; made by `produce(directory)` where it is not there, or damaged.
+
+        A forced stage makes each again, once.
+        """
         key = key_of({"memo": identity})
         try:
-            return self._store.fetch(key)
+            if not self._forced or key in self._made:
+                return self._store.fetch(key)
         except NotStored:
             pass
         with self._store.scratch() as folder:
             produce(folder)
             self._store.publish(key, folder, {"memo_of": self.name}, move=True)
+            self._made.add(key)
         return self._store.fetch(key)
 
     def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Any]:
@@ -103,6 +110,7 @@ def run_stage(
     report: Reporter,
     device: str,
     workers: int,
+    forced: bool = False,
 ) -> None:
     """Run one stage and publish its outputs under its key, all or nothing."""
     started, began = datetime.now(UTC), time.monotonic()
@@ -113,8 +121,9 @@ def run_stage(
     _seed_stray_draws(stage.declaration.seeded(spec.seed))
     with store.scratch() as output:
         context = FlowContext(
-            stage, spec=spec, keys=keys, store=store, output=output, report=report, device=device, workers=workers
-        )
+            stage, spec=spec, keys=keys, store=store, output=output, report=report, device=device, workers=workers,
+            forced=forced,
+        )  # fmt: skip
         if isinstance(stage.declaration, Evaluator):
             from mmflow.evaluate.harness import run_evaluator
 

@@ -119,6 +119,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
                 report=reporter,
                 device=choose_device(options.device),
                 workers=options.workers,
+                forced=stage.name in forced,
             )
             observers.stage_finished(stage.name, stage.key, {"metrics": stored_metrics(store, stage)})
 

@@ -11,23 +11,17 @@ from torch import Tensor
 from mmflow.model.draws import Inputs, generators_left_alone, one_by_one
 from mmflow.model.graph import Graph, Node, Output, Read, Site
 from mmflow.model.modules import Modules
+from mmflow.model.rows import fold, pick, unfold
 from mmflow.plugin.addresses import address
 from mmflow.plugin.binding import Binding, binding
 from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.kinds import Encoder, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
-from mmflow.plugin.targets import Owner, Place, Target
+from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import Argument, Encoding, Tokens, in_all
 
 Fetch = Callable[[Output], Encoding | None]
 """Gives one output as an `Encoding` that holds just it, or None where a memory is not ready."""
-
-
-def tensor_map(value: Argument, function: Callable[[Tensor], Tensor]) -> Argument:
-    """Apply `function` to the tensors of an output: a tensor, `Tokens`, or a list (left alone)."""
-    if isinstance(value, Tokens):
-        return Tokens(function(value.values), function(value.mask))
-    return function(value) if isinstance(value, Tensor) else value
 
 
 class Execution:
@@ -57,7 +51,7 @@ class Execution:
             axes, present = found.axes, in_all(present, found.present)
         encoding = Encoding(merged, axes, present)
         if read.target.index is not None:
-            encoding = _pick(encoding, read.target)
+            encoding = pick(encoding, read.target)
         if read.target.detach:
             encoding = encoding.map(torch.Tensor.detach)
         return encoding
@@ -86,7 +80,7 @@ class Execution:
         encodings = [self.fetch(read, fetch) for read in node.reads]
         structure = node.structure
         assert isinstance(structure, Encoder)
-        axes, folded, groups = _fold(encodings, structure.axes)
+        axes, folded, groups = fold(encodings, structure.axes)
         present = structure.presence([e for e in encodings if e is not None and e.axes[0] == axes[0]])
         inputs = {read.place: encoding for read, encoding in zip(node.reads, folded, strict=True)}
         asked = (*self.graph.taps.get(node.owner, ()), *taps)
@@ -109,8 +103,11 @@ class Execution:
         else:
             result = self._evaluated(node, run, inputs, axes[0], rows if alone else ())
         outputs = result if isinstance(result, Mapping) else {"pooled": result}
-        unfolded = {name: _unfold(value, groups) for name, value in outputs.items()}
-        return Encoding(unfolded, (*axes, *self._made_axes(node)), present)
+        unfolded = {name: unfold(value, groups) for name, value in outputs.items()}
+        made = self._made_axes(node)
+        if node.apart and axes[0] == "sample":
+            return Encoding(outputs, made)
+        return Encoding(unfolded, (*axes, *made), present)
 
     def _evaluated(
         self, node: Node, run: Callable[..., Argument], inputs: Inputs, row_axis: str, rows: Sequence[str]
@@ -181,6 +178,16 @@ class Execution:
             else:
                 given.setdefault(name, {})[rest[0]] = value
 
+        for place, target in node.parameters:
+            name, *rest = place
+            weights = self.modules.weights_of(target)
+            if rest and isinstance(rest[0], int):
+                given.setdefault(name, []).append(weights)
+            elif rest:
+                given.setdefault(name, {})[rest[0]] = weights
+            else:
+                given[name] = weights
+
         def field(name: str) -> Argument:
             return given[name] if name in given else self.built(node.structure, node.site, name, node.module)
 
@@ -209,9 +216,14 @@ class Execution:
         return self._bound[node.owner]
 
     def _made_axes(self, node: Node) -> tuple[str, ...]:
-        """Group axes of the result that the encoder handles itself: those that its declared output has of its own."""
+        """Axes of the result that the encoder makes: group axes that it handles itself, or all where its rows are its
+        own."""
         structure = node.structure
-        if not isinstance(structure, Encoder) or not structure.axes:
+        if not isinstance(structure, Encoder):
+            return ()
+        if node.apart and not node.static and node.role == "encoder" and structure.scope() == "batch":
+            return next(iter(self.scope.outputs(node.owner).values())).axes
+        if not structure.axes:
             return ()
         declared = structure.outputs(*(self.scope.type_of(read.target) for read in node.reads))
         first = next(iter(declared.values()))
@@ -257,89 +269,3 @@ class Execution:
             assert module is not None, f"no learned value at {path}"
             return module()
         return value.at(self.clock)
-
-
-def batch_inputs(reads: Inputs) -> tuple[dict[Place, Encoding | None], Tensor | None, int]:
-    """Keep the rows that are present in all inputs with the row axis: (inputs, index or None, rows kept).
-
-    That axis is `sample`, or where no input has samples (one big graph) the axis of the first input.
-    """
-    row = _row_axis(list(reads.values()))
-    mask: Tensor | None = None
-    rows = 0
-    for encoding in reads.values():
-        if encoding is not None and encoding.axes[:1] == (row,):
-            rows = max(rows, len(encoding))
-            if encoding.present is not None:
-                own = encoding.present
-                own = own.flatten(1).any(1) if own.ndim > 1 else own
-                mask = own if mask is None else mask & own
-    if mask is None or bool(mask.all()):
-        return dict(reads), None, rows
-    index = mask.nonzero().squeeze(1)
-    kept = {
-        path: encoding.rows(index) if encoding is not None and encoding.axes[:1] == (row,) else encoding
-        for path, encoding in reads.items()
-    }
-    return kept, index, int(index.numel())
-
-
-def _pick(encoding: Encoding, target: Target) -> Encoding:
-    index = target.index
-    if len(encoding.axes) < 2:
-        raise IndexError(f"{target}: no group axis to take number {index} of")
-    outputs = {name: tensor_map(v, lambda t: t[:, index]) for name, v in encoding.outputs.items()}
-    present = (
-        encoding.present[:, index] if encoding.present is not None and encoding.present.ndim > 1 else encoding.present
-    )
-    return Encoding(outputs, (encoding.axes[0], *encoding.axes[2:]), present)
-
-
-def _fold(
-    encodings: list[Encoding | None], own_axes: tuple[str, ...]
-) -> tuple[tuple[str, ...], list[Encoding | None], tuple[int, ...]]:
-    """Fold the group axes that the encoder does not take itself into rows."""
-    row = _row_axis(encodings)
-    axes: tuple[str, ...] = (row,)
-    groups: tuple[int, ...] = ()
-    for encoding in encodings:
-        if encoding is not None and encoding.axes[0] == row:
-            foreign = [a for a in encoding.axes[1:] if a not in own_axes]
-            if len(foreign) + 1 > len(axes):
-                axes = (row, *foreign)
-                first = next(iter(encoding.outputs.values()))
-                shape = (first.values if isinstance(first, Tokens) else first).shape
-                groups = tuple(int(n) for n in shape[1 : 1 + len(foreign)])
-    if not groups:
-        return axes, encodings, ()
-    folded: list[Encoding | None] = []
-    for encoding in encodings:
-        if encoding is None or encoding.axes[0] != row:
-            folded.append(encoding)
-            continue
-        count = len([a for a in encoding.axes[1:] if a not in own_axes])
-        if count == len(groups):
-            fold = lambda t, c=count: t.reshape(-1, *t.shape[1 + c :])  # noqa: E731
-        else:
-            repeat = 1
-            for size in groups[count:]:
-                repeat *= size
-            fold = lambda t, r=repeat, c=count: t.reshape(-1, *t.shape[1 + c :]).repeat_interleave(r, 0)  # noqa: E731
-        outputs = {name: tensor_map(v, fold) for name, v in encoding.outputs.items()}
-        # Presence of whole rows alone has fewer axes than the rows that are folded.
-        present = encoding.present
-        kept = present is not None and present.ndim == len(encoding.axes)
-        folded.append(Encoding(outputs, encoding.axes, fold(present) if kept else None))
-    return axes, folded, groups
-
-
-def _row_axis(encodings: list[Encoding | None]) -> str:
-    """The axis of the rows that an encoder runs on: static inputs beside samples are the same for every row."""
-    rows = [encoding.axes[0] for encoding in encodings if encoding is not None]
-    return "sample" if "sample" in rows or not rows else rows[0]
-
-
-def _unfold(value: Argument, groups: tuple[int, ...]) -> Argument:
-    if not groups:
-        return value
-    return tensor_map(value, lambda t: t.reshape(-1, *groups, *t.shape[1:]))

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, Score, StageScope
-from mmflow.plugin.references import Bank, Encoded, RawField, RefType, reference_fields
+from mmflow.plugin.references import Bank, Encoded, Parameters, RawField, RefType, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 
 Role = Literal["encoder", "head", "tokens", "loss", "memory"]
@@ -93,7 +93,11 @@ class Node:
     site: Site
     """Where the structure is written."""
     static: bool = False
+    apart: bool = False
+    """Whether its rows are not those of the samples: static, or made of the whole batch (class means)."""
     trains: bool = True
+    parameters: tuple[tuple[Place, Target], ...] = ()
+    """References to the weights of other entries, with their places."""
 
     @property
     def follows(self) -> bool:
@@ -240,7 +244,8 @@ class _Builder:
     ) -> None:  # fmt: skip
         structure = structure or component
         static = role in ("encoder", "head", "tokens") and bool(reads) and all(map(self._static, reads))
-        scope: Scope = "batch" if static or not isinstance(structure, Encoder | Loss) else structure.scope()
+        apart = static or self._apart(owner, role, structure, reads)
+        scope: Scope = "batch" if apart or not isinstance(structure, Encoder | Loss) else structure.scope()
         wave = 0
         for read in reads:
             for output in read.outputs:
@@ -249,18 +254,9 @@ class _Builder:
                     continue
                 wave = max(wave, producer.wave + (scope == "row" and producer.scope == "batch"))
         self.graph.nodes[owner] = Node(
-            owner,
-            component,
-            role,
-            reads,
-            scope,
-            wave,
-            str(module or owner),
-            structure,
-            site or Site(owner),
-            static,
-            trains,
-        )
+            owner, component, role, reads, scope, wave, str(module or owner), structure, site or Site(owner),
+            static, apart, trains, self._parameters(owner, component),
+        )  # fmt: skip
 
     def reads(self, owner: Owner, component: Component) -> tuple[Read, ...]:
         types = dict(reference_fields(type(component)))
@@ -272,14 +268,29 @@ class _Builder:
         return tuple(
             Read(place, target, types[name], self._outputs(owner, place, target, types[name]))
             for place, target in targets.items()
-            if target.section in _NODES and (name := str(place[0])) in types
+            if target.section in _NODES and types.get(name := str(place[0]), (Parameters,)) != (Parameters,)
         )
+
+    def _parameters(self, owner: Owner, component: Component) -> tuple[tuple[Place, Target], ...]:
+        types = reference_fields(type(component))
+        targets = self.scope.targets(owner) if not owner.part else {}
+        return tuple((p, t) for p, t in targets.items() if types.get(str(p[0])) == (Parameters,))
 
     def _static(self, read: Read) -> bool:
         producers = [self.graph.producer(output) for output in read.outputs]
         if any(p is not None for p in producers):
             return all(p is not None and p.static for p in producers)
         return self.scope.type_of(read.target).static
+
+    def _apart(self, owner: Owner, role: Role, structure: Component, reads: tuple[Read, ...]) -> bool:
+        """Whether a node makes rows of its own, or reads nothing but such rows."""
+        if role == "encoder" and isinstance(structure, Encoder) and structure.scope() == "batch":
+            given = next(iter(self.scope.outputs(owner).values()), None)
+            return given is not None and given.static
+        if role not in ("encoder", "head", "tokens") or not reads:
+            return False
+        producers = [self.graph.producer(output) for read in reads for output in read.outputs]
+        return bool(producers) and all(producer is not None and producer.apart for producer in producers)
 
     def _outputs(
         self, owner: Owner, place: Place, target: Target, types: tuple[type[RefType], ...]

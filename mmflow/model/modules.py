@@ -121,6 +121,16 @@ class Modules:
             if (other := self.at(f"{source}{name}")) is not None:
                 yield f"{owner}{name}", own, other
 
+    def weights_of(self, target: Target) -> dict[str, nn.Parameter]:
+        """The parameters of an entry, or of a component in one of its fields, by their names inside it."""
+        owner = self.scope.module(target.owner) if target.section == "encoders" else target.owner
+        path = ".".join((str(owner), *target.field))
+        named = self.named_parameters()
+        found = {name.removeprefix(f"{path}."): each for name, each in named if name.startswith(f"{path}.")}
+        if not found:
+            raise ComponentError(f"{path} has no parameters", hint="name an encoder or a component with weights")
+        return found
+
     def under(self, owner: Owner) -> list[tuple[str, nn.Module]]:
         """What an entry's own modules are called behind its path (empty for a body), each with the module."""
         path = str(owner)

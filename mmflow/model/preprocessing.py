@@ -44,7 +44,13 @@ def learn(
             names = ", ".join(target.name for target in targets)
             raise ComponentError(f"{structure.owner} must learn from a field of the data, not from {names}")
         each = (_values(source, scope.views, target, limit) for target in raw)
-        state.update(structure.encoder.learn(place, chain.from_iterable(each)))
+        learned = structure.encoder.learn(place, chain.from_iterable(each))
+        if twice := [name for name in learned if name in state and state[name] != learned[name]]:
+            raise ComponentError(
+                f"{structure.owner} learns {', '.join(twice)} from two of its inputs, and one would replace the other",
+                hint=f"let `learn` of {structure.encoder.use} return another name for each input",
+            )
+        state.update(learned)
     return state
 
 

@@ -92,7 +92,7 @@ class Bank(RefType):
 
 
 class Parameters(RefType):
-    """The parameters under a path, for penalties."""
+    """The weights of an entry or of a component inside it, as a mapping from names to tensors, for penalties."""
 
     says = "a component with weights"
 

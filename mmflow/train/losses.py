@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mmflow.model.execution import Execution, batch_inputs
+from mmflow.model.execution import Execution
 from mmflow.model.graph import Node
+from mmflow.model.rows import batch_inputs, folded
 from mmflow.plugin.kinds import Loss
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import Owner, Place
@@ -58,10 +59,15 @@ def active(node: Node, clock: Clock) -> bool:
 
 
 def row_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str]) -> RowSum | None:
-    """The sums of a row loss over the rows of a micro-batch, whose ids are `ids`; None where no row is there."""
+    """The sums of a row loss over the rows of a micro-batch, whose ids are `ids`; None where no row is there.
+
+    Group axes that the loss does not take itself are folded into rows: each member is a row.
+    """
+    reads, members = folded(reads, type(node.component).axes if isinstance(node.component, Loss) else ())
     kept, index, count = batch_inputs(inputs_of(reads))
     if count == 0:
         return None
+    ids = [f"{id}.{member}" for id in ids for member in range(members)] if members > 1 else ids
     found = execution.call(node, kept, ids=picked(ids, index))
     value, weight = found if isinstance(found, tuple) else (found, torch.ones_like(found))
     weight = weight.detach().to(value.dtype)
@@ -82,6 +88,9 @@ def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str
         kept = {p: e.rows(chosen) if e is not None and e.axes[:1] == ("sample",) else e for p, e in kept.items()}
         count, given = int(chosen.numel()), None
         index = chosen if index is None else index[chosen]
+    if not kept:
+        # It reads weights alone.
+        count = len(ids)
     if count == 0:
         return RowSum(torch.zeros(()), torch.zeros(()))
     found: Tensor = execution.call(node, kept, ids=picked(ids, index))
@@ -110,7 +119,8 @@ def picked(ids: Sequence[str], index: Tensor | None) -> Sequence[str]:
     if index is None:
         return ids
     places: list[int] = index.tolist()
-    return [ids[place] for place in places]
+    # Rows of a static field have numbers for ids.
+    return [ids[place] if place < len(ids) else str(place) for place in places]
 
 
 def positive(weight: Tensor) -> Tensor:

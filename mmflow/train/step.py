@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from mmflow.data import Batch
-from mmflow.model.execution import Fetch, batch_inputs
+from mmflow.model.execution import Fetch
 from mmflow.model.graph import Node, Output
 from mmflow.model.model import Model
+from mmflow.model.rows import batch_inputs
 from mmflow.plugin.kinds import Memory
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import Owner

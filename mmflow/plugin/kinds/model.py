@@ -198,7 +198,8 @@ class Loss(Component, kind="loss"):
     method: ClassVar[str] = "compute"
     per_row: ClassVar[bool] = False
     axes: ClassVar[tuple[str, ...]] = ()
-    """Group axes that inputs in `of` may have; `*` stands for any. The checker refuses others by name."""
+    """Group axes that inputs in `of` may have; `*` stands for any. The checker refuses others of a batch loss by name;
+    a row loss has them folded into rows, each member one."""
 
     of: Refs[Pooled] = ()
     weight: Value = default(1.0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmflow.plugin.binding import binding
-from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.component import Component, ComponentError, with_article
 from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Score, Stage, Transform, View
+from mmflow.plugin.references import Column, Data, Model, Parameters, reference_fields
 from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType
@@ -36,6 +37,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
     if isinstance(made, Stage) and (sampler := made.order()) is not None:
         _check_sampler(resolver, entry, sampler, targets)
     if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
+        return
+    if isinstance(made, Encoder | Loss | Memory | Evaluator) and not _check_delivered(resolver, entry, made, targets):
         return
     if isinstance(made, Encoder) and owner.section == "encoders":
         _check_brought(resolver, entry, owner, made)
@@ -103,6 +106,33 @@ def _check_weights(resolver: Resolver, entry: Entry, owner: Owner, made: Applica
             continue
         message = f"the encoder `{target.stage}.{target}` reads `{read}`, which is not here"
         resolver.report(entry, (), entry.problem(message, hint="say in `of` what it is applied to"))
+        return False
+    return True
+
+
+def _check_delivered(
+    resolver: Resolver, entry: Entry, made: Encoder | Loss | Memory | Evaluator, targets: Mapping[Place, Target]
+) -> bool:
+    """Whether the component can be given what its references lead to."""
+    for place, target in targets.items():
+        types = reference_fields(type(made)).get(str(place[0]), ())
+        if not types or Data in types or Model in types or (place[0] == "weights" and isinstance(made, Application)):
+            continue
+        if isinstance(made, Evaluator):
+            given = target.section in ("fields", "views", "encoders") or (
+                target.section == "stages" and Column in types
+            )
+        elif types == (Parameters,):
+            given = not isinstance(made, Memory)
+        else:
+            given = target.section in ("fields", "views", "encoders", "memories", "sampler")
+        if given and (types != (Parameters,) or not isinstance(made, Evaluator)):
+            continue
+        says = " or ".join(kind.says for kind in types)
+        message = f"not yet: {says} for {with_article(made.kind)} (`{target}`)"
+        hint = f"{with_article(made.kind)} can be given fields, views and outputs of encoders"
+        hint += ", and columns of stages" if isinstance(made, Evaluator) else ""
+        resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
         return False
     return True
 
@@ -190,6 +220,9 @@ def _check_axes(
     resolver: Resolver, entry: Entry, made: Loss | Memory | Evaluator, targets: Mapping[Place, Target]
 ) -> None:
     known: tuple[str, ...] = getattr(type(made), "axes", ())
+    if isinstance(made, Loss) and made.scope() == "row":
+        # Members of groups are rows of their own there.
+        known = (*known, "*")
     rows: dict[str, str] = {}
     for place, target in targets.items():
         if place[0] != "of" or target.section not in ("encoders", "views", "fields"):

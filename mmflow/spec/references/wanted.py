@@ -56,7 +56,7 @@ LEADS_TO: Mapping[type[RefType], tuple[str, ...]] = {
     Index: ("encoders", "sampler"),
     Weight: ("encoders", "fields", "views", "sampler"),
     Bank: ("memories",),
-    Parameters: ("encoders", "losses", "parts", "memories"),
+    Parameters: ("encoders", "losses", "parts"),
     Data: ("data", "stages"),
     Model: ("stages",),
     Column: ("stages",),

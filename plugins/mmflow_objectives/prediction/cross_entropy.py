@@ -16,17 +16,45 @@ if TYPE_CHECKING:
 class CrossEntropy(Loss, name="cross_entropy"):
     """Softmax cross-entropy of logits [N, C] with labels: -log softmax(logits)[label].
 
-    `labels` are class numbers [N] (those below zero are left out) or a distribution over classes [N, C].
+    `labels` are class numbers [N] (those below zero are left out) or a distribution over classes [N, C]. Where each
+    member of a group has one number [N, C, 1] (a score for each candidate), the members are the classes, and those that
+    are absent cannot be chosen; where each has logits [N, G, C], `labels` are [N, G] or, equal for the group, [N].
     """
 
     per_row: ClassVar[bool] = True
+    axes: ClassVar[tuple[str, ...]] = ("*",)
     example: ClassVar[str] = "{use: cross_entropy, of: logits, labels: label, smoothing: 0.1}"
 
     of: Refs[Pooled] = Field(min_length=1, max_length=1)
     labels: Ref[Labels | Index] = Field(description="class numbers, or a distribution over classes")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all classes")
 
-    def compute(self, logits: Tensor, labels: Tensor) -> Any:
+    def compute(self, logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Any:
+        if logits.ndim == 3 and logits.shape[2] == 1:
+            return self._compute(self._of_candidates(logits[:, :, 0], present), labels)
+        if logits.ndim < 3:
+            return self._compute(logits, labels)
+        groups = logits.shape[:-1]
+        while labels.ndim < len(groups):
+            labels = labels.unsqueeze(-1)
+        labels = labels.expand(groups) if not labels.is_floating_point() else labels.expand(logits.shape)
+        found = self._compute(logits.flatten(0, -2), labels.flatten(0, len(groups) - 1))
+        values, weights = found if isinstance(found, tuple) else (found, found.new_ones(found.shape))
+        if present is not None:
+            weights = weights * present.expand(groups).flatten()
+        total = weights.view(len(logits), -1).sum(1)
+        return (values * weights).view(len(logits), -1).sum(1) / total.clamp_min(1), total
+
+    def _of_candidates(self, scores: Tensor, present: Tensor | None) -> Tensor:
+        if present is None or present.ndim < 2 or bool(present.all()):
+            return scores
+        if self.smoothing:
+            raise ComponentError(
+                "cross_entropy cannot spread a target over candidates that are absent", hint="leave out `smoothing`"
+            )
+        return scores.masked_fill(~present, float("-inf"))
+
+    def _compute(self, logits: Tensor, labels: Tensor) -> Any:
         from torch.nn.functional import cross_entropy
 
         if labels.is_floating_point():

@@ -1,0 +1,126 @@
+"""Rows of nodes: their axis, group axes folded in and out, members picked, and the rows that all inputs have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from torch import Tensor
+
+from mmflow.model.draws import Inputs
+from mmflow.plugin.targets import Place, Target
+from mmflow.plugin.values import Argument, Encoding, Tokens
+
+
+def tensor_map(value: Argument, function: Callable[[Tensor], Tensor]) -> Argument:
+    """Apply `function` to the tensors of an output: a tensor, `Tokens`, or a list (left alone)."""
+    if isinstance(value, Tokens):
+        return Tokens(function(value.values), function(value.mask))
+    return function(value) if isinstance(value, Tensor) else value
+
+
+def batch_inputs(reads: Inputs) -> tuple[dict[Place, Encoding | None], Tensor | None, int]:
+    """Keep the rows that are present in all inputs with the row axis: (inputs, index or None, rows kept).
+
+    That axis is `sample`, or where no input has samples (one big graph) the axis of the first input.
+    """
+    row = row_axis(list(reads.values()))
+    mask: Tensor | None = None
+    rows = 0
+    for encoding in reads.values():
+        if encoding is not None and encoding.axes[:1] == (row,):
+            rows = max(rows, len(encoding))
+            if encoding.present is not None:
+                own = encoding.present
+                own = own.flatten(1).any(1) if own.ndim > 1 else own
+                mask = own if mask is None else mask & own
+    if mask is None or bool(mask.all()):
+        return dict(reads), None, rows
+    index = mask.nonzero().squeeze(1)
+    kept = {
+        path: encoding.rows(index) if encoding is not None and encoding.axes[:1] == (row,) else encoding
+        for path, encoding in reads.items()
+    }
+    return kept, index, int(index.numel())
+
+
+def pick(encoding: Encoding, target: Target) -> Encoding:
+    index = target.index
+    if len(encoding.axes) < 2:
+        raise IndexError(f"{target}: no group axis to take number {index} of")
+    outputs = {name: tensor_map(v, lambda t: t[:, index]) for name, v in encoding.outputs.items()}
+    present = (
+        encoding.present[:, index] if encoding.present is not None and encoding.present.ndim > 1 else encoding.present
+    )
+    return Encoding(outputs, (encoding.axes[0], *encoding.axes[2:]), present)
+
+
+def fold(
+    encodings: list[Encoding | None], own_axes: tuple[str, ...]
+) -> tuple[tuple[str, ...], list[Encoding | None], tuple[int, ...]]:
+    """Fold the group axes that the encoder does not take itself into rows."""
+    row = row_axis(encodings)
+    axes: tuple[str, ...] = (row,)
+    groups: tuple[int, ...] = ()
+    for encoding in encodings:
+        if encoding is not None and encoding.axes[0] == row:
+            foreign = [a for a in encoding.axes[1:] if a not in own_axes]
+            if len(foreign) + 1 > len(axes):
+                axes = (row, *foreign)
+                first = next(iter(encoding.outputs.values()))
+                shape = (first.values if isinstance(first, Tokens) else first).shape
+                groups = tuple(int(n) for n in shape[1 : 1 + len(foreign)])
+    if not groups:
+        return axes, encodings, ()
+    folded: list[Encoding | None] = []
+    for encoding in encodings:
+        if encoding is None or encoding.axes[0] != row:
+            folded.append(encoding)
+            continue
+        count = len([a for a in encoding.axes[1:] if a not in own_axes])
+        if count == len(groups):
+            flat = lambda t, c=count: t.reshape(-1, *t.shape[1 + c :])  # noqa: E731
+        else:
+            repeat = 1
+            for size in groups[count:]:
+                repeat *= size
+            flat = lambda t, r=repeat, c=count: t.reshape(-1, *t.shape[1 + c :]).repeat_interleave(r, 0)  # noqa: E731
+        outputs = {name: tensor_map(v, flat) for name, v in encoding.outputs.items()}
+        # Presence of whole rows alone has fewer axes than the rows that are folded.
+        present = encoding.present
+        kept = present is not None and present.ndim == len(encoding.axes)
+        folded.append(Encoding(outputs, encoding.axes, flat(present) if kept else None))
+    return axes, folded, groups
+
+
+def folded(reads: Inputs, own_axes: tuple[str, ...]) -> tuple[Inputs, int]:
+    """What the references of a row node gave with members of groups as rows, and the members of a row."""
+    if "*" in own_axes:
+        return reads, 1
+    # Presence of rows with fewer group axes holds for every member.
+    whole = [None if e is None else _with_presence(e) for e in reads.values()]
+    _, encodings, groups = fold(whole, own_axes)
+    return dict(zip(reads, encodings, strict=True)), prod(groups)
+
+
+def _with_presence(encoding: Encoding) -> Encoding:
+    """The encoding with a presence for every member of its groups."""
+    present, depth = encoding.present, len(encoding.axes)
+    if present is None or present.ndim == depth:
+        return encoding
+    first = next(iter(encoding.outputs.values()))
+    shape = (first.mask if isinstance(first, Tokens) else first).shape[:depth]
+    present = present.reshape(*present.shape, *[1] * (depth - present.ndim)).expand(shape)
+    return Encoding(encoding.outputs, encoding.axes, present)
+
+
+def row_axis(encodings: list[Encoding | None]) -> str:
+    """The axis of the rows that an encoder runs on: static inputs beside samples are the same for every row."""
+    rows = [encoding.axes[0] for encoding in encodings if encoding is not None]
+    return "sample" if "sample" in rows or not rows else rows[0]
+
+
+def unfold(value: Argument, groups: tuple[int, ...]) -> Argument:
+    if not groups:
+        return value
+    return tensor_map(value, lambda t: t.reshape(-1, *groups, *t.shape[1:]))
