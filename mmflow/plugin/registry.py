@@ -151,7 +151,7 @@ class Registry:
         return found or self.find(component.kind, component.use)
 
     def _unknown(self, kind: str, name: str, distribution: str) -> ComponentError:
-        names = self.names(kind)
+        names, name = self.names(kind), name[:80]
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         elsewhere = [k for k, n in self._names if n == name and k != kind]
         hint = f"did you mean {close[0]!r}?" if close else ""

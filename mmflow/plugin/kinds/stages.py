@@ -95,5 +95,7 @@ class Service(Component, kind="service"):
 class Tracker(Component, kind="tracker"):
     """Receives logged metrics (an experiment tracker). It observes and is no part of any key."""
 
+    shared: ClassVar[bool] = False
+
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         raise NotImplementedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from mmflow.plugin import (
     ComponentError,
@@ -44,7 +44,7 @@ class FewShot(Evaluator, name="few_shot"):
     episodes: PositiveInt = 200
     by: By = "mean"
     c: PositiveFloat = default(1.0, description="inverse strength of the penalty, of `by: linear`")
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _some(self) -> FewShot:
@@ -109,7 +109,7 @@ class KShotProbe(Evaluator, name="k_shot_probe"):
     draws: PositiveInt = 5
     by: By = "linear"
     c: PositiveFloat = default(1.0, description="inverse strength of the penalty, of `by: linear`")
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _some(self) -> KShotProbe:
