@@ -38,6 +38,8 @@ class CategoryDiscovery(Evaluator, name="category_discovery"):
     for the matching as it is.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: category_discovery, data: labeled, test: rest, of: image, labels: label}"
     requires: ClassVar[tuple[str, ...]] = ("scipy",)
 

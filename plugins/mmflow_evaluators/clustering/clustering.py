@@ -41,6 +41,8 @@ class Clustering(Evaluator, name="clustering"):
     sizes give in random order; intervals are those of a bootstrap over rows, the clusters as they are.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: clustering, data: test, of: image, labels: label}"
     requires: ClassVar[tuple[str, ...]] = ("sklearn", "scipy")
 

@@ -35,6 +35,8 @@ class FewShot(Evaluator, name="few_shot"):
     says how exactly these rows were measured, not how other rows would do.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: few_shot, data: test, of: image, labels: label, ways: 5, shots: [1, 5]}"
 
     labels: Ref[Labels]
@@ -98,6 +100,8 @@ class KShotProbe(Evaluator, name="k_shot_probe"):
     test rows, each with its share of draws that were right. Classes with fewer than k rows are not learned, and their
     test rows wrong; this is said. Chance is 1 / the number of classes in both.
     """
+
+    axes: ClassVar[tuple[str, ...]] = ()
 
     example: ClassVar[str] = "{use: k_shot_probe, data: train, test: test, of: image, labels: label, shots: [1, 4, 16]}"
 
