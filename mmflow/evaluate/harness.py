@@ -18,6 +18,7 @@ from mmflow.model.model import Model
 from mmflow.plugin.addresses import address
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, Shared
+from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, Evaluator, StageContext, StageScope
 from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
@@ -158,7 +159,8 @@ class _Binding:
             message = f"stage {self.context.name}: {evaluator.use} takes {misfit}"
             raise ComponentError(message, found=f"{count} in `of`")
         try:
-            return bound.call(evaluator.evaluate, self.rows.of, self._field, self._request)
+            with inside(f"stage {self.context.name}", evaluator):
+                return bound.call(evaluator.evaluate, self.rows.of, self._field, self._request)
         except ValueError as error:
             if isinstance(error, ComponentError):
                 raise

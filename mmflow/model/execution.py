@@ -14,6 +14,7 @@ from mmflow.model.modules import Modules
 from mmflow.plugin.addresses import address
 from mmflow.plugin.binding import Binding, binding
 from mmflow.plugin.component import Component, ComponentError, Shared
+from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
 from mmflow.plugin.targets import Owner, Place, Target
@@ -191,7 +192,8 @@ class Execution:
             return {"clock": self.clock, "step": self.clock.step, **requested}[name]
 
         function, bound = self._binding(node)
-        return bound.call(function, of, field, request, leading=leading, named=named)
+        with inside(node.owner, node.structure):
+            return bound.call(function, of, field, request, leading=leading, named=named)
 
     def _binding(self, node: Node) -> tuple[Callable[..., Argument], Binding]:
         """What runs a node, and how: looked up once, as reading a signature is slow beside a small step."""

@@ -21,8 +21,9 @@ from mmflow.model.applications import Copy, Ema
 from mmflow.model.graph import Graph, Site
 from mmflow.model.learned import Constrained, LearnedValue
 from mmflow.plugin.addresses import address
-from mmflow.plugin.component import Component, ComponentError, component_failure, nested_components
-from mmflow.plugin.kinds import Application, Encoder, Freeze, StageScope, StageStopped, View
+from mmflow.plugin.component import Component, ComponentError, nested_components
+from mmflow.plugin.failures import building
+from mmflow.plugin.kinds import Application, Encoder, Freeze, StageScope, View
 from mmflow.plugin.numbers import Learned
 from mmflow.plugin.targets import Owner, Target
 from mmflow.plugin.values import State, TensorType
@@ -256,21 +257,6 @@ def _freezes(component: Encoder, path: str, projections: tuple[str, ...]) -> boo
     if freeze == "body":
         return not path.startswith(projections)
     return freeze
-
-
-@contextmanager
-def building(owner: Owner, component: Component) -> Iterator[None]:
-    """Around the work of one entry: whatever it raises is a `ComponentError` that names the entry and its class."""
-    try:
-        yield
-    except StageStopped:
-        raise
-    except Exception as error:
-        raised = error if isinstance(error, ComponentError) else component_failure(component, str(owner), error)
-        raised.owner = raised.owner or tuple(part for part in owner if part)
-        if raised is error:
-            raise
-        raise raised from error
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -59,16 +58,6 @@ class ComponentError(ValueError):
     def __init__(self, message: str, *, found: str = "", expected: str = "", hint: str = "") -> None:
         super().__init__(message)
         self.found, self.expected, self.hint = found, expected, hint
-
-
-def component_failure(component: Component, where: str, error: BaseException) -> ComponentError:
-    """One message for an error that a component's code raised: entry, class, the error, and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f" (at {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    text = (str(error).strip() or "no message").splitlines()[0][:300]
-    name = f"{component.kind} {component.use}"
-    hint = f"the class is {type(component).__name__} of {type(component).__module__}"
-    return ComponentError(f"{where}: {name} raised {type(error).__name__}: {text}{at}", hint=hint)
 
 
 class Lookup(Protocol):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+import typer
 from typer.testing import CliRunner
 
 from mmflow.cli.app import app
-from mmflow.flow.run import rehearse
+from mmflow.cli.errors import reported
+from mmflow.flow.run import RunOptions, rehearse, run_spec
+from mmflow.plugin import Loss
 from mmflow.spec import SpecError, load_text
 
 SPEC = """\
@@ -62,8 +68,9 @@ LATE = [
     ("use: linear_probe, of: image,", "use: linear_probe, of: copies,", "20", ["copies has 2 copies, which"]),
     ("use: geometry, data: sounds, of: sound", "use: knn, data: sounds, of: sound, labels: label, test: train", "21",
      ["'train' has no field 'audio'"]),
-    ("{use: retrieval, data: test, of: [image, text]}", "{use: zero_shot, data: test, of: [text, image], labels: label}",
-     "19", ["zero_shot gives text", "it reads image (image)"]),
+    ("{use: retrieval, data: test, of: [image, text]}",
+     "{use: zero_shot, data: test, of: [text, image], labels: label}", "19",
+     ["zero_shot gives text", "it reads image (image)"]),
     ("{use: retrieval, data: test,", "{use: zero_shot, labels: label, names: [a, b], data: test,", "19",
      ["zero_shot has 2 names", "classes"]),
     # weights
@@ -93,7 +100,8 @@ def _pictures(folder: Path, missing: int) -> str:
             Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / f"{number}.png")
         rows.append(f"{number}.png,number {number},{'red' if number % 2 else 'blue'}")
     (folder / "table.csv").write_text("\n".join(rows))
-    return f"{{use: table, url: {folder / 'table.csv'}, columns: {{image: file, caption: caption, label: {{column: group, modality: label}}}}}}"
+    columns = "{image: file, caption: caption, label: {column: group, modality: label}}"
+    return f"{{use: table, url: {folder / 'table.csv'}, columns: {columns}}}"
 
 
 @pytest.mark.parametrize("missing", [0, 3, 9])
@@ -110,3 +118,39 @@ def test_run_says_it_with_exit_code_2_and_has_run_nothing(tmp_path: Path) -> Non
     assert "does not fit its inputs" in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.glob("store/**/events.jsonl"))
+
+
+class Fails(Loss, name="fails"):
+    """Fails in a way that only its second step shows."""
+
+    how: str = "key"
+
+    def compute(self, a: torch.Tensor, how: str, step: int) -> torch.Tensor:
+        if step and how == "key":
+            return a.sum() * {}["scale"]
+        return a.sum() + [0.0][step]
+
+
+@pytest.mark.parametrize(("how", "says"), [("key", "there is no 'scale'"), ("list", "list index out of range")])
+def test_an_error_in_the_middle_is_one_message_with_its_entry_and_a_traceback_in_the_run(
+    how: str, says: str, tmp_path: Path, register: Callable[..., None]
+) -> None:
+    register(Fails)
+    loss = f"align: {{use: fails, how: {how}, of: image}}"
+    spec = load_text(SPEC.replace("align: {use: infonce, of: [image, text]}", loss))
+    result = run_spec(spec, RunOptions(store=str(tmp_path / "store"), engine="local", workers=0))
+    assert result.exit_code == 1
+    (note,) = [note for note in result.outcome.notes if note.startswith("stage train failed")]
+    assert f"losses.align (loss fails, {__name__}.Fails): {says}" in note
+    (kept,) = tmp_path.glob("store/runs/*/train.error.txt")
+    assert "Traceback" in kept.read_text()
+
+
+def test_an_unexpected_error_of_the_command_line_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with pytest.raises(typer.Exit) as ended, reported():
+        {}["nothing"]
+    assert ended.value.exit_code == 1
+    (kept,) = tmp_path.glob("mmflow-*.txt")
+    assert "KeyError" in kept.read_text()

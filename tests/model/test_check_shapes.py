@@ -150,7 +150,7 @@ class CannotBeBuilt(Encoder, name="cannot_be_built"):
 
 @pytest.mark.parametrize(
     ("encoder", "said"),
-    [("{use: cannot_be_built, of: image}", "cannot_be_built raised KeyError"),
+    [("{use: cannot_be_built, of: image}", "CannotBeBuilt): there is no 'depth' (KeyError, "),
      ("{use: vit, of: image, size: 16, patch: 8, width: 16, head: {use: linear, dim: 8}, init: none.safetensors}",
       "cannot read the weights none.safetensors")],
 )  # fmt: skip
