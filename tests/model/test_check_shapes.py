@@ -162,3 +162,27 @@ def test_a_fault_stands_once_at_its_line_however_many_stages_meet_it(
     (problem,) = report.problems
     assert said in problem.message
     assert problem.path == ("encoders", "image")
+
+
+class Whole(Loss, name="whole"):
+    """Gives what no loss may give."""
+
+    how: str
+
+    def compute(self, a: torch.Tensor, b: torch.Tensor, how: str) -> object:
+        scores = a @ b.T
+        return {"matrix": scores, "cube": scores[..., None], "list": [scores.sum()], "none": None}[how]
+
+
+@pytest.mark.parametrize(
+    ("how", "found"), [("matrix", "a tensor [2, 2]"), ("cube", "[2, 2, 1]"), ("list", "list"), ("none", "NoneType")]
+)
+def test_a_loss_that_gives_no_value_a_row_is_told_with_its_line(
+    how: str, found: str, register: Callable[..., None]
+) -> None:
+    register(Whole)
+    (problem,) = check(f"losses.whole={{use: whole, of: [image, text], how: {how}}}").problems
+    assert f"compute() of Whole ({__file__}:" in problem.message
+    assert f"returned {found}" in problem.message or found in problem.message
+    assert problem.expected is not None
+    assert problem.expected.startswith("one value a row [N]")
