@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import NamedTemporaryFile
 
 import typer
 
@@ -19,7 +20,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Around a command: prints expected errors and exits; bugs keep their traceback."""
+    """Around a command: prints one message an error and exits; the traceback of an unexpected one is kept in a file."""
     try:
         yield
     except KeyboardInterrupt:
@@ -34,7 +35,7 @@ def reported() -> Iterator[None]:
     except Exception as error:
         messages = _messages(error)
         if not messages:
-            traceback.print_exc()
+            typer.echo(f"error: {_unexpected(error)}", err=True)
             raise typer.Exit(BUG) from None
         for message in messages:
             typer.echo(f"error: {_shortened(message)}", err=True)
@@ -59,6 +60,15 @@ def _messages(error: Exception) -> list[str]:
     if isinstance(error, OSError) and error.filename is not None:
         return [f"{error.filename}: {error.strerror}"]
     return []
+
+
+def _unexpected(error: Exception) -> str:
+    from mmflow.plugin.failures import told
+    from mmflow.redaction import redacted
+
+    with NamedTemporaryFile("w", prefix="mmflow-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(redacted("".join(traceback.format_exception(error))))
+    return f"{redacted(told(error))} (not expected; traceback: {file.name})"
 
 
 def _is(error: Exception, module: str, name: str) -> bool:

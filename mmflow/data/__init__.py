@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmflow.data.batches import Batch, ColumnBatch, collate
-    from mmflow.data.loading import Loader, scan
+    from mmflow.data.loading import Loader, sample_of, scan
     from mmflow.data.samples import (
         ColumnRequest,
         count_of,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "batches": ("Batch", "ColumnBatch", "collate"),
-    "loading": ("Loader", "scan"),
+    "loading": ("Loader", "sample_of", "scan"),
     "samples": (
         "ColumnRequest",
         "count_of",
@@ -41,6 +41,7 @@ __all__ = [
     "count_of",
     "read_field",
     "sample_fields",
+    "sample_of",
     "scan",
     "static_columns",
 ]

@@ -148,6 +148,11 @@ class Loader:
     def _draw(self, epoch: int) -> Draw:
         return Draw(self.length or 0, self.batch_size, self.seed, epoch, self._columns)
 
+    def draw(self) -> Sequence[int]:
+        """The indices of the first batch's samples, none of which is read. Raises what the sampler raises."""
+        first = next(self._tasks(0, 0), None)
+        return [] if first is None else first.samples
+
     def worker_pids(self) -> list[int]:
         """The ids of the worker processes that there are now."""
         return [process.pid for process in self._workers.processes() if process.pid is not None]
@@ -191,6 +196,16 @@ def scan(
         yield from batches
     finally:
         pool.close()
+
+
+def sample_of(
+    source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], indices: Sequence[int]
+) -> Batch:
+    """The samples of these indices as one batch, with views in their deterministic form."""
+    fetcher = BatchFetcher(source, source.open(), views, requests, seed=0)
+    batch = fetcher[BatchTask(None, 0, indices)]
+    assert isinstance(batch, Batch)
+    return batch
 
 
 def _assignment(
@@ -247,7 +262,7 @@ def _partition_tasks(
         turn, first = turn + 1, 0
 
 
-__all__ = ["Loader", "scan"]
+__all__ = ["Loader", "sample_of", "scan"]
 
 
 def _field_of(reference: Ref[Sampled]) -> str:

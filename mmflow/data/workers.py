@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import signal
 import threading
 import time
@@ -21,6 +22,7 @@ from mmflow.compat.torch import end_workers, worker_context, worker_processes
 from mmflow.data.batches import Batch
 from mmflow.data.fetching import BatchFetcher, Failed, PartitionEnd, Result, Task
 from mmflow.data.quarantine import quarantine
+from mmflow.plugin.authors import place_of
 from mmflow.plugin.samples import SampleError, describe
 from mmflow.redaction import redacted
 
@@ -92,6 +94,7 @@ class Workers:
 
     def _fetch_in_workers(self, tasks: Iterable[Task | None]) -> Iterator[Result]:
         if self._loader is None:
+            _check_travels(self.fetcher)
             self._loader = DataLoader(
                 self.fetcher,
                 batch_size=None,
@@ -159,6 +162,25 @@ class _Upcoming:
 
     def __iter__(self) -> Iterator[Task | None]:
         return iter(self.workers._tasks)
+
+
+class _Nowhere:
+    """A file that keeps nothing."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+def _check_travels(fetcher: BatchFetcher) -> None:
+    """Refuse a reader that cannot be sent to another process before any is started."""
+    try:
+        pickle.Pickler(_Nowhere(), pickle.HIGHEST_PROTOCOL).dump(fetcher.reader)
+    except Exception as error:
+        made = type(fetcher.reader)
+        raise SampleError(
+            f"{describe(fetcher.source)}: its reader {made.__name__} ({place_of(made)}) cannot be sent to loader "
+            f"processes: {error}; open files when they are first read, not in __init__, or use `--workers 0`"
+        ) from error
 
 
 def _same(result: Fetched) -> Fetched:

@@ -16,8 +16,10 @@ from mmflow.evaluate.rows import Embedder, Rows, Wanted
 from mmflow.model.graph import needed_outputs
 from mmflow.model.model import Model
 from mmflow.plugin.addresses import address
+from mmflow.plugin.authors import place_of
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, Shared
+from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, Evaluator, StageContext, StageScope
 from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
@@ -56,7 +58,7 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     bound = _Binding(evaluator, context, embedder)
     measured = bound.call()
     rows = bound.rows
-    _check(measured, context.name)
+    _check(measured, evaluator, context.name)
     for example in measured.examples:
         example["field"] = _raw_field(context.scope, example["field"])
         example["field_found"] = _raw_field(context.scope, example["field_found"])
@@ -179,7 +181,8 @@ class _Binding:
             message = f"stage {self.context.name}: {evaluator.use} takes {misfit}"
             raise ComponentError(message, found=f"{count} in `of`")
         try:
-            return bound.call(evaluator.evaluate, self.rows.of, self._field, self._request)
+            with inside(f"stage {self.context.name}", evaluator):
+                return bound.call(evaluator.evaluate, self.rows.of, self._field, self._request)
         except ValueError as error:
             if isinstance(error, ComponentError):
                 raise
@@ -254,11 +257,12 @@ def _raw_field(scope: StageScope, name: str) -> str:
     return next((owner.name for owner in scope.reach(encoder) if owner.section == "fields"), name)
 
 
-def _check(measured: EvaluationResult, stage: str) -> None:
+def _check(measured: EvaluationResult, evaluator: Evaluator, stage: str) -> None:
     if not isinstance(measured, EvaluationResult):
         raise ComponentError(
-            f"stage {stage}: `evaluate` returned {type(measured).__name__}", expected="EvaluationResult"
-        )
+            f"stage {stage}: evaluate() ({place_of(type(evaluator).evaluate)}) returned {type(measured).__name__}",
+            expected="EvaluationResult", hint="return EvaluationResult([Metric(name, value), ...])",
+        )  # fmt: skip
     names: set[str] = set()
     for metric in measured.metrics:
         numbers = [getattr(metric, field) for field in NUMBERS]

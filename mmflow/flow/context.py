@@ -18,6 +18,7 @@ from mmflow.flow.store import NotStored, RunStore, StoreError
 from mmflow.identity.canonical import key_of
 from mmflow.identity.keys import Keys
 from mmflow.plugin.component import ComponentError
+from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Evaluator, Reporter
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def run_stage(
 
             run_evaluator(stage.declaration, context)
         else:
-            stage.declaration.run(context)
+            with inside(f"stage {stage.name}", stage.declaration):
+                stage.declaration.run(context)
         about: AboutStage = {
             "stage": stage.name,
             "use": stage.declaration.use,

@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from mmflow.flow.jobs import Outcome, StageJob, StageState, TableRows, Watcher
 from mmflow.flow.stopping import Stopper, Terminated
 from mmflow.flow.store import RunAbout, RunStore, StoreError
+from mmflow.plugin.failures import told
 from mmflow.plugin.kinds import Reporter, StageStopped
 from mmflow.redaction import redacted, redacted_data
 
-_LONGEST = 1500
-"""Characters of an error in a note; the whole of it is in the record of the run."""
 _EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "cancelled": 1}
 
 
@@ -152,18 +151,19 @@ class Execution:
 
     def _fail(self, job: StageJob, error: Exception) -> StageState:
         self._explain(f"stage {job.name}", job.name, error)
-        return self._settle(job, "failed", _shown(error))
+        return self._settle(job, "failed", told(error))
 
     def _explain(self, what: str, name: str, error: Exception) -> None:
         where = ""
         try:
-            text = "".join(traceback.format_exception(error))
+            text = redacted("".join(traceback.format_exception(error)))
+            self.tell(lambda watcher: watcher.traceback(name, text))
             where = f" (traceback: {self.store.run(self.outcome.run_id).write(f'{name}.error.txt', text)})"
         except Exception:
             # The store itself may have failed: its message alone must do.
             if not isinstance(error, StoreError):
                 traceback.print_exception(error)
-        self.note(f"{what} failed: {_shown(error)}{where}")
+        self.note(f"{what} failed: {told(error)}{where}")
 
     def _conclude(self) -> None:
         outcome = self.outcome
@@ -180,11 +180,6 @@ class Execution:
             self.note(f"the run was {outcome.status}{why}; left: {', '.join(left)}; start it again to go on")
         elif outcome.exit_code or "failed" in states or "skipped" in states:
             outcome.status, outcome.exit_code = "failed", 1
-
-
-def _shown(error: Exception) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text if len(text) <= _LONGEST else f'{text[:_LONGEST]} ...'}"
 
 
 class _Reporter:

@@ -60,6 +60,9 @@ class Watcher:
     def link(self, name: str, key: str, url: str, text: str | None) -> None:
         """A stage shows a link."""
 
+    def traceback(self, name: str, text: str) -> None:
+        """The traceback of a stage (or the report) that has failed."""
+
     def note(self, text: str) -> None:
         """One line for the user."""
 

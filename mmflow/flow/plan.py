@@ -61,15 +61,15 @@ def build_plan(spec: Spec, store: RunStore | None = None) -> Plan:
     """
     keys = Keys(spec)
     inputs = {name: keys.upstream(name) for name in spec.stages}
-    order: list[str] = []
+    order: dict[str, None] = {}
     while len(order) < len(inputs):
-        ready = [name for name in inputs if name not in order and set(inputs[name]) <= set(order)]
-        if not ready:
+        ready = next((name for name in inputs if name not in order and order.keys() >= set(inputs[name])), None)
+        if ready is None:
             circle = ", ".join(name for name in inputs if name not in order)
             raise ComponentError(
                 f"stages read each other in a circle: {circle}", hint="change their `start` or `model`"
             )
-        order.append(ready[0])
+        order[ready] = None
     stages = []
     for name in order:
         key = keys.stage(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,7 +96,13 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
     if working:
         from mmflow.flow.context import choose_device
 
-        choose_device(options.device)
+        try:
+            choose_device(options.device)
+            rehearse(spec, [stage.name for stage in plan if not stage.cached or stage.name in forced])
+        except BaseException:
+            if api is not None:
+                api.close()
+            raise
     failures: list[str] = []
 
     def notify(text: str) -> None:
@@ -157,6 +163,15 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
         if result.outcome.stages.get(stage.name) in ("done", "cached") and (found := stored_metrics(store, stage)):
             result.metrics[stage.name] = found
     return result
+
+
+def rehearse(spec: Spec, stages: Collection[str]) -> None:
+    """Do before the first step what `check --shapes` does, for `stages`; raises `SpecError` with all that it finds."""
+    from mmflow.model.shapes import check_shapes
+    from mmflow.spec import SpecError
+
+    if problems := check_shapes(spec, stages).problems:
+        raise SpecError(problems)
 
 
 def open_store(url: str) -> RunStore:

@@ -175,14 +175,14 @@ class Keys:
 
     def _trained_by(self, scope: Scope, owners: Iterable[Owner]) -> str | None:
         """The key of the newest stage on the chain of models that can have changed the weights of `owners`."""
-        stage = scope.start or scope.model
-        if stage is None:
-            return None
-        reached = self._trained.get(stage)
-        # A stage of another type may have changed anything.
-        if reached is None or not reached.isdisjoint(filter(_may_have_weights, owners)):
-            return self.stage(stage)
-        return self._trained_by(self._spec.scope(stage), owners)
+        weights = frozenset(filter(_may_have_weights, owners))
+        while (stage := scope.start or scope.model) is not None:
+            reached = self._trained.get(stage)
+            # A stage of another type may have changed anything.
+            if reached is None or not reached.isdisjoint(weights):
+                return self.stage(stage)
+            scope = self._spec.scope(stage)
+        return None
 
     @cached_property
     def _trained(self) -> dict[str, frozenset[Owner]]:

@@ -13,8 +13,10 @@ from mmflow.model.graph import Graph, Node, Output, Read, Site
 from mmflow.model.modules import Modules
 from mmflow.model.rows import fold, pick, unfold
 from mmflow.plugin.addresses import address
+from mmflow.plugin.authors import place_of
 from mmflow.plugin.binding import Binding, binding
 from mmflow.plugin.component import Component, ComponentError, Shared
+from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
 from mmflow.plugin.targets import Owner
@@ -146,7 +148,9 @@ class Execution:
             if place[0] == "of" and encoding is not None and encoding.axes[:1] == ("sample",):
                 present = in_all(present, encoding.present)
         at = tuple(ids) if node.scope == "row" else ()
-        return self._call(node, inputs, {"ids": list(ids), "present": present, "at": at[:1]})
+        found = self._call(node, inputs, {"ids": list(ids), "present": present, "at": at[:1]})
+        check_loss(node, found)
+        return found
 
     def update(
         self, node: Node, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], ids: Sequence[str]
@@ -198,7 +202,8 @@ class Execution:
             return {"clock": self.clock, "step": self.clock.step, **requested}[name]
 
         function, bound = self._binding(node)
-        return bound.call(function, of, field, request, leading=leading, named=named)
+        with inside(node.owner, node.structure):
+            return bound.call(function, of, field, request, leading=leading, named=named)
 
     def _binding(self, node: Node) -> tuple[Callable[..., Argument], Binding]:
         """What runs a node, and how: looked up once, as reading a signature is slow beside a small step."""
@@ -269,3 +274,18 @@ class Execution:
             assert module is not None, f"no learned value at {path}"
             return module()
         return value.at(self.clock)
+
+
+def check_loss(node: Node, found: object) -> None:
+    """Refuse the value of a loss that is no tensor, or neither one value a row nor a scalar."""
+    parts = found if isinstance(found, tuple) else (found,)
+    if len(parts) <= 2 and all(isinstance(part, Tensor) and part.ndim <= 1 for part in parts):
+        return
+    said = [f"a tensor {list(part.shape)}" if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+    made = type(node.component)
+    raise ComponentError(
+        f"{node.owner}: {made.method}() of {made.__name__} ({place_of(getattr(made, made.method))}) returned "
+        f"{' and '.join(said)}",
+        expected="one value a row [N] (with a weight a row, if any), or a 0-d tensor",
+        hint="take the mean over the other axes, and keep tensors: no float(), no .item()",
+    )

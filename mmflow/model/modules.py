@@ -22,6 +22,7 @@ from mmflow.model.graph import Graph, Site
 from mmflow.model.learned import Constrained, LearnedValue
 from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, ComponentError, nested_components
+from mmflow.plugin.failures import building
 from mmflow.plugin.kinds import Application, Encoder, Freeze, StageScope, View
 from mmflow.plugin.numbers import Learned
 from mmflow.plugin.targets import Owner, Target
@@ -48,9 +49,11 @@ class Modules:
         nodes = self.graph.nodes.values()
         for node in nodes:
             if node.role == "encoder":
-                self._encoder(node.owner)
+                with building(node.owner, node.structure):
+                    self._encoder(node.owner)
             elif node.role in ("loss", "memory"):
-                self._inside(node.component, Site(node.owner))
+                with building(node.owner, node.component):
+                    self._inside(node.component, Site(node.owner))
         for owner in self.graph.parts:
             self._inside(self.scope.component(owner), Site(owner))
         return self.root

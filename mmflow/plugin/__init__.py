@@ -8,6 +8,7 @@ Nothing here imports torch, numpy or prefect.
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mmflow.plugin.addresses import Address, address, global_generators, numpy_generator
+from mmflow.plugin.bounds import any_number
 from mmflow.plugin.component import Component, ComponentError, Shared, by_content, default, outside_identity
 from mmflow.plugin.hooks import hookimpl
 from mmflow.plugin.kinds import (
@@ -166,6 +167,7 @@ __all__ = [
     "View",
     "Weight",
     "address",
+    "any_number",
     "by_content",
     "default",
     "describe",

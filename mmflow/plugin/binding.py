@@ -162,7 +162,7 @@ def binding(
             raise ComponentError(
                 f"{label} asks for `{name}`, which {with_article(made.kind)} does not get",
                 found=name,
-                hint=f"{with_article(made.kind)} may ask for {asked}",
+                hint=f"`{name}` is reserved for {REQUESTS[name]}; {with_article(made.kind)} may ask for {asked}",
             )
         elif parameter.kind is not parameter.KEYWORD_ONLY and takes_inputs and not (rest and rule.inputs == "first"):
             inputs.append(name)

@@ -21,12 +21,15 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
     model_serializer,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
-from mmflow.plugin.references import Written, words
+from mmflow.plugin.bounds import within_bounds
+from mmflow.plugin.references import LONGEST, Written, words
 from mmflow.plugin.values import Json
 
 DOTTED = re.compile(r"[A-Za-z_][\w-]*(\.[\w*-]+)+")
@@ -48,7 +51,9 @@ class Shared:
 
 
 class ComponentError(ValueError):
-    """A component that cannot be found, imported or used; `hint` says how to fix it."""
+    """A component that cannot be found, imported or used; `hint` says how to fix it, `owner` which entry it is of."""
+
+    owner: tuple[str, ...] = ()
 
     def __init__(self, message: str, *, found: str = "", expected: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -89,6 +94,8 @@ class Component(BaseModel):
     """The extra of `mmflow-kit` (or of the plugin's distribution) that brings `requires`."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules that must be importable before the component can be built."""
+    shared: ClassVar[bool] = True
+    """Whether a dotted path to a component of the spec may stand for one of this kind."""
     provides: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -142,12 +149,12 @@ class Component(BaseModel):
                 raise _refused(f"{with_article(raw.kind)} stands where {one} belongs", found=found)
             return raw
         if isinstance(raw, Shared):
-            return raw
+            return cls._path(raw.path)
         if (short := cls.shorthand(raw)) is not None:
             return short
         if isinstance(raw, str):
-            if DOTTED.fullmatch(raw):
-                return Shared(raw)
+            if DOTTED.fullmatch(raw[:LONGEST]):
+                return cls._path(raw)
             return cls.component(raw).model_validate({})
         if isinstance(raw, Mapping):
             if "use" not in raw:
@@ -160,6 +167,23 @@ class Component(BaseModel):
             return cls.component(name).model_validate({k: v for k, v in raw.items() if k != "use"})
         expected = f"the name of {one}, {{use: NAME, ...}} or a path"
         raise _refused(f"not {one}", found=f"{raw!r}", expected=expected)
+
+    @classmethod
+    def _path(cls, raw: str) -> Shared:
+        if len(raw) > LONGEST:
+            raise _refused("the path is too long", found=f"{len(raw):,} characters", expected=f"at most {LONGEST}")
+        if not cls.shared:
+            one = with_article(cls.kind)
+            expected = f"the name of {one}, or {{use: NAME, ...}}"
+            hint = f"{one} has no weights to share: write it here as well"
+            raise _refused(f"`{raw}` is a path, which cannot stand for {one}", found=raw, expected=expected, hint=hint)
+        return Shared(raw)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _within_bounds(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        return within_bounds(value, cls.model_fields[info.field_name])
 
     @classmethod
     def component(cls, name: str) -> type[Component]:

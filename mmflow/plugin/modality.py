@@ -43,6 +43,8 @@ class Modality(Component, kind="modality"):
     defaults fit arrays and numbers: most modalities set the class attributes and write `show`.
     """
 
+    shared: ClassVar[bool] = False
+
     form: ClassVar[str] = "any value"
     """The form in which a source gives a value, in words: `uint8 array [H, W, C]`."""
     role: ClassVar[Role] = "value"

@@ -15,6 +15,8 @@ from pydantic import BaseModel, BeforeValidator, GetCoreSchemaHandler, GetJsonSc
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
+LONGEST = 500
+"""Characters at most of a reference."""
 NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 
 
@@ -156,8 +158,8 @@ class Ref(str, Generic[T]):
         wanted = expected_of(get_args(source)[0]) if get_args(source) else "a name"
 
         def accept(raw: Written) -> Ref[RefType]:
-            if not isinstance(raw, str) or not NAME.fullmatch(raw):
-                context = {"message": "not a reference", "found": f"{raw!r}", "expected": wanted, "hint": ""}
+            if not isinstance(raw, str) or len(raw) > LONGEST or not NAME.fullmatch(raw):
+                context = {"message": "not a reference", "found": f"{raw!r}"[:LONGEST], "expected": wanted, "hint": ""}
                 raise PydanticCustomError("reference", "{message}", context)
             return raw if isinstance(raw, Ref) else Ref(raw)
 

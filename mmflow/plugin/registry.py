@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from mmflow.plugin.authors import check_code, hook_fault, kind_fault, place_of
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, look_up_in, with_article
 
@@ -73,11 +74,18 @@ class Registry:
             # The same module may stand behind two entry points of a namespace: pluggy refuses it twice.
             if self.plugins.is_registered(plugin):
                 return
+            if fault := hook_fault(plugin):
+                self.broken.append(BrokenPlugin(distribution, name, fault))
+                return
             self.plugins.register(plugin, name=f"{distribution}:{name}")
             for implementation in self.plugins.hook.mmflow_components.get_hookimpls():
                 if implementation.plugin is plugin:
                     components: dict[str, str] = dict(implementation.function())  # type: ignore[arg-type]
                     for key, path in components.items():
+                        if fault := kind_fault(*key.split("/", 1)) if "/" in key else "":
+                            place = place_of(implementation.function)
+                            self.broken.append(BrokenPlugin(distribution, name, f"{fault} ({place})"))
+                            continue
                         self._register(key, path, distribution, version)
         except Exception as error:
             self.broken.append(BrokenPlugin(distribution, name, f"{type(error).__name__}: {error}"))
@@ -151,14 +159,15 @@ class Registry:
         return found or self.find(component.kind, component.use)
 
     def _unknown(self, kind: str, name: str, distribution: str) -> ComponentError:
-        names = self.names(kind)
+        names, name = self.names(kind), name[:80]
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         elsewhere = [k for k, n in self._names if n == name and k != kind]
         hint = f"did you mean {close[0]!r}?" if close else ""
         if elsewhere and not close:
             hint = f"{name!r} is {with_article(elsewhere[0])}"
         if self.broken:
-            hint = f"{hint} (broken plugins: {', '.join(b.distribution or b.entry_point for b in self.broken)})".strip()
+            faults = "; ".join(f"{b.distribution or b.entry_point}: {b.error}" for b in self.broken[:3])
+            hint = f"{hint} (broken plugins: {faults})".strip()
         where = f" in {distribution}" if distribution else ""
         known = ", ".join(names) or "none installed"
         return ComponentError(f"unknown {kind} {name!r}{where}", found=name, expected=f"one of: {known}", hint=hint)
@@ -174,13 +183,14 @@ def check_declaration(component: Any, found: Registration) -> type[Component]:
             f"{label}: {found.path} declares itself as {component.kind} {component.use!r}",
             hint=f'declare it `class {component.__name__}(..., name="{found.name}")`',
         )
-    if component.method and getattr(component, component.method, None) is not None:
-        try:
+    try:
+        if component.method and getattr(component, component.method, None) is not None:
             binding(component)
-        except ComponentError as error:
-            raise ComponentError(
-                f"{error} (of {found.distribution})", found=error.found, expected=error.expected, hint=error.hint
-            ) from None
+        check_code(component)
+    except ComponentError as error:
+        raise ComponentError(
+            f"{error} (of {found.distribution})", found=error.found, expected=error.expected, hint=error.hint
+        ) from None
     return component
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TypeVar
 
 from mmflow.plugin.component import ComponentError, nested_components
 from mmflow.plugin.kinds import Source, Stage
@@ -19,19 +18,21 @@ from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.renamed import with_columns_of_today
 from mmflow.spec.components.sections import Sections, read_sections
 from mmflow.spec.components.stages import StageEntry, merged_entries
+from mmflow.spec.references.chains import chain_problems
 from mmflow.spec.references.inputs import check_entry
 from mmflow.spec.references.names import INIT, NODES, Seen, StageNames
 from mmflow.spec.references.resolver import Resolver
 from mmflow.spec.spec import Spec
 from mmflow.spec.text.document import Document
-from mmflow.spec.text.problems import Problem, SpecError, did_you_mean
+from mmflow.spec.text.problems import Problem, Problems, SpecError, did_you_mean
 
-C = TypeVar("C")
+MOST_WORK = 10_000
+"""Entries at most that the stages of a spec reach, each as often as a stage needs it."""
 
 
 def check_document(document: Document) -> Spec:
     """The spec of a document whose `extends` and variables are filled in; raises `SpecError`."""
-    problems: list[Problem] = []
+    problems: list[Problem] = Problems()
     sections = read_sections(document, problems)
     checker = _Checker(sections, problems)
     checker.run()
@@ -54,6 +55,8 @@ class _Checker:
         self.unreadable: set[tuple[str, str | None]] = set()
         self.roots: dict[str, list[Owner]] = {}
         self.names = StageNames()
+        self.work = 0
+        """Entries that stages reached so far."""
 
     def run(self) -> None:
         self.sections.entries["data"] = filled_in(self.sections.entries["data"], self.problems)
@@ -70,11 +73,19 @@ class _Checker:
             {name: frozenset(merged["encoders"]) for name, merged in self.merged.items()}
             | {INIT: frozenset(base["encoders"])},
         )
+        if found := chain_problems(base, self.merged):
+            self.problems += found
+            return
         self.default_models()
         for name, stage in self.sections.stages.items():
             self.prepare(name, stage)
         for name, stage in self.sections.stages.items():
             self.check_stage(name, stage)
+            if self.work > MOST_WORK:
+                hint = "split the spec, and let its parts share with `extends`"
+                message = f"the stages down to {name} need more than {MOST_WORK:,} entries in all"
+                self.problems.append(stage.entry.problem(message, key=True, hint=hint))
+                return
         self.check_unreached(base)
         self.check_stage_order()
 
@@ -198,6 +209,7 @@ class _Checker:
 
     def check_reached(self, resolver: Resolver, roots: Sequence[Owner]) -> None:
         reached = resolver.reach(*roots)
+        self.work += len(reached)
         for owner in (*reached, STAGE):
             entry = resolver.entry(owner)
             if entry is not None:
@@ -258,26 +270,24 @@ class _Checker:
             - {INIT}
             for name, roots in self.roots.items()
         }
+        left = {name: [other for other in sorted(others) if other in needs] for name, others in needs.items()}
         done: set[str] = set()
         for name in needs:
-            path: list[str] = []
-            self.follow(name, needs, path, done)
+            path = [name] if name not in done else []
+            while path:
+                other = left[path[-1]].pop(0) if left[path[-1]] else None
+                if other is None:
+                    done.add(path.pop())
+                elif other in path:
+                    self.circle([*path[path.index(other) :], other])
+                elif other not in done:
+                    path.append(other)
 
-    def follow(self, name: str, needs: Mapping[str, set[str]], path: list[str], done: set[str]) -> None:
-        if name in path:
-            circle = [*path[path.index(name) :], name]
-            entry = self.sections.stages[min(circle)].entry
-            if not any(problem.message.startswith("a circle of stages") for problem in self.problems):
-                hint = "let one of them begin with `init`"
-                self.problems.append(entry.problem(f"a circle of stages: {' -> '.join(circle)}", key=True, hint=hint))
-            return
-        if name in done or name not in needs:
-            return
-        path.append(name)
-        for other in sorted(needs[name]):
-            self.follow(other, needs, path, done)
-        path.pop()
-        done.add(name)
+    def circle(self, stages: list[str]) -> None:
+        if not any(problem.message.startswith("a circle of stages") for problem in self.problems):
+            entry = self.sections.stages[min(stages)].entry
+            hint = "let one of them begin with `init`"
+            self.problems.append(entry.problem(f"a circle of stages: {' -> '.join(stages)}", key=True, hint=hint))
 
 
 def _data_of(made: Stage) -> str | None:

@@ -44,6 +44,13 @@ class Spec:
         """What a stage sees; KeyError for a stage that is not there."""
         return self.scopes[stage]
 
+    def place(self, stage: str, owner: Owner) -> Entry | None:
+        """Where an entry is written as a stage sees it: in the stage itself, or for all stages."""
+        found = {entry.path: entry for entry in self.entries if entry.owner == owner}
+        above = next((entry.path for entry in self.entries if entry.owner == Owner("stages", stage)), ())
+        own = found.get((*above, owner.section, owner.name))
+        return own or next(iter(found.values()), None)
+
     def resolved(self) -> dict[str, Json]:
         """The spec with everything written out, as data of the language that validates to an equal spec.
 

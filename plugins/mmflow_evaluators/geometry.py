@@ -33,6 +33,8 @@ class Geometry(Evaluator, name="geometry"):
     Read the gap beside uniformity: a collapsed model has none.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: geometry, data: test, of: [image, text]}"
     requires: ClassVar[tuple[str, ...]] = ("sklearn",)
 

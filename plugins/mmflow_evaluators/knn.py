@@ -29,6 +29,8 @@ class Knn(Evaluator, name="knn"):
     goes to the class with the nearest neighbor. Chance is the majority class.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: knn, data: train, test: test, of: image, labels: label, k: 20}"
 
     labels: Ref[Labels]

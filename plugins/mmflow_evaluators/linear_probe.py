@@ -30,6 +30,8 @@ class LinearProbe(Evaluator, name="linear_probe"):
     are learned from. Chance is the majority class; the spread is half the 95 % Wilson interval.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: linear_probe, data: train, test: test, of: image, labels: label}"
     requires: ClassVar[tuple[str, ...]] = ("sklearn",)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator, model_validator
@@ -16,10 +17,13 @@ from mmflow.plugin import (
     PositiveInt,
     Ref,
     Score,
+    Source,
     default,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
 LARGEST_MATRIX = 60
@@ -36,6 +40,8 @@ class ZeroShot(Evaluator, name="zero_shot"):
     """
 
     example: ClassVar[str] = '{use: zero_shot, data: test, of: [image, text], labels: label, prompts: ["a {}"]}'
+
+    encodes: ClassVar[Mapping[int, str]] = {1: "text"}
 
     labels: Ref[Labels]
     prompts: tuple[str, ...] = default(("{}",), min_length=1, description="texts with {} where the class name goes")
@@ -58,6 +64,19 @@ class ZeroShot(Evaluator, name="zero_shot"):
         if len(self.of) != 2:
             raise ValueError(f"`of` names the encoder of the rows and that of the class names; it has {len(self.of)}")
         return self
+
+    def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
+        field = source.fields().get(self.labels.removeprefix("fields."))
+        stated = field.names if field is not None else ()
+        try:
+            names = self._in_order(stated)
+        except ComponentError as error:
+            yield "names", str(error), error.hint
+            return
+        if len(names) < max(2, len(stated)) and (self.names or field is not None):
+            few = f"zero_shot has {len(names)} names, and the field {self.labels} has {len(stated)} classes"
+            none = f"zero_shot needs the names of at least two classes; the field {self.labels} gives {len(names)}"
+            yield "names" if self.names else "labels", few if stated else none, "write a name for each class in `names`"
 
     def evaluate(self, rows: Encoding, texts: Encoding, labels: Tensor, score: Any, model: Any) -> EvaluationResult:
         import torch

@@ -34,7 +34,7 @@ class Digits(Source, name="digits"):
 
     split: Literal["train", "test", "all"] = "train"
     pixels: int = Field(32, ge=8, le=256, description="side of an image; enlarged bilinearly where it is more than 8")
-    seed: int = Field(0, description="draws the words of the captions")
+    seed: int = Field(0, ge=-(2**63), lt=2**63, description="draws the words of the captions")
 
     def fields(self) -> Mapping[str, TensorType]:
         return {

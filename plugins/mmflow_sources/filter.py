@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from mmflow.plugin import ComponentError, Reader, SkippedSample, TensorType, describe, read_sample
+from mmflow.plugin import ComponentError, Reader, SkippedSample, TensorType, any_number, describe, read_sample
 from mmflow_sources.nested import Selection, check_count
 
 
@@ -35,7 +35,7 @@ class Filter(Selection, name="filter"):
 
     example: ClassVar[str] = "{use: filter, of: {use: shapes}, where: {color: [red, blue], count: {max: 2}}}"
 
-    where: dict[str, Condition] = Field(min_length=1)
+    where: dict[str, Condition] = any_number(because="they are compared with numbers of the data", min_length=1)
 
     def places(self, inner: Reader) -> Sequence[int]:
         types = self.of.fields()

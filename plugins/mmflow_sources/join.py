@@ -30,7 +30,7 @@ class Join(Source, name="join"):
     on: str = "id"
     how: Literal["left", "inner"] = "left"
     several: Literal["error", "random"] = Field("error", description="where `other` has a key more than once")
-    seed: int = Field(0, description="draws among several")
+    seed: int = Field(0, ge=-(2**63), lt=2**63, description="draws among several")
 
     def fields(self) -> Mapping[str, TensorType]:
         mine, others = dict(inner(self.of).fields()), dict(inner(self.other).fields())

@@ -23,7 +23,7 @@ class Split(Selection, name="split"):
     parts: dict[str, float] = Field({"train": 0.8, "test": 0.2}, min_length=1)
     part: str
     by: str | None = None
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _shares(self) -> Split:

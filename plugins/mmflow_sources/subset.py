@@ -25,7 +25,7 @@ class Subset(Selection, name="subset"):
     size: int | None = Field(None, ge=1)
     share: float | None = Field(None, gt=0, le=1)
     order: Literal["random", "first"] = "random"
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Subset:

@@ -27,10 +27,12 @@ class Tabular(FileSource):
     """Base of the sources whose samples are rows of cells: write `marks` and `load`."""
 
     columns: dict[str, Annotated[TableColumn, BeforeValidator(_column)]] | None = None
-    max_pixels: int = Field(64_000_000, ge=1, description="largest image that is decoded")
+    max_pixels: int = Field(64_000_000, ge=1, le=10**12, description="largest image that is decoded")
     max_seconds: float = Field(3600, gt=0, description="longest sound that is decoded")
-    max_bytes: int = Field(2**30, ge=1, description="largest file that is read, of a sample or a table held as text")
-    max_text: int = Field(2**20, ge=1, description="largest .txt, .cls or .json file of a sample, in bytes")
+    max_bytes: int = Field(
+        2**30, ge=1, le=2**50, description="largest file that is read, of a sample or a table held as text"
+    )
+    max_text: int = Field(2**20, ge=1, le=2**40, description="largest .txt, .cls or .json file of a sample, in bytes")
 
     def chosen(self) -> tuple[str, ...]:
         """Columns that the spec names."""

@@ -13,7 +13,7 @@ class Synthetic(Source):
 
     split: str = Field("train", min_length=1, description="any name; splits share no sample")
     size: int = Field(1000, ge=1, le=10**9, description="samples")
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     def draw(self, generator: Any, wanted: Collection[str]) -> dict[str, Any]:
         """A sample; `wanted` are the fields asked for, others may be left out. Draws must not depend on `wanted`."""

@@ -30,7 +30,7 @@ class Graphs(Source, name="graphs"):
     features: int = Field(16, ge=2)
     noise: float = Field(1.0, ge=0, description="standard deviation of features around the mean of their field")
     mixing: float = Field(0.15, ge=0, le=1, description="share of authors and venues of a paper from anywhere")
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _enough(self) -> Graphs:

@@ -25,7 +25,7 @@ class Noisy(Source, name="noisy"):
     of: Source
     labels: dict[str, Share] = Field({})
     pairs: dict[str, Share] = Field({})
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _something(self) -> Noisy:

@@ -91,7 +91,7 @@ def test_a_failed_stage_skips_only_what_reads_it(store):
     assert outcome.stages == {"train": "failed", "cluster": "done", "retrieval": "skipped", "purity": "skipped"}
     assert (outcome.status, outcome.exit_code) == ("failed", 1)
     assert len(outcome.notes) == 1
-    assert outcome.notes[0].startswith("stage train failed: ValueError: no images (traceback: ")
+    assert outcome.notes[0].startswith("stage train failed: no images (ValueError, ")
     traceback = store.run(outcome.run_id).read("train.error.txt").decode()
     assert "in run" in traceback
     calls.clear()
@@ -188,7 +188,7 @@ def test_finish_sees_the_outcome_and_its_failure_fails_the_run(store):
 
     outcome = go(store, make_jobs(store, calls), finish=broken)
     assert (outcome.status, outcome.exit_code) == ("failed", 1)
-    assert "the report failed: ValueError: no font" in outcome.notes[0]
+    assert "the report failed: no font (ValueError, " in outcome.notes[0]
     assert set(outcome.stages.values()) <= {"done", "cached"}
 
 

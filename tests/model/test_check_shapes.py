@@ -11,7 +11,7 @@ import torch
 
 from mmflow.model.outlook import outlook
 from mmflow.model.shapes import ShapeReport, check_shapes
-from mmflow.plugin import Encoder, TensorType
+from mmflow.plugin import Bank, Encoder, Encoding, Loss, Ref, TensorType
 from mmflow.spec import load_text
 
 SPEC = """
@@ -53,7 +53,7 @@ def test_scores_are_traced(score: str) -> None:
 
 def test_a_wrong_dimension_is_found_with_its_line_and_both_sizes() -> None:
     report = check("encoders.text.head.dim=9")
-    assert len(report.problems) == 2, "one for each loss"
+    assert len(report.problems) == 3, "one for each loss, one for the evaluation"
     message = str(report.problems[0])
     assert message.startswith(
         "<text>:12:3: losses.align: infonce does not fit its inputs (pooled [2, 8], pooled [2, 9])"
@@ -98,3 +98,91 @@ def test_check_tells_what_is_kept_and_that_batch_norm_sees_a_micro_batch() -> No
         SPEC, overrides=["train.micro_batch_size=4", "encoders.image={use: convnet4, of: image, norm: group}"]
     )
     assert not any("batch norm" in line for line in outlook(spec))
+
+
+class AgainstMemory(Loss, name="against_memory"):
+    """Cannot do without its memory."""
+
+    bank: Ref[Bank]
+
+    def compute(self, a: torch.Tensor, bank: Encoding) -> torch.Tensor:
+        return -(a @ bank.pooled.T).logsumexp(1)
+
+
+class Raises(Loss, name="raises"):
+    """Fails in a way that says nothing about its inputs."""
+
+    how: str
+
+    def compute(self, a: torch.Tensor, how: str) -> torch.Tensor:
+        raise {"attribute": AttributeError("no such thing"), "zero": ZeroDivisionError(), "os": OSError("disk")}[how]
+
+
+def test_a_loss_that_requires_a_memory_is_traced_with_rows_in_it(register: Callable[..., None]) -> None:
+    register(AgainstMemory)
+    good = check("losses.against={use: against_memory, of: image, bank: queue}")
+    assert (good.problems, good.untraced) == ([], [])
+    wide = "memories.wide={use: queue, size: 4, of: image.features}"
+    bad = check("losses.against={use: against_memory, of: image, bank: wide}", wide)
+    (problem,) = bad.problems
+    assert "against_memory does not fit its inputs" in problem.message
+
+
+@pytest.mark.parametrize("how", ["attribute", "zero", "os"])
+def test_whatever_a_component_raises_is_named(how: str, register: Callable[..., None]) -> None:
+    register(Raises)
+    report = check(f"losses.odd={{use: raises, of: image, how: {how}}}")
+    assert report.problems == []
+    assert [line.split(":")[0] for line in report.untraced] == ["losses.odd (raises)"]
+
+
+class CannotBeBuilt(Encoder, name="cannot_be_built"):
+    """A body whose `build` fails."""
+
+    has_weights: ClassVar[bool] = True
+
+    def outputs(self, *inputs: TensorType) -> dict[str, TensorType]:
+        return {"pooled": TensorType("vector", size=(8,))}
+
+    def build(self, *inputs: TensorType, state: object) -> torch.nn.Module:
+        raise KeyError("depth")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [("{use: cannot_be_built, of: image}", "CannotBeBuilt): there is no 'depth' (KeyError, "),
+     ("{use: vit, of: image, size: 16, patch: 8, width: 16, head: {use: linear, dim: 8}, init: none.safetensors}",
+      "cannot read the weights none.safetensors")],
+)  # fmt: skip
+def test_a_fault_stands_once_at_its_line_however_many_stages_meet_it(
+    encoder: str, said: str, register: Callable[..., None]
+) -> None:
+    register(CannotBeBuilt)
+    report = check(f"encoders.image={encoder}", "eval.again={use: geometry, data: train, of: image}")
+    (problem,) = report.problems
+    assert said in problem.message
+    assert problem.path == ("encoders", "image")
+
+
+class Whole(Loss, name="whole"):
+    """Gives what no loss may give."""
+
+    how: str
+
+    def compute(self, a: torch.Tensor, b: torch.Tensor, how: str) -> object:
+        scores = a @ b.T
+        return {"matrix": scores, "cube": scores[..., None], "list": [scores.sum()], "none": None}[how]
+
+
+@pytest.mark.parametrize(
+    ("how", "found"), [("matrix", "a tensor [2, 2]"), ("cube", "[2, 2, 1]"), ("list", "list"), ("none", "NoneType")]
+)
+def test_a_loss_that_gives_no_value_a_row_is_told_with_its_line(
+    how: str, found: str, register: Callable[..., None]
+) -> None:
+    register(Whole)
+    (problem,) = check(f"losses.whole={{use: whole, of: [image, text], how: {how}}}").problems
+    assert f"compute() of Whole ({__file__}:" in problem.message
+    assert f"returned {found}" in problem.message or found in problem.message
+    assert problem.expected is not None
+    assert problem.expected.startswith("one value a row [N]")

@@ -14,7 +14,7 @@ Transform Value
 """
 FIELDS = """
 Active Bounds Constant Field Freeze Learned NonNegativeFloat NonNegativeInt PositiveFloat PositiveInt Scope Shared View
-by_content default outside_identity
+any_number by_content default outside_identity
 """
 REFERENCES = """
 Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled RawField Ref RefMap Refs Sampled

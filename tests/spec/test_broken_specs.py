@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mmflow.flow.plan import build_plan
+from mmflow.model.outlook import outlook
 from mmflow.spec import SpecError, load_spec, load_text
 
 BASE = """\
@@ -207,3 +209,37 @@ def test_a_mistake_that_several_stages_share_is_told_once(name: str) -> None:
 def test_what_no_stage_uses_is_checked_too() -> None:
     with pytest.raises(SpecError, match="no `nothing` here"):
         load_text(BASE.replace("encoders:\n", "encoders:\n  spare: {use: vit, of: nothing}\n"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("apply: [flip]", "apply: [parts.late]", "views.two.apply.0"),
+        ("apply: [flip]", "apply: [{use: one_of, transforms: [parts.late, flip]}]", "views.two.apply.0.transforms.0"),
+        ("optimizer: {use: adamw, lr: 1e-3}", "optimizer: parts.late", "train.optimizer"),
+        ("batch_size: 32", "sampler: parts.late", "train.sampler"),
+        ("of: caption, width: 32", "of: caption, width: 32, tokenizer: parts.late", "encoders.text.tokenizer"),
+    ],
+)
+def test_a_path_stands_only_for_kinds_that_can_be_shared(old: str, new: str, place: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        load_text(BASE.replace(old, new, 1))
+    (found,) = [problem for problem in refused.value.problems if "is a path" in problem.message]
+    assert ".".join(map(str, found.path)) == place
+    assert "write it here" in (found.hint or "")
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        "  b: {use: infonce, of: [text, image], temperature: losses.align.temperature}",
+        "  b: {use: siglip, of: [text, image], temperature: losses.align.temperature, bias: losses.align.weight}",
+        "  b: {use: infonce, of: [text, image], score: losses.late.score}\n"
+        "  late: {use: infonce, of: [image, text], score: parts.late}",
+    ],
+)
+def test_numbers_and_scores_of_a_loss_that_the_stage_does_not_select_are_shared(losses: str) -> None:
+    text = BASE.replace("temperature: 0.07", "temperature: {use: learned, init: 0.07}")
+    loaded = load_text(text.replace("\ntrain:", f"\n{losses}\ntrain:").replace("epochs: 1,", "epochs: 1, losses: [b],"))
+    assert outlook(loaded)
+    assert [stage.name for stage in build_plan(loaded)] == ["train", "retrieval"]

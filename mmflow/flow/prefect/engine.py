@@ -20,6 +20,7 @@ from mmflow.flow.prefect.link import ApiLink
 from mmflow.flow.prefect.log import run_log
 from mmflow.flow.prefect.server import EmbeddedApi, start_early
 from mmflow.flow.stopping import Terminated
+from mmflow.plugin.failures import told
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -41,7 +42,18 @@ def run_with_prefect(execution: Execution, api: EmbeddedApi | None) -> None:
         raise EngineUnavailable(
             "an event loop is already running here, as in a notebook: use the local engine (--local)"
         )
-    with api_settings(execution.store.url, api or start_early(execution.store.url)) as (settings, own):
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = api_settings(execution.store.url, api or start_early(execution.store.url))
+            settings, own = stack.enter_context(opened)
+            import prefect.main  # noqa: F401  (sets the levels of its loggers)
+        except EngineUnavailable:
+            raise
+        except Exception as error:
+            raise EngineUnavailable(
+                f"Prefect cannot start: {told(error)}; look at its settings (PREFECT_..., prefect.toml, profiles), or "
+                "use `--local`, which runs the same stages without Prefect"
+            ) from error
         _PrefectRun(execution, settings, own).run()
 
 
@@ -72,8 +84,6 @@ class _PrefectRun:
         self.lost_told = False
 
     def run(self) -> None:
-        import prefect.main  # noqa: F401  (sets the levels of its loggers)
-
         execution = self.execution
         levels = {name: logging.getLogger(name).level for name in _LOGGERS}
         if self.own:

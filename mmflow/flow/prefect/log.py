@@ -26,6 +26,9 @@ class _RunLog(Watcher):
     def note(self, text: str) -> None:
         self._log.warning(text, extra=_TO_API_ONLY)
 
+    def traceback(self, name: str, text: str) -> None:
+        self._log.error("stage %s failed\n%s", name, text, extra=_TO_API_ONLY)
+
     def table(self, name: str, key: str, rows: TableRows) -> None:
         for row in rows:
             shown = ", ".join(f"{column}={value}" for column, value in row.items())

@@ -134,6 +134,8 @@ class Transform(Component, kind="transform"):
     `generator` is None in evaluation: the deterministic form (a center crop, no flip, nothing mixed).
     """
 
+    shared: ClassVar[bool] = False
+
     adds: ClassVar[Mapping[str, TensorType]] = {}
     per_batch: ClassVar[bool] = False
     """True where a row's result depends on the other rows of the batch (mixup)."""
@@ -248,6 +250,8 @@ class Sampler(Component, kind="sampler"):
     Fields of type `Ref[Sampled]` name what it reads of every sample: a field of the data or a stage's column.
     """
 
+    shared: ClassVar[bool] = False
+
     adds: ClassVar[Mapping[str, TensorType]] = {}
     """Fields that the sampler adds to what it draws, `sampler.NAME` in references."""
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -272,6 +276,8 @@ class Tokenizer(Component, kind="tokenizer"):
     A text has as many ids as `encode` returns. Rows are padded when they are joined, and the mask alone says what is
     padding: an id there is never read, and 0 may be an id like any other.
     """
+
+    shared: ClassVar[bool] = False
 
     learns: ClassVar[bool] = False
     special: ClassVar[Mapping[str, int]] = {}

@@ -240,6 +240,8 @@ class Memory(Component, kind="memory"):
 class Optimizer(Component, kind="optimizer"):
     """Builds a torch optimizer over parameter groups that carry `lr_scale` and `weight_decay`."""
 
+    shared: ClassVar[bool] = False
+
     lr: Value = default(1e-3)
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

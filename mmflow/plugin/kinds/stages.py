@@ -75,6 +75,10 @@ class Evaluator(Stage):
     method: ClassVar[str] = "evaluate"
     gives: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
     measures: ClassVar[bool] = True
+    axes: ClassVar[tuple[str, ...]] = ("*",)
+    """Group axes of `of` that it takes, by name; `*` is any."""
+    encodes: ClassVar[Mapping[int, str]] = {}
+    """Encoders that are given values of the evaluator's own, by their place in `of`, with the modality of these."""
 
     data: Ref[Data]
     of: Refs[Encoded] = ()
@@ -94,6 +98,8 @@ class Service(Component, kind="service"):
 
 class Tracker(Component, kind="tracker"):
     """Receives logged metrics (an experiment tracker). It observes and is no part of any key."""
+
+    shared: ClassVar[bool] = False
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         raise NotImplementedError

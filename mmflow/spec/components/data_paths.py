@@ -13,6 +13,11 @@ from mmflow.spec.components.classes import models_in
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.text.problems import Parts, Path, Problem, did_you_mean
 
+DEEPEST = 32
+"""Sources at most that are made of one another."""
+MOST = 1000
+"""Sources at most inside one entry."""
+
 
 def filled_in(entries: Mapping[str, Entry], problems: list[Problem]) -> dict[str, Entry]:
     """Entries of `data` with every path to another one replaced by that one's declaration.
@@ -35,6 +40,9 @@ class _Filler:
     def __init__(self, entries: Mapping[str, Entry], problems: list[Problem]) -> None:
         self.entries, self.problems = entries, problems
         self.done: dict[str, Component | View | None] = {}
+        self.inside: dict[str, int] = {}
+        """Sources inside each entry, itself included, counted as often as they stand there."""
+        self.depths: dict[str, int] = {}
 
     def source(self, name: str, within: tuple[str, ...]) -> Component | View | None:
         """The declaration of an entry, filled in; None where it cannot be."""
@@ -76,7 +84,18 @@ class _Filler:
             circle = " -> ".join((*within[within.index(other) :], other))
             self.report(name, path, f"a source that is made of itself: {circle}", found=value.path)
             return None
-        return self.source(other, within)
+        made = self.source(other, within) if len(within) <= DEEPEST else None
+        self.inside[name] = self.inside.get(name, 1) + self.inside.get(other, 1)
+        self.depths[name] = max(self.depths.get(name, 1), self.depths.get(other, 1) + 1)
+        if self.depths[name] > DEEPEST or len(within) > DEEPEST:
+            message, hint = f"more than {DEEPEST} sources are made of one another", "name an entry further back"
+            if not any(problem.message == message for problem in self.problems):
+                self.report(name, path, message, hint=hint)
+            return None
+        if self.inside[name] > MOST:
+            self.report(name, path, f"it is made of more than {MOST} sources", hint="name fewer of them")
+            return None
+        return made
 
     def report(self, name: str, path: Path, message: str, **parts: Unpack[Parts]) -> None:
         self.problems.append(self.entries[name].problem(message, path, **parts))

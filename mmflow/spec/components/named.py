@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Unpack
 
 from mmflow.plugin.kinds import View
@@ -25,7 +26,10 @@ KINDS: Mapping[str, str] = {
 }
 """The kind of each section's entries; of any kind in `parts`."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+MOST = 500
+"""Entries at most in one section."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 _TAKEN = ("fields", "views", "encoders", "memories", "losses", "parts", "stages", "data", "sampler")
 _NOT_YET = ("constrain", "lora", "rows", "passes")
 _NOT_YET_KINDS: Mapping[str, str] = {"service": "services", "tracker": "trackers"}
@@ -65,13 +69,19 @@ def named_nodes(node: Node | None, section: str, problems: list[Problem]) -> dic
         hint = f"write {section}: {{NAME: {{...}}}}"
         problems.append(node.problem("", (section,), found=node.shown(), expected="named entries", hint=hint))
         return {}
-    return {name: child for name, child in node.entries().items() if name_is_good(child, (section, name), problems)}
+    found = {name: child for name, child in node.entries().items() if name_is_good(child, (section, name), problems)}
+    if len(found) > MOST:
+        name, child = list(found.items())[MOST]
+        hint = "split the spec, and let its parts share with `extends`"
+        problems.append(at_key(child, (section, name), f"more than {MOST} entries in `{section}`", hint=hint))
+        return dict(islice(found.items(), MOST))
+    return found
 
 
 def name_is_good(node: Node, path: Path, problems: list[Problem]) -> bool:
     name = str(path[-1])
     if not _NAME.fullmatch(name):
-        hint = "use letters, digits, _ and -, beginning with a letter"
+        hint = "use letters, digits, _ and -, beginning with a letter; at most 100"
         problems.append(at_key(node, path, f"{shown(name)} cannot be referred to", hint=hint))
         return False
     if name in _TAKEN or (name == "init" and path[-2] in ("stages", "eval")):

@@ -34,6 +34,7 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         return
     if isinstance(made, Evaluator):
         _check_arguments(resolver, entry, made, targets)
+        _check_encodes(resolver, entry, made, targets)
     if isinstance(made, Stage) and (sampler := made.order()) is not None:
         _check_sampler(resolver, entry, sampler, targets)
     if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
@@ -45,7 +46,7 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
     if isinstance(made, Encoder):
         _check_modalities(resolver, entry, owner, made)
         resolver.outputs_of(owner)
-    if isinstance(made, Loss | Memory) or (isinstance(made, Evaluator) and hasattr(made, "axes")):
+    if isinstance(made, Loss | Memory | Evaluator):
         _check_axes(resolver, entry, made, targets)
     _check_needs(resolver, entry, owner, made)
 
@@ -173,6 +174,28 @@ def _check_modalities(resolver: Resolver, entry: Entry, owner: Owner, made: Enco
         if declared is None or declared.modality == "unknown" or declared.modality in accepts[index]:
             continue
         _misread(resolver, entry, place, target, declared, accepts[index], f"{use} cannot read")
+
+
+def _check_encodes(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapping[Place, Target]) -> None:
+    """Whether the encoders that an evaluator gives values of its own read one field of that modality."""
+    for number, modality in made.encodes.items():
+        target = targets.get(("of", number))
+        if target is None or target.section != "encoders":
+            continue
+        wiring = resolver if target.stage is None else resolver.other(target.stage)
+        read = list(wiring.inputs(target.owner).values()) if wiring is not None else []
+        declared = [wiring.type_of(one) for one in read] if wiring is not None else []
+        if not read or None in declared:
+            continue
+        modalities = [one.modality for one in declared if one is not None]
+        if modalities == [modality] or "unknown" in modalities:
+            continue
+        found = f"it reads {' and '.join(f'{one} ({kind})' for one, kind in zip(read, modalities, strict=True))}"
+        message = f"{made.use} gives {modality} of its own to {target}"
+        hint = f"name an encoder that reads one field of {modality}"
+        place = ("of", number)
+        problem = entry.problem(message, as_written(entry, place), found=found, hint=hint)
+        resolver.report(entry, place, problem)
 
 
 def _check_sampler(resolver: Resolver, entry: Entry, sampler: Sampler, targets: Mapping[Place, Target]) -> None:

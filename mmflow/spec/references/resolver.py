@@ -16,7 +16,7 @@ from mmflow.spec.references.names import BadReference, Seen
 from mmflow.spec.references.types import Types
 from mmflow.spec.references.wanted import references
 from mmflow.spec.references.wiring import Wiring
-from mmflow.spec.text.problems import Path, Problem
+from mmflow.spec.text.problems import Path, Problem, Problems, SpecError
 
 
 class Resolver(Types):
@@ -98,6 +98,8 @@ class Resolver(Types):
 
     def report(self, entry: Entry, path: Path, problem: Problem) -> None:
         self.problems.setdefault((entry.path, path), problem)
+        if len(self.problems) >= Problems.MOST:
+            raise SpecError(self.problems.values())
 
     def refused(self, owner: Owner, message: str, hint: str | None = None) -> None:
         entry = self.entry(owner)

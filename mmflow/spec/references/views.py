@@ -31,27 +31,40 @@ def inputs_of(name: str, views: Mapping[str, View]) -> list[Target]:
 
 
 def copies_of(name: str, views: Mapping[str, View]) -> int:
-    """The number of copies of a view, its own or those of a view that it reads."""
-    whole = [t.name for t in inputs_of(name, views) if t.section == "views" and t.index is None]
-    return views[name].copies_of(*(copies_of(inner, views) for inner in whole))
+    """How many copies a view has, its own or those of a view that it reads."""
+    found: dict[str, int] = {}
+    for one in _behind(name, views):
+        whole = [t.name for t in inputs_of(one, views) if t.section == "views" and t.index is None]
+        found[one] = views[one].copies_of(*(found[inner] for inner in whole))
+    return found[name]
 
 
 def fields_of(target: Target, views: Mapping[str, View]) -> Collection[str]:
-    """Names of the source's fields behind a target."""
+    """Names of the source's fields that a target is made of."""
     if target.section != "views":
         return (target.name,) if target.section == "fields" else ()
-    found: dict[str, None] = {}
-    for inner in inputs_of(target.name, views):
-        found.update(dict.fromkeys(fields_of(inner, views)))
-    return tuple(found)
+    read = [inner for name in _behind(target.name, views) for inner in inputs_of(name, views)]
+    return tuple(dict.fromkeys(inner.name for inner in read if inner.section == "fields"))
 
 
 def needs_batch(target: Target, views: Mapping[str, View]) -> bool:
     """Whether a transform that mixes the rows of a batch stands behind a target."""
-    if target.section != "views":
-        return False
-    mixed = any(transform.per_batch for transform in views[target.name].apply)
-    return mixed or any(needs_batch(inner, views) for inner in inputs_of(target.name, views))
+    behind = _behind(target.name, views) if target.section == "views" else ()
+    return any(transform.per_batch for name in behind for transform in views[name].apply)
+
+
+def _behind(name: str, views: Mapping[str, View]) -> tuple[str, ...]:
+    """A view and all views that it is made of, each once and after those that it reads."""
+    found: dict[str, None] = {}
+
+    def visit(one: str) -> None:
+        for inner in inputs_of(one, views):
+            if inner.section == "views" and inner.name not in found:
+                visit(inner.name)
+        found[one] = None
+
+    visit(name)
+    return tuple(found)
 
 
 class ViewTypes(Types):

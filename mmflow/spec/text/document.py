@@ -10,6 +10,9 @@ from typing import Unpack
 from mmflow.plugin.references import Written
 from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, shown
 
+MAX_PLACES = 8
+"""Places at most through which a value is told to have come: the last ones."""
+
 Scalar = None | bool | int | float | str
 
 
@@ -112,7 +115,7 @@ class Node:
 
     def brought(self, *places: Place) -> Node:
         """The same value, come here through further places."""
-        return replace(self, via=(*self.via, *places)) if places else self
+        return replace(self, via=(*self.via, *places)[-MAX_PLACES:]) if places else self
 
 
 @dataclass(frozen=True)

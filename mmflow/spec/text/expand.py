@@ -18,7 +18,7 @@ from typing import Final, Unpack
 
 from mmflow.spec.text.document import Document, Node
 from mmflow.spec.text.overrides import apply_override, parse_override
-from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, SpecError, did_you_mean
+from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, Problems, SpecError, did_you_mean
 from mmflow.spec.text.variables import Variables
 from mmflow.spec.text.yaml_reader import MAX_BYTES, read_tree
 
@@ -45,7 +45,7 @@ def read_text(
 def _expanded(
     address: str, text: str | bytes | None, overrides: Sequence[str], env: Mapping[str, str] | None
 ) -> Document:
-    problems: list[Problem] = []
+    problems: list[Problem] = Problems()
     files = _Files(problems)
     root = files.load(address, None, text)
     parsed = [override for written in overrides if (override := parse_override(written, problems)) is not None]

@@ -7,11 +7,17 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from itertools import islice
+from typing import Self, TypedDict
 
 from mmflow.plugin.references import Written
 
 Path = tuple[str | int, ...]
+
+_LONGEST_PART = 100
+_LONGEST_BODY = 1500
+_COMPARED = 300
+"""Names at most that a mistyped one is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,8 @@ class Problem:
         wants += [f"expected {self.expected}"] if self.expected is not None else []
         says += [", ".join(wants)] if wants else []
         body = ": ".join(says)
+        if len(body) > _LONGEST_BODY:
+            body = f"{body[:_LONGEST_BODY]}..."
         if self.hint:
             body = f"{body}; {self.hint}" if body else self.hint
         if self.also:
@@ -95,9 +103,33 @@ class SpecError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class Problems(list[Problem]):
+    """Problems as they are found. At `MOST` errors no further ones are looked for: raises `SpecError`."""
+
+    MOST = 100
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._errors = 0
+
+    def append(self, problem: Problem) -> None:
+        super().append(problem)
+        self._errors += not problem.note
+        if self._errors >= self.MOST:
+            raise SpecError([found for found in self if not found.note])
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.append(problem)
+
+    def __iadd__(self, problems: Iterable[Problem]) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.extend(problems)
+        return self
+
+
 def dotted(path: Iterable[str | int]) -> str:
     """A path as the language writes it: `losses.align.temperature`, `data.train.apply.0`."""
-    return ".".join(str(part) for part in path)
+    return ".".join(part if len(part) <= _LONGEST_PART else f"{part[:_LONGEST_PART]}..." for part in map(str, path))
 
 
 def one_line(text: str) -> str:
@@ -128,7 +160,7 @@ def shown(value: Written, limit: int = 60) -> str:
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that a mistyped name most likely meant, or None where none is close."""
-    known = {candidate.casefold(): candidate for candidate in candidates}
+    known = {candidate.casefold(): candidate for candidate in islice(candidates, _COMPARED) if len(candidate) <= 120}
     folded = name[:80].casefold()
     close = difflib.get_close_matches(folded, list(known), n=1, cutoff=0.6)
     if not close and len(folded) > 2:

@@ -15,7 +15,7 @@ from typing import Any, Final, Unpack
 import yaml
 
 from mmflow.spec.text.document import Document, Node, Scalar
-from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, SpecError, did_you_mean, shown
+from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, Problems, SpecError, did_you_mean, shown
 from mmflow.spec.text.scalars import core_scalar
 from mmflow.spec.text.syntax import advice
 
@@ -31,7 +31,7 @@ _BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 def parse_text(text: str | bytes, file: str) -> Document:
     """Read one YAML text whose root is a mapping; raise `SpecError` with all that is wrong with it."""
-    problems: list[Problem] = []
+    problems: list[Problem] = Problems()
     root = read_tree(text, file, problems)
     if root is not None and not isinstance(root.value, Mapping):
         problems.append(
@@ -102,7 +102,6 @@ class _Open:
     items: list[Node] = field(default_factory=list)
     pending: tuple[str | None, Mark] | None = None
     merge_mark: Mark | None = None
-    depth: int = 0
 
 
 class _Stop(Exception):
@@ -182,8 +181,8 @@ class _Composer:
             hint = "put text in quotes and leave the tag out" if tag.startswith("!!") else "leave it out"
             self.report(f"tags such as {shown(tag)[1:-1]} are not part of the language", mark, hint=hint)
 
-    def tally(self, mark: Mark) -> None:
-        self.count += 1
+    def tally(self, mark: Mark, values: int = 1) -> None:
+        self.count += values
         if self.count > MAX_VALUES:
             self.report(f"the file holds more than {MAX_VALUES} values", mark, hint="keep data out of the spec")
             raise _Stop
@@ -208,6 +207,7 @@ class _Composer:
                 assert isinstance(source.value, Mapping)
                 assert level.merge_mark is not None
                 place = Place("merged by << at", level.merge_mark)
+                self.tally(level.merge_mark, len(source.value))
                 for name, child in source.value.items():
                     level.entries.setdefault(name, child.brought(*source.via, place))
             node = Node(level.entries, level.mark)

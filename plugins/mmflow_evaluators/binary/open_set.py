@@ -41,6 +41,8 @@ class OpenSet(Evaluator, name="open_set"):
     positive kind; intervals are those of a bootstrap over rows. `k` beyond the rows is refused.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: open_set, data: train, test: test, of: image, labels: label}"
 
     labels: Ref[Labels]

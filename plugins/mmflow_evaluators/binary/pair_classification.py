@@ -24,6 +24,8 @@ class PairClassification(Evaluator, name="pair_classification"):
     more frequent kind and 2 p / (1 + p). Rows with a negative label are left out.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: pair_classification, data: test, of: [first, second], labels: same}"
 
     labels: Ref[Labels] = default(..., description="1 for pairs that belong together, 0 for others")

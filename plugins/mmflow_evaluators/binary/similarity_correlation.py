@@ -35,6 +35,8 @@ class SimilarityCorrelation(Evaluator, name="similarity_correlation"):
     have no correlation, which is said instead of a number.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: similarity_correlation, data: test, of: [first, second], target: similarity}"
     requires: ClassVar[tuple[str, ...]] = ("scipy",)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from mmflow.plugin import (
     ComponentError,
@@ -38,6 +38,8 @@ class CategoryDiscovery(Evaluator, name="category_discovery"):
     for the matching as it is.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: category_discovery, data: labeled, test: rest, of: image, labels: label}"
     requires: ClassVar[tuple[str, ...]] = ("scipy",)
 
@@ -45,7 +47,7 @@ class CategoryDiscovery(Evaluator, name="category_discovery"):
     test: Ref[Data] = default(..., description="rows to be clustered, with their true classes")
     assigned: Ref[RawField] | None = default(None, description="clusters of the test rows; k-means without it")
     clusters: PositiveInt | None = default(None, description="how many; the number of classes without it")
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _some(self) -> CategoryDiscovery:

@@ -41,6 +41,8 @@ class Clustering(Evaluator, name="clustering"):
     sizes give in random order; intervals are those of a bootstrap over rows, the clusters as they are.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: clustering, data: test, of: image, labels: label}"
     requires: ClassVar[tuple[str, ...]] = ("sklearn", "scipy")
 
@@ -49,7 +51,7 @@ class Clustering(Evaluator, name="clustering"):
     clusters: Annotated[
         tuple[PositiveInt, ...], BeforeValidator(lambda raw: (raw,) if isinstance(raw, int) else raw)
     ] = Field((), description="how many, or numbers to choose from; as many as classes without it")  # fmt: skip
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _some(self) -> Clustering:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from mmflow.plugin import (
     ComponentError,
@@ -35,6 +35,8 @@ class FewShot(Evaluator, name="few_shot"):
     says how exactly these rows were measured, not how other rows would do.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: few_shot, data: test, of: image, labels: label, ways: 5, shots: [1, 5]}"
 
     labels: Ref[Labels]
@@ -44,7 +46,7 @@ class FewShot(Evaluator, name="few_shot"):
     episodes: PositiveInt = 200
     by: By = "mean"
     c: PositiveFloat = default(1.0, description="inverse strength of the penalty, of `by: linear`")
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _some(self) -> FewShot:
@@ -99,6 +101,8 @@ class KShotProbe(Evaluator, name="k_shot_probe"):
     test rows wrong; this is said. Chance is 1 / the number of classes in both.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: k_shot_probe, data: train, test: test, of: image, labels: label, shots: [1, 4, 16]}"
 
     labels: Ref[Labels]
@@ -109,7 +113,7 @@ class KShotProbe(Evaluator, name="k_shot_probe"):
     draws: PositiveInt = 5
     by: By = "linear"
     c: PositiveFloat = default(1.0, description="inverse strength of the penalty, of `by: linear`")
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _some(self) -> KShotProbe:

@@ -66,6 +66,8 @@ class FactorProbe(_Probe, name="factor_probe"):
     is said, not measured. One metric a factor, named after its field.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: factor_probe, data: train, of: image, factors: [color, shape]}"
 
     factors: Refs[Labels] = Field(min_length=1, description="fields with classes")
@@ -108,6 +110,8 @@ class RegressionProbe(_Probe, name="regression_probe"):
     mean of the rows learned from. R-squared is at most 1 and has no lower bound; a constant target has none, which is
     said. Rows without a finite target are left out. Intervals are those of a bootstrap over test rows.
     """
+
+    axes: ClassVar[tuple[str, ...]] = ()
 
     example: ClassVar[str] = "{use: regression_probe, data: train, test: test, of: image, target: size}"
 
@@ -165,6 +169,8 @@ class MultiLabelProbe(_Probe, name="multi_label_probe"):
     Labels that all test rows have, or none, do not count, which is said. Chance is the mean share of rows that have a
     label; the interval is that of a bootstrap over test rows.
     """
+
+    axes: ClassVar[tuple[str, ...]] = ()
 
     example: ClassVar[str] = "{use: multi_label_probe, data: train, test: test, of: image, labels: tags}"
 

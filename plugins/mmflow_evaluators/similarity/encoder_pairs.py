@@ -31,6 +31,8 @@ class RepresentationSimilarity(Evaluator, name="representation_similarity"):
     those of a jackknife over blocks of rows. `k` of N or more is refused.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: representation_similarity, data: test, of: [image, text], k: 10}"
 
     k: PositiveInt = default(10, description="neighbors of a row")

@@ -28,6 +28,8 @@ class Spectrum(Evaluator, name="spectrum"):
     2020). A rank cannot exceed the rows: fewer rows than dimensions are said.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+
     example: ClassVar[str] = "{use: spectrum, data: test, of: [image, text]}"
 
     labels: Ref[Labels] | None = default(None, description="classes, for the share of variance within them")

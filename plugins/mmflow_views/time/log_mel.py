@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mmflow.plugin import Field, TensorType, Transform
+from mmflow.plugin import ComponentError, Field, TensorType, Transform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +49,11 @@ class LogMel(Transform, name="log_mel"):
     def result(self, field: TensorType) -> TensorType:
         if field.modality != "audio":
             raise ValueError(f"log_mel needs a sound, got {field.modality}")
+        if field.rate is not None and field.rate != self.rate:
+            raise ComponentError(
+                f"log_mel is told {self.rate} samples a second, and the sound has {field.rate}",
+                hint=f"write rate: {field.rate}",
+            )
         length = field.size[0] if field.size else None
         frames = None if length is None else 1 + (max(length, self.window) - self.window) // self.hop
         return field.with_(modality="series", size=(frames, self.mels))

@@ -1,0 +1,122 @@
+"""What shows only when data are read: samples of every entry that a stage needs, and the first draw of its sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from mmflow.data import Batch, ColumnRequest, Loader, count_of, sample_of, scan
+from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import Source, Stage, StageScope, StageSpec, View
+from mmflow.plugin.references import Data, Model, reference_fields
+from mmflow.plugin.samples import SampleError
+from mmflow.plugin.targets import STAGE, Target
+from mmflow.spec.references.views import fields_of
+from mmflow.spec.text.problems import Problem
+
+SPREAD = 4
+"""Samples that are read from all over an entry of data."""
+FIRST = 32
+"""Batches that are looked at for one that is not left out whole by the source's policy."""
+DRAWN = 200_000
+"""Samples up to which a sampler that reads all of them is asked for its first batch."""
+
+
+def first_rows(source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> Batch:
+    """The first batch with a sample in it; raises `SampleError` where all that are looked at are left out.
+
+    A source with static fields alone (one big graph) has no samples to read: an empty batch.
+    """
+    reasons: list[str] = []
+    for number, batch in enumerate(scan(source, views, requests, batch_size=rows)):
+        if batch.size:
+            return batch
+        reasons += [reason for reason, _ in batch.skipped.values()]
+        if number >= FIRST:
+            break
+    if not reasons:
+        return Batch({}, [], 0, 0, 0)
+    raise SampleError(f"none of the first {len(reasons)} samples can be read: {reasons[0]}")
+
+
+def rows_from_all_over(
+    source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], data: str = ""
+) -> None:
+    """Read some samples between the first and the last through views and preprocessing; raises what they raise."""
+    fields = source.fields()
+    lacking = [name for request in requests for name in fields_of(request.target, views) if name not in fields]
+    if lacking:
+        known = ", ".join(fields)
+        raise ComponentError(f"data {data!r} has no field {lacking[0]!r}", expected=f"one of: {known}")
+    count = count_of(source)
+    if count is not None and source.streaming() is None and requests:
+        last = max(count - 1, 0)
+        sample_of(source, views, requests, sorted({last * place // (SPREAD - 1) for place in range(SPREAD)}))
+
+
+def declaration_of(scope: StageScope) -> Stage:
+    declaration = scope.component(STAGE)
+    assert isinstance(declaration, Stage)
+    return declaration
+
+
+def other_data(scope: StageScope) -> Iterator[str]:
+    """Further entries of data that the stage's encoders read."""
+    types = reference_fields(type(declaration_of(scope)))
+    for place, target in scope.targets(STAGE).items():
+        if target.section == "data" and place[0] != "data" and Data in types.get(str(place[0]), ()):
+            yield target.name
+
+
+def read_problems(spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Problem]:
+    """What is wrong with the fields that a stage reads itself, and with its sampler's first draw."""
+    source, declaration = scope.source, declaration_of(scope)
+    if source is None:
+        return
+    types = reference_fields(type(declaration))
+    own = [
+        target
+        for place, target in scope.targets(STAGE).items()
+        if target.section in ("fields", "views") and Model not in types.get(str(place[0]), ()) and place[0] != "sampler"
+    ]
+    requests = [ColumnRequest(f"row:{place}", target) for place, target in enumerate(dict.fromkeys(own))]
+    requests = [request for request in requests if not scope.type_of(request.target).static]
+    try:
+        for data in ["", *other_data(scope)]:
+            rows_from_all_over(spec.data[data] if data else source, scope.views, requests, data)
+        _draw(scope, source)
+    except Exception as error:  # sources, transforms and samplers may raise anything
+        yield said(error, stage, declaration.use)
+
+
+def _draw(scope: StageScope, source: Source) -> None:
+    """Ask the stage's sampler for the samples of its first batch."""
+    declaration = declaration_of(scope)
+    sampler, sizes = declaration.order(), declaration.sizes()
+    if sampler is None or sizes is None or source.streaming() is not None:
+        return
+    targets: list[Target] = [t for place, t in scope.targets(STAGE).items() if place[0] == "sampler"]
+    if any(target.section == "stages" for target in targets) or (targets and (count_of(source) or 0) > DRAWN):
+        return
+    with Loader(source, scope.views, [], sampler=sampler, batch_size=sizes.batch, seed=0) as loader:
+        loader.draw()
+
+
+def said(error: Exception, stage: str, use: str) -> Problem:
+    """The problem of a stage whose components or data raised an error."""
+    expected = isinstance(error, ComponentError | SampleError)
+    if isinstance(error, ComponentError) and error.owner:
+        return problem_of(error.owner, said_by(error), error)
+    return problem_of(("stages", stage), said_by(error) if expected else f"{use}: {said_by(error)}", error)
+
+
+def said_by(error: BaseException) -> str:
+    """The first line of an error; the type of one that says nothing by itself."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{type(error).__name__}: {text}" if isinstance(error, LookupError | AttributeError | TypeError) else text
+
+
+def problem_of(path: tuple[str, ...], message: str, error: BaseException) -> Problem:
+    """The problem that an error is, with what a `ComponentError` knows beside its message."""
+    hint = getattr(error, "hint", "") or None
+    found, expected = getattr(error, "found", "") or None, getattr(error, "expected", "") or None
+    return Problem(message, path, found=found, expected=expected, hint=hint)

@@ -1,0 +1,174 @@
+"""Specs that are too large, too long or too deep: one message with a line, within seconds and a bounded memory."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mmflow.flow.plan import build_plan
+from mmflow.model.outlook import outlook
+from mmflow.plugin.targets import Target
+from mmflow.spec import SpecError, load_text
+from mmflow.spec.references.views import copies_of, fields_of, needs_batch
+
+HEAD = "mmflow: 1\nname: large\ndata: {d: {use: shapes, size: 8, pixels: 16}}\n"
+VIT = "{use: vit, of: image, size: 16}"
+TRAINED = f"encoders: {{image: {VIT}, text: {{use: text_transformer, of: caption}}}}\n"
+
+
+def _chain(section: str, count: int, first: str, following: Callable[[str], str]) -> str:
+    lines = [f"  e{i}: {first if i == 0 else following(f'e{i - 1}')}\n" for i in range(count)]
+    return f"{section}:\n{''.join(lines)}"
+
+
+def _measured(of: str, data: str = "d") -> str:
+    return f"eval: {{g: {{use: geometry, data: {data}, of: [{of}]}}}}\n"
+
+
+def _same(count: int) -> str:
+    return HEAD + _chain("encoders", count, VIT, lambda e: f"{{use: same, weights: {e}, of: image}}")
+
+
+def _linear(count: int) -> str:
+    return HEAD + _chain("encoders", count, VIT, lambda e: f"{{use: linear, of: {e}, dim: 8}}")
+
+
+def _views(count: int) -> str:
+    views = _chain("views", count, "{of: image, apply: [flip]}", lambda e: f"{{of: {e}, apply: [flip]}}")
+    return f"{HEAD}{views}encoders: {{image: {{use: vit, of: e{count - 1}, size: 16}}}}\n{_measured('image')}"
+
+
+def _temperatures(count: int) -> str:
+    loss = "use: infonce, of: [image, text]"
+    losses = _chain("losses", count, f"{{{loss}}}", lambda e: f"{{{loss}, temperature: losses.{e}.temperature}}")
+    return f"{HEAD}{TRAINED}{losses}stages: {{f: {{use: train, data: d, steps: 1}}}}\n"
+
+
+def _sources(count: int) -> str:
+    lines = [f"  e{i}: {{use: subset, of: data.e{i - 1}, size: 4}}\n" for i in range(1, count)]
+    return (
+        f"mmflow: 1\nname: large\ndata:\n  e0: {{use: shapes, size: 8, pixels: 16}}\n{''.join(lines)}"
+        f"encoders: {{image: {VIT}}}\n{_measured('image', f'e{count - 1}')}"
+    )
+
+
+def _stages(count: int) -> str:
+    lines = [
+        f"  s{i}: {{use: train, data: d, steps: 1, start: {f's{i - 1}' if i else 'init'}}}\n" for i in range(count)
+    ]
+    return f"{HEAD}{TRAINED}losses: {{a: {{use: infonce, of: [image, text]}}}}\nstages:\n{''.join(lines)}"
+
+
+def _frozen(count: int) -> str:
+    image = [VIT, *(f"{{use: frozen, weights: s{i}.image}}" for i in range(count - 1))]
+    lines = [f"  s{i}: {{use: train, data: d, steps: 1, encoders: {{image: {one}}}}}\n" for i, one in enumerate(image)]
+    return (
+        f"{HEAD}encoders: {{text: {{use: text_transformer, of: caption}}}}\n"
+        f"losses: {{a: {{use: infonce, of: [image, text]}}}}\nstages:\n{''.join(lines)}"
+    )
+
+
+CHAINS = [
+    (_same, 60, 5000, "lead through one another"),
+    (_linear, 60, 164, "lead through one another"),
+    (_views, 60, 162, "lead through one another"),
+    (_temperatures, 60, 400, "lead through one another"),
+    (_frozen, 30, 400, "lead through one another"),
+    (_sources, 32, 243, "are made of one another"),
+    (_stages, 200, 1015, "more than 500 entries in `stages`"),
+]
+
+
+@pytest.mark.parametrize(("spec", "good", "long", "message"), CHAINS)
+def test_a_chain_is_worked_out_or_refused_with_a_line(
+    spec: Callable[[int], str], good: int, long: int, message: str
+) -> None:
+    text = spec(good)
+    loaded = load_text(text if "eval" in text or "stages:" in text else text + _measured(f"e{good - 1}"))
+    outlook(loaded)
+    assert len(list(build_plan(loaded))) == len(loaded.stages)
+    with pytest.raises(SpecError) as refused:
+        load_text(spec(long))
+    (found,) = [problem for problem in refused.value.problems if message in problem.message]
+    assert found.mark is not None
+    assert found.mark.line > 3
+    assert found.hint
+
+
+def _merge_keys(count: int) -> str:
+    return "".join(f"m{i}: &m{i} {{{f'<<: *m{i - 1}, ' if i else ''}k{i}: 1}}\n" for i in range(count))
+
+
+LARGE = {
+    "merge keys": _merge_keys(8000),
+    "a reference": f"{HEAD}encoders: {{i: {{use: vit, of: image{'.a' * 60_000}, size: 16}}}}\n{_measured('i')}",
+    "a path": f"{HEAD}{TRAINED}losses: {{a: {{use: infonce, of: [image, text], score: parts{'.a' * 60_000}}}}}\n",
+    "a name": f"{HEAD}encoders: {{? {'e' * 120_000}\n: {VIT}}}\n",
+    "a component": f"{HEAD}encoders: {{i: {{use: {'v' * 900_000}}}}}\n",
+    "names to compare": HEAD
+    + "encoders:\n"
+    + "".join(f"  encoder_number_{i}: {{use: same, weights: encoder_numbr_{i}x}}\n" for i in range(10_000)),
+    "fields to compare": f"{HEAD}encoders: {{i: {{use: vit, {', '.join(f'siz{i}: 1' for i in range(40_000))}}}}}\n",
+    "sections": HEAD + "".join(f"encodrs{i}: {{}}\n" for i in range(30_000)),
+    "sources that double": "mmflow: 1\ndata:\n  e0: {use: shapes, size: 8}\n"
+    + "".join(f"  e{i}: {{use: mix, of: [data.e{i - 1}, data.e{i - 1}], weights: [1, 1]}}\n" for i in range(1, 31)),
+    "stages that need much": f"{HEAD}encoders:\n"
+    + "".join(f"  e{i}: {VIT}\n" for i in range(450))
+    + "eval:\n"
+    + "".join(
+        f"  g{i}: {{use: geometry, data: d, of: [{', '.join(f'e{j}' for j in range(450))}]}}\n" for i in range(200)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_file_is_answered_within_bounds(name: str) -> None:
+    began = time.process_time()
+    with pytest.raises(SpecError) as refused:
+        load_text(LARGE[name])
+    assert time.process_time() - began < 5
+    assert all(problem.mark is not None and problem.mark.line > 0 for problem in refused.value.problems)
+    assert len(refused.value.problems) <= 100
+    assert max(len(str(problem)) for problem in refused.value.problems) < 2000
+
+
+def test_views_that_read_two_fields_of_one_another_are_walked_once() -> None:
+    views = "".join(f"  v{i}: {{of: [v{i - 1}.image, v{i - 1}.label], apply: [mixup]}}\n" for i in range(1, 50))
+    text = (
+        f"{HEAD}views:\n  v0: {{of: [image, label], apply: [mixup]}}\n{views}"
+        f"encoders: {{i: {{use: vit, of: v49.image, size: 16}}}}\n{_measured('i')}"
+    )
+    began = time.process_time()
+    loaded = load_text(text)
+    target = Target("views", "v49")
+    assert copies_of("v49", loaded.views) == 1
+    assert set(fields_of(target, loaded.views)) == {"image", "label"}
+    assert needs_batch(target, loaded.views)
+    assert time.process_time() - began < 5
+
+
+def test_merge_keys_take_no_memory_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(_merge_keys(800))
+    code = (
+        "import resource, sys\n"
+        "from mmflow.spec import SpecError, load_spec\n"
+        "try: load_spec(sys.argv[1])\n"
+        "except SpecError as error: assert all(p.mark.line for p in error.problems)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "spec.yaml")]
+    limit = (2**31, resource.RLIM_INFINITY)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit),
+    )
+    assert int(done.stdout) < 300_000  # KiB
