@@ -127,3 +127,10 @@ def test_interrupted_before_the_run_ends_with_130(tmp_path: Path):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip() == "interrupted"
+
+
+def test_plan_says_which_stages_are_the_same(spec: Path, mmflow) -> None:
+    again = "stages.again={use: train, data: train, start: init, epochs: 1, batch_size: 32, optimizer: {use: adamw}}"
+    told = mmflow("plan", spec.name, "--set", again).stdout
+    assert "note: again is the same stage as train and is not run again; a `seed` of its own makes it another" in told
+    assert "the same stage" not in mmflow("plan", spec.name, "--set", again, "--set", "stages.again.seed=1").stdout

@@ -147,6 +147,15 @@ def test_the_size_of_evaluation_batches_counts_where_an_encoder_sees_the_whole_b
     assert encoding(before, "text") == encoding(after, "text")
 
 
+@pytest.mark.parametrize(
+    "own", ["eval.retrieval.model=train", "eval.retrieval.encoders.image={use: frozen, weights: train.image}"]
+)
+def test_it_counts_too_where_the_encoder_comes_from_another_stage(plan_of, own):
+    head = "train.encoders.image.head={use: mlp, dims: [16, 8], norm: batch}"
+    before, after = plan_of(BASE, head, own), plan_of(BASE, head, own, "eval.retrieval.batch_size=7")
+    assert changed(before, after) == {"retrieval"}
+
+
 def test_stages_are_ordered_after_what_they_read(plan_of):
     plan = plan_of()
     assert [stage.name for stage in plan] == list(STAGES)
