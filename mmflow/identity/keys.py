@@ -21,13 +21,14 @@ from mmflow.identity.closure import code_of, component_code
 from mmflow.identity.files import content_of
 from mmflow.plugin.component import Component, Shared, in_identity, known_by_content
 from mmflow.plugin.kinds import Encoder, Source, Stage
+from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Ref
 from mmflow.plugin.targets import STAGE, Owner, Place
 
 if TYPE_CHECKING:
     from mmflow.spec import Scope, Spec, Target
 
-FORMAT = 2
+FORMAT = 3
 """Raised when a key's make-up or the layout of stored results changes, so that old results are not taken for new."""
 
 INIT = "init"
@@ -65,6 +66,7 @@ class Keys:
             "core": _core(declaration),
             "stage": stage,
             "nodes": self._nodes(scope, owners),
+            "modalities": _modalities(scope, owners),
             "data": self.data(scope.data_name),
             "preparation": self._preparation(scope, owners),
             "origin": self._origin(scope),
@@ -88,6 +90,7 @@ class Keys:
             "core": str(code_of(_EMBEDDING)),
             "node": str(target.owner),
             "nodes": self._nodes(scope, owners),
+            "modalities": _modalities(scope, owners),
             "data": self.data(data or self._spec.scope(stage).data_name),
             "preparation": self._preparation(scope, owners),
             "origin": origin,
@@ -192,6 +195,16 @@ class Keys:
             for name, stage in self._spec.stages.items()
             if stage.trains
         }
+
+
+def _modalities(scope: Scope, owners: Iterable[Owner]) -> dict[str, str]:
+    """The code of the modalities that a stage's values have: how rows are joined is found by name, not imported."""
+    fields = [owner.name for owner in owners if owner.section == "fields"]
+    types = [scope.fields[name] for name in fields if name in scope.fields]
+    for owner in owners:
+        if owner.section in ("views", "encoders"):
+            types += scope.outputs(owner).values()
+    return {name: component_code(modality(name)) for name in sorted({declared.modality for declared in types})}
 
 
 def _may_have_weights(owner: Owner) -> bool:

@@ -69,7 +69,7 @@ class Motions(Synthetic, name="motions"):
         color = tuple(scenes.COLORS)[int(draws[1] * len(scenes.COLORS))]
         background = tuple(scenes.BACKGROUNDS)[int(draws[2] * len(scenes.BACKGROUNDS))]
         verbs = self._verbs(generator)
-        path = self._path(verbs, draws[3:5])
+        path = self._track(verbs, draws[3:5])
         things = [
             scenes.Thing(shape, color, "", "", float(x), float(y), float(radius), scenes.COLORS[color])
             for x, y, radius in path
@@ -102,7 +102,7 @@ class Motions(Synthetic, name="motions"):
             if self.steps == 1 or numbers != numbers[::-1]:
                 return [VERBS[number] for number in numbers]
 
-    def _path(self, verbs: list[str], start: list[float]) -> np.ndarray:
+    def _track(self, verbs: list[str], start: list[float]) -> np.ndarray:
         """Center and radius in each frame, [frames, 3], in shares of the side; all of it inside the image."""
         import numpy as np
 

@@ -57,6 +57,7 @@ EDITS = {
     "a helper of two evaluators": (
         "core/plugins/mmflow_evaluators/ranking.py", added("_CHANGED = 1"), {"retrieval", "geometry"},
     ),
+    "how a modality joins rows": ("core/mmflow/plugin/modalities.py", added("_CHANGED = 1"), EVERY),
     "the report": ("core/mmflow/flow/report/page.py", added("_CHANGED = 1"), set()),
     "the language": ("core/mmflow/spec/load.py", added("_CHANGED = 1"), set()),
 }  # fmt: skip

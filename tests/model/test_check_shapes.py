@@ -139,8 +139,6 @@ def test_whatever_a_component_raises_is_named(how: str, register: Callable[..., 
 class CannotBeBuilt(Encoder, name="cannot_be_built"):
     """A body whose `build` fails."""
 
-    has_weights: ClassVar[bool] = True
-
     def outputs(self, *inputs: TensorType) -> dict[str, TensorType]:
         return {"pooled": TensorType("vector", size=(8,))}
 

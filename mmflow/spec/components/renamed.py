@@ -56,6 +56,9 @@ def _value(entry: Entry, node: Node, kinds: tuple[type[BaseModel], ...], path: P
     found: dict[str, Node] = {}
     for name, child in values.items():
         new = old_names.get(name, name)
+        if new in values:
+            # Beside today's name the old one is an unknown field.
+            new = name
         if new != name:
             notes.append(_note(entry, (*path, name), name, new, key=True))
         info = _field(made, new)
