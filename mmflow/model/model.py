@@ -20,7 +20,7 @@ from mmflow.model.preprocessing import LEARN_LIMIT, learn, prepared_structures, 
 from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Encoder, Memory, Source, StageScope
-from mmflow.plugin.references import Encoded
+from mmflow.plugin.references import Encoded, words
 from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.plugin.values import Argument, Encoding, RawValue, State
 
@@ -254,7 +254,7 @@ class Model:
 
 def entry_of(parameter: str) -> str:
     """The entry that a parameter belongs to, by its path."""
-    return ".".join(parameter.split(".", 2)[:2])
+    return ".".join(words(parameter)[:2])
 
 
 def _moved(tensor: Tensor, *, device: torch.device, dtype: torch.dtype | None) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from mmflow.model.model import Model, entry_of
+from mmflow.plugin.references import words
 
 
 def trainable(model: Model, patterns: Mapping[str, str]) -> Iterator[tuple[str, nn.Parameter]]:
@@ -48,7 +49,7 @@ def trained_by_entry(model: Model, patterns: Mapping[str, str]) -> list[str]:
     for counts, parameters in ((trained, trainable(model, patterns)), (total, model.modules.named_parameters())):
         for path, parameter in parameters:
             entry = entry_of(path)
-            part = path.split(".")[2]
+            part = words(path)[2]
             part = part if part in ("head", "tokens") and f"{entry}.{part}" in model.modules.paths() else "body"
             parts = counts.setdefault(entry, {})
             parts[part] = parts.get(part, 0) + parameter.numel()
