@@ -81,7 +81,7 @@ CHAINS = [
     (_temperatures, 60, 400, "lead through one another"),
     (_frozen, 30, 400, "lead through one another"),
     (_sources, 32, 243, "are made of one another"),
-    (_stages, 200, 1015, "more than 500 entries in `stages`"),
+    (_stages, 150, 1015, "more than 200 entries in `stages`"),
 ]
 
 
