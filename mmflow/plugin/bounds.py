@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 LARGEST: Final = 10**9
 """Of a whole number."""
-LARGEST_FLOAT: Final = 1e12
+LARGEST_FLOAT: Final = 1e30
 
 _ANY = "any_number"
 
@@ -61,7 +61,7 @@ def _check(value: Any) -> None:
         most = LARGEST if isinstance(value, int) else LARGEST_FLOAT
         if value == value and abs(value) > most and abs(value) != float("inf"):
             context = {"message": "too large a number", "found": f"{value}"[:40], "expected": "", "hint": ""}
-            context["expected"] = f"a number between {-most:,.0f} and {most:,.0f}"
+            context["expected"] = f"a number between {-most:g} and {most:g}"
             raise PydanticCustomError("component", "{message}", context)
     elif isinstance(value, Mapping):
         for one in value.values():

@@ -125,7 +125,7 @@ def test_a_failed_run_and_a_bad_spec_tell_no_value(leaky: Path):
         file.write_bytes(b"no image")
     stop = ("--set", "data.test.bad=error", "--set", "data.test.quarantine=null")
     done = mmflow(leaky, "run", "spec.yaml", "--local", *stop, "--store", "kept", FOLDER=folder)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "t0p-s3cret" not in done.stdout + done.stderr
     assert "$env.FOLDER" in done.stderr
     assert not [f for f in (leaky / "kept").rglob("*") if f.is_file() and b"t0p-s3cret" in f.read_bytes()]

@@ -53,7 +53,7 @@ def test_scores_are_traced(score: str) -> None:
 
 def test_a_wrong_dimension_is_found_with_its_line_and_both_sizes() -> None:
     report = check("encoders.text.head.dim=9")
-    assert len(report.problems) == 3, "one for each loss, one for the evaluation"
+    assert len(report.problems) == 2, "one for each loss"
     message = str(report.problems[0])
     assert message.startswith(
         "<text>:12:3: losses.align: infonce does not fit its inputs (pooled [2, 8], pooled [2, 9])"

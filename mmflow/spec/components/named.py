@@ -28,6 +28,8 @@ KINDS: Mapping[str, str] = {
 
 MOST = 500
 """Entries at most in one section."""
+MOST_STAGES = 200
+"""Stages at most in `stages`, and in `eval`: each may begin with the model of the one before."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 _TAKEN = ("fields", "views", "encoders", "memories", "losses", "parts", "stages", "data", "sampler")
@@ -70,11 +72,12 @@ def named_nodes(node: Node | None, section: str, problems: list[Problem]) -> dic
         problems.append(node.problem("", (section,), found=node.shown(), expected="named entries", hint=hint))
         return {}
     found = {name: child for name, child in node.entries().items() if name_is_good(child, (section, name), problems)}
-    if len(found) > MOST:
-        name, child = list(found.items())[MOST]
+    most = MOST_STAGES if section in ("stages", "eval") else MOST
+    if len(found) > most:
+        name, child = list(found.items())[most]
         hint = "split the spec, and let its parts share with `extends`"
-        problems.append(at_key(child, (section, name), f"more than {MOST} entries in `{section}`", hint=hint))
-        return dict(islice(found.items(), MOST))
+        problems.append(at_key(child, (section, name), f"more than {most} entries in `{section}`", hint=hint))
+        return dict(islice(found.items(), most))
     return found
 
 
