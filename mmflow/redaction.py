@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _SHORTEST, _ANYWHERE = 4, 8
 _names: dict[str, str] = {}
-"""What stands in a text -> the name of the variable."""
+"""Hidden text -> the name of the variable."""
 
 
 def hide(name: str, value: str) -> None:

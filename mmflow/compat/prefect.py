@@ -14,7 +14,7 @@ VERSIONS = ">=3.8,<4"
 """The versions for which this module is written."""
 
 SERVER_ENVIRONMENT = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-"""What a process must have in its environment to serve the API for nobody but mmflow."""
+"""The environment variables with which a process serves the API for nobody but mmflow."""
 
 
 def server_app() -> FastAPI:

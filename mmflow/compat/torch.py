@@ -30,9 +30,9 @@ def end_workers(loader: DataLoader[Made]) -> None:
 
 
 class Flag:
-    """What torch needs of an `Event`, without its lock.
+    """The methods that torch needs of an `Event`, without its lock.
 
-    Workers look at the event between batches. One that is killed while it holds the lock of `multiprocessing.Event`
+    Workers look at the event between batches. A worker killed while it holds the lock of `multiprocessing.Event`
     would leave the reading process waiting for it forever.
     """
 

@@ -241,7 +241,7 @@ class _Binding:
         return column
 
     def _built(self, name: str, value: Component | Shared) -> Argument:
-        """A sub-component; one with weights, or one of the spec's own, comes from the model."""
+        """A sub-component; a component with weights, or from the spec's own entries, comes from the model."""
         if isinstance(value, Shared | Value) or hasattr(value, "build"):
             return self.embedder.model(self.scope.roots()).built_for_stage(name)
         return value

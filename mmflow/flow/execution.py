@@ -132,7 +132,7 @@ class Execution:
         self.tell(lambda watcher: watcher.note(text))
 
     def tell(self, event: Callable[[Watcher], None]) -> None:
-        """Tell every watcher of an event; one that raises is no longer told."""
+        """Tell every watcher of an event; a watcher that raises is no longer told."""
         for watcher in list(self.watchers):
             try:
                 event(watcher)

@@ -235,7 +235,7 @@ def _slope(
     columns: slice,
 ) -> Tensor:
     """The gradient of the losses with respect to a tile of logits whose rows are the softmax's rows."""
-    # what rounding the log-sum-exp to the tile's dtype loses comes back as a factor
+    # the part that rounding the log-sum-exp to the tile's dtype loses comes back as a factor
     base = lse.to(a.dtype)
     lost = torch.where(lse.isinf(), 0.0, base.to(lse.dtype) - lse).exp().to(a.dtype)
     g = (a - base[:, None]).exp_().mul_(lost[:, None])

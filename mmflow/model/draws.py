@@ -17,7 +17,7 @@ Inputs = Mapping[Place, Encoding | None]
 
 
 def one_by_one(run: Callable[[Inputs, int], Argument], inputs: Inputs, row_axis: str, count: int) -> Argument:
-    """What `run(inputs of one row, number of the row)` gives for each row, joined as if the rows had run together.
+    """The results of `run(inputs of one row, number of the row)`, joined as if the rows had run together.
 
     A row's result depends on that row alone, so this changes nothing but the draws.
     """

@@ -114,7 +114,7 @@ class Execution:
     def _evaluated(
         self, node: Node, run: Callable[..., Argument], inputs: Inputs, row_axis: str, rows: Sequence[str]
     ) -> Argument:
-        """Run a node in evaluation. One that draws from torch's own generators runs row by row, each at its address."""
+        """Run a node in evaluation: row by row, each at its address, where it draws from torch's own generators."""
         with generators_left_alone() as moved:
             if node.owner not in self._draws:
                 torch.manual_seed(address(self.seed, "model", self.clock.step, str(node.owner), *rows[:1]))
@@ -206,7 +206,7 @@ class Execution:
             return bound.call(function, of, field, request, leading=leading, named=named)
 
     def _binding(self, node: Node) -> tuple[Callable[..., Argument], Binding]:
-        """What runs a node, and how: looked up once, as reading a signature is slow beside a small step."""
+        """The function that runs a node, and its binding: made once, as reading a signature is slow beside a step."""
         if node.owner not in self._bound:
             module = self.modules.at(node.module)
             structure = node.structure

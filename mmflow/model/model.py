@@ -93,7 +93,7 @@ class Model:
         cls, artifact: ModelArtifact, scope: StageScope, roots: Sequence[Owner], *, seed: int, device: str = "cpu",
         upstream: Callable[[str], Path] | None = None, train_on: Source | None = None,
     ) -> Model:  # fmt: skip
-        """The model that a train stage stored, as far as `roots` need it; what it never had is drawn again.
+        """The model that a train stage stored, as far as `roots` need it; parts that it never had are drawn again.
 
         To train it further, on the data `train_on`: encoders that it never had learn from there, and parts of it that
         `roots` do not need are stored again by `save`.
@@ -236,7 +236,7 @@ class Model:
         return self.encode([encoder], batch, outputs)[encoder]
 
     def remembered(self, owner: Owner, column: str, state: Mapping[str, Tensor]) -> Encoding | None:
-        """What a reference reads of a memory in `state`; None while it is not ready."""
+        """The encoding that a reference reads of a memory in `state`; None while it is not ready."""
         memory = self.graph.nodes[owner].component
         assert isinstance(memory, Memory)
         read = memory.read(state)

@@ -135,7 +135,7 @@ class Modules:
         return found
 
     def under(self, owner: Owner) -> list[tuple[str, nn.Module]]:
-        """What an entry's own modules are called behind its path (empty for a body), each with the module."""
+        """The names of an entry's own modules behind its path (empty for a body), each with the module."""
         path = str(owner)
         return [(n.removeprefix(path), m) for n, m in self._own.items() if n == path or n.startswith(f"{path}.")]
 

@@ -63,7 +63,7 @@ def state_of(origin: Origin, upstream: Callable[[str], Path]) -> State:
 
 
 def _values(source: Source, views: Mapping[str, View], target: Target, limit: int) -> Iterator[Any]:
-    """What is present of a field or of a view's deterministic form in the first `limit` samples, group members apart.
+    """The values of a field or of a view's deterministic form in the first `limit` samples, group members apart.
 
     The copies of a view are alike in that form, and come once.
     """

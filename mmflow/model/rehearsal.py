@@ -1,4 +1,4 @@
-"""What shows only when data are read: samples of every entry that a stage needs, and the first draw of its sampler."""
+"""Mistakes that show only when data are read: samples of all entries that a stage needs, its first draw."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def other_data(scope: StageScope) -> Iterator[str]:
 
 
 def read_problems(spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Problem]:
-    """What is wrong with the fields that a stage reads itself, and with its sampler's first draw."""
+    """Mistakes in the fields that a stage reads itself, and in its sampler's first draw."""
     source, declaration = scope.source, declaration_of(scope)
     if source is None:
         return

@@ -1,4 +1,4 @@
-"""What the methods of components may give."""
+"""Checks of the values that the methods of components give."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def fold(
 
 
 def folded(reads: Inputs, own_axes: tuple[str, ...]) -> tuple[Inputs, int]:
-    """What the references of a row node gave with members of groups as rows, and the members of a row."""
+    """The values of a row node's references with members of groups as rows, and the members of a row."""
     if "*" in own_axes:
         return reads, 1
     # Presence of rows with fewer group axes holds for every member.

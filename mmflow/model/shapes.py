@@ -1,7 +1,7 @@
 """`check --shapes`: build every stage's graph without memory and pass fake tensors through it.
 
 Modules are built on the meta device; two real samples are read and preprocessed, and go through as fake tensors, so a
-wrong dimension, a missing field or a wrong modality shows before any work. What cannot be traced is named, not failed.
+wrong dimension, a missing field or a wrong modality shows before any work. Untraceable nodes are named, not failed.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _check(report: ShapeReport, spec: CheckedSpec, scope: StageScope, stage: str
 
 
 class _Pass:
-    """One pass of fake tensors through a graph; what follows a failure is left out."""
+    """One pass of fake tensors through a graph; nodes that follow a failure are left out."""
 
     def __init__(self, model: Model, columns: dict[str, Encoding], ids: list[str]) -> None:
         self.model, self.columns, self.ids = model, columns, ids

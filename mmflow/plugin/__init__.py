@@ -1,4 +1,4 @@
-"""What a plugin author imports: kinds to subclass, fields to annotate, the hook marker.
+"""The names that a plugin author imports: kinds to subclass, fields to annotate, the hook marker.
 
 >>> from mmflow.plugin import Loss, PositiveFloat, hookimpl
 

@@ -1,6 +1,6 @@
 """The bounds of numbers that declare none of their own: far above what anybody writes, so that no typing error hangs.
 
-A field that says what its numbers may be (`Field(le=...)`) is held to that alone; one whose numbers may be anything
+A field that says what its numbers may be (`Field(le=...)`) is held to that alone; a field whose numbers may be anything
 says why (`any_number`).
 """
 

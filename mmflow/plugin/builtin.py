@@ -1,4 +1,4 @@
-"""What the core itself registers: moving numbers, applications of weights, the stages it must know, and modalities."""
+"""The core's own components: moving numbers, applications of weights, the stages it must know, and modalities."""
 
 from __future__ import annotations
 

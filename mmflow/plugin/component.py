@@ -141,7 +141,7 @@ class Component(BaseModel):
 
     @classmethod
     def accept(cls, raw: Written) -> Written:
-        """What a field of this kind accepts, as a validated component or a `Shared` path."""
+        """The value of a field of this kind, as a validated component or a `Shared` path."""
         one = with_article(cls.kind)
         if isinstance(raw, Component):
             if raw.kind != cls.kind:
@@ -206,7 +206,7 @@ class Component(BaseModel):
         return self.model_dump(mode="json")
 
     def fingerprint(self) -> Json:
-        """What stands in a key for the content of files that the fields name; None where they name none.
+        """The stand-in in a key for the content of files that the fields name; None where they name none.
 
         The field of the path itself is then `outside_identity`. A field that is declared with `by_content` needs
         nothing here.

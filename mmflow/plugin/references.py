@@ -28,7 +28,7 @@ Annotation: TypeAlias = Any
 
 
 class RefType:
-    """What a reference may lead to. Subclasses are markers; they are never made."""
+    """The target of a reference. Subclasses are markers; they are never made."""
 
     says: str = "a name"
 
@@ -64,7 +64,7 @@ class RawField(RefType):
 
 
 class Sampled(RefType):
-    """What a sampler reads of every sample: a field of the data as its source gives it, or a stage's column."""
+    """A value of every sample that a sampler reads: a field of the data as its source gives it, or a stage's column."""
 
     says = "a field of the data or a stage's column"
 

@@ -152,7 +152,7 @@ class Registry:
         return component
 
     def registration(self, component: Component) -> Registration:
-        """What registers the class of a component; raises `ComponentError` where nothing does."""
+        """The registration of a component's class; raises `ComponentError` where there is none."""
         candidates = self._names.get((component.kind, component.use), [])
         # Two distributions may register one name: the class says which of them is meant.
         found = next((r for r in candidates if self._loaded.get(r.path) is type(component)), None)

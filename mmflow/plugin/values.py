@@ -121,7 +121,7 @@ def _picked(values: list[RawValue], index: slice | Tensor) -> list[RawValue]:
 
 
 def in_all(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """Presence in both of two: bool [N, *groups]; one with fewer group axes holds for every member of a group."""
+    """Presence in both of two: bool [N, *groups]; presence with fewer group axes holds for a whole group."""
     if a is None or b is None:
         return a if b is None else b
     while a.ndim < b.ndim:

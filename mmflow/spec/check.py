@@ -97,7 +97,7 @@ class _Checker:
         try:
             fields = dict(source.fields())
             check_modalities(fields)
-            # What is chosen, joined or cut shows only here: an empty choice, a key that is nowhere.
+            # Mistakes in choosing, joining and cutting show only here: an empty choice, a key that is nowhere.
             source.open()
         except ComponentError as error:
             found, expected, hint = error.found or None, error.expected or None, error.hint or None
@@ -219,7 +219,7 @@ class _Checker:
         self.problems += [problem for problem in resolver.problems.values() if problem.path not in seen]
 
     def check_unreached(self, base: Mapping[str, Mapping[str, Entry]]) -> None:
-        """What no stage uses is checked against the fields of all data."""
+        """Entries that no stage uses are checked against the fields of all data."""
         known = list(self.fields.values())
         union: dict[str, TensorType] | None = {}
         for fields in known:

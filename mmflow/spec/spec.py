@@ -41,7 +41,7 @@ class Spec:
     """Advice about a spec that can be used as it is, such as old names."""
 
     def scope(self, stage: str) -> Scope:
-        """What a stage sees; KeyError for a stage that is not there."""
+        """The view of a stage; KeyError for a stage that is not there."""
         return self.scopes[stage]
 
     def place(self, stage: str, owner: Owner) -> Entry | None:

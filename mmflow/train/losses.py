@@ -17,7 +17,7 @@ from mmflow.plugin.targets import Owner, Place
 from mmflow.plugin.values import Encoding
 
 Reads = Mapping[Place, Encoding | None]
-"""What the references of a node gave, by their places; None where a memory is not ready."""
+"""The encodings that the references of a node gave, by their places; None where a memory is not ready."""
 
 ROWS: Place = ("rows",)
 """The reference to a weight or mask for each row."""
@@ -34,7 +34,7 @@ class RowSum:
 
 @dataclass
 class StepResult:
-    """What a step measured: losses by name, their weights, and rows that took part."""
+    """The measurements of a step: losses by name, their weights, and rows that took part."""
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     """Values before their weights, 0-d, on the device: reading one waits for the device."""

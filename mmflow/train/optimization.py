@@ -1,4 +1,4 @@
-"""What moves the weights: parameter groups by path, learning rates by the clock, averages, bounds."""
+"""The parts that move the weights: parameter groups by path, learning rates by the clock, averages, bounds."""
 
 from __future__ import annotations
 

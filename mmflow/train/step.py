@@ -1,7 +1,7 @@
 """One training step: row nodes in micro-batches, batch nodes once, gradients of the whole batch exactly.
 
 A step runs in waves (see `mmflow.model.graph`). Forward, wave by wave: row nodes run in micro-batches,
-without gradient where there are several; what a batch node or a later wave reads is kept whole, as leaves
+without gradient where there are several; encodings that a batch node or a later wave reads are kept whole, as leaves
 cut from the encoders' graph; batch nodes run once on these leaves. Backward, in reverse: batch nodes give the
 leaves their gradients, then the row nodes run again, micro-batch by micro-batch, and pass them on. With one
 micro-batch nothing is run twice. The scheme generalizes gradient caching (Gao et al., 2021).

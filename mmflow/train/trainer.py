@@ -289,7 +289,7 @@ class Trainer:
 
 
 class Pace:
-    """What share of its time a run waits for data: waiting over waiting and steps, after the first `WARM_UP` steps.
+    """The share of its time that a run waits for data: waiting over waiting and steps, after `WARM_UP` steps.
 
     The first steps of a process start workers and fill caches; they are left out each time.
     """

@@ -19,7 +19,7 @@ Better = Literal["higher", "lower", ""]
 
 @dataclass(frozen=True)
 class Group:
-    """What several metrics were measured on: `prefix` begins their names, `heading` stands above them."""
+    """The common ground of several metrics: `prefix` begins their names, `heading` stands above them."""
 
     prefix: str = ""
     heading: str = ""
@@ -84,7 +84,7 @@ def bootstrapped(
 
 
 def result(metrics: Sequence[Metric], notes: Sequence[str] = (), where: str = "") -> EvaluationResult:
-    """What an evaluator gives. Raises `ComponentError` with the notes where there is nothing to give.
+    """The result of an evaluator. Raises `ComponentError` with the notes where there is nothing to give.
 
     `notes` tell, in a sentence each, what was not measured and why.
     """

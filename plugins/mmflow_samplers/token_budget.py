@@ -14,7 +14,7 @@ class TokenBudget(Sampler, name="token_budget"):
     `by` names a field with the length, or one that has it: characters of a text, steps of a series or sound. Samples
     are shuffled and cut into windows; those of a window are sorted by length and batched, and the batches of all
     windows are shuffled. A larger window pads less and mixes less. A batch holds at most `batch_size` samples. Samples
-    without a length are left out; one that is longer than `tokens` is an error, or left out with `skip_longer`.
+    without a length are left out; a sample longer than `tokens` is an error, or left out with `skip_longer`.
     """
 
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {

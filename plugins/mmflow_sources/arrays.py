@@ -211,7 +211,7 @@ def _read(folder: Folder, file: str, max_ratio: float) -> dict[str, np.ndarray]:
     except NetworkError:
         raise
     except Exception as error:
-        # What numpy does not know it takes for a pickle.
+        # numpy takes a format that it does not know for a pickle.
         text = str(error)
         if "pickle" in text:
             text = "neither .npz nor .npy" if "pickled" in text else "arrays of Python objects are not read"

@@ -17,7 +17,7 @@ KINDS = {
 
 @lru_cache(maxsize=16)
 def load(kind: str, hub: str, revision: str | None) -> Any:
-    """What the transformers class `kind` makes of a folder or a hub name; raises `ComponentError`."""
+    """The object that the transformers class `kind` makes of a folder or a hub name; raises `ComponentError`."""
     where = str(folder_of(hub)) if is_local(hub) else hub
     with reading("transformers", KINDS[kind], hub):
         import transformers

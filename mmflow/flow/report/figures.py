@@ -280,7 +280,7 @@ def _text(kind: str, x: float, y: float, text: str, anchor: str = "start", *, tu
 
 
 def _open(width: float, height: float, *, natural: bool = False) -> str:
-    """The start of a drawing; one of `natural` size does not grow with the page."""
+    """The start of a drawing; a drawing of `natural` size does not grow with the page."""
     size = f' width="{width:.0f}" height="{height:.0f}"' if natural else ' width="100%"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}"{size} role="img">'
 

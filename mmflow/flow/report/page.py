@@ -84,7 +84,7 @@ def _figure(data: Mapping[str, Any]) -> Markup:
 
 
 def _gauge(metric: Metric) -> Markup:
-    """A bar for a metric from 0 to 1: one that has a chance level there and is better when higher."""
+    """A bar for a metric from 0 to 1: only where the metric has a chance level there and is better when higher."""
     chance, value = metric.chance, metric.value
     if chance is None or metric.better == "lower" or not (0 <= value <= 1 and 0 <= chance <= 1):
         return Markup("")

@@ -1,7 +1,7 @@
 """Contrastive losses over all pairs of a batch, streamed: memory grows with N + M, not with N x M.
 
 An operation is a room with its four forms: `softmax` (`info_nce`, `sup_con`), `sigmoid` (`sigmoid_contrast`), `soft`
-(`soft_contrast`) and `blocks` (`contrast_blocks`, any score). What they stand on, from the top: `ranks` (a batch that
+(`soft_contrast`) and `blocks` (`contrast_blocks`, any score). Below them, from the top: `ranks` (a batch that
 is split over processes), `targets` (soft targets by tile), `sums` (over rows and columns, and the losses made of them),
 `tiles` (of scores), `pairs` (the rules). A room imports from those below it; `soft` also stands on `softmax`.
 """

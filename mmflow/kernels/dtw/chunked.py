@@ -88,7 +88,7 @@ def align(
 def sweep(gain: Tensor, *, hard: bool) -> Tensor:
     """[T, U, B]: log of the summed (or largest) weight of the paths from (0, 0) to each cell, that cell included."""
     rows, columns, batch = gain.shape
-    # Diagonal k of a matrix lies at [k + 2], its row i at [i + 1]; what is outside of the matrix has weight 0.
+    # Diagonal k of a matrix lies at [k + 2], its row i at [i + 1]; cells outside of the matrix have weight 0.
     table = gain.new_full((rows + columns + 1, rows + 1, batch), -torch.inf)
     table[0, 0] = 0.0
     cells = table.as_strided(

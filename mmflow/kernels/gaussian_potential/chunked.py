@@ -2,7 +2,7 @@
 
 With E_ij = 2^(-t log2(e) |x_i - x_j|^2 - shift), the value needs sum E and the gradient of row i needs
 x_i sum_j E_ij - sum_j E_ij x_j, both up to the one factor 1 / sum E. The shift is the largest exponent met so far;
-what was added before is rescaled when it grows.
+terms that were added before are rescaled when it grows.
 """
 
 import math

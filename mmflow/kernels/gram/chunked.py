@@ -1,6 +1,6 @@
 """Gram volume from projections on orthonormalized tuples, by tiles: R products and a sum of squares.
 
-What projections leave of an anchor is a difference, whose rounding in float32 (about 1e-7 of the anchor's square) is
+The remainder of an anchor is a difference, whose rounding in float32 (about 1e-7 of the anchor's square) is
 more than the volumes of pairs that a model has learned to align. The few pairs of which less than a hundredth is left
 are computed again from the remainder itself, a vector each, and so are their gradients.
 """
@@ -85,7 +85,7 @@ class Volumes(PairScores):
         yield from zip(i.split(step), j.split(step), strict=True)
 
     def _remainders(self, i: Tensor, j: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What is left [P, D] of the anchors of pairs, and their projections, R times [P]; projected out twice."""
+        """The remainders [P, D] of the anchors of pairs, and their projections, R times [P]; projected out twice."""
         rest = self.x[i]
         projections = [rest.new_zeros(len(rest)) for _ in range(self.others)]
         for _ in range(2):
@@ -116,7 +116,7 @@ class Volumes(PairScores):
     def _pull_near(self, i: Tensor, j: Tensor, r: slice, c: slice, d_rest: Tensor) -> None:
         """Adds the gradients of near pairs from their remainders, and takes them out of `d_rest`.
 
-        What a basis vector gets along the basis itself only turns the basis, which changes no volume.
+        The part of a basis vector's gradient along the basis itself only turns the basis, which changes no volume.
         """
         rest, projections = self._remainders(i + r.start, j + c.start)
         rest *= 2 * d_rest[i, j][:, None]

@@ -59,7 +59,7 @@ class _Stack:
         count, n, m = len(a), a.shape[1], b.shape[1]
         self.step = min(n, max(1, _TILE_BYTES // (m * a.element_size())))
         self.buffer = a.new_empty(count * self.step * m)
-        # Half the range of exponents: what is lost below it is no part of the sum.
+        # Half the range of exponents: terms lost below it are no part of the sum.
         self.least = torch.finfo(a.dtype).tiny ** 0.5 * float(b.sum(1).amax())
 
     def balance(self, iterations: int) -> tuple[Tensor, Tensor]:

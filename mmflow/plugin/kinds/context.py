@@ -1,4 +1,4 @@
-"""What a running stage gets: its context, the answers of its scope, the whole spec, and a reporter."""
+"""The surroundings of a running stage: its context, the answers of its scope, the whole spec, and a reporter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmflow.plugin.values import Json, TensorType
 
 
 class Reporter(Protocol):
-    """What a stage tells the world while it works; no call raises, blocks for long or changes a result."""
+    """The messages of a stage to the world while it works; no call raises, blocks for long or changes a result."""
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
         """`done` of `total` units of work (steps, batches), with current values to show beside."""
@@ -66,7 +66,7 @@ class Structure(NamedTuple):
 
 
 class StageScope(Protocol):
-    """What one stage sees, and every answer about how its entries are wired.
+    """The view of one stage, and every answer about how its entries are wired.
 
     The sections are the global ones merged with the stage's own. `losses` are those that the stage minimizes, or, for
     a stage that minimizes none, those that it refers to.
@@ -172,16 +172,16 @@ class StageSpec(Protocol):
     @property
     def data(self) -> Mapping[str, Source]: ...
     def scope(self, stage: str) -> StageScope:
-        """What another stage sees; KeyError for a stage that is not there."""
+        """The view of another stage; KeyError for a stage that is not there."""
         ...
 
 
 class StageContext(Protocol):
-    """What a running stage gets from the flow."""
+    """The tools and places that a running stage gets from the flow."""
 
     name: str
     output: Path
-    """A local directory; what is written there is published whole when `run` returns."""
+    """A local directory; files written there are published whole when `run` returns."""
     device: str
     workers: int
 
@@ -201,7 +201,7 @@ class StageContext(Protocol):
         ...
 
     def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Json]:
-        """What the encodings of one encoder depend on, data included (the entry `data`; the stage's own where
+        """All that the encodings of one encoder depend on, data included (the entry `data`; the stage's own where
         None), for `memo`."""
         ...
 

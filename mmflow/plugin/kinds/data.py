@@ -112,7 +112,7 @@ class Source(Component, kind="source"):
         return None
 
     def fingerprint(self) -> Json:
-        """What stands for the content in a key (sizes, etags, hashes), beside the fields; procedural: None."""
+        """The stand-in for the content in a key (sizes, etags, hashes), beside the fields; procedural: None."""
         return None
 
     def left_out(self) -> Sequence[LeftOut]:
@@ -222,7 +222,7 @@ def _one_copy(given: TensorType) -> TensorType:
 
 @dataclass(frozen=True)
 class Draw:
-    """What the order of one epoch is a function of.
+    """The facts on which alone the order of one epoch depends.
 
     `columns` holds a value for each sample (None where it is absent), under the name of the sampler's field that
     refers to it.
@@ -255,7 +255,7 @@ class Sampler(Component, kind="sampler"):
     adds: ClassVar[Mapping[str, TensorType]] = {}
     """Fields that the sampler adds to what it draws, `sampler.NAME` in references."""
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Modalities that each reference may lead to; what is not named here may be of any."""
+    """Modalities that each reference may lead to; a reference that is not named here may lead to any."""
 
     def streamed(self) -> Streamed | None:
         """How a source without random access is read; None: this sampler cannot read one."""
@@ -271,7 +271,7 @@ class Sampler(Component, kind="sampler"):
 
 
 class Tokenizer(Component, kind="tokenizer"):
-    """Text to ids. `learn` reads the training texts once; what it returns (JSON) is stored with the model.
+    """Text to ids. `learn` reads the training texts once; its result (JSON) is stored with the model.
 
     A text has as many ids as `encode` returns. Rows are padded when they are joined, and the mask alone says what is
     padding: an id there is never read, and 0 may be an id like any other.

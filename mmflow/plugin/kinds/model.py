@@ -186,7 +186,7 @@ class Active(BaseModel):
 
 
 class Loss(Component, kind="loss"):
-    """What is minimized. Write `compute` with `of` in order ([N, D] tensors, or `Encoding`s for `Encoded`).
+    """A value to minimize. Write `compute` with `of` in order ([N, D] tensors, or `Encoding`s for `Encoded`).
 
     A batch loss (the default): `compute` sees the global batch, rows present in all inputs, and returns one
     value per row [N] or a scalar. A row loss (`per_row = True`) runs inside a micro-batch and returns `value [b]`, or

@@ -22,7 +22,7 @@ MOST = 1000
 def filled_in(entries: Mapping[str, Entry], problems: list[Problem]) -> dict[str, Entry]:
     """Entries of `data` with every path to another one replaced by that one's declaration.
 
-    What leads nowhere, or in a circle, is a problem; its entry is left without a component.
+    A path that leads nowhere, or in a circle, is a problem; its entry is left without a component.
     """
     filler = _Filler(entries, problems)
     return {name: replace(entry, component=filler.source(name, ())) for name, entry in entries.items()}

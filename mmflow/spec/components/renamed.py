@@ -102,7 +102,7 @@ def with_columns_of_today(
 ) -> Entry:
     """The entry with today's names of its source's columns in its references.
 
-    `columns` are old names with today's; one that is `taken` by another entry means that entry.
+    `columns` are old names with today's; an old name that is `taken` by another entry means that entry.
     """
     made = entry.component
     if made is None or not columns:

@@ -31,7 +31,7 @@ class Report(BaseModel):
 
 @dataclass
 class Sections:
-    """A spec in its parts. `entries` are by section and name; what is invalid has no component."""
+    """A spec in its parts. `entries` are by section and name; an invalid entry has no component."""
 
     name: str
     seed: int

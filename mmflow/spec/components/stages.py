@@ -31,7 +31,7 @@ class StageEntry:
     overrides: dict[str, Node] = field(default_factory=dict)
     component: type[Component] | None = None
     refused: tuple[str, ...] = ()
-    """What it asks for that is not built yet."""
+    """The features that it asks for and that are not built yet."""
 
     @property
     def name(self) -> str:

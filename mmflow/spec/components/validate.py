@@ -87,7 +87,7 @@ def validate_model(entry: Entry, model: type[M], fields: Mapping[str, Written], 
     try:
         made = model.model_validate(fields)
     except ValidationError as error:
-        # what a wrong value leads to, at its place or further out, is the same mistake
+        # errors that a wrong value leads to, at its place or further out, are the same mistake
         problems += translated(entry, model, fields, error, list(mistyped))
         return None
     found = [

@@ -1,4 +1,4 @@
-"""What follows the first word of a reference: a member, an output, a column, a field, another stage's encoder."""
+"""The words after the first of a reference: a member, an output, a column, a field, another stage's encoder."""
 
 from __future__ import annotations
 

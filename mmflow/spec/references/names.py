@@ -38,7 +38,7 @@ class BadReference(Exception):
 
 @dataclass
 class StageNames:
-    """What the stages of a spec are to a reference: their outputs (None: unknown) and the encoders inside them."""
+    """The stages of a spec as a reference sees them: their outputs (None: unknown) and the encoders inside them."""
 
     gives: dict[str, Mapping[str, str] | None] = field(default_factory=dict)
     encoders: dict[str, frozenset[str]] = field(default_factory=dict)

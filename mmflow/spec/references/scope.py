@@ -1,4 +1,4 @@
-"""`Scope`: what one stage of a checked spec sees, and the answers about how it is wired."""
+"""`Scope`: the view of one stage of a checked spec, and the answers about how it is wired."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IN_MODELS = ("encoders", "losses", "memories", "parts")
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """What one stage sees (`mmflow.plugin.kinds.StageScope`): sections merged with its own, data, model, references."""
+    """The view of one stage (`mmflow.plugin.kinds.StageScope`): sections merged with its own, data, model, wiring."""
 
     stage: str
     declaration: Stage

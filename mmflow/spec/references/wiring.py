@@ -158,7 +158,7 @@ class Wiring(ABC):
                 yield place, value
 
     def shared(self, target: Target) -> Component | None:
-        """The component that a dotted path leads to; one that is a path itself is followed."""
+        """The component that a dotted path leads to; a path that leads to another path is followed on."""
         made = self.component(target.owner)
         for name in target.field:
             made = getattr(made, name, None)

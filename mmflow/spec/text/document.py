@@ -65,7 +65,7 @@ class Node:
         return self.value
 
     def shown(self) -> str:
-        """The value for a message; what came from the environment is named and not printed."""
+        """The value for a message; values from the environment are named and not printed."""
         if self.env and not self.children():
             return " and ".join(f"the value of $env.{name}" for name in sorted(self.env))
         return self.text if self.text else shown(self.plain() if self.size < 1000 else self.value)

@@ -1,4 +1,4 @@
-"""What is wrong with a spec, where, and how to fix it: one `Problem` a mistake, all of them in one `SpecError`."""
+"""The mistakes in a spec, their places, and how to fix them: one `Problem` each, all of them in one `SpecError`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`$vars.a.b` and `$env.NAME`: what they stand for, put where they are used."""
+"""`$vars.a.b` and `$env.NAME`: their values, put where they are used."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Variables:
         return list(node.value)[:most] if node is not None and isinstance(node.value, Mapping) else []
 
     def value(self, name: str, user: Node, path: Path, depth: int) -> Node | None:
-        """What `vars.a.b` or `env.NAME` stands for; None after a problem."""
+        """The value that `vars.a.b` or `env.NAME` stands for; None after a problem."""
         if match := _ENV.fullmatch(name):
             return self.environment(match[1], user, path)
         match = _VARS.fullmatch(name)

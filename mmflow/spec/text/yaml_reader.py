@@ -48,7 +48,7 @@ def parse_text(text: str | bytes, file: str) -> Document:
 
 
 def read_tree(text: str | bytes, file: str, problems: list[Problem]) -> Node | None:
-    """Read one YAML text with any root. What is wrong is added to `problems`; None where no tree came of it."""
+    """Read one YAML text with any root. Mistakes are added to `problems`; None where no tree came of it."""
     if len(text) > MAX_BYTES:
         message = f"the text is longer than {MAX_BYTES} bytes"
         problems.append(Problem(message, mark=Mark(file), hint="keep data out of the spec"))
@@ -300,7 +300,7 @@ class _Composer:
             level.pending = None
 
     def merge(self, level: _Open, node: Node, at: Mark) -> None:
-        """YAML's merge key: what stands in the mapping wins, then the sources from left to right."""
+        """YAML's merge key: the mapping's own keys win, then the sources from left to right."""
         sources = node.value if isinstance(node.value, tuple) else (node,)
         for source in sources:
             if isinstance(source.value, Mapping):

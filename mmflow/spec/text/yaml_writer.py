@@ -14,7 +14,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # PyYAML quotes what YAML 1.1 would not read as text; what only YAML 1.2 reads as a number is added here
+    # PyYAML quotes what YAML 1.1 would not read as text; texts that only YAML 1.2 reads as numbers are added here
     try:
         plain = isinstance(core_scalar(text), str)
     except ValueError:

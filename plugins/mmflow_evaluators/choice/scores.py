@@ -91,7 +91,7 @@ class MatchingHits:
 
 FORWARD_CHANCE = BACKWARD_CHANCE = 1 / 4
 BOTH_CHANCE = 1 / 6
-"""What four scores in random order give."""
+"""The chance levels of four scores in random order."""
 
 
 def matching_hits(scores: ArrayLike) -> MatchingHits:

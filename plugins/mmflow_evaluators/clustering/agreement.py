@@ -86,7 +86,7 @@ def chance_agreement(
     orders: int = 20,
     at: str = "",
 ) -> float:
-    """What clusters of these sizes give that know nothing of the classes: mean over `orders` random orders."""
+    """The agreement of clusters of these sizes that know nothing of the classes: mean over `orders` random orders."""
     generator = numpy_generator("mmflow_evaluators.clustering", "chance", at)
     own = np.asarray(clusters)
     return float(np.mean([measure(classes, generator.permutation(own)) for _ in range(orders)]))

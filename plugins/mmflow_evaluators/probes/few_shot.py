@@ -1,4 +1,4 @@
-"""What few rows a class are enough for."""
+"""Classification from few rows a class."""
 
 from __future__ import annotations
 

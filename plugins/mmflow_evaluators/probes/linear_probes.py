@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class _Probe(Evaluator):
-    """What these probes share: data to be tested on, and penalties to choose from."""
+    """The fields that these probes share: data to be tested on, and penalties to choose from."""
 
     requires: ClassVar[tuple[str, ...]] = ("sklearn",)
 

@@ -76,7 +76,7 @@ def order_of(scores: ArrayLike, gains: ArrayLike) -> Order:
 
 
 def chance(measure: Measure, order: Order) -> NDArray[np.float64]:
-    """What a random order of the same candidates gives, [Q]."""
+    """The measure of a random order of the same candidates, [Q]."""
     count = order.here.sum(1, keepdims=True)
     first = np.where(order.here, 0, order.first)
     return measure(Order(order.gains, first, np.where(order.here, count, order.size), order.here))

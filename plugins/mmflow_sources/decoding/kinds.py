@@ -12,15 +12,15 @@ IMAGES = (
     ".bw", ".rgb", ".rgba", ".ras", ".qoi", ".psd", ".im", ".msp", ".xbm", ".xpm", ".fli", ".flc", ".pcd", ".pxr",
     ".blp", ".ftc", ".ftu", ".gbr", ".iim",
 )  # fmt: skip
-"""What Pillow reads, but for formats that need another program (.eps) or hold no image by themselves (.h5, .fits);
-also images that it may lack, which are then bad samples rather than left out."""
+"""Images that Pillow reads, but for formats that need another program (.eps) or hold no image by themselves (.h5,
+.fits); also images that it may lack, which are then bad samples rather than left out."""
 
 SOUNDS = (
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64",
     ".rf64", ".voc", ".nist", ".sph", ".avr", ".htk", ".ircam", ".sf", ".paf", ".pvf", ".sds", ".sd2", ".xi", ".wve",
     ".svx", ".8svx", ".m4a", ".m4b", ".aac", ".wma", ".amr", ".ac3", ".mka",
 )  # fmt: skip
-"""What libsndfile reads under names of its own; also sounds that it lacks, which are then bad samples."""
+"""Sounds that libsndfile reads under names of its own; also sounds that it lacks, which are then bad samples."""
 
 VIDEOS = (
     ".mp4", ".mkv", ".webm", ".avi", ".mov", ".qt", ".m4v", ".mpg", ".mpeg", ".mpe", ".m2v", ".ts", ".mts", ".m2ts",

@@ -1,4 +1,4 @@
-"""The softmax and the sigmoid core over the blocks of any score: what a block needs again is computed again."""
+"""The softmax and the sigmoid core over the blocks of any score: values that a block needs again are computed again."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Score = Callable[[Rows, Rows], Scored]
 
 @dataclass(frozen=True)
 class _Call:
-    """What a block function needs beside tensors."""
+    """The arguments of a block function beside tensors."""
 
     score: Score
     a_keys: tuple[str, ...]

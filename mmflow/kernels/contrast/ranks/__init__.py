@@ -37,7 +37,7 @@ def exchange_over(
 
 
 class Exchange(ABC):
-    """Who holds which rows and columns of the global batch, and the rounds in which all rows meet all columns."""
+    """The ranks' rows and columns of the global batch, and the rounds in which all rows meet all columns."""
 
     def __init__(self, group: "dist.ProcessGroup", rows: int, columns: int, device: torch.device):
         import torch.distributed as dist

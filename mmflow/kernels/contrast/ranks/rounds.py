@@ -1,4 +1,4 @@
-"""What travels in a round, and what is added up on its way: blocks of columns, their sums, their gradients."""
+"""Blocks of columns that travel in a round, and the sums and gradients that are added up on their way."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ _COLUMN_RULES = ("y_ids", "y_views", "y_present")
 
 
 class Block:
-    """What travels of a batch: features, scales, what the rules know of the columns, and the teacher's columns."""
+    """The part of a batch that travels: features, scales, what the rules know of the columns, the teacher's columns."""
 
     def __init__(self, exchange: Exchange, y: Tensor, scale: Tensor, pairs: Pairs, teacher: Teacher | None = None):
         self.exchange, self.scale, self.pairs, self.teacher = exchange, scale, pairs, teacher

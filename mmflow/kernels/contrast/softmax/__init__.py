@@ -82,7 +82,7 @@ def info_nce(
             exponentials inside it (Miech et al., 2020).
         exclude: "self" drops the pairs (i, i), "same_view" pairs of equal view, from positives and denominators;
             "same_id" keeps the diagonal as the positive and drops other pairs of equal ids from the denominators.
-        x_present, y_present: [N], [M] boolean; what is absent takes part in nothing.
+        x_present, y_present: [N], [M] boolean; absent rows take part in nothing.
         row_weights, column_weights: [N], [M], weights of the losses of rows of x and of rows of y in the mean.
         pair_weights: [N, M] (an expanded view is not copied), or a function of two slices that returns that block: the
             w_ij in every denominator, no gradient.

@@ -45,7 +45,7 @@ class _Softmax(torch.autograd.Function):
             if side is not None:
                 least, known, counted = 1e-31 * other, side.lse, side.allowed
                 if want.apart and side.target is not None:
-                    # what is lost of the others counts beside the positive only
+                    # the lost terms of the others count beside the positive only
                     known = known + torch.where(side.positives > 0, (side.target - shift).exp(), 0.0)
                     counted = counted - side.positives
                 wide = wide | ((known < least) & (counted > 0)).any()

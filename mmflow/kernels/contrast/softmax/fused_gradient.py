@@ -153,7 +153,7 @@ def _gradient_kernel(
 def side_of(
     total: Tensor, lse2: Tensor, inside: tuple[Tensor, Tensor] | None, flag: Tensor, grads: tuple[Tensor | None, ...]
 ) -> Side | None:
-    """What a direction sends back, or None where nothing arrives.
+    """The side that a direction sends back, or None where nothing arrives.
 
     Args:
         total, lse2: the shifted sum, and the base-2 log-sum-exp (float64), which is right where `flag` is set.
@@ -169,7 +169,7 @@ def side_of(
         return torch.where(lse == -torch.inf, torch.inf, lse).float()
 
     def factor(gradient: Tensor, sums: Tensor, lse: Tensor) -> Tensor:
-        # what the rounding of a base loses comes back here
+        # the part that the rounding of a base loses comes back here
         lost = torch.where(lse.isinf(), 0.0, base(lse) - lse).exp2()
         return torch.where(flag > 0, gradient * lost, torch.where(sums == 0, 0.0, gradient / sums)).float().contiguous()
 
@@ -184,7 +184,7 @@ def side_of(
 
 
 def level_of(grads: list[Tensor | None], scale: Tensor) -> Tensor:
-    """What brings the largest gradient of a score to 1: half precision then loses none below its smallest number."""
+    """The factor that brings the largest gradient of a score to 1: half precision then loses none as too small."""
     largest = torch.stack([g.abs().amax() for g in grads if g is not None]).amax() * scale.abs().amax()
     return torch.where(largest > 0, 1 / largest, torch.ones_like(largest)).float()
 

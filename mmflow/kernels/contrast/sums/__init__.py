@@ -49,7 +49,7 @@ class Sums(NamedTuple):
 
 
 class Arriving(NamedTuple):
-    """What comes back to one direction's sums: `Stream.norms` of the forward and the gradients of four of the sums."""
+    """Values that come back to one direction's sums: `Stream.norms` of the forward, the gradients of four sums."""
 
     norm: Tensor
     inside: Tensor | None

@@ -70,7 +70,7 @@ class Slope:
 
 
 def shifted_factor(total: Tensor, gradient: Tensor, shift: float, dtype: torch.dtype) -> Tensor:
-    """What a tile of exp(score - shift) is multiplied with to give its softmax times `gradient`."""
+    """The factor that turns a tile of exp(score - shift) into its softmax times `gradient`."""
     return (torch.where(total == 0, 0.0, gradient / total) / unit_for(shift)).to(dtype)
 
 

@@ -116,7 +116,7 @@ class Stream:
         least = 1e-280 if self.dtype == torch.float64 else _LEAST * max(1, self.other)
         known = self.sum
         if self.want.apart and self.target is not None and self.shift is not None:
-            # what is lost of the others counts beside the positive only
+            # the lost terms of the others count beside the positive only
             known = known + torch.where(self.positives > 0, torch.exp(self.target / self.unit - self.shift), 0.0)
         low = (known < least) & (self.allowed > self.positives * self.want.apart)
         if self.inside_sum is not None:
@@ -146,7 +146,7 @@ class Stream:
         ]  # fmt: skip
 
     def norms(self) -> tuple[Tensor, Tensor | None]:
-        """What `Slope` needs of the sums."""
+        """The numbers that `Slope` needs of the sums."""
         if self.shift is not None:
             return self.sum, self.inside_sum
         sums = self.sums()

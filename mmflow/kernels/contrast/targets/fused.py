@@ -29,7 +29,7 @@ _LOG2E = tl.constexpr(LOG2E)
 
 
 class Soft(NamedTuple):
-    """What kernels read of a `Teacher`, as one argument: its matrices, and of each side sums (base 2) and bars."""
+    """A `Teacher` as kernels read it, as one argument: its matrices, and of each side sums (base 2) and bars."""
 
     a: Tensor
     b: Tensor

@@ -19,12 +19,12 @@ _LOG2E = 1 / math.log(2)
 
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
-    """What sums of these are computed in: float32, or float64 where one of them is."""
+    """The dtype in which sums of these are computed: float32, or float64 where one of them is."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
 def precise_dtype(device: torch.device, dtype: torch.dtype = torch.float32) -> torch.dtype:
-    """What sums over rows and columns are kept in: float64 where the device has it."""
+    """The dtype in which sums over rows and columns are kept: float64 where the device has it."""
     return dtype if device.type == "mps" else torch.float64
 
 

@@ -77,7 +77,7 @@ def common(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Rules(NamedTuple):
-    """What kernels read of `Pairs`, as one argument: pointers are None where there is no such rule."""
+    """`Pairs` as kernels read them, as one argument: pointers are None where there is no such rule."""
 
     diagonal: int
     x_ids: Tensor | None
