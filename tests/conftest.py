@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from mmflow.plugin import Component, hookimpl
 from mmflow.plugin.registry import registry
+from mmflow.redaction import forget
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("mmflow", derandomize=True, deadline=None)
@@ -24,6 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not any(item.get_closest_marker(name) for name in SLOWER):
             item.add_marker("fast")
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_other_tests() -> Iterator[None]:
+    """Values that a test took from the environment are no secrets of the next one."""
+    yield
+    forget()
 
 
 Register = Callable[..., None]

@@ -17,6 +17,7 @@ from PIL import Image
 from mmflow.flow.report import collect, render, summary_lines, summary_markdown
 from mmflow.flow.run import RunOptions, RunOutcome, run_spec
 from mmflow.flow.store import RunStore
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator
 from mmflow.spec import Spec, load_spec
 
 pytestmark = pytest.mark.browser
@@ -196,16 +197,23 @@ def test_a_second_run_is_reported_from_the_store(first, folder):
     assert any("(stored)" in line for line in summary_lines(report))
 
 
-def test_a_failed_stage_is_told_and_the_rest_is_shown(first, folder):
-    # Three names for six classes: some label has no name.
-    outcome, store, spec = run(folder, "eval.zero_shot.names=[one, two]")
+class GivesUp(Evaluator, name="gives_up"):
+    """An evaluator that fails at work."""
+
+    def evaluate(self, *of: Encoding) -> EvaluationResult:
+        raise ComponentError("some label has no name")
+
+
+def test_a_failed_stage_is_told_and_the_rest_is_shown(first, folder, register):
+    register(GivesUp)
+    outcome, store, spec = run(folder, "eval.zero_shot={use: gives_up, data: train, of: [image, text]}")
     assert outcome.exit_code == 1
     report = collect(store, store.run(outcome.outcome.run_id), spec)
     assert report.status == "failed"
     failed = report.stage("zero_shot")
     assert (failed.state, failed.metrics) == ("failed", [])
     page = Page(render(report))
-    assert "has no name among 2" in page.text
+    assert "some label has no name" in page.text
     assert "image → text R@1" in page.text
 
 
