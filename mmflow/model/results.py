@@ -7,9 +7,10 @@ from torch import Tensor
 from mmflow.model.graph import Node
 from mmflow.plugin.authors import place_of
 from mmflow.plugin.component import ComponentError
+from mmflow.plugin.values import Argument
 
 
-def check_loss(node: Node, found: object) -> None:
+def check_loss(node: Node, found: Argument) -> None:
     """Refuse the value of a loss that is no tensor, or neither one value a row nor a scalar."""
     parts = found if isinstance(found, tuple) else (found,)
     if len(parts) <= 2 and all(isinstance(part, Tensor) and part.ndim <= 1 for part in parts):

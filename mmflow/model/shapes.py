@@ -43,7 +43,7 @@ from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Score, Stage, StageScope
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import STAGE, Owner, Target
-from mmflow.plugin.values import Encoding, Tokens
+from mmflow.plugin.values import Argument, Encoding, Tokens
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.text.problems import Problem
 
@@ -303,7 +303,7 @@ def _faked(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
     return mode.from_tensor(tensor)
 
 
-def _shape(value: object) -> str:
+def _shape(value: Argument) -> str:
     if isinstance(value, Tokens):
         return f"{list(value.values.shape)} with mask"
     return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__

@@ -27,7 +27,7 @@ class Group:
 
 def group_of(encoder: str, alone: bool) -> Group:
     """The group of an encoder's metrics: `image_accuracy` under `image`, or none where one encoder is measured."""
-    return Group() if alone else Group(f"{encoder.replace('.', '_')}_", _spoken(encoder))
+    return Group() if alone else Group(f"{encoder.replace('.', '_')}_", spoken(encoder))
 
 
 def group_between(first: str, second: str, *, alone: bool = False, sign: str = "–") -> Group:
@@ -35,7 +35,7 @@ def group_between(first: str, second: str, *, alone: bool = False, sign: str = "
     if alone:
         return Group()
     joint = "_to_" if sign == "→" else "_"
-    return Group(f"{first}{joint}{second}_".replace(".", "_"), f"{_spoken(first)} {sign} {_spoken(second)}")
+    return Group(f"{first}{joint}{second}_".replace(".", "_"), f"{spoken(first)} {sign} {spoken(second)}")
 
 
 def estimate(
@@ -93,5 +93,6 @@ def result(metrics: Sequence[Metric], notes: Sequence[str] = (), where: str = ""
     return EvaluationResult(list(metrics), notes=list(dict.fromkeys(notes)))
 
 
-def _spoken(reference: str) -> str:
+def spoken(reference: str) -> str:
+    """A reference in words, for titles: `image.late_tokens` as `image late tokens`."""
     return reference.replace(".", " ").replace("_", " ")

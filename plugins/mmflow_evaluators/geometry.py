@@ -50,7 +50,7 @@ class Geometry(Evaluator, name="geometry"):
     def evaluate(self, *of: Encoding, ids: list[str]) -> EvaluationResult:
         import torch
 
-        from mmflow_evaluators.ranking import spoken
+        from mmflow_evaluators.estimates import spoken
 
         metrics: list[Metric] = []
         vectors, present = [], []

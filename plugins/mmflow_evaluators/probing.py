@@ -68,7 +68,8 @@ def accuracy(
 
     The metric is `accuracy` where one encoder is probed, `image_accuracy` in the group `image` where several are.
     """
-    from mmflow_evaluators.ranking import spoken, wilson
+    from mmflow_evaluators.estimates import spoken
+    from mmflow_evaluators.ranking import wilson
 
     rate = float(np.mean(right))
     majority = int(np.bincount(train).argmax())

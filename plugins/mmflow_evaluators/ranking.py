@@ -117,11 +117,6 @@ def bootstrap_median(values: NDArray[np.float64], draws: int = 400) -> float:
     return float(high - low) / 2
 
 
-def spoken(reference: str) -> str:
-    """A reference in words, for titles: `image.late_tokens` as `image late tokens`."""
-    return reference.replace(".", " ").replace("_", " ")
-
-
 def fold(encoding: Encoding) -> tuple[Encoding, Tensor]:
     """Present rows with their group axes folded in, and for each the row [M] of the data that it belongs to."""
     groups = len(encoding.axes) - 1

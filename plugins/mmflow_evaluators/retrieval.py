@@ -55,7 +55,8 @@ class Retrieval(Evaluator, name="retrieval"):
     def evaluate(
         self, a: Encoding, b: Encoding, score: Any, match: tuple[Any, ...], ids: list[str]
     ) -> EvaluationResult:
-        from mmflow_evaluators.ranking import codes, equal_or_same, fold, rank, score_rows, spoken
+        from mmflow_evaluators.estimates import spoken
+        from mmflow_evaluators.ranking import codes, equal_or_same, fold, rank, score_rows
 
         left, left_rows = fold(a)
         right, right_rows = fold(b)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mmflow.plugin.component import Component, Shared
 from mmflow.plugin.kinds import Application, Encoder, Origin, Structure, View
 from mmflow.plugin.targets import Owner, Place, Target
+from mmflow.plugin.values import Argument
 
 _BESIDE = ("losses", "parts")
 """Sections whose entries are needed in no order."""
@@ -222,7 +223,7 @@ def differing(a: Encoder, b: Encoder) -> list[str]:
     return [name for name in names if _differs(getattr(a, name), getattr(b, name))]
 
 
-def _differs(a: object, b: object) -> bool:
+def _differs(a: Argument, b: Argument) -> bool:
     return bool(differing(a, b)) if isinstance(a, Encoder) and isinstance(b, Encoder) else a != b
 
 
