@@ -1,4 +1,4 @@
-"""A checkpoint of a training that is not finished: the model, the optimizer's state, and where the run stands."""
+"""A checkpoint of a training that is not finished: the model, the state of each optimizer, and where the run stands."""
 
 from __future__ import annotations
 
@@ -23,35 +23,39 @@ class CheckpointArtifact:
         self.model = ModelArtifact(folder)
         self._tensors, self._plain = folder / "optimizer.safetensors", folder / "trainer.json"
 
-    def write(self, optimizer: OptimizerState, standing: Mapping[str, Any]) -> None:
-        """Beside the model, which is written by itself; `standing` is plain JSON."""
+    def write(self, optimizers: Mapping[str, OptimizerState], standing: Mapping[str, Any]) -> None:
+        """Beside the model, which is written by itself: the optimizer of each update; `standing` is plain JSON."""
         from safetensors.torch import save_file
         from torch import Tensor
 
         tensors: dict[str, Tensor] = {}
-        plain: dict[str, dict[str, Any]] = {}
-        for number, values in optimizer.items():
-            for key, value in values.items():
-                if isinstance(value, Tensor):
-                    tensors[f"{number}/{key}"] = value.detach().cpu().contiguous().clone()
-                else:
-                    plain.setdefault(str(number), {})[key] = value
+        plain: dict[str, dict[str, dict[str, Any]]] = {update: {} for update in optimizers}
+        for update, state in optimizers.items():
+            for number, values in state.items():
+                for key, value in values.items():
+                    if isinstance(value, Tensor):
+                        tensors[f"{update}/{number}/{key}"] = value.detach().cpu().contiguous().clone()
+                    else:
+                        plain[update].setdefault(str(number), {})[key] = value
         save_file(tensors, self._tensors)
-        self._plain.write_text(json.dumps({**standing, "optimizer": plain}))
+        self._plain.write_text(json.dumps({**standing, "optimizers": plain}))
 
     def standing(self) -> dict[str, Any]:
         """Where the run stands, as it was written."""
-        return {name: value for name, value in self._read().items() if name != "optimizer"}
+        return {name: value for name, value in self._read().items() if name != "optimizers"}
 
-    def optimizer(self) -> OptimizerState:
-        """The state of the optimizer; tensors lie on the CPU."""
+    def optimizers(self) -> dict[str, OptimizerState]:
+        """The state of the optimizer of each update; tensors lie on the CPU."""
         from safetensors.torch import load_file
 
-        state = {int(number): dict(values) for number, values in self._read()["optimizer"].items()}
+        states: dict[str, OptimizerState] = {
+            update: {int(number): dict(values) for number, values in state.items()}
+            for update, state in self._read()["optimizers"].items()
+        }
         for name, tensor in load_file(self._tensors).items():
-            number, _, key = name.partition("/")
-            state.setdefault(int(number), {})[key] = tensor
-        return state
+            update, number, key = name.split("/", 2)
+            states[update].setdefault(int(number), {})[key] = tensor
+        return states
 
     def _read(self) -> dict[str, Any]:
         return json.loads(self._plain.read_text())

@@ -19,7 +19,7 @@ from pydantic_core import to_jsonable_python
 from mmflow.identity.canonical import key_of
 from mmflow.identity.closure import code_of, component_code
 from mmflow.identity.files import content_of
-from mmflow.plugin.component import Component, Shared, in_identity, known_by_content
+from mmflow.plugin.component import Component, Shared, in_identity, known_by_content, known_by_order
 from mmflow.plugin.kinds import Encoder, Source, Stage
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Ref
@@ -144,6 +144,8 @@ class Keys:
             place = (*above, info.alias or name)
             if isinstance(value, str) and known_by_content(type(declared), name):
                 said[name] = {"content": content_of(value, says=".".join(map(str, place)))}
+            elif known_by_order(type(declared), name):
+                said[name] = [[key, self._described(one, (*place, key), targets)] for key, one in value.items()]
             else:
                 said[name] = self._described(value, place, targets)
         return said

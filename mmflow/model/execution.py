@@ -32,6 +32,8 @@ class Execution:
     def __init__(self, graph: Graph, modules: Modules, scope: StageScope, seed: int) -> None:
         self.graph, self.modules, self.scope, self.seed = graph, modules, scope, seed
         self.clock = Clock(0, 1)
+        self.update_name = ""
+        """The update of the step that runs, where a step has several: its draws are its own."""
         self._draws: set[Owner] = set()
         """Nodes that were seen to draw from torch's own generators in evaluation."""
         self._bound: dict[Owner, tuple[Callable[..., Argument], Binding]] = {}
@@ -100,7 +102,7 @@ class Execution:
         if alone and self._asks_for_generator(node):
             result = one_by_one(run, inputs, axes[0], len(rows))
         elif ordinal is not None:
-            torch.manual_seed(address(self.seed, "model", self.clock.step, str(node.owner), ordinal))
+            torch.manual_seed(self._address("model", node, ordinal))
             result = run(inputs)
         else:
             result = self._evaluated(node, run, inputs, axes[0], rows if alone else ())
@@ -117,7 +119,7 @@ class Execution:
         """Run a node in evaluation: row by row, each at its address, where it draws from torch's own generators."""
         with generators_left_alone() as moved:
             if node.owner not in self._draws:
-                torch.manual_seed(address(self.seed, "model", self.clock.step, str(node.owner), *rows[:1]))
+                torch.manual_seed(self._address("model", node, *rows[:1]))
                 moved()
                 result = run(inputs)
                 if not rows or not moved():
@@ -125,10 +127,15 @@ class Execution:
                 self._draws.add(node.owner)
 
             def alone(inputs: Inputs, row: int) -> Argument:
-                torch.manual_seed(address(self.seed, "model", self.clock.step, str(node.owner), rows[row]))
+                torch.manual_seed(self._address("model", node, rows[row]))
                 return run(inputs, row)
 
             return one_by_one(alone, inputs, row_axis, len(rows))
+
+    def _address(self, what: str, node: Node, *further: int | str) -> int:
+        """The address of a node's draws: the seed, the step, its update where there are several, and the node."""
+        update = (self.update_name,) if self.update_name else ()
+        return address(self.seed, what, self.clock.step, *update, str(node.owner), *further)
 
     def call(self, node: Node, inputs: Inputs, *, ids: Sequence[str]) -> Argument:
         """The value of a loss on its inputs; `ids` are those of their rows.
@@ -198,7 +205,7 @@ class Execution:
         def request(name: str) -> Argument:
             if name == "generator":
                 at = requested.get("at", ())
-                return torch.Generator().manual_seed(address(self.seed, "draw", self.clock.step, str(node.owner), *at))
+                return torch.Generator().manual_seed(self._address("draw", node, *at))
             return {"clock": self.clock, "step": self.clock.step, **requested}[name]
 
         function, bound = self._binding(node)

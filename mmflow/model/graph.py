@@ -127,17 +127,31 @@ class Graph:
         """
         if not any(node.role == "loss" for node in self.nodes.values()):
             return list(self.nodes.values())
-        needed = {node.owner for node in self.nodes.values() if node.role in ("loss", "memory")}
-        for node in reversed(self.nodes.values()):
-            if node.owner in needed:
-                needed |= {p.owner for r in node.reads for o in r.outputs if (p := self.producer(o)) is not None}
-        return [node for node in self.nodes.values() if node.owner in needed]
+        ends = [node.owner for node in self.nodes.values() if node.role in ("loss", "memory")]
+        return list(self.part(ends).nodes.values())
 
     @cached_property
     def columns(self) -> dict[str, Leaf]:
         """The batch columns that a step reads."""
         read = {owner for node in self.working for read in node.reads for owner, _ in read.outputs}
         return {key: leaf for key, leaf in self.leaves.items() if key in read}
+
+    def part(self, ends: Iterable[Owner]) -> Graph:
+        """The nodes that some of its losses and memories need. A memory whose old state alone is read is not run."""
+        needed = set(ends)
+        for node in reversed(self.nodes.values()):
+            if node.owner in needed:
+                needed |= {p.owner for p in self.before(node)}
+        nodes = {owner: node for owner, node in self.nodes.items() if owner in needed}
+        return Graph(nodes, self.leaves, self.parts)
+
+    def before(self, node: Node) -> Iterator[Node]:
+        """The nodes that must have run before a node."""
+        for read in node.reads:
+            for output in read.outputs:
+                producer = self.producer(output)
+                if producer is not None and (producer.role != "memory" or read.target.after):
+                    yield producer
 
     def at(self, wave: int, scope: Scope) -> list[Node]:
         return [n for n in self.working if n.wave == wave and n.scope == scope]

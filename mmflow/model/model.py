@@ -188,6 +188,7 @@ class Model:
     ) -> dict[str, Encoding]:
         """Encodings of `encoders` (names) for a batch, without gradient, in evaluation mode."""
         self.root.eval()
+        self.execution.update_name = ""
         encoders = list(encoders)
         asked = {Owner("encoders", name) for name in encoders}
         values: dict[Owner, Encoding] = {}

@@ -265,6 +265,11 @@ def by_content(default: Any = ..., **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={"identity": "content"}, **kwargs)
 
 
+def in_order(default: Any = ..., **kwargs: Any) -> Any:
+    """A field with named entries whose order means something: a stage's key holds it."""
+    return Field(default, json_schema_extra={"identity": "ordered"}, **kwargs)
+
+
 def default(raw: Any, **kwargs: Any) -> Any:
     """The default of a component field, written as in a spec: `score: Score = default("cosine")`."""
     return Field(raw, **kwargs)
@@ -278,6 +283,11 @@ def in_identity(component: type[BaseModel], field: str) -> bool:
 def known_by_content(component: type[BaseModel], field: str) -> bool:
     """Whether a field names a file whose content stands for it in a key."""
     return _identity_of(component, field) == "content"
+
+
+def known_by_order(component: type[BaseModel], field: str) -> bool:
+    """Whether the order of a field's named entries is part of a key."""
+    return _identity_of(component, field) == "ordered"
 
 
 def _identity_of(component: type[BaseModel], field: str) -> object:
@@ -306,6 +316,8 @@ __all__ = [
     "by_content",
     "default",
     "in_identity",
+    "in_order",
     "known_by_content",
+    "known_by_order",
     "outside_identity",
 ]

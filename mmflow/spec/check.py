@@ -168,6 +168,7 @@ class _Checker:
             self.problems.append(stage.entry.problem("not yet: data made by a stage", ("data",)))
         entries = self.merged[name]
         losses = self.selected(stage, made, entries["losses"])
+        self.check_faults(stage, made, entries["losses"])
         self.roots[name] = [STAGE, *(Owner("losses", loss) for loss in losses)]
         self.check_groups(stage, made, entries)
         source = self.source_of(data)
@@ -236,12 +237,13 @@ class _Checker:
         if made.trains and not wanted and not stage.refused and self.sections.complete:
             hint = "write a section `losses`" if not self.sections.entries["losses"] else "keep one of them"
             self.problems.append(stage.entry.problem(f"the stage {stage.name} has no loss to minimize", hint=hint))
-        for index, name in enumerate(wanted):
-            if name not in losses:
-                hint = did_you_mean(name, losses, otherwise="the section `losses` is empty", most=20)
-                place = ("losses", index)
-                self.problems.append(stage.entry.problem(f"there is no loss `{name}`", place, hint=hint))
         return [name for name in wanted if name in losses]
+
+    def check_faults(self, stage: StageEntry, made: Stage, losses: Mapping[str, Entry]) -> None:
+        """Mistakes between the fields of a stage, as its declaration knows them."""
+        for fault in made.faults(list(losses)):
+            hint = did_you_mean(fault.name, fault.among, otherwise=fault.hint, most=20) if fault.among else fault.hint
+            self.problems.append(stage.entry.problem(fault.message, fault.place, hint=hint))
 
     def check_groups(self, stage: StageEntry, made: Stage, entries: Mapping[str, Mapping[str, Entry]]) -> None:
         """A group must be able to match something that has weights."""

@@ -39,10 +39,19 @@ class StepResult:
     losses: dict[str, Tensor] = field(default_factory=dict)
     """Values before their weights, 0-d, on the device: reading one waits for the device."""
     weights: dict[str, float | Tensor] = field(default_factory=dict)
+    """Factors of the losses in their sum."""
     rows: dict[str, int] = field(default_factory=dict)
     shares: dict[str, Tensor] = field(default_factory=dict)
     """Sums of the weights of the rows that took part; 0 where no row did."""
     memories: dict[Owner, dict[str, Tensor]] = field(default_factory=dict)
+
+    def add(self, other: StepResult) -> None:
+        """Take over what a further forward of the step measured."""
+        self.losses |= other.losses
+        self.weights |= other.weights
+        self.rows |= other.rows
+        self.shares |= other.shares
+        self.memories |= other.memories
 
     def numbers(self) -> dict[str, float]:
         """`loss` (weighted total), `loss/NAME` and `rows/NAME`, read from the device."""

@@ -12,26 +12,33 @@ from mmflow.model.trained import group_of, trainable
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.numbers import Clock
-from mmflow.train.settings import Group, Training
+from mmflow.train.settings import Group, Training, Update
 
 Settings = dict[str, Any]
 """A parameter group of a torch optimizer: parameters, their paths, and settings of their own."""
 
 
 class Optimization:
-    """The optimizer of a train stage with its groups, schedule, clipping, averaged encoders and bounds."""
+    """The optimizer of one update with its groups, schedule and clipping."""
 
-    def __init__(self, declaration: Training, model: Model) -> None:
+    def __init__(self, declaration: Training, model: Model, update: Update | None = None) -> None:
         self.declaration, self.model = declaration, model
+        update = update or Update()
+        self.declared = update.optimizer or declaration.optimizer
+        self.schedule = update.schedule or declaration.schedule
         self.rules: dict[str, Group] = dict(declaration.groups)
         self.patterns = declaration.patterns()
-        self.named = list(trainable(model, self.patterns))
+        named = trainable(model, self.patterns)
+        self.named = [
+            (path, parameter)
+            for path, parameter in named
+            if update.groups is None or group_of(self.patterns, path) in update.groups
+        ]
         if not self.named:
             raise ComponentError("nothing to train: every parameter is frozen", hint="look at `freeze` and `groups`")
         self.parameters = [parameter for _, parameter in self.named]
         groups = [self._group(path, parameter) for path, parameter in self.named]
-        self.optimizer = declaration.optimizer.build(_merged(groups))
-        self.averages = list(model.modules.averaged())
+        self.optimizer = self.declared.build(_merged(groups))
 
     def _group(self, path: str, parameter: nn.Parameter) -> Settings:
         name = group_of(self.patterns, path) or ""
@@ -44,44 +51,46 @@ class Optimization:
         return group
 
     def begin(self, clock: Clock) -> float:
-        """Set the learning rates of this step; returns the base rate. Averages with `before_forward` move."""
-        self._average("before_forward", clock)
-        factor = self.declaration.schedule.at(clock)
-        base = self.declaration.optimizer.lr.at(clock) * factor
+        """Set the learning rates of this step; returns the base rate."""
+        factor = self.schedule.at(clock)
+        base = self.declared.lr.at(clock) * factor
         for group in self.optimizer.param_groups:
-            rule = self.rules.get(group["rule"])
             rate = base if group["fixed_lr"] is None else group["fixed_lr"] * factor
-            active = rule is None or rule.active is None or rule.active.at(clock.step, clock.epoch)
-            group["lr"] = rate * group["lr_scale"] if active else 0.0
-            if not active:
+            group["lr"] = rate * group["lr_scale"] if self._active(group, clock) else 0.0
+        return base
+
+    def rest(self, clock: Clock) -> None:
+        """Take the gradients from groups that are not active: neither weights nor the optimizer's state move."""
+        for group in self.optimizer.param_groups:
+            if not self._active(group, clock):
                 for parameter in group["params"]:
                     parameter.grad = None
-        return base
+
+    def _active(self, group: Settings, clock: Clock) -> bool:
+        rule = self.rules.get(group["rule"])
+        return rule is None or rule.active is None or rule.active.at(clock.step, clock.epoch)
 
     def clip(self) -> torch.Tensor:
         """Clip the gradients to the stage's global norm; returns the norm before (0-d, on the device)."""
         limit = self.declaration.clip if self.declaration.clip is not None else float("inf")
         return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
 
-    def finish(self, clock: Clock) -> None:
-        """After the optimizer's step: bounds of learned numbers and of other parameters, averages with `after_step`."""
-        self.model.modules.constrain()
-        self._average("after_step", clock)
 
-    @torch.no_grad()
-    def _average(self, when: str, clock: Clock) -> None:
-        for _, component, own, followed in self.averages:
-            if component.when != when:
-                continue
-            momentum = component.momentum.at(clock)
-            for mine, other in zip(own.parameters(), followed.parameters(), strict=True):
-                mine.lerp_(other, 1.0 - momentum)
-            if component.buffers != "own":
-                for mine, other in zip(own.buffers(), followed.buffers(), strict=True):
-                    if component.buffers == "average" and mine.is_floating_point():
-                        mine.lerp_(other, 1.0 - momentum)
-                    else:
-                        mine.copy_(other)
+@torch.no_grad()
+def move_averages(model: Model, when: str, clock: Clock) -> None:
+    """Move the averaged encoders that do so at `when` (`before_forward`, `after_step`) towards those they follow."""
+    for _, component, own, followed in model.modules.averaged():
+        if component.when != when:
+            continue
+        momentum = component.momentum.at(clock)
+        for mine, other in zip(own.parameters(), followed.parameters(), strict=True):
+            mine.lerp_(other, 1.0 - momentum)
+        if component.buffers != "own":
+            for mine, other in zip(own.buffers(), followed.buffers(), strict=True):
+                if component.buffers == "average" and mine.is_floating_point():
+                    mine.lerp_(other, 1.0 - momentum)
+                else:
+                    mine.copy_(other)
 
 
 def _lr_scale(model: Model, path: str) -> float:

@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mmflow.plugin.component import default, outside_identity
-from mmflow.plugin.kinds import Active, BatchSizes, Optimizer, Sampler, Source, Stage
+from mmflow.plugin.component import default, in_order, outside_identity
+from mmflow.plugin.kinds import Active, BatchSizes, Fault, Optimizer, Sampler, Source, Stage
 from mmflow.plugin.numbers import Value
 from mmflow.plugin.references import Data, Model, Ref
+from mmflow.plugin.targets import Place
 
 
 class Group(BaseModel):
@@ -22,6 +23,30 @@ class Group(BaseModel):
     lr: float | None = Field(None, ge=0)
     weight_decay: float | None = Field(None, ge=0)
     active: Active | None = None
+
+
+class Update(BaseModel):
+    """One move of the weights inside a step: a forward of its losses, their gradient, and an optimizer of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    losses: tuple[str, ...] | None = Field(
+        None, min_length=1, description="names of the losses that it minimizes; all by default"
+    )
+    groups: tuple[str, ...] | None = Field(
+        None, min_length=1, description="names of the groups that it moves; all that trains by default"
+    )
+    optimizer: Optimizer | None = Field(None, description="the stage's by default, with a state of its own")
+    schedule: Value | None = Field(None, description="factor on its learning rates; the stage's by default")
+    every: int = Field(1, ge=1, description="steps: it takes part in the first and then in each so many")
+    normalize: Literal["each", "joint"] = Field(
+        "each",
+        description="each: a loss is the mean over its own rows; joint: the sums over the rows of all of its losses are "
+        "divided once, by the number of these rows",
+    )
+    reuse: str | None = Field(
+        None, description="an earlier update of the step, whose forward serves for this one's gradients too"
+    )
 
 
 class Training(Stage):
@@ -41,7 +66,8 @@ class Training(Stage):
     schedule: Value = default(1.0, description="factor on every learning rate")
     clip: float | None = Field(None, gt=0, description="largest global norm of the gradient")
     precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
-    groups: dict[str, Group] = Field({}, description="what trains, by path; the last match wins")
+    groups: dict[str, Group] = in_order({}, description="what trains, by path; the last match wins")
+    updates: dict[str, Update] = in_order({}, description="the moves of a step, in order; one of all losses by default")
     seed: int | None = outside_identity(
         None, ge=0, lt=2**63, description="of the stage's weights, batches and draws, instead of the spec's"
     )
@@ -62,7 +88,14 @@ class Training(Stage):
         return seed if self.seed is None else self.seed
 
     def minimized(self, losses: Sequence[str]) -> Sequence[str]:
-        return losses if self.losses is None else self.losses
+        if not self.updates or any(update.losses is None for update in self.updates.values()):
+            return losses if self.losses is None else self.losses
+        named = {name: None for update in self.updates.values() for name in update.losses or ()}
+        return [*(name for name in losses if name in named), *(name for name in named if name not in losses)]
+
+    def planned(self) -> Mapping[str, Update]:
+        """The updates of a step, in order: one of all losses, called `all`, where the spec names none."""
+        return self.updates or {"all": Update()}
 
     def sizes(self) -> BatchSizes:
         return BatchSizes(self.batch_size, min(self.micro_batch_size or self.batch_size, self.batch_size))
@@ -73,6 +106,44 @@ class Training(Stage):
     def patterns(self) -> Mapping[str, str]:
         return {name: group.match for name, group in self.groups.items()}
 
+    def faults(self, losses: Sequence[str]) -> Iterator[Fault]:
+        yield from _unknown("loss", self.losses, losses, ("losses",), "the section `losses` is empty")
+        named = [name for name, update in self.updates.items() if update.losses is not None]
+        if named and self.losses is not None:
+            message = f"`losses` of the stage and of its update {named[0]} both choose"
+            yield Fault(("losses",), message, "leave one of the two out")
+        earlier: list[str] = []
+        for name, update in self.updates.items():
+            place = ("updates", name)
+            yield from _unknown("loss", update.losses, losses, (*place, "losses"), "the section `losses` is empty")
+            yield from _unknown("group", update.groups, tuple(self.groups), (*place, "groups"), "the stage has no `groups`")
+            yield from self._reuse_faults(name, update, earlier)
+            earlier.append(name)
+        if self.updates and all(update.groups is not None for update in self.updates.values()):
+            moved = {group for update in self.updates.values() for group in update.groups or ()}
+            for group in self.groups:
+                if group not in moved:
+                    yield Fault(
+                        ("groups", group), f"no update moves the group `{group}`",
+                        "name it in `groups` of an update, or leave it out: what no group matches is frozen",
+                    )  # fmt: skip
+
+    def _reuse_faults(self, name: str, update: Update, earlier: Sequence[str]) -> Iterator[Fault]:
+        if update.reuse is None:
+            return
+        place = ("updates", name, "reuse")
+        if update.reuse not in earlier:
+            said = "itself" if update.reuse == name else f"`{update.reuse}`, which comes later in the step"
+            message = f"the update {name} reuses the forward of {said}"
+            if update.reuse not in self.updates:
+                message = f"there is no update `{update.reuse}`"
+            hint = "name an update that stands above it" if earlier else "the first update has none before it"
+            yield Fault(place, message, hint, update.reuse, earlier)
+        elif update.every % self.updates[update.reuse].every:
+            other = self.updates[update.reuse].every
+            message = f"`{update.reuse}` runs every {other} steps, and {name} every {update.every}"
+            yield Fault(place, message, f"let {name} run every {other} steps, or a multiple of that")
+
     def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
         from mmflow.data.samples import random_access_needed
 
@@ -82,3 +153,13 @@ class Training(Stage):
         if self.epochs is not None and streaming is not None and streaming.samples is None:
             message = "how many batches an epoch of a streamed source has is not known before it is read"
             yield "epochs", message, "give `steps:`, or the number of samples in the source: `stream: {samples: N}`"
+
+
+def _unknown(
+    kind: str, named: Sequence[str] | None, known: Sequence[str], place: Place, otherwise: str
+) -> Iterator[Fault]:
+    for index, name in enumerate(named or ()):
+        if name not in known:
+            yield Fault((*place, index), f"there is no {kind} `{name}`", otherwise, name, known)
+        elif name in (named or ())[:index]:
+            yield Fault((*place, index), f"the {kind} `{name}` stands twice", "leave one out")

@@ -22,10 +22,8 @@ from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import describe
 from mmflow.plugin.targets import STAGE
 from mmflow.plugin.values import RawValue
-from mmflow.train.losses import StepResult
-from mmflow.train.optimization import Optimization
 from mmflow.train.settings import Training
-from mmflow.train.step import Step
+from mmflow.train.updates import Moves, Updates
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -67,8 +65,6 @@ class Trainer:
         self.seconds = 0.0
         self.shares: dict[str, float | torch.Tensor] = dict.fromkeys(self.scope.losses, 0.0)
         """The weight of all rows that each loss has seen; on the device, as reading it waits for it."""
-        self.moved = False
-        """Whether a gradient has reached any parameter."""
         self.pace = Pace()
         self.waited_before = 0.0
         self.loader = Loader(
@@ -77,11 +73,9 @@ class Trainer:
             pin=self.device.type == "cuda",
         )  # fmt: skip
         self.steps: int = declaration.steps or self.loader.steps(declaration.epochs or 0)
-        self.optimization = Optimization(declaration, self.model)
         dtype = PRECISIONS[declaration.precision]
         autocast = dtype if dtype in (torch.bfloat16, torch.float16) else None
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
-        self.compute = Step(self.model, micro_batch_size=declaration.micro_batch_size, autocast=autocast)
+        self.updates = Updates(declaration, self.model, autocast=autocast)
         if declaration.compile:
             self._compile()
 
@@ -133,15 +127,14 @@ class Trainer:
                 self._save()
                 raise StageStopped(f"stopped after step {self.step} of {self.steps}; the next run goes on from there")
             clock = self.clock()
-            rate = self.optimization.begin(clock)
-            result, norm = self._one(batch, clock)
+            result = self._one(batch, clock)
             self.step += 1
             self.done = batch.index + 1
             self.pace.step(self.loader.waited)
             self.seconds = seconds_before + time.monotonic() - begun
             window.samples += batch.size
             if self.step % self.declaration.log_every == 0 or self.step == self.steps:
-                self._log(clock, result, norm, rate, window)
+                self._log(result, window)
                 window = _Window()
             if time.monotonic() - saved > self.declaration.checkpoint_every and self.step < self.steps:
                 self._save()
@@ -154,7 +147,7 @@ class Trainer:
         why = "no row was present in all of its inputs, all weights were 0, a memory was not ready, or it is not active"
         if len(idle) == len(self.shares):
             raise ComponentError(f"no loss took part in any of {self.steps} steps: {', '.join(idle)}", hint=why)
-        if not self.moved:
+        if not self.updates.moved:
             raise ComponentError(
                 f"nothing trained in {self.steps} steps: no loss depends on a parameter that trains",
                 hint="look at `freeze`, `.detach`, `groups` and at what the losses read",
@@ -162,22 +155,11 @@ class Trainer:
         for name in idle:
             self.context.report.note(f"losses.{name} took part in no step: {why}", warning=True)
 
-    def _one(self, batch: Batch, clock: Clock) -> tuple[StepResult, torch.Tensor]:
-        optimizer = self.optimization.optimizer
-        optimizer.zero_grad(set_to_none=True)
-        self.compute.scale = self.scaler.get_scale() if self.scaler.is_enabled() else 1.0
-        result = self.compute.run(batch, clock)
+    def _one(self, batch: Batch, clock: Clock) -> Moves:
+        result = self.updates.run(batch, clock)
         for name, share in result.shares.items():
             self.shares[name] = self.shares[name] + share
-        self.moved = self.moved or any(parameter.grad is not None for parameter in self.optimization.parameters)
-        self.scaler.unscale_(optimizer)
-        norm = self.optimization.clip()
-        self.scaler.step(optimizer)
-        self.scaler.update()
-        for owner, state in result.memories.items():
-            self.model.memories[owner] = state
-        self.optimization.finish(clock)
-        return result, norm
+        return result
 
     def clock(self) -> Clock:
         """Where the run stands. Of data whose length nobody knows, epochs are counted whole."""
@@ -202,10 +184,10 @@ class Trainer:
                 )
             self.epoch, self.done = self.epoch + 1, 0
 
-    def _log(self, clock: Clock, result: StepResult, norm: torch.Tensor, rate: float, window: _Window) -> None:
-        numbers = result.numbers()
+    def _log(self, result: Moves, window: _Window) -> None:
+        numbers, moves = result.numbers(), result.measured()
         # Half precision skips steps whose gradient overflowed, so there only the losses tell.
-        checked = numbers if self.scaler.is_enabled() else {**numbers, "the norm of the gradient": float(norm)}
+        checked = numbers if self.updates.scaler.is_enabled() else {**numbers, **result.norms()}
         bad = [name for name, value in checked.items() if not math.isfinite(value)]
         if bad:
             raise ComponentError(
@@ -218,13 +200,12 @@ class Trainer:
         }  # fmt: skip
         speed = window.samples / max(1e-9, time.monotonic() - window.begun)
         line = {
-            "step": self.step, "epoch": round(self.clock().epoch, 4), "lr": rate, **numbers,
-            "grad_norm": float(norm), **learned, "samples_per_second": round(speed, 1),
+            "step": self.step, "epoch": round(self.clock().epoch, 4), **numbers, **moves, **learned, "samples_per_second": round(speed, 1),
             "seconds": round(self.seconds, 3), **self.pace.measured(),
         }  # fmt: skip
         self.history.append(line)
         self.context.report.progress(
-            self.step, self.steps, loss=numbers["loss"], lr=rate, samples_per_second=line["samples_per_second"],
+            self.step, self.steps, loss=numbers["loss"], lr=moves["lr"], samples_per_second=line["samples_per_second"],
             **self.pace.measured(),
         )  # fmt: skip
 
@@ -237,27 +218,26 @@ class Trainer:
             standing = {
                 "step": self.step, "epoch": self.epoch, "done": self.done, "seconds": self.seconds,
                 "waited": self.waited, "pace": self.pace.state(), "history": self.history,
-                "shares": {name: float(share) for name, share in self.shares.items()}, "moved": self.moved,
-                "scaler": self.scaler.state_dict(),
-                "parameters": [name for name, _ in self.optimization.named],
+                "shares": {name: float(share) for name, share in self.shares.items()},
+                "moved": self.updates.moved, "scaler": self.updates.scaler.state_dict(),
+                "parameters": self.updates.paths(),
             }  # fmt: skip
-            checkpoint.write(self.optimization.optimizer.state_dict()["state"], standing)
+            checkpoint.write(self.updates.states(), standing)
             self.context.save_partial(Path(directory))
 
     def _resume(self, folder: Path) -> None:
         checkpoint = CheckpointArtifact(folder)
         state = checkpoint.standing()
-        if state["parameters"] != [name for name, _ in self.optimization.named]:
+        if state["parameters"] != self.updates.paths():
             raise ComponentError(
                 "the checkpoint was written for other parameters", hint="run with --force to start again"
             )
         self.model.restore(checkpoint.model)
-        optimizer = self.optimization.optimizer
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": checkpoint.optimizer()})
-        self.scaler.load_state_dict(state["scaler"])
+        self.updates.restore(checkpoint.optimizers())
+        self.updates.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
         self.epoch, self.done = state["epoch"], state["done"]
-        self.shares, self.moved = state["shares"], state["moved"]
+        self.shares, self.updates.moved = state["shares"], state["moved"]
         self.waited_before = state["waited"]
         self.pace = Pace(*state["pace"])
 
@@ -270,7 +250,7 @@ class Trainer:
     def write(self, output: Path) -> None:
         """Write the stage's outputs: the model and the history."""
         self.model.save(ModelArtifact(output))
-        trained = sum(p.numel() for p in self.optimization.parameters)
+        trained = sum(p.numel() for p in self.updates.parameters.values())
         summary: TrainingSummary = {
             "steps": self.steps, "epochs": round(self.clock().epoch, 4), "samples": self.loader.length,
             "batch_size": self.declaration.batch_size, "seconds": round(self.seconds, 3),

@@ -55,13 +55,14 @@ def test_a_checkpoint_gives_an_optimizer_its_state_back(tmp_path: Path):
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     trained(3, model, optimizer)
-    CheckpointArtifact(tmp_path).write(optimizer.state_dict()["state"], {"step": 3})
+    CheckpointArtifact(tmp_path).write({"a": optimizer.state_dict()["state"], "b": {}}, {"step": 3})
     again = torch.nn.Linear(3, 2)
     again.load_state_dict(model.state_dict())
     fresh = torch.optim.AdamW(again.parameters(), lr=0.1)
     stored = CheckpointArtifact(tmp_path)
-    fresh.load_state_dict({**fresh.state_dict(), "state": stored.optimizer()})
+    fresh.load_state_dict({**fresh.state_dict(), "state": stored.optimizers()["a"]})
     assert stored.standing() == {"step": 3}
+    assert stored.optimizers()["b"] == {}
     trained(2, model, optimizer)
     trained(2, again, fresh)
     assert torch.equal(model.weight, again.weight)

@@ -114,19 +114,18 @@ def test_freeze_leaves_out_all_but_what_it_excepts(spec: Make, build: Build, fre
 
 
 def test_an_averaged_encoder_follows_after_each_step(spec: Make, build: Build) -> None:
-    from mmflow.train.optimization import Optimization
+    from mmflow.train.optimization import move_averages
 
     model, _ = build(
         spec("x: {use: affine, of: a}, s: {use: ema, weights: x, momentum: 0.75}", "l: {use: gap, of: [x, s]}")
     )
-    optimization = Optimization(model.scope.declaration, model)
     before = {n: v.clone() for n, v in model.modules.state_dict().items()}
     assert torch.equal(before["encoders.s.weight"], before["encoders.x.weight"])
     with torch.no_grad():
         next(p for n, p in model.modules.named_parameters() if n == "encoders.x.weight").add_(1.0)
-    optimization.begin(Clock(0, 10))
+    move_averages(model, "before_forward", Clock(0, 10))
     assert torch.equal(model.modules.state_dict()["encoders.s.weight"], before["encoders.s.weight"])
-    optimization.finish(Clock(0, 10))
+    move_averages(model, "after_step", Clock(0, 10))
     after = model.modules.state_dict()["encoders.s.weight"]
     torch.testing.assert_close(after, before["encoders.s.weight"] + 0.25)
 

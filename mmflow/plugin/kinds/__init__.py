@@ -41,6 +41,7 @@ from mmflow.plugin.kinds.model import (
 from mmflow.plugin.kinds.stages import (
     BatchSizes,
     Evaluator,
+    Fault,
     Service,
     Stage,
     Tracker,
@@ -53,6 +54,7 @@ __all__ = [
     "Draw",
     "Encoder",
     "Evaluator",
+    "Fault",
     "Freeze",
     "LeftOut",
     "Loss",

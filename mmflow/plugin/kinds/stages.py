@@ -9,6 +9,7 @@ from mmflow.plugin.component import Component, outside_identity
 from mmflow.plugin.kinds.context import StageContext
 from mmflow.plugin.kinds.data import Sampler, Source
 from mmflow.plugin.references import Data, Encoded, Model, Ref, Refs
+from mmflow.plugin.targets import Place
 from mmflow.plugin.values import Argument, EvaluationResult, Json
 
 
@@ -17,6 +18,17 @@ class BatchSizes(NamedTuple):
 
     batch: int
     micro: int
+
+
+class Fault(NamedTuple):
+    """A mistake between the fields of a stage: the field at fault, in words, and the fix."""
+
+    place: Place
+    message: str
+    hint: str = ""
+    name: str = ""
+    """A name that leads nowhere, where that is the mistake; `among` are those that there are."""
+    among: Sequence[str] = ()
 
 
 class Stage(Component, kind="stage"):
@@ -55,6 +67,10 @@ class Stage(Component, kind="stage"):
     def patterns(self) -> Mapping[str, str]:
         """The path patterns of the stage's parameter groups, by the name of the group."""
         return {}
+
+    def faults(self, losses: Sequence[str]) -> Iterator[Fault]:
+        """Mistakes between the stage's own fields, where the spec has the losses `losses`."""
+        return iter(())
 
     def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
         """Why the stage cannot read its data: the field of the stage at fault, the reason, and the fix."""

@@ -20,7 +20,7 @@ from mmflow.spec.text.problems import Path, Place, Problem, did_you_mean
 OVERRIDES = ("views", "encoders", "memories", "losses")
 """Sections that a stage may carry, merged over the global ones."""
 
-_NOT_YET = ("updates", "refresh", "keep", "stop", "fields", "replace", "processes", "devices", "nodes")
+_NOT_YET = ("refresh", "keep", "stop", "fields", "replace", "processes", "devices", "nodes")
 
 
 @dataclass

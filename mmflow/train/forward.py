@@ -1,0 +1,333 @@
+"""One forward over a global batch, and the gradients of its losses: row nodes in micro-batches, batch nodes once.
+
+A forward runs in waves (see `mmflow.model.graph`), wave by wave: row nodes run in micro-batches, without gradient where
+there are several; encodings that a batch node or a later wave reads are kept whole, as leaves cut from the encoders'
+graph; batch nodes run once on these leaves. Backward, in reverse: batch nodes give the leaves their gradients, then the
+row nodes run again, micro-batch by micro-batch, and pass them on. With one micro-batch nothing is run twice. The scheme
+generalizes gradient caching (Gao et al., 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mmflow.data import Batch
+from mmflow.model.execution import Fetch
+from mmflow.model.graph import Graph, Node, Output
+from mmflow.model.model import Model
+from mmflow.model.rows import batch_inputs
+from mmflow.plugin.kinds import Memory
+from mmflow.plugin.numbers import Clock
+from mmflow.plugin.targets import Owner
+from mmflow.plugin.values import Encoding, Tokens
+from mmflow.train.cuts import Kept, cut, join, running_statistics
+from mmflow.train.losses import (
+    ROWS,
+    RowSum,
+    StepResult,
+    active,
+    batch_loss,
+    inputs_of,
+    picked,
+    positive,
+    row_loss,
+    row_weights,
+)
+
+
+class Run:
+    """The state of one forward, and the gradients of its losses."""
+
+    def __init__(
+        self, model: Model, graph: Graph, batch: Batch, *, slices: Sequence[slice], active: Collection[Owner],
+        autocast: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.graph, self.execution, self.batch = model, graph, model.execution, batch
+        self.slices, self.active, self.autocast = slices, active, autocast
+        self.single = len(self.slices) == 1
+        self.columns = self.model.columns(batch)
+        self.kept: dict[Output, Kept] = {}
+        self.row_sums: dict[Owner, RowSum] = {}
+        self.saved: dict[int, tuple[dict[Output, Encoding], dict[Owner, RowSum]]] = {}
+        self.batch_values: dict[Output, Encoding] = {}
+        self.batch_losses: dict[int, dict[Owner, Tensor]] = {}
+        self.next_memories: dict[Owner, dict[str, Tensor]] = {}
+        self.result = StepResult()
+        self.moved: set[int] = set()
+        """Waves in which running statistics of row nodes have moved."""
+
+    # --- forward ---------------------------------------------------------------------------------------
+
+    def forward(self) -> None:
+        for wave in range(self.graph.waves):
+            self._rows_forward(wave)
+            self._batch_forward(wave)
+        for owner, sums in self.row_sums.items():
+            weight = self._loss_weight(owner)
+            self._record(owner, sums.value / positive(sums.weight), weight, sums)
+        self.result.memories = self.next_memories
+
+    def _rows_forward(self, wave: int) -> None:
+        nodes = self.graph.at(wave, "row")
+        if not nodes:
+            return
+        pieces: dict[Output, list[Encoding]] = {}
+        for ordinal, rows in enumerate(self.slices):
+            with torch.set_grad_enabled(self.single), running_statistics(self.model.root, move=self.single):
+                outputs, sums = self._row_nodes(nodes, rows, ordinal, leaves=None)
+            if self.single:
+                self.saved[wave] = (outputs, sums)
+            for output, encoding in outputs.items():
+                if output in self.graph.kept:
+                    pieces.setdefault(output, []).append(encoding)
+            for owner, piece in sums.items():
+                before = self.row_sums.get(owner)
+                value, weight = piece.value.detach(), piece.weight.detach()
+                self.row_sums[owner] = RowSum(
+                    value if before is None else before.value + value,
+                    weight if before is None else before.weight + weight,
+                    piece.rows if before is None else before.rows + piece.rows,
+                )
+        for output, parts in pieces.items():
+            self.kept[output] = cut(join(parts), output[1])
+
+    def _row_nodes(
+        self, nodes: list[Node], rows: slice, ordinal: int, leaves: dict[Output, Tensor] | None
+    ) -> tuple[dict[Output, Encoding], dict[Owner, RowSum]]:
+        """Run a wave's row nodes on a micro-batch. `leaves` collects cut inputs that want a gradient."""
+        values: dict[Owner, Encoding] = {}
+        sums: dict[Owner, RowSum] = {}
+
+        def fetch(output: Output) -> Encoding | None:
+            owner, name = output
+            if not isinstance(owner, str) and owner in values:
+                found = values[owner]
+                return Encoding({name: found.outputs[name]}, found.axes, found.present)
+            return self._outside(output, rows, leaves)
+
+        with torch.autocast(self.model.device.type, self.autocast, enabled=self.autocast is not None):
+            for node in nodes:
+                if node.role == "loss":
+                    if node.owner in self.active:
+                        sums[node.owner] = self._row_loss(node, fetch, self.batch.ids[rows])
+                else:
+                    with torch.set_grad_enabled(torch.is_grad_enabled() and node.trains):
+                        values[node.owner] = self.execution.encode(node, fetch, self.batch.ids[rows], ordinal=ordinal)
+        flat: dict[Output, Encoding] = {
+            (owner, name): Encoding({name: value}, e.axes, e.present)
+            for owner, e in values.items()
+            for name, value in e.outputs.items()
+        }
+        return flat, sums
+
+    def _outside(self, output: Output, rows: slice, leaves: dict[Output, Tensor] | None) -> Encoding | None:
+        """A row node's read from outside its wave: a column, a kept output (its rows), or a memory."""
+        owner, name = output
+        if isinstance(owner, str):
+            column = self.columns[owner]
+            return column.rows(rows) if column.axes[:1] == ("sample",) else column
+        if owner.section == "memories":
+            return self._memory(owner, name)
+        kept = self.kept[output]
+        whole = kept.encoding
+        piece = whole.rows(rows) if whole.axes[:1] == ("sample",) else whole
+        if leaves is None and not self.single:
+            return piece
+        if self.single or kept.leaf is None:
+            return piece
+        assert leaves is not None
+        if output not in leaves:
+            value = piece.outputs[name]
+            tensor = (value.values if isinstance(value, Tokens) else value).detach().requires_grad_()
+            leaves[output] = tensor
+        tensor = leaves[output]
+        value = piece.outputs[name]
+        again = Tokens(tensor, value.mask) if isinstance(value, Tokens) else tensor
+        return Encoding({name: again}, piece.axes, piece.present)
+
+    def _row_loss(self, node: Node, fetch: Fetch, ids: Sequence[str]) -> RowSum:
+        reads = {read.place: self.execution.fetch(read, fetch) for read in node.reads}
+        zero = torch.zeros((), device=self.model.device, dtype=self.model.dtype)
+        return row_loss(self.execution, node, reads, ids) or RowSum(zero, zero)
+
+    def _batch_forward(self, wave: int) -> None:
+        losses: dict[Owner, Tensor] = {}
+        for node in self.graph.at(wave, "batch"):
+            if node.role == "loss":
+                if node.owner in self.active and (value := self._batch_loss(node)) is not None:
+                    losses[node.owner] = value
+            elif node.role == "memory":
+                self._memory_update(node)
+            else:
+                with torch.set_grad_enabled(node.trains):
+                    encoding = self.execution.encode(node, self._whole(wave), self.batch.ids, ordinal=-1)
+                for name, value in encoding.outputs.items():
+                    output = (node.owner, name)
+                    self.batch_values[output] = Encoding({name: value}, encoding.axes, encoding.present)
+                    if output in self.graph.kept:
+                        self.kept[output] = cut(self.batch_values[output], name, keep_graph=True)
+        self.batch_losses[wave] = losses
+
+    def _whole(self, wave: int, *, after: bool = False) -> Fetch:
+        """Reads of a batch node of `wave`: columns, memories, kept leaves, live values of that wave's batch nodes."""
+
+        def fetch(output: Output) -> Encoding | None:
+            owner, name = output
+            if isinstance(owner, str):
+                return self.columns[owner]
+            if owner.section == "memories":
+                return self._memory(owner, name, after=after)
+            producer = self.graph.nodes[owner]
+            # Within a wave the graph stays whole: a leaf here would get its gradient after its origin was used.
+            if producer.scope == "batch" and producer.wave == wave:
+                return self.batch_values[output]
+            return self.kept[output].encoding
+
+        return fetch
+
+    def _batch_loss(self, node: Node) -> Tensor | None:
+        reads = {
+            read.place: self.execution.fetch(read, self._whole(node.wave, after=read.target.after))
+            for read in node.reads
+        }
+        found = batch_loss(self.execution, node, reads, self.batch.ids)
+        if found is None:
+            return None
+        weight = self._loss_weight(node.owner) if found.rows else 0.0
+        self._record(node.owner, found.value.detach(), weight, found)
+        return found.value * weight if found.value.requires_grad else None
+
+    def _loss_weight(self, owner: Owner) -> float | Tensor:
+        node = self.graph.nodes[owner]
+        return self.execution.built(node.component, node.site, "weight")
+
+    def _record(self, owner: Owner, value: Tensor, weight: float | Tensor, sums: RowSum) -> None:
+        name = owner.name
+        self.result.losses[name], self.result.rows[name] = value, sums.rows
+        self.result.shares[name] = sums.weight.detach()
+        self.result.weights[name] = weight.detach() if isinstance(weight, Tensor) else weight
+
+    # --- backward --------------------------------------------------------------------------------------
+
+    def backward(
+        self, losses: Collection[Owner], *, joint: bool = False, scale: float = 1.0, last: bool = True
+    ) -> None:
+        """Add the gradient of the sum of `losses`, times `scale`, to the parameters' `.grad`.
+
+        `last`: no other call will follow. `joint`: the sums over the rows of all of them are divided by the number of all these rows.
+        """
+        factors = self._factors(losses, joint)
+        scaled = {owner: factor * scale for owner, factor in factors.items()}
+        for kept in self.kept.values():
+            if kept.leaf is not None:
+                kept.leaf.grad = None
+        for wave in reversed(range(self.graph.waves)):
+            found = {owner: loss for owner, loss in self.batch_losses.get(wave, {}).items() if owner in factors}
+            roots: list[Tensor] = [loss * scaled[owner] for owner, loss in found.items()]
+            gradients: list[Tensor | None] = [None] * len(roots)
+            for node in self.graph.at(wave, "batch"):
+                for (owner, _), kept in self.kept.items():
+                    if (
+                        owner == node.owner
+                        and kept.origin is not None
+                        and kept.leaf is not None
+                        and kept.leaf.grad is not None
+                    ):
+                        roots.append(kept.origin)
+                        gradients.append(kept.leaf.grad)
+            _backward(roots, gradients, retain=not last)
+            self._rows_backward(wave, scaled, last=last)
+
+    def _factors(self, losses: Collection[Owner], joint: bool) -> dict[Owner, float | Tensor]:
+        """The factor of each loss in the sum, beside its weight: 1, or its share of the rows of all."""
+        found = [owner for owner in losses if owner.name in self.result.losses]
+        if not joint:
+            return dict.fromkeys(found, 1.0)
+        shares = self.result.shares
+        total = positive(torch.stack([shares[owner.name].to(self.model.dtype) for owner in found]).sum()) if found else 1
+        factors: dict[Owner, float | Tensor] = {owner: shares[owner.name] / total for owner in found}
+        for owner, factor in factors.items():
+            self.result.weights[owner.name] = self.result.weights[owner.name] * factor
+        return factors
+
+    def _rows_backward(self, wave: int, factors: Mapping[Owner, float | Tensor], *, last: bool) -> None:
+        nodes = self.graph.at(wave, "row")
+        outputs = [o for o in self.graph.kept if o in self.kept and self._is_row(o, wave)]
+        wanted = [o for o in outputs if (leaf := self.kept[o].leaf) is not None and leaf.grad is not None]
+        losses = [n for n in nodes if n.role == "loss" and n.owner in self.row_sums and n.owner in factors]
+        if not wanted and not losses:
+            return
+        move = wave not in self.moved
+        self.moved.add(wave)
+        for ordinal, rows in enumerate(self.slices):
+            leaves: dict[Output, Tensor] = {}
+            if self.single:
+                values, sums = self.saved[wave]
+            else:
+                with torch.enable_grad(), running_statistics(self.model.root, move=move):
+                    values, sums = self._row_nodes(nodes, rows, ordinal, leaves)
+            roots: list[Tensor] = []
+            gradients: list[Tensor | None] = []
+            for output in wanted:
+                value = values[output].outputs[output[1]]
+                tensor = value.values if isinstance(value, Tokens) else value
+                leaf = self.kept[output].leaf
+                assert leaf is not None
+                assert leaf.grad is not None
+                if tensor.requires_grad:
+                    part = leaf.grad[rows]
+                    roots.append(tensor)
+                    gradients.append(
+                        (part[:, : tensor.shape[1]] if isinstance(value, Tokens) else part).to(tensor.dtype)
+                    )
+            for node in losses:
+                if sums[node.owner].value.requires_grad:
+                    total = positive(self.row_sums[node.owner].weight)
+                    factor = self._loss_weight(node.owner) / total * factors[node.owner]
+                    roots.append(sums[node.owner].value * factor)
+                    gradients.append(None)
+            _backward(roots, gradients, retain=self.single and not last)
+            for output, leaf in leaves.items():
+                whole = self.kept[output].encoding.axes[:1] != ("sample",)
+                self.kept[output].add_gradient(slice(None) if whole else rows, leaf.grad)
+        if last:
+            self.saved.pop(wave, None)
+
+    def _is_row(self, output: Output, wave: int) -> bool:
+        node = self.graph.producer(output)
+        return node is not None and node.scope == "row" and node.wave == wave
+
+    # --- memories --------------------------------------------------------------------------------------
+
+    def _memory(self, owner: Owner, column: str, *, after: bool = False) -> Encoding | None:
+        state = self.next_memories[owner] if after and owner in self.next_memories else self.model.memories[owner]
+        return self.model.remembered(owner, column, state)
+
+    @torch.no_grad()
+    def _memory_update(self, node: Node) -> None:
+        memory = node.component
+        assert isinstance(memory, Memory)
+        state = self.model.memories[node.owner]
+        if memory.active is not None and not memory.active.at(self.execution.clock.step, self.execution.clock.epoch):
+            return
+        reads = {r.place: self.execution.fetch(r, self._whole(node.wave)) for r in node.reads}
+        kept, index, count = batch_inputs(inputs_of(reads))
+        ids = picked(self.batch.ids, index)
+        if (given := reads.get(ROWS)) is not None:
+            chosen = row_weights(given, index) > 0
+            ids = picked(ids, chosen.nonzero().flatten())
+            kept = {p: e.rows(chosen) if e is not None else None for p, e in kept.items()}
+            count = int(chosen.sum())
+        if count:
+            columns = {
+                str(place[1]): next(iter(e.outputs.values())).detach() for place, e in kept.items() if e is not None
+            }
+            self.next_memories[node.owner] = self.execution.update(node, state, columns, ids)
+
+
+def _backward(roots: list[Tensor], gradients: list[Tensor | None], *, retain: bool) -> None:
+    if roots:
+        torch.autograd.backward(roots, gradients, retain_graph=retain)
