@@ -144,7 +144,7 @@ class Keys:
             place = (*above, info.alias or name)
             if isinstance(value, str) and known_by_content(type(declared), name):
                 said[name] = {"content": content_of(value, says=".".join(map(str, place)))}
-            elif known_by_order(type(declared), name):
+            elif isinstance(value, Mapping) and known_by_order(type(declared), name):
                 said[name] = [[key, self._described(one, (*place, key), targets)] for key, one in value.items()]
             else:
                 said[name] = self._described(value, place, targets)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from mmflow.artifacts import ModelArtifact
 from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, static_columns
 from mmflow.model.execution import Execution
-from mmflow.model.graph import Graph, Leaf, Output, Read, Site, build_graph, face
+from mmflow.model.graph import Graph, Leaf, Output, Read, Site, face
+from mmflow.model.graph_builder import build_graph
 from mmflow.model.modules import Modules, States
 from mmflow.model.preprocessing import LEARN_LIMIT, learn, prepared_structures, state_of
 from mmflow.plugin.addresses import address

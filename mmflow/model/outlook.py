@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Protocol
 
-from mmflow.model.graph import Graph, Output, build_graph
+from mmflow.model.graph import Graph, Output
+from mmflow.model.graph_builder import build_graph
 from mmflow.plugin.kinds import BatchSizes, Encoder, Stage, StageScope, StageSpec
 from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import TensorType

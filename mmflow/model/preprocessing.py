@@ -10,7 +10,7 @@ from typing import Any
 
 from mmflow.artifacts import ModelArtifact
 from mmflow.data import ColumnRequest, read_field, scan
-from mmflow.model.graph import build_graph
+from mmflow.model.graph_builder import build_graph
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Origin, Source, StageScope, Structure, View
 from mmflow.plugin.targets import Owner, Target

@@ -20,7 +20,6 @@ from mmflow.model.graph import Graph, Node, Output
 from mmflow.model.model import Model
 from mmflow.model.rows import batch_inputs
 from mmflow.plugin.kinds import Memory
-from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import Encoding, Tokens
 from mmflow.train.cuts import Kept, cut, join, running_statistics
@@ -28,7 +27,6 @@ from mmflow.train.losses import (
     ROWS,
     RowSum,
     StepResult,
-    active,
     batch_loss,
     inputs_of,
     picked,
@@ -217,7 +215,8 @@ class Run:
     ) -> None:
         """Add the gradient of the sum of `losses`, times `scale`, to the parameters' `.grad`.
 
-        `last`: no other call will follow. `joint`: the sums over the rows of all of them are divided by the number of all these rows.
+        `last`: no other call will follow. `joint`: the sums over the rows of all of them are divided by the number of
+        all these rows.
         """
         factors = self._factors(losses, joint)
         scaled = {owner: factor * scale for owner, factor in factors.items()}
@@ -247,7 +246,9 @@ class Run:
         if not joint:
             return dict.fromkeys(found, 1.0)
         shares = self.result.shares
-        total = positive(torch.stack([shares[owner.name].to(self.model.dtype) for owner in found]).sum()) if found else 1
+        total = (
+            positive(torch.stack([shares[owner.name].to(self.model.dtype) for owner in found]).sum()) if found else 1
+        )
         factors: dict[Owner, float | Tensor] = {owner: shares[owner.name] / total for owner in found}
         for owner, factor in factors.items():
             self.result.weights[owner.name] = self.result.weights[owner.name] * factor

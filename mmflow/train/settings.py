@@ -31,21 +31,21 @@ class Update(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     losses: tuple[str, ...] | None = Field(
-        None, min_length=1, description="names of the losses that it minimizes; all by default"
+        default=None, min_length=1, description="names of the losses that it minimizes; all by default"
     )
     groups: tuple[str, ...] | None = Field(
-        None, min_length=1, description="names of the groups that it moves; all that trains by default"
+        default=None, min_length=1, description="names of the groups that it moves; all that trains by default"
     )
-    optimizer: Optimizer | None = Field(None, description="the stage's by default, with a state of its own")
-    schedule: Value | None = Field(None, description="factor on its learning rates; the stage's by default")
-    every: int = Field(1, ge=1, description="steps: it takes part in the first and then in each so many")
+    optimizer: Optimizer | None = Field(default=None, description="the stage's by default, with a state of its own")
+    schedule: Value | None = Field(default=None, description="factor on its learning rates; the stage's by default")
+    every: int = Field(default=1, ge=1, description="steps: it takes part in the first and then in each so many")
     normalize: Literal["each", "joint"] = Field(
-        "each",
-        description="each: a loss is the mean over its own rows; joint: the sums over the rows of all of its losses are "
-        "divided once, by the number of these rows",
+        default="each",
+        description="each: a loss is the mean over its own rows; joint: the sums over the rows of all of its losses "
+        "are divided once, by the number of these rows",
     )
     reuse: str | None = Field(
-        None, description="an earlier update of the step, whose forward serves for this one's gradients too"
+        default=None, description="an earlier update of the step, whose forward serves for this one's gradients too"
     )
 
 
@@ -116,7 +116,9 @@ class Training(Stage):
         for name, update in self.updates.items():
             place = ("updates", name)
             yield from _unknown("loss", update.losses, losses, (*place, "losses"), "the section `losses` is empty")
-            yield from _unknown("group", update.groups, tuple(self.groups), (*place, "groups"), "the stage has no `groups`")
+            yield from _unknown(
+                "group", update.groups, tuple(self.groups), (*place, "groups"), "the stage has no `groups`"
+            )
             yield from self._reuse_faults(name, update, earlier)
             earlier.append(name)
         if self.updates and all(update.groups is not None for update in self.updates.values()):

@@ -63,5 +63,3 @@ class Step:
             return [slice(0, 0)]
         micro = self.micro_batch_size or size
         return [slice(start, min(start + micro, size)) for start in range(0, size, micro)]
-
-

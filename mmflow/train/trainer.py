@@ -200,7 +200,8 @@ class Trainer:
         }  # fmt: skip
         speed = window.samples / max(1e-9, time.monotonic() - window.begun)
         line = {
-            "step": self.step, "epoch": round(self.clock().epoch, 4), **numbers, **moves, **learned, "samples_per_second": round(speed, 1),
+            "step": self.step, "epoch": round(self.clock().epoch, 4), **numbers, **moves, **learned,
+            "samples_per_second": round(speed, 1),
             "seconds": round(self.seconds, 3), **self.pace.measured(),
         }  # fmt: skip
         self.history.append(line)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmflow.artifacts.checkpoint import OptimizerState
 from mmflow.data import Batch
-from mmflow.model.model import Model
+from mmflow.model.model import Model, entry_of
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import Owner
@@ -33,7 +33,7 @@ class Moves(StepResult):
     """The measurements of a step with several updates."""
 
     moves: dict[str, Move] = field(default_factory=dict)
-    """The updates that took part, by name and in order; the empty text is the name of one that the spec does not name."""
+    """The updates that took part, by name and in order; a single one that the spec does not name has an empty name."""
 
     def measured(self) -> dict[str, float]:
         """`lr` and `grad_norm` of the first update, and `lr/NAME`, `grad_norm/NAME` of each that the spec names."""
@@ -65,6 +65,14 @@ class _Update:
             if training.updates:
                 raise ComponentError(f"update {name}: {error}", hint=error.hint) from error
             raise
+        reached = {entry_of(node.module) for node in model.graph.part(self.losses).nodes.values()}
+        paths = [path for path, _ in self.optimization.named]
+        if not any(not path.startswith("encoders.") or entry_of(path) in reached for path in paths):
+            raise ComponentError(
+                f"update {name}: its losses reach nothing that it moves",
+                found=f"losses {', '.join(owner.name for owner in self.losses)}",
+                hint=f"give it other groups, or a loss that reads {entry_of(paths[0])}",
+            )
         self.held: list[Tensor | None] = []
         """Its gradients, from the moment that its forward gives them until its turn."""
 

@@ -10,7 +10,7 @@ import torch
 
 from mmflow.artifacts import ModelArtifact
 from mmflow.data import Batch
-from mmflow.model.graph import build_graph
+from mmflow.model.graph_builder import build_graph
 from mmflow.model.model import Model
 from mmflow.plugin import Clock
 from mmflow.spec import Owner, Spec

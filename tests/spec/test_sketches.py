@@ -38,8 +38,8 @@ def test_a_sketch_lacks_components_and_nothing_else(path: Path, core_only: Regis
     [
         ("03_mcl", ["repeat", "matrix"]),
         ("04_gpc", ["`refresh`"]),
-        ("08_lm_supcon", ["`updates`", "`refresh`", "`keep`", "matrix"]),
-        ("09_pc2", ["several streams", "`updates`", "`refresh`"]),
+        ("08_lm_supcon", ["`refresh`", "`keep`", "matrix"]),
+        ("09_pc2", ["several streams", "`refresh`"]),
         ("13_meow", ["`refresh`", "`stop`"]),
     ],
 )

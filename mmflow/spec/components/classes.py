@@ -42,7 +42,8 @@ def class_at(model: type[BaseModel], raw: Written, path: Path) -> tuple[type[Bas
     for index, part in enumerate(path):
         if current is not None:
             attribute = field_of(current, part)
-            inside = models_in(current.model_fields[attribute].annotation) if attribute else ()
+            # A name that is no field is that of an entry: what looked like the model is a mapping of them.
+            inside = models_in(current.model_fields[attribute].annotation) if attribute else inside
         try:
             value = value[part]
         except (KeyError, IndexError, TypeError):
