@@ -66,7 +66,9 @@ def _check(value: Any) -> None:
         if not isinstance(value, int) and not isfinite(value):
             raise _refused(f"{value} is no finite number", value, "a finite number")
         if abs(value) > most:
-            raise _refused(f"{str(value)[:40]} is too large a number", value, f"a number between {-most:g} and {most:g}")
+            raise _refused(
+                f"{str(value)[:40]} is too large a number", value, f"a number between {-most:g} and {most:g}"
+            )
     elif isinstance(value, Mapping):
         for one in value.values():
             _check(one)
