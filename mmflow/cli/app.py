@@ -98,7 +98,7 @@ def check(
                 raise SpecError(report.problems)
             for line in report.shapes:
                 typer.echo(f"  {line}")
-            for line in report.trained:
+            for line in (*report.trained, *report.memories):
                 typer.echo(f"  {line}")
             for line in report.untraced:
                 typer.echo(f"  not traced: {line}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from mmflow.artifacts import ModelArtifact
 from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, static_columns
 from mmflow.model.execution import Execution
-from mmflow.model.graph import Graph, Leaf, Output, Read, Site, face
+from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Site, face
 from mmflow.model.graph_builder import build_graph
 from mmflow.model.modules import Modules, States
 from mmflow.model.preprocessing import LEARN_LIMIT, learn, prepared_structures, state_of
@@ -47,17 +46,26 @@ class Model:
         self.execution = Execution(graph, modules, scope, seed)
 
     @classmethod
+    def planned(
+        cls, scope: StageScope, roots: Sequence[Owner], *, seed: int, states: States | None = None,
+        upstream: Callable[[str], Path] | None = None,
+    ) -> Model:  # fmt: skip
+        """The model of the entries `roots` before its modules are built: it knows what it reads of the data."""
+        graph = build_graph(scope, roots)
+        modules = Modules(scope, graph, seed=seed, states=states or {}, upstream=upstream)
+        return cls(scope, graph, modules, states or {}, seed)
+
+    @classmethod
     def create(
         cls, scope: StageScope, roots: Sequence[Owner], *, seed: int, device: str = "cpu",
         states: States | None = None, upstream: Callable[[str], Path] | None = None,
     ) -> Model:  # fmt: skip
         """An untrained model of the entries `roots`. `states`: learned preprocessing, see `learn_states`."""
-        graph = build_graph(scope, roots)
-        modules = Modules(scope, graph, seed=seed, states=states or {}, upstream=upstream)
-        with torch.device("meta") if device == "meta" else nullcontext():
-            modules.build()
-        model = cls(scope, graph, modules, states or {}, seed)
-        model._begin_memories()
+        model = cls.planned(scope, roots, seed=seed, states=states, upstream=upstream)
+        model.modules.build()
+        for node in model.graph.nodes.values():
+            if isinstance(node.component, Memory):
+                model.memories[node.owner] = model.first_state(node, node.component)
         return model.to(device)
 
     @staticmethod
@@ -138,18 +146,16 @@ class Model:
         self.dtype = dtype or self.dtype
         self.root.to(self.device, dtype)
         move = partial(_moved, device=self.device, dtype=dtype)
-        if self.device.type != "meta":
-            self.memories = {n: {k: move(v) for k, v in s.items()} for n, s in self.memories.items()}
+        self.memories = {n: {k: move(v) for k, v in s.items()} for n, s in self.memories.items()}
         return self
 
     # --- memories --------------------------------------------------------------------------------------
 
-    def _begin_memories(self) -> None:
-        for node in self.graph.nodes.values():
-            if isinstance(node.component, Memory):
-                generator = torch.Generator().manual_seed(address(self.seed, "memory", str(node.owner)))
-                columns = {str(r.place[1]): self.scope.type_of(r.target) for r in node.reads if r.field == "of"}
-                self.memories[node.owner] = node.component.initial(columns, generator=generator)
+    def first_state(self, node: Node, memory: Memory) -> dict[str, Tensor]:
+        """The state in which a memory begins."""
+        generator = torch.Generator().manual_seed(address(self.seed, "memory", str(node.owner)))
+        columns = {str(r.place[1]): self.scope.type_of(r.target) for r in node.reads if r.field == "of"}
+        return memory.initial(columns, generator=generator)
 
     # --- data ------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from mmflow.plugin.kinds import Source, Stage, StageScope, StageSpec, View
 from mmflow.plugin.references import Data, Model, reference_fields
 from mmflow.plugin.samples import SampleError
 from mmflow.plugin.targets import STAGE, Target
-from mmflow.spec.references.views import fields_of
+from mmflow.spec.references.views import fields_of, numbers_of
 from mmflow.spec.text.problems import Problem
 
 SPREAD = 4
@@ -19,38 +19,63 @@ FIRST = 32
 """Batches that are looked at for one that is not left out whole by the source's policy."""
 DRAWN = 200_000
 """Samples up to which a sampler that reads all of them is asked for its first batch."""
+ORDERED = 4_000_000
+"""Samples up to which any sampler is."""
+MOST_NUMBERS = 200_000_000
+"""Numbers that one check reads of the data: those of 1,000 images of 256 x 256 pixels in color."""
 
 
-def first_rows(source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> Batch:
-    """The first batch with a sample in it; raises `SampleError` where all that are looked at are left out.
-
-    A source with static fields alone (one big graph) has no samples to read: an empty batch.
-    """
-    reasons: list[str] = []
-    for number, batch in enumerate(scan(source, views, requests, batch_size=rows)):
-        if batch.size:
-            return batch
-        reasons += [reason for reason, _ in batch.skipped.values()]
-        if number >= FIRST:
-            break
-    if not reasons:
-        return Batch({}, [], 0, 0, 0)
-    raise SampleError(f"none of the first {len(reasons)} samples can be read: {reasons[0]}")
+class TooMuch(ComponentError):
+    """More numbers than one check reads."""
 
 
-def rows_from_all_over(
-    source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], data: str = ""
-) -> None:
-    """Read some samples between the first and the last through views and preprocessing; raises what they raise."""
-    fields = source.fields()
-    lacking = [name for request in requests for name in fields_of(request.target, views) if name not in fields]
-    if lacking:
-        known = ", ".join(fields)
-        raise ComponentError(f"data {data!r} has no field {lacking[0]!r}", expected=f"one of: {known}")
-    count = count_of(source)
-    if count is not None and source.streaming() is None and requests:
-        last = max(count - 1, 0)
-        sample_of(source, views, requests, sorted({last * place // (SPREAD - 1) for place in range(SPREAD)}))
+class Reading:
+    """Reads samples for one check, as long as they are not too large, as far as their sizes are declared."""
+
+    def __init__(self) -> None:
+        self._left = MOST_NUMBERS
+
+    def first_rows(
+        self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int
+    ) -> Batch:
+        """The first batch with a sample in it; raises `SampleError` where all that are looked at are left out.
+
+        A source with static fields alone (one big graph) has no samples to read: an empty batch.
+        """
+        self._spend(source, views, requests, rows)
+        reasons: list[str] = []
+        for number, batch in enumerate(scan(source, views, requests, batch_size=rows)):
+            if batch.size:
+                return batch
+            reasons += [reason for reason, _ in batch.skipped.values()]
+            if number >= FIRST:
+                break
+        if not reasons:
+            return Batch({}, [], 0, 0, 0)
+        raise SampleError(f"none of the first {len(reasons)} samples can be read: {reasons[0]}")
+
+    def rows_from_all_over(
+        self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], data: str = ""
+    ) -> None:
+        """Read some samples between the first and the last through views and preprocessing; raises what they raise."""
+        fields = source.fields()
+        lacking = [name for request in requests for name in fields_of(request.target, views) if name not in fields]
+        if lacking:
+            known = ", ".join(fields)
+            raise ComponentError(f"data {data!r} has no field {lacking[0]!r}", expected=f"one of: {known}")
+        count = count_of(source)
+        if count is not None and source.streaming() is None and requests:
+            last = max(count - 1, 0)
+            places = sorted({last * place // (SPREAD - 1) for place in range(SPREAD)})
+            self._spend(source, views, requests, len(places))
+            sample_of(source, views, requests, places)
+
+    def _spend(self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> None:
+        """Count what `rows` rows take; raises `TooMuch`."""
+        targets = dict.fromkeys(request.target for request in requests if request.target.section in ("fields", "views"))
+        self._left -= rows * numbers_of(targets, views, source.fields())
+        if self._left < 0:
+            raise TooMuch(f"the data hold more than {MOST_NUMBERS:,} numbers in a few rows, and a check reads no more")
 
 
 def declaration_of(scope: StageScope) -> Stage:
@@ -67,7 +92,7 @@ def other_data(scope: StageScope) -> Iterator[str]:
             yield target.name
 
 
-def read_problems(spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Problem]:
+def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Problem]:
     """Mistakes in the fields that a stage reads itself, and in its sampler's first draw."""
     source, declaration = scope.source, declaration_of(scope)
     if source is None:
@@ -82,8 +107,10 @@ def read_problems(spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Pr
     requests = [request for request in requests if not scope.type_of(request.target).static]
     try:
         for data in ["", *other_data(scope)]:
-            rows_from_all_over(spec.data[data] if data else source, scope.views, requests, data)
+            reading.rows_from_all_over(spec.data[data] if data else source, scope.views, requests, data)
         _draw(scope, source)
+    except TooMuch:
+        return
     except Exception as error:  # sources, transforms and samplers may raise anything
         yield said(error, stage, declaration.use)
 
@@ -95,7 +122,9 @@ def _draw(scope: StageScope, source: Source) -> None:
     if sampler is None or sizes is None or source.streaming() is not None:
         return
     targets: list[Target] = [t for place, t in scope.targets(STAGE).items() if place[0] == "sampler"]
-    if any(target.section == "stages" for target in targets) or (targets and (count_of(source) or 0) > DRAWN):
+    if any(target.section == "stages" for target in targets):
+        return
+    if (count_of(source) or 0) > (DRAWN if targets else ORDERED):
         return
     with Loader(source, scope.views, [], sampler=sampler, batch_size=sizes.batch, seed=0) as loader:
         loader.draw()
