@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mmflow.plugin import Metric, TrackedRun, Tracker, Tracking
+from mmflow.plugin import Field, Metric, TrackedRun, Tracker, Tracking
 from mmflow_trackers.naming import file_name, metric_name, series
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class MLflow(Tracker, name="mlflow"):
     example: ClassVar[str] = "track: {board: {use: mlflow, uri: $env.MLFLOW_TRACKING_URI}}"
 
     uri: str = "sqlite:///mlflow.db"
-    experiment: str | None = None
-    """By default the name of the spec."""
+    experiment: str | None = Field(None, description="by default the name of the spec")
+    artifacts: str | None = Field(None, description="where files of a new experiment go; by default as MLflow has it")
 
     def begin(self, run: TrackedRun) -> Tracking:
         from mlflow import MlflowClient
@@ -41,7 +41,7 @@ class MLflow(Tracker, name="mlflow"):
         client = MlflowClient(tracking_uri=self.uri)
         name = self.experiment or run.name
         known = client.get_experiment_by_name(name)
-        experiment = client.create_experiment(name) if known is None else known.experiment_id
+        experiment = client.create_experiment(name, self.artifacts) if known is None else known.experiment_id
         opened = client.create_run(experiment, run_name=run.name, tags={"mmflow.run": run.id}).info.run_id
         values = [Param(_name(key), str(value)[:_LONGEST_VALUE]) for key, value in run.settings.items()]
         for start in range(0, len(values), _AT_ONCE):
