@@ -58,6 +58,7 @@ def run(
     ] = [],  # noqa: B006
     workers: Annotated[int, typer.Option(min=0, max=64, help="Loader processes where the spec sets none.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Services give recorded answers only.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the results only.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,8 +68,9 @@ def run(
         from mmflow.flow.run import RunOptions, run_spec
 
         options = RunOptions(
-            store=store, engine="local" if local else "prefect", force=tuple(force), workers=workers, device=device
-        )
+            store=store, engine="local" if local else "prefect", force=tuple(force), workers=workers, device=device,
+            offline=offline,
+        )  # fmt: skip
         loaded = _load(spec, overrides)
         result = run_spec(loaded, options, watchers=[progress_watcher(quiet=quiet or as_json)])
         if as_json:

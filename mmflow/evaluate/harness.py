@@ -20,7 +20,7 @@ from mmflow.plugin.authors import place_of
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.failures import inside
-from mmflow.plugin.kinds import Encoder, Evaluator, StageContext, StageScope
+from mmflow.plugin.kinds import Encoder, Evaluator, Service, StageContext, StageScope
 from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
 from mmflow.plugin.references import Data, Encoded, Ref, reference_fields
@@ -241,7 +241,10 @@ class _Binding:
         return column
 
     def _built(self, name: str, value: Component | Shared) -> Argument:
-        """A sub-component; a component with weights, or from the spec's own entries, comes from the model."""
+        """A sub-component; a component with weights, or from the spec's own entries, comes from the model; a service
+        answers through the run store."""
+        if isinstance(dict(self.scope.held(STAGE)).get((name,)), Service):
+            return self.context.service(name)
         if isinstance(value, Shared | Value) or hasattr(value, "build"):
             return self.embedder.model(self.scope.roots()).built_for_stage(name)
         return value

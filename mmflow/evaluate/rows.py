@@ -115,7 +115,7 @@ class Embedder:
         if unread or not found:
             found |= self._read([], unread, data, None)
         for place in missing:
-            self.context.memo(self._identity(*place, data), found[place].write)
+            self.context.memo_files(self._identity(*place, data), found[place].write)
         for place in places:
             check_finite(found[place].value, f"{place[0].name}.{place[1]}")
         ids = common_rows(list(found.values()))
@@ -138,7 +138,7 @@ class Embedder:
 
     def _stored(self, encoder: Target, output: str, data: str | None) -> Part | None:
         try:
-            return Part.read(self.context.memo(self._identity(encoder, output, data), _not_here))
+            return Part.read(self.context.memo_files(self._identity(encoder, output, data), _not_here))
         except _NotStored:
             return None
 

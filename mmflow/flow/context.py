@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmflow.artifacts import AboutStage, Environment, StageRecord
+from mmflow.flow.services import RecordedService, service_at
 from mmflow.flow.store import NotStored, RunStore, StoreError
-from mmflow.identity.canonical import key_of
+from mmflow.identity.canonical import Json, key_of
 from mmflow.identity.keys import Keys
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.failures import inside
@@ -45,6 +46,7 @@ class FlowContext:
         device: str,
         workers: int,
         forced: bool = False,
+        offline: bool = False,
     ) -> None:
         self.name = stage.name
         self.key = stage.key
@@ -58,12 +60,35 @@ class FlowContext:
         self._store = store
         self._has_checkpoint = False
         self._forced, self._made = forced, set[str]()
+        self._offline = offline
+        self._services: dict[str, RecordedService] = {}
 
     def upstream(self, stage: str) -> Path:
         """The local directory with the outputs of an earlier stage; not to be written to."""
         return self._store.fetch(self._keys.stage(stage))
 
-    def memo(self, identity: Mapping[str, Any], produce: Callable[[Path], None]) -> Path:
+    def service(self, *place: str | int) -> RecordedService:
+        """The service in a field of the stage, whose answers are recorded in the run store and replayed."""
+        service, name = service_at(self.scope, place)
+        if name not in self._services:
+            self._services[name] = RecordedService(
+                service, name, self._keys.service(service), store=self._store, report=self.report,
+                offline=self._offline,
+            )  # fmt: skip
+        return self._services[name]
+
+    def memo(self, request: Mapping[str, Json], produce: Callable[[], Json]) -> Json:
+        """The value recorded for `request` of this very stage; that of `produce()`, recorded now, where there is none.
+
+        A forced stage makes each again, once.
+        """
+        whole = {"stage": self.key, "request": request}
+        key = key_of(whole)
+        again = self._forced and key not in self._made
+        self._made.add(key)
+        return self._store.memo(whole, produce, again=again)
+
+    def memo_files(self, identity: Mapping[str, Any], produce: Callable[[Path], None]) -> Path:
         """The directory stored under `identity`; made by `produce(directory)` where it is not there, or damaged.
 
         A forced stage makes each again, once.
@@ -112,6 +137,7 @@ def run_stage(
     device: str,
     workers: int,
     forced: bool = False,
+    offline: bool = False,
 ) -> None:
     """Run one stage and publish its outputs under its key, all or nothing."""
     started, began = datetime.now(UTC), time.monotonic()
@@ -123,7 +149,7 @@ def run_stage(
     with store.scratch() as output:
         context = FlowContext(
             stage, spec=spec, keys=keys, store=store, output=output, report=report, device=device, workers=workers,
-            forced=forced,
+            forced=forced, offline=offline,
         )  # fmt: skip
         if isinstance(stage.declaration, Evaluator):
             from mmflow.evaluate.harness import run_evaluator

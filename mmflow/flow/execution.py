@@ -6,7 +6,7 @@ at work to save and stop.
 """
 
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -191,6 +191,9 @@ class _Reporter:
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
         self._execution.tell(lambda watcher: watcher.progress(self._name, done, total, metrics))
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        self._execution.tell(lambda watcher: watcher.log(self._name, step, numbers))
 
     def table(self, key: str, rows: TableRows) -> None:
         shown = redacted_data(rows)

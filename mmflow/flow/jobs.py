@@ -51,6 +51,9 @@ class Watcher:
     def progress(self, name: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """A stage has done `done` of `total` units."""
 
+    def log(self, name: str, step: int, numbers: Mapping[str, float]) -> None:
+        """A stage has measured something at a step."""
+
     def table(self, name: str, key: str, rows: TableRows) -> None:
         """A stage shows a table."""
 

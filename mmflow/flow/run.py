@@ -13,6 +13,7 @@ from mmflow.flow.jobs import Outcome, StageJob, Watcher
 from mmflow.flow.observers import Observers
 from mmflow.flow.plan import Plan, PlannedStage, build_plan
 from mmflow.flow.store import RunStore, StoreError, new_run_id
+from mmflow.flow.trackers import Trackers
 from mmflow.identity.canonical import Json
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Reporter
@@ -37,6 +38,8 @@ class RunOptions:
     workers: int = 0
     """Loader processes of stages that set none."""
     device: str = "auto"
+    offline: bool = False
+    """Services give recorded answers only."""
 
 
 @dataclass
@@ -126,6 +129,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
                 device=choose_device(options.device),
                 workers=options.workers,
                 forced=stage.name in forced,
+                offline=options.offline,
             )
             observers.stage_finished(stage.name, stage.key, {"metrics": stored_metrics(store, stage)})
 
@@ -154,7 +158,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
         run_id=run_id,
         engine=options.engine,
         force=forced,
-        watchers=[*watchers, observers],
+        watchers=[*watchers, observers, *([Trackers(spec, store, notify)] if spec.track else [])],
         finish=finish,
         api=api,
     )

@@ -20,7 +20,7 @@ from mmflow.identity.canonical import key_of
 from mmflow.identity.closure import code_of, component_code
 from mmflow.identity.files import content_of
 from mmflow.plugin.component import Component, Shared, in_identity, known_by_content, known_by_order
-from mmflow.plugin.kinds import Encoder, Source, Stage
+from mmflow.plugin.kinds import Encoder, Service, Source, Stage
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Ref
 from mmflow.plugin.targets import STAGE, Owner, Place
@@ -104,6 +104,18 @@ class Keys:
         if name not in self._data:
             self._data[name] = self._described(self._spec.data[name], (), {})
         return self._data[name]
+
+    def service(self, service: Service) -> dict[str, Any]:
+        """The identity of a service under which its answers are recorded.
+
+        Neither its code nor fields left at their defaults are in it, so that paid answers outlive an upgrade; a change
+        in what an answer means is the service's `revision`.
+        """
+        fields = self._fields(service, (), {})
+        changed = {n: v for n, v in fields.items() if getattr(service, n) != type(service).model_fields[n].default}
+        files = service.fingerprint()
+        said: dict[str, Any] = {"use": service.use, "revision": service.revision, "fields": changed}
+        return said if files is None else {**said, "files": _plain(files)}
 
     def upstream(self, name: str) -> tuple[str, ...]:
         """Stages whose outputs stage `name` reads, in file order."""

@@ -9,10 +9,19 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from mmflow.plugin.addresses import Address, address, global_generators, numpy_generator
 from mmflow.plugin.bounds import any_number
-from mmflow.plugin.component import Component, ComponentError, Shared, by_content, default, outside_identity
+from mmflow.plugin.component import (
+    Component,
+    ComponentError,
+    Shared,
+    by_content,
+    default,
+    outside_identity,
+    secret,
+)
 from mmflow.plugin.hooks import hookimpl
 from mmflow.plugin.kinds import (
     Active,
+    Answering,
     Application,
     BatchSizes,
     Draw,
@@ -25,11 +34,13 @@ from mmflow.plugin.kinds import (
     Optimizer,
     Origin,
     Reader,
+    RemoteService,
     Reporter,
     Sampler,
     Scope,
     Score,
     Service,
+    ServiceBusy,
     ShardReader,
     Source,
     Stage,
@@ -41,7 +52,9 @@ from mmflow.plugin.kinds import (
     Streaming,
     Structure,
     Tokenizer,
+    TrackedRun,
     Tracker,
+    Tracking,
     Transform,
     View,
 )
@@ -87,6 +100,7 @@ __all__ = [
     "STAGE",
     "Active",
     "Address",
+    "Answering",
     "Application",
     "Bank",
     "BatchSizes",
@@ -134,6 +148,7 @@ __all__ = [
     "Ref",
     "RefMap",
     "Refs",
+    "RemoteService",
     "Reporter",
     "Sample",
     "SampleError",
@@ -142,6 +157,7 @@ __all__ = [
     "Scope",
     "Score",
     "Service",
+    "ServiceBusy",
     "ShardReader",
     "Shared",
     "Shown",
@@ -161,7 +177,9 @@ __all__ = [
     "TokenSequence",
     "Tokenizer",
     "Tokens",
+    "TrackedRun",
     "Tracker",
+    "Tracking",
     "Transform",
     "Value",
     "View",
@@ -177,5 +195,6 @@ __all__ = [
     "numpy_generator",
     "outside_identity",
     "read_sample",
+    "secret",
     "with_random_access",
 ]

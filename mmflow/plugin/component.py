@@ -94,6 +94,8 @@ class Component(BaseModel):
     """The extra of `mmflow-kit` (or of the plugin's distribution) that brings `requires`."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules that must be importable before the component can be built."""
+    observes: ClassVar[bool] = False
+    """Whether it changes no result: no key covers any of its fields, and each may read the environment."""
     shared: ClassVar[bool] = True
     """Whether a dotted path to a component of the spec may stand for one of this kind."""
     provides: ClassVar[tuple[str, ...]] = ()
@@ -260,6 +262,14 @@ def outside_identity(default: Any = ..., **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={"identity": False}, **kwargs)
 
 
+def secret(default: Any = ..., **kwargs: Any) -> Any:
+    """A field that opens a door (a key, a password): no part of a key, and a spec may only name it as `$env.NAME`.
+
+    Annotate it with pydantic's `SecretStr`, so that nothing prints it.
+    """
+    return Field(default, json_schema_extra={"identity": False, "secret": True}, **kwargs)
+
+
 def by_content(default: Any = ..., **kwargs: Any) -> Any:
     """A field that names a file or folder (a path or fsspec URL): a stage's key has its content, not its place."""
     return Field(default, json_schema_extra={"identity": "content"}, **kwargs)
@@ -290,9 +300,20 @@ def known_by_order(component: type[BaseModel], field: str) -> bool:
     return _identity_of(component, field) == "ordered"
 
 
+def is_secret(component: type[BaseModel], field: str) -> bool:
+    """Whether a field's value may not stand in a spec."""
+    return _extra_of(component, field, "secret") is True
+
+
 def _identity_of(component: type[BaseModel], field: str) -> object:
+    if issubclass(component, Component) and component.observes:
+        return False
+    return _extra_of(component, field, "identity")
+
+
+def _extra_of(component: type[BaseModel], field: str, name: str) -> object:
     extra = component.model_fields[field].json_schema_extra
-    return extra.get("identity") if isinstance(extra, Mapping) else None
+    return extra.get(name) if isinstance(extra, Mapping) else None
 
 
 def _refused(message: str, *, found: str = "", expected: str = "", hint: str = "") -> PydanticCustomError:
@@ -317,7 +338,9 @@ __all__ = [
     "default",
     "in_identity",
     "in_order",
+    "is_secret",
     "known_by_content",
     "known_by_order",
     "outside_identity",
+    "secret",
 ]

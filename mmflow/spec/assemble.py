@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from mmflow.plugin.component import Component
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, View
+from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, View
 from mmflow.plugin.targets import STAGE, Target
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.sections import Sections
@@ -68,6 +68,7 @@ class _Assembler:
             losses=_made(entries["losses"], Loss),
             parts=_made(entries["parts"], Component),
             stages=stages,
+            track=_made(entries["track"], Tracker),
             overridden=overridden,
             document=document,
             scopes=scopes,

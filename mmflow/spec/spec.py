@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mmflow.plugin.component import Component
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, View
+from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, View
 from mmflow.plugin.references import Written
 from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import Json
@@ -32,6 +32,7 @@ class Spec:
     losses: Mapping[str, Loss]
     parts: Mapping[str, Component]
     stages: Mapping[str, Stage]
+    track: Mapping[str, Tracker]
     overridden: Mapping[str, Mapping[str, Mapping[str, Component | View | None]]]
     """Stage -> section -> name -> the entry that the stage has instead; None where it removed one."""
     document: Document = field(compare=False, repr=False)
@@ -88,6 +89,8 @@ class Spec:
                 }
         if stages:
             found["stages"] = stages
+        if self.track:
+            found["track"] = section("track", self.track)
         if report := self.report.model_dump(exclude_defaults=True):
             found["report"] = _escaped(report)
         return found

@@ -205,6 +205,7 @@ class Trainer:
             "seconds": round(self.seconds, 3), **self.pace.measured(),
         }  # fmt: skip
         self.history.append(line)
+        self.context.report.log(self.step, line)
         self.context.report.progress(
             self.step, self.steps, loss=numbers["loss"], lr=moves["lr"], samples_per_second=line["samples_per_second"],
             **self.pace.measured(),
@@ -241,6 +242,9 @@ class Trainer:
         self.shares, self.updates.moved = state["shares"], state["moved"]
         self.waited_before = state["waited"]
         self.pace = Pace(*state["pace"])
+        for line in self.history:
+            # A tracker of this run has seen none of the earlier one.
+            self.context.report.log(int(line["step"]), line)
 
     @property
     def waited(self) -> float:

@@ -39,6 +39,12 @@ def render(report: RunReport) -> str:
     )
 
 
+def figure_page(title: str, data: Mapping[str, Any]) -> str:
+    """One figure of an evaluator as a page of its own."""
+    page = Markup("<!doctype html><meta charset='utf-8'><title>{}</title><style>{}</style><main><h3>{}</h3>{}</main>")
+    return str(page.format(title, Markup(_style()), title, _figure(data)))
+
+
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(

@@ -38,17 +38,13 @@ from mmflow.plugin.kinds.model import (
     Scope,
     Score,
 )
-from mmflow.plugin.kinds.stages import (
-    BatchSizes,
-    Evaluator,
-    Fault,
-    Service,
-    Stage,
-    Tracker,
-)
+from mmflow.plugin.kinds.services import Answering, RemoteService, Service, ServiceBusy
+from mmflow.plugin.kinds.stages import BatchSizes, Evaluator, Fault, Stage
+from mmflow.plugin.kinds.trackers import TrackedRun, Tracker, Tracking
 
 __all__ = [
     "Active",
+    "Answering",
     "Application",
     "BatchSizes",
     "Draw",
@@ -62,11 +58,13 @@ __all__ = [
     "Optimizer",
     "Origin",
     "Reader",
+    "RemoteService",
     "Reporter",
     "Sampler",
     "Scope",
     "Score",
     "Service",
+    "ServiceBusy",
     "ShardReader",
     "Source",
     "Stage",
@@ -78,7 +76,9 @@ __all__ = [
     "Streaming",
     "Structure",
     "Tokenizer",
+    "TrackedRun",
     "Tracker",
+    "Tracking",
     "Transform",
     "View",
 ]

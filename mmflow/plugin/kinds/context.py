@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds.data import Source, View
 from mmflow.plugin.kinds.model import Encoder, Loss, Memory
+from mmflow.plugin.kinds.services import Answering
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Json, TensorType
 
@@ -18,6 +19,10 @@ class Reporter(Protocol):
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
         """`done` of `total` units of work (steps, batches), with current values to show beside."""
+        ...
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Everything that was measured at a step, by name (`loss/align`), for trackers to draw."""
         ...
 
     def table(self, key: str, rows: Sequence[Mapping[str, Json]]) -> None:
@@ -196,13 +201,24 @@ class StageContext(Protocol):
         """The local directory with the outputs of a stage that this one reads."""
         ...
 
-    def memo(self, identity: Mapping[str, Json], produce: Callable[[Path], None]) -> Path:
-        """The directory stored under `identity`; made by `produce(directory)` where it is not there."""
+    def service(self, *place: str | int) -> Answering:
+        """The service in a field of the stage, such as `service("judge")` or `service("propose", "service")`; its
+        answers are recorded in the run store and replayed."""
+        ...
+
+    def memo(self, request: Mapping[str, Json], produce: Callable[[], Json]) -> Json:
+        """A single result of this very stage: the one recorded for `request`, else that of `produce()`, recorded at
+        once, so that a killed stage goes on from there. Both are JSON; the value comes back as JSON gives it."""
+        ...
+
+    def memo_files(self, identity: Mapping[str, Json], produce: Callable[[Path], None]) -> Path:
+        """The directory stored under `identity`, for all stages that name it; made by `produce(directory)` where it is
+        not there."""
         ...
 
     def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Json]:
         """All that the encodings of one encoder depend on, data included (the entry `data`; the stage's own where
-        None), for `memo`."""
+        None), for `memo_files`."""
         ...
 
     def save_partial(self, directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Kinds that do the work of a run and follow it: stages, evaluators, services, trackers."""
+"""Kinds that do the work of a run: stages and evaluators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmflow.plugin.kinds.context import StageContext
 from mmflow.plugin.kinds.data import Sampler, Source
 from mmflow.plugin.references import Data, Encoded, Model, Ref, Refs
 from mmflow.plugin.targets import Place
-from mmflow.plugin.values import Argument, EvaluationResult, Json
+from mmflow.plugin.values import Argument, EvaluationResult
 
 
 class BatchSizes(NamedTuple):
@@ -102,20 +102,4 @@ class Evaluator(Stage):
     batch_size: int = outside_identity(256, ge=1)
 
     def evaluate(self, *args: Argument, **kwargs: Argument) -> EvaluationResult:
-        raise NotImplementedError
-
-
-class Service(Component, kind="service"):
-    """Something outside that answers (a language model, a judge): `ask(request) -> response`."""
-
-    def ask(self, request: Mapping[str, Json]) -> Mapping[str, Json]:
-        raise NotImplementedError
-
-
-class Tracker(Component, kind="tracker"):
-    """Receives logged metrics (an experiment tracker). It observes and is no part of any key."""
-
-    shared: ClassVar[bool] = False
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
         raise NotImplementedError

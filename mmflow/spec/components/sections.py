@@ -55,14 +55,15 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
     matrix = top.get("matrix")
     if matrix is not None and matrix.value:
         problems.append(at_key(matrix, ("matrix",), "not yet: matrix", hint="write one spec a member, with `extends`"))
-    named = {section: named_nodes(top.get(section), section, problems) for section in NAMED}
+    named = {section: named_nodes(top.get(section), section, problems) for section in NAMED if section != "track"}
     entries: dict[str, dict[str, Entry]] = {
         section: {
             name: validated(Entry(section, name, (section, name), node), problems)
             for name, node in named[section].items()
         }
-        for section in ("data", "views", *(kind for kind in KINDS if kind != "data"))
+        for section in ("data", "views", *(kind for kind in KINDS if kind not in ("data", "track")))
     }
+    entries["track"] = _trackers(top.get("track"), problems)
     stages = read_stages(top.get("train"), named, entries["data"], problems)
     refreshed = [
         name
@@ -79,6 +80,20 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
         refreshed=tuple(refreshed),
         complete=all(name in SECTIONS for name in top),
     )
+
+
+def _trackers(node: Node | None, problems: list[Problem]) -> dict[str, Entry]:
+    """The entries of `track`: named ones, or a list, whose entries are named by their `use`."""
+    if node is None or not isinstance(node.value, tuple):
+        named = named_nodes(node, "track", problems)
+        return {n: validated(Entry("track", n, ("track", n), child), problems) for n, child in named.items()}
+    found: dict[str, Entry] = {}
+    for index, child in enumerate(node.value):
+        use = child.child("use") or child
+        name = use.value if isinstance(use.value, str) else "tracker"
+        name = name if name not in found else f"{name}-{index}"
+        found[name] = validated(Entry("track", name, ("track", index), child.brought(*node.via)), problems)
+    return found
 
 
 def _language(node: Node | None, problems: list[Problem]) -> None:
