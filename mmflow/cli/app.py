@@ -128,15 +128,19 @@ def plan(
         if as_json:
             _print_json(
                 [
-                    {"name": s.name, "use": s.declaration.use, "key": s.key, "reads": s.inputs, "stored": s.cached}
+                    {
+                        "name": s.name,
+                        "use": s.declaration.use,
+                        "key": s.key or None,
+                        "reads": s.inputs,
+                        "stored": s.cached,
+                    }
+                    | ({"unneeded": s.unneeded} if s.unneeded else {"awaits": s.awaits} if s.awaits else {})
                     for s in planned
                 ]
             )
             return
-        rows = [
-            (s.name, s.declaration.use, "stored" if s.cached else "to run", s.key[:12], ", ".join(s.inputs) or "-")
-            for s in planned
-        ]
+        rows = [(s.name, s.declaration.use, s.state, s.key[:12] or "-", ", ".join(s.inputs) or "-") for s in planned]
         _print_columns(("stage", "use", "state", "key", "reads"), rows)
         for name, other in planned.equal().items():
             seeds = hasattr(planned[name].declaration, "seed") and planned[name].declaration.trains
