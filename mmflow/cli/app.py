@@ -126,19 +126,7 @@ def plan(
 
         planned = build_plan(_load(spec, overrides), open_store(store))
         if as_json:
-            _print_json(
-                [
-                    {
-                        "name": s.name,
-                        "use": s.declaration.use,
-                        "key": s.key or None,
-                        "reads": s.inputs,
-                        "stored": s.cached,
-                    }
-                    | ({"unneeded": s.unneeded} if s.unneeded else {"awaits": s.awaits} if s.awaits else {})
-                    for s in planned
-                ]
-            )
+            _print_json([stage.summary() for stage in planned])
             return
         rows = [(s.name, s.declaration.use, s.state, s.key[:12] or "-", ", ".join(s.inputs) or "-") for s in planned]
         _print_columns(("stage", "use", "state", "key", "reads"), rows)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from mmflow.flow.repeats import end_of, ended_with
+from mmflow.identity.canonical import Json
 from mmflow.identity.keys import Keys, Undecided
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.references import words
@@ -36,6 +37,13 @@ class PlannedStage:
     unneeded: str = ""
     """Why a stage of an iteration is not needed, where that is known."""
 
+    def summary(self) -> dict[str, Json]:
+        """Everything as plain data."""
+        said: dict[str, Json] = {"name": self.name, "use": self.declaration.use, "key": self.key or None}
+        said |= {"reads": [*self.inputs], "stored": self.cached}
+        said |= {"awaits": [*self.awaits]} if self.awaits else {}
+        return said | ({"unneeded": self.unneeded} if self.unneeded else {})
+
     @property
     def state(self) -> str:
         """What a run would do with it, in words."""
@@ -57,6 +65,16 @@ class Plan:
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)
 
+    def settled(self) -> Plan:
+        """The same with the keys that are known by now."""
+        return replace(self, stages=tuple(replace(one, key=one.key or self._known(one.name)) for one in self.stages))
+
+    def _known(self, name: str) -> str:
+        try:
+            return self.keys.stage(name)
+        except Undecided:
+            return ""
+
     def equal(self) -> dict[str, str]:
         """Stages that are the very same as an earlier one, whose results they share, with that stage."""
         first: dict[str, str] = {}
@@ -75,8 +93,8 @@ class Plan:
 def build_plan(spec: Spec, store: RunStore | None = None, forced: Collection[str] = ()) -> Plan:
     """The plan of `spec`; with a `store`, stages whose results are stored there are marked as cached.
 
-    Results of stages that are `forced` tell nothing yet. Raises `ComponentError` where a source cannot be read or stages
-    read each other in a circle.
+    Results of stages that are `forced` tell nothing yet. Raises `ComponentError` where a source cannot be read or
+    stages read each other in a circle.
     """
     keys = Keys(spec)
     ends = _Ends(spec, keys, store, forced)
@@ -127,7 +145,8 @@ class _Ends:
             repetition, inside = self.open[repeat], iteration is not None and iteration.repeat == repeat
             count = iteration.index if inside and iteration is not None else repetition.times
             found |= dict.fromkeys(repetition.stage(index, repetition.judged[0]) for index in range(count))
-            read = {words(stage)[-1] for stage in inputs if stage not in self.spec.stages and words(stage)[0] == repeat}
+            ends = repetition.open_ends()
+            read = [words(stage)[-1] for stage in inputs if stage in ends]
             found |= dict.fromkeys(
                 repetition.stage(index, stage) for stage in read for index in range(repetition.times)
             )

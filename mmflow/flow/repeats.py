@@ -39,8 +39,8 @@ def ended_with(repeat: str, index: int) -> str:
 def end_of(repetition: Repetition, keys: Keys, store: RunStore, before: int | None = None) -> int | None:
     """The iteration that ends a repetition, told by those before `before`; None where they do not end it.
 
-    An iteration ends it that is the `patience`-th in a row with a metric no better than the best one before, or the last
-    of `at_most`. Raises `ComponentError` where a stored result has no such metric.
+    An iteration ends it that is the `patience`-th in a row with a metric no better than the best one before, or the
+    last of `at_most`. Raises `ComponentError` where a stored result has no such metric.
     """
     assert repetition.until is not None
     best: Metric | None = None

@@ -166,9 +166,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
         api=api,
     )
     result.outcome.notes += failures
-    if any(stage.awaits for stage in plan):
-        # With the keys that are known now.
-        result.plan = build_plan(spec, store)
+    result.plan = plan.settled()
     for stage in result.plan:
         if result.outcome.stages.get(stage.name) in ("done", "cached") and (found := stored_metrics(store, stage)):
             result.metrics[stage.name] = found

@@ -133,7 +133,7 @@ class Keys:
         return self._data[name]
 
     def upstream(self, name: str) -> tuple[str, ...]:
-        """Stages whose outputs stage `name` reads, in file order; those of a last iteration that is not known come last."""
+        """Stages whose outputs stage `name` reads, in file order, then those of iterations that are not known yet."""
         scope = self._spec.scope(name)
         targets = [target for owner in (STAGE, *scope.reached()) for target in scope.targets(owner).values()]
         found = {t.stage for t in targets if t.stage} | {t.name for t in targets if t.section == "stages"}

@@ -49,11 +49,8 @@ def check_document(document: Document) -> Spec:
 
 def _once(problems: Sequence[Problem], sections: Sections) -> list[Problem]:
     """Each problem once: all iterations of a repetition have those of the first."""
-    names = "|".join(map(re.escape, sections.repeats))
-    told = {
-        re.sub(rf"\b({names})\.\d+\.", r"\1.", str(problem)) if names else str(problem): problem
-        for problem in reversed(problems)
-    }
+    iterations = re.compile(rf"\b({'|'.join(map(re.escape, sections.repeats)) or '$^'})\.\d+\.")
+    told = {iterations.sub(r"\1.", str(problem)): problem for problem in reversed(problems)}
     return [*reversed(told.values())]
 
 

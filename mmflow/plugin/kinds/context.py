@@ -74,7 +74,7 @@ class StageScope(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of the stage's weights, order and draws: the spec's or its own, in a repetition with the iteration's index."""
+        """Of the stage's weights, order and draws: the spec's or its own, in a repetition of that iteration."""
         ...
 
     @property

@@ -157,9 +157,8 @@ def read_repeat(name: str, path: Path, node: Node, problems: list[Problem]) -> R
     entry = Entry("stages", name, path, node)
     before = len(problems)
     own = {part: child for part, child in node.entries().items() if part not in ("use", "carry", "stages", "next")}
-    made = validate_model(
-        replace(entry, node=replace(node, value=own)), Repeat, replace(node, value=own).plain(), problems
-    )
+    rest = replace(node, value=own)
+    made = validate_model(replace(entry, node=rest), Repeat, rest.plain(), problems)
     inside = _mapping(entry, "stages", problems) or {}
     carry, following = (_mapping(entry, part, problems) for part in ("carry", "next"))
     if not inside and len(problems) == before:
@@ -219,10 +218,10 @@ def _carrying(node: Node, carried: Mapping[str, Node], path: Path, problems: lis
         items: list[Node] = []
         for index, child in enumerate(node.value):
             made = _carrying(child, carried, (*path, index), problems)
-            came = made is not child and isinstance(child.value, str)
-            items += (
-                [] if came and made.value is None else made.value if came and isinstance(made.value, tuple) else [made]
-            )
+            if made is child or not isinstance(child.value, str):
+                items.append(made)
+            elif made.value is not None:
+                items += made.value if isinstance(made.value, tuple) else [made]
         return replace(node, value=tuple(items))
     match = _CARRIED.fullmatch(node.value) if isinstance(node.value, str) else None
     if match is None:

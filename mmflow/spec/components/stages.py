@@ -84,7 +84,7 @@ def read_stages(
         problems.append(at_key(node, path, f"two stages are called {name}", also=also, hint="rename one of the two"))
         return False
 
-    for name, path, node in written:
+    for name, _, node in written:
         taken.setdefault(name, node)
     for name, repeat in repeats.items():
         new = [is_new(stage, (*repeat.entry.path, "stages", stage), node) for stage, node in repeat.inside.items()]

@@ -189,12 +189,8 @@ class Endings:
         """A dotted path in a component field: that very component."""
         section, text = words[0], ".".join(words)
         if section not in NODES:
-            if kind == "value" and section in (
-                *self.seen.stages.gives,
-                *self.seen.stages.repeats,
-                *(self.types.fields or ()),
-                *SECTIONS,
-            ):
+            known = (*(self.types.fields or ()), *SECTIONS)
+            if kind == "value" and (self.seen.begins_with_stage(section) or section in known):
                 raise BadReference(f"not yet: a number for each row (`{text}`)")
             if any(gives is None for gives in self.seen.stages.gives.values()) and section in self.seen.stages.gives:
                 return Target("stages", section, output=".".join(words[1:]) or None)
