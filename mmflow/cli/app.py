@@ -128,17 +128,9 @@ def plan(
 
         planned = build_plan(_load(spec, overrides), open_store(store))
         if as_json:
-            _print_json(
-                [
-                    {"name": s.name, "use": s.declaration.use, "key": s.key, "reads": s.inputs, "stored": s.cached}
-                    for s in planned
-                ]
-            )
+            _print_json([stage.summary() for stage in planned])
             return
-        rows = [
-            (s.name, s.declaration.use, "stored" if s.cached else "to run", s.key[:12], ", ".join(s.inputs) or "-")
-            for s in planned
-        ]
+        rows = [(s.name, s.declaration.use, s.state, s.key[:12] or "-", ", ".join(s.inputs) or "-") for s in planned]
         _print_columns(("stage", "use", "state", "key", "reads"), rows)
         for name, other in planned.equal().items():
             seeds = hasattr(planned[name].declaration, "seed") and planned[name].declaration.trains

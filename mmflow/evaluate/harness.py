@@ -192,7 +192,7 @@ class _Binding:
         if name == "ids":
             return self.rows.ids
         if name == "generator":
-            return torch.Generator().manual_seed(address(self.context.spec.seed, "draw", "stage", self.evaluator.use))
+            return torch.Generator().manual_seed(address(self.context.scope.seed, "draw", "stage", self.evaluator.use))
         # The field `model` says whose model it is; the method receives the model itself.
         return Encoders(self.embedder.model(self.scope.roots()), self.scope)
 

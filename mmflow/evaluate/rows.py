@@ -85,7 +85,7 @@ class Embedder:
         if (stage, wanted) not in self._models:
             context, scope = self.context, self._scope(stage)
             trained = stage or scope.model
-            seed, upstream = context.spec.seed, context.upstream
+            seed, upstream = context.scope.seed, context.upstream
             if trained is not None:
                 model = Model.load(ModelArtifact(upstream(trained)), scope, wanted, seed=seed, upstream=upstream)
             else:
@@ -183,7 +183,7 @@ class Embedder:
         columns: dict[Place, list[Argument]] = {place: [] for place in fields}
         pieces: dict[_Column, list[Encoding]] = {}
         batches = scan(
-            source, scope.views, requests, batch_size=self.batch_size, workers=context.workers, seed=context.spec.seed
+            source, scope.views, requests, batch_size=self.batch_size, workers=context.workers, seed=context.scope.seed
         )
         for batch in batches:
             if context.report.should_stop():

@@ -145,7 +145,7 @@ def run_stage(
     if store.publish_kept(stage.key, meta):
         store.drop_partial(stage.key)
         return
-    _seed_stray_draws(stage.declaration.seeded(spec.seed))
+    _seed_stray_draws(spec.scope(stage.name).seed)
     with store.scratch() as output:
         context = FlowContext(
             stage, spec=spec, keys=keys, store=store, output=output, report=report, device=device, workers=workers,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from mmflow.flow.jobs import Outcome, StageJob, StageState, TableRows, Watcher
+from mmflow.flow.jobs import SETTLED, NotNeeded, Outcome, StageJob, StageState, TableRows, Watcher
 from mmflow.flow.stopping import Stopper, Terminated
 from mmflow.flow.store import RunAbout, RunStore, StoreError
 from mmflow.plugin.failures import told
@@ -38,6 +38,8 @@ class Execution:
         finish: Callable[[Outcome, Reporter], None] | None,
     ):
         self.jobs = tuple(jobs)
+        self.keys = {job.name: job.key for job in jobs}
+        """The keys of all stages, as far as they are known."""
         self.store = store
         self.run_name = run_name
         self.outcome = Outcome(run_id)
@@ -70,7 +72,7 @@ class Execution:
     def prepare(self) -> None:
         """Find out which results are stored. Every byte of them is checked, as the run shows them all."""
         for job in self.jobs:
-            if self._forced(job) or self.store.entry(job.key) is None:
+            if job.decide is not None or self._forced(job) or self.store.entry(job.key) is None:
                 continue
             if self.store.verify(job.key):
                 self._cached.add(job.name)
@@ -81,18 +83,23 @@ class Execution:
         """Take one stage as far as it goes. Raises nothing: failures and stops are in the outcome."""
         if job.name in self._cached:
             return self._settle(job, "cached")
-        lacking = [name for name in job.after if self.outcome.stages[name] not in ("done", "cached")]
+        lacking = [name for name in job.after if self.outcome.stages[name] not in SETTLED]
         if lacking or self.stop.reason:
             return self._settle(job, "skipped", f"needs {', '.join(lacking)}" if lacking else "the run was stopped")
         try:
-            if not self._forced(job) and self.store.has(job.key):
-                same = next((one.name for one in self.jobs if one.key == job.key and one is not job), None)
+            key = self._decided(job)
+            # Every byte of a stored result is checked once: by `prepare`, or here where its key was not known then.
+            known = self.store.has if job.decide is None else self.store.verify
+            if not self._forced(job) and known(key):
+                same = next((name for name, other in self.keys.items() if other == key and name != job.name), None)
                 why = f"the same stage as {same}" if same else "another run has stored it meanwhile"
-                return self._settle(job, "cached", why)
+                return self._settle(job, "cached", why if job.decide is None else "")
             self.tell(lambda watcher: watcher.stage(job.name, "running"))
             with self.stop.stage():
                 job.run(_Reporter(self, job.name))
-            stored = self.store.has(job.key)
+            stored = self.store.has(key)
+        except NotNeeded as reason:
+            return self._settle(job, "unneeded", str(reason))
         except (StageStopped, Terminated) as stop:
             if self.stop.reason is None:
                 return self._fail(job, RuntimeError(f"it stopped though nothing has asked it to: {stop}"))
@@ -142,6 +149,12 @@ class Execution:
 
     def _forced(self, job: StageJob) -> bool:
         return self._force if isinstance(self._force, bool) else job.name in self._force
+
+    def _decided(self, job: StageJob) -> str:
+        if job.decide is not None:
+            self.keys[job.name] = key = job.decide()
+            self.tell(lambda watcher: watcher.decided(job.name, key))
+        return self.keys[job.name]
 
     def _settle(self, job: StageJob, state: StageState, detail: str = "") -> StageState:
         self.outcome.stages[job.name] = state
@@ -237,6 +250,10 @@ class _Recorder(Watcher):
         }
         self._record.describe(self._about)
         self._record.event("opened", name=run_name, engine=self._engine)
+
+    def decided(self, name: str, key: str) -> None:
+        self._about["keys"][name] = key
+        self._record.describe(self._about)
 
     def stage(self, name: str, state: str, detail: str = "") -> None:
         self._record.event("stage", stage=name, state=state, detail=detail)

@@ -8,8 +8,15 @@ from mmflow.plugin.kinds import Reporter
 
 TableRows: TypeAlias = Sequence[Mapping[str, Any]]
 """Rows of a small table, such as metrics."""
-StageState: TypeAlias = Literal["done", "cached", "failed", "skipped", "stopped"]
-"""`done` ran now, `cached` was stored before, `skipped` was not begun, `stopped` was begun and asked to stop."""
+StageState: TypeAlias = Literal["done", "cached", "unneeded", "failed", "skipped", "stopped"]
+"""`done` ran now, `cached` was stored before, `unneeded` is a later iteration of a repetition that has ended, `skipped`
+was not begun, `stopped` was begun and asked to stop."""
+SETTLED = ("done", "cached", "unneeded")
+"""The states after which stages that read one can begin."""
+
+
+class NotNeeded(Exception):
+    """Raised by `StageJob.decide` for a stage that is not to be run; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +26,15 @@ class StageJob:
     name: str
     """Name in the spec, such as `train` or `retrieval`."""
     key: str
-    """Content key under which `run` publishes its result."""
+    """Content key under which `run` publishes its result; empty where `decide` tells it."""
     after: tuple[str, ...]
     """Names of the earlier stages that it reads."""
     run: Callable[[Reporter], None]
     describe: Mapping[str, str] = field(default_factory=dict)
     """Facts of its declaration to show, by name."""
+    decide: Callable[[], str] | None = None
+    """Of a stage for which results of this run decide: called once the stages of `after` are done, it returns the key,
+    or raises `NotNeeded`."""
 
 
 @dataclass
@@ -44,6 +54,9 @@ class Watcher:
 
     def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
         """Before the first stage."""
+
+    def decided(self, name: str, key: str) -> None:
+        """The key of a stage is known only now."""
 
     def stage(self, name: str, state: StageState | Literal["running"], detail: str = "") -> None:
         """A stage has changed its state."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from mmflow.flow.engine import run_jobs
 from mmflow.flow.jobs import Outcome, StageJob, Watcher
 from mmflow.flow.observers import Observers
 from mmflow.flow.plan import Plan, PlannedStage, build_plan
+from mmflow.flow.repeats import key_after
 from mmflow.flow.store import RunStore, StoreError, new_run_id
 from mmflow.flow.trackers import Trackers
 from mmflow.identity.canonical import Json
@@ -89,7 +91,9 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
     if unknown:
         raise ComponentError(f"--force {unknown[0]}: no such stage", expected=f"one of: {', '.join(spec.stages)}")
     forced = plan.following(options.force)
-    working = any(not stage.cached or stage.name in forced for stage in plan)
+    if forced and any(stage.awaits for stage in plan):
+        plan = build_plan(spec, store, forced)
+    working = [stage.name for stage in plan if not (stage.cached or stage.unneeded) or stage.name in forced]
     api = None
     if options.engine == "prefect":
         from mmflow.flow.prefect.server import start_early
@@ -101,7 +105,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
 
         try:
             choose_device(options.device)
-            rehearse(spec, [stage.name for stage in plan if not stage.cached or stage.name in forced])
+            rehearse(spec, working)
         except BaseException:
             if api is not None:
                 api.close()
@@ -119,9 +123,10 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
         def run(reporter: Reporter) -> None:
             from mmflow.flow.context import choose_device, run_stage
 
-            observers.stage_started(stage.name, stage.key)
+            decided = replace(stage, key=plan.keys.stage(stage.name))
+            observers.stage_started(stage.name, decided.key)
             run_stage(
-                stage,
+                decided,
                 spec=spec,
                 keys=plan.keys,
                 store=store,
@@ -131,9 +136,11 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
                 forced=stage.name in forced,
                 offline=options.offline,
             )
-            observers.stage_finished(stage.name, stage.key, {"metrics": stored_metrics(store, stage)})
+            observers.stage_finished(stage.name, decided.key, {"metrics": stored_metrics(store, decided)})
 
-        return StageJob(stage.name, stage.key, stage.inputs, run, describe={"use": stage.declaration.use})
+        decide = partial(key_after, stage, spec, plan.keys, store) if stage.awaits else None
+        describe = {"use": stage.declaration.use}
+        return StageJob(stage.name, stage.key, stage.after, run, describe=describe, decide=decide)
 
     run_id = new_run_id(spec.name)
     # At once, so that the report of a run that was killed can be written later.
@@ -163,7 +170,8 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
         api=api,
     )
     result.outcome.notes += failures
-    for stage in plan:
+    result.plan = plan.settled()
+    for stage in result.plan:
         if result.outcome.stages.get(stage.name) in ("done", "cached") and (found := stored_metrics(store, stage)):
             result.metrics[stage.name] = found
     return result
@@ -212,7 +220,7 @@ def write_report(store: RunStore, run_id: str = "latest") -> str:
 
 def stored_metrics(store: RunStore, stage: PlannedStage) -> list[dict[str, Any]]:
     """The metrics that a stage has stored; none for a stage that measures nothing."""
-    if "Metrics" not in stage.declaration.gives.values():
+    if "Metrics" not in stage.declaration.gives.values() or not stage.key:
         return []
     try:
         return MetricsArtifact(store.fetch(stage.key)).read().get("metrics", [])

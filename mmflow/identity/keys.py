@@ -22,7 +22,7 @@ from mmflow.identity.files import content_of
 from mmflow.plugin.component import Component, Shared, in_identity, known_by_content, known_by_order
 from mmflow.plugin.kinds import Encoder, Service, Source, Stage
 from mmflow.plugin.modality import modality
-from mmflow.plugin.references import Ref
+from mmflow.plugin.references import Ref, words
 from mmflow.plugin.targets import STAGE, Owner, Place
 
 if TYPE_CHECKING:
@@ -38,19 +38,46 @@ _EMBEDDING = "mmflow.evaluate.rows"
 _EVALUATING = "mmflow.evaluate.harness"
 
 
+class Undecided(Exception):
+    """A key that depends on where the repetition `repeat` ends, which is not known yet."""
+
+    def __init__(self, repeat: str) -> None:
+        super().__init__(f"where {repeat} ends is not known yet")
+        self.repeat = repeat
+
+
 class Keys:
-    """The keys of one spec's stages and encodings; each is computed once."""
+    """The keys of one spec's stages and encodings; each is computed once.
+
+    Those of stages that read the last iteration of a repetition with `until` are known once it has ended: before, they
+    raise `Undecided`.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._stages: dict[str, str] = {}
         self._data: dict[str, Any] = {}
+        self._ends: dict[str, int] = {}
+
+    def ended(self, repeat: str, index: int) -> None:
+        """Take note that the iteration `index` was the last of a repetition."""
+        self._ends[repeat] = index
 
     def stage(self, name: str) -> str:
         """The key under which the results of stage `name` are stored."""
+        name = self._named(name)
         if name not in self._stages:
             self._stages[name] = key_of(self.describe_stage(name))
         return self._stages[name]
+
+    def _named(self, stage: str) -> str:
+        """The stage behind `round.last.fit`; any other as it is."""
+        if stage == INIT or stage in self._spec.stages:
+            return stage
+        repeat, *_, inside = words(stage)
+        if repeat not in self._ends:
+            raise Undecided(repeat)
+        return self._spec.repeats[repeat].stage(self._ends[repeat], inside)
 
     def describe_stage(self, name: str) -> dict[str, Any]:
         """The content that the key of stage `name` is the hash of."""
@@ -72,7 +99,7 @@ class Keys:
             "origin": self._origin(scope),
         }
         if _draws(declaration, owners):
-            description["seed"] = declaration.seeded(self._spec.seed)
+            description["seed"] = scope.seed
         return description | _cut(declaration, scope, owners)
 
     def encoding(self, stage: str, target: Target, data: str | None) -> dict[str, Any]:
@@ -81,7 +108,7 @@ class Keys:
         Only the closure of the encoder counts: encoders beside it, and training that cannot have changed its
         weights, do not.
         """
-        scope = self._spec.scope(stage if target.stage in (None, INIT) else target.stage)
+        scope = self._spec.scope(stage if target.stage in (None, INIT) else self._named(target.stage))
         owners = scope.reach(target.owner)
         origin = self._model(target.stage) if target.stage else self._trained_by(scope, owners)
         return {
@@ -94,7 +121,7 @@ class Keys:
             "data": self.data(data or self._spec.scope(stage).data_name),
             "preparation": self._preparation(scope, owners),
             "origin": origin,
-            "seed": self._spec.seed,
+            "seed": self._spec.scope(stage).seed,
         } | _cut(self._spec.stages[stage], scope, owners)
 
     def data(self, name: str | None) -> Any:
@@ -118,12 +145,13 @@ class Keys:
         return said if files is None else {**said, "files": _plain(files)}
 
     def upstream(self, name: str) -> tuple[str, ...]:
-        """Stages whose outputs stage `name` reads, in file order."""
+        """Stages whose outputs stage `name` reads, in file order, then those of iterations that are not known yet."""
         scope = self._spec.scope(name)
         targets = [target for owner in (STAGE, *scope.reached()) for target in scope.targets(owner).values()]
         found = {t.stage for t in targets if t.stage} | {t.name for t in targets if t.section == "stages"}
         found |= {scope.start, scope.model}
-        return tuple(stage for stage in self._spec.stages if stage in found - {name})
+        open_ends = [stage for stage in self._spec.scopes if stage not in self._spec.stages]
+        return tuple(stage for stage in (*self._spec.stages, *open_ends) if stage in found - {name})
 
     def _nodes(self, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
         entries = {owner: entry for owner in owners if (entry := scope.component(owner)) is not None}
@@ -194,6 +222,7 @@ class Keys:
         """The key of the newest stage on the chain of models that can have changed the weights of `owners`."""
         weights = frozenset(filter(_may_have_weights, owners))
         while (stage := scope.start or scope.model) is not None:
+            stage = self._named(stage)
             reached = self._trained.get(stage)
             # A stage of another type may have changed anything.
             if reached is None or not reached.isdisjoint(weights):

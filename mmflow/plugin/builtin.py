@@ -17,6 +17,7 @@ def mmflow_components() -> dict[str, str]:
         "stage/train": "mmflow.train.stage:Train",
         "stage/embed": "mmflow.evaluate.embed:Embed",
         "stage/ask": "mmflow.evaluate.ask:Ask",
+        "stage/repeat": "mmflow.spec.components.repeat:Repeat",
         "modality/image": "mmflow.plugin.modalities:Image",
         "modality/video": "mmflow.plugin.modalities:Video",
         "modality/text": "mmflow.plugin.modalities:Text",

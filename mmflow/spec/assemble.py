@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, View
 from mmflow.plugin.targets import STAGE, Target
@@ -36,11 +37,15 @@ def assembled(
 class _Assembler:
     def __init__(self, sections: Sections, merged: Merged, resolvers: Mapping[str, Resolver]) -> None:
         self.sections, self.merged, self.resolvers = sections, merged, resolvers
+        repeats = [repeat.repetition for repeat in sections.repeats.values()]
+        self.open_ends = {name: stands for one in repeats for name, stands in one.open_ends().items()}
 
     def spec(self, document: Document, notes: tuple[Problem, ...]) -> Spec:
         entries = self.sections.entries
         stages = {name: made for name, stage in self.sections.stages.items() if (made := stage.declaration) is not None}
         scopes = {name: self.scope(name, made) for name, made in stages.items()}
+        repeats = {name: repeat.repetition for name, repeat in self.sections.repeats.items()}
+        scopes |= {name: scopes[furthest] for name, furthest in self.open_ends.items()}
         overridden: dict[str, dict[str, dict[str, Component | View | None]]] = {}
         for name, stage in self.sections.stages.items():
             for section, node in stage.overrides.items():
@@ -69,6 +74,8 @@ class _Assembler:
             parts=_made(entries["parts"], Component),
             stages=stages,
             track=_made(entries["track"], Tracker),
+            repeats=repeats,
+            iterations={n: stage.iteration for n, stage in self.sections.stages.items() if stage.iteration is not None},
             overridden=overridden,
             document=document,
             scopes=scopes,
@@ -86,9 +93,12 @@ class _Assembler:
             chosen = [owner.name for owner in resolver.reach(STAGE) if owner.section == "losses"]
         source = self.sections.entries["data"][data].component if data is not None else None
         start, model = targets.get(("start",)), targets.get(("model",))
+        iteration = self.sections.stages[name].iteration
+        seed = made.seeded(self.sections.seed)
         return Scope(
             stage=name,
             declaration=made,
+            seed=seed if iteration is None else address(seed, "iteration", iteration.index),
             views=_made(entries["views"], View),
             encoders=_made(entries["encoders"], Encoder),
             memories=_made(entries["memories"], Memory),
@@ -117,7 +127,7 @@ class _Assembler:
             above = _stage_name(targets.get(("start",)) or targets.get(("model",)))
             if above is None or above in seen:
                 break
-            root = above
+            root = self.open_ends.get(above, above)
             seen.add(root)
         trains = [n for n, stage in self.sections.stages.items() if (made := stage.declaration) and made.trains]
         candidates = [root] if root in trains else trains[:1]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import groupby
 
 from mmflow.plugin.component import ComponentError, nested_components
 from mmflow.plugin.kinds import Source, Stage
 from mmflow.plugin.modality import check_modalities
-from mmflow.plugin.references import Data, Model, Ref, reference_fields
+from mmflow.plugin.references import Data, Model, Ref, reference_fields, words
 from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.assemble import assembled
 from mmflow.spec.components.data_paths import filled_in, made_of_sources
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.renamed import with_columns_of_today
+from mmflow.spec.components.repeat import LAST
 from mmflow.spec.components.sections import Sections, read_sections
 from mmflow.spec.components.stages import StageEntry, merged_entries
 from mmflow.spec.references.chains import chain_problems
@@ -36,11 +39,19 @@ def check_document(document: Document) -> Spec:
     sections = read_sections(document, problems)
     checker = _Checker(sections, problems)
     checker.run()
-    errors = [problem for problem in problems if not problem.note]
+    told = _once(problems, sections)
+    errors = [problem for problem in told if not problem.note]
     if errors:
         raise SpecError(errors)
-    notes = tuple(dict.fromkeys(problem for problem in problems if problem.note))
+    notes = tuple(problem for problem in told if problem.note)
     return assembled(document, sections, checker.merged, checker.resolvers, notes)
+
+
+def _once(problems: Sequence[Problem], sections: Sections) -> list[Problem]:
+    """Each problem once: all iterations of a repetition have those of the first."""
+    iterations = re.compile(rf"\b({'|'.join(map(re.escape, sections.repeats)) or '$^'})\.\d+\.")
+    told = {iterations.sub(r"\1.", str(problem)): problem for problem in reversed(problems)}
+    return [*reversed(told.values())]
 
 
 class _Checker:
@@ -50,6 +61,8 @@ class _Checker:
         self.sections, self.problems = sections, problems
         self.fields: dict[str, Mapping[str, TensorType] | None] = {}
         self.resolvers: dict[str, Resolver] = {}
+        self.others: dict[str, Resolver] = {}
+        """The resolvers, also under the names of stages of a last iteration that is not known yet."""
         self.merged: dict[str, dict[str, dict[str, Entry]]] = {}
         self.checked: set[tuple[str | int, ...]] = set()
         self.unreadable: set[tuple[str, str | None]] = set()
@@ -72,13 +85,20 @@ class _Checker:
             | dict.fromkeys(self.sections.refreshed),
             {name: frozenset(merged["encoders"]) for name, merged in self.merged.items()}
             | {INIT: frozenset(base["encoders"])},
+            {name: repeat.repetition for name, repeat in self.sections.repeats.items()},
+            {name: stage.iteration for name, stage in self.sections.stages.items() if stage.iteration is not None},
         )
-        if found := chain_problems(base, self.merged):
+        for open_end, furthest in self.names.open_ends().items():
+            self.names.gives[open_end] = self.names.gives.get(furthest)
+            self.names.encoders[open_end] = self.names.encoders.get(furthest, frozenset())
+        if found := chain_problems(base, self.merged, self.names):
             self.problems += found
             return
         self.default_models()
         for name, stage in self.sections.stages.items():
             self.prepare(name, stage)
+        self.others |= self.resolvers
+        self.others |= {name: self.resolvers[stands] for name, stands in self.names.open_ends().items()}
         for name, stage in self.sections.stages.items():
             self.check_stage(name, stage)
             if self.work > MOST_WORK:
@@ -115,26 +135,38 @@ class _Checker:
         return fields
 
     def default_models(self) -> None:
-        """Write out `start` and `model` where a stage leaves them open: the last model above, else the untrained."""
+        """Write out `start` and `model` where a stage leaves them open: the last model above, else the untrained.
+
+        Every iteration of a repetition has the same stages above it: what goes on from the one before is carried.
+        """
         last = INIT
-        for stage in self.sections.stages.values():
-            made = stage.declaration
-            if made is not None:
-                update = {
-                    name: Ref(last)
-                    for name, types in reference_fields(type(made)).items()
-                    if Model in types and getattr(made, name) is None
-                }
-                stage.entry = replace(stage.entry, component=made.model_copy(update=update))
-            if "Model" in (stage.gives or {}).values():
-                last = stage.name
+        stages = self.sections.stages.values()
+        for repeat, repeated in groupby(stages, lambda stage: stage.iteration and stage.iteration.repeat):
+            above = last
+            for _, iteration in groupby(repeated, lambda stage: stage.iteration and stage.iteration.index):
+                last = above
+                for stage in iteration:
+                    self.default_model(stage, last)
+                    last = stage.name if "Model" in (stage.gives or {}).values() else last
+            if repeat is not None and last != above:
+                last = self.names.repeats[repeat].stage(LAST, words(last)[-1])
+
+    def default_model(self, stage: StageEntry, last: str) -> None:
+        made = stage.declaration
+        if made is not None:
+            update = {
+                name: Ref(last)
+                for name, types in reference_fields(type(made)).items()
+                if Model in types and getattr(made, name) is None
+            }
+            stage.entry = replace(stage.entry, component=made.model_copy(update=update))
 
     def prepare(self, name: str, stage: StageEntry) -> None:
         """The resolver of a stage, with the fields of its data."""
         self.rename_columns(name, stage)
         seen = Seen(self.merged[name], tuple(self.sections.entries["data"]), self.names, stage.entry)
         resolver = self.resolvers[name] = Resolver(seen, None)
-        resolver.others = self.resolvers
+        resolver.others = self.others
         made = stage.declaration
         if made is None or "fields" in stage.refused or "data" in stage.refused:
             return
@@ -262,9 +294,10 @@ class _Checker:
 
     def check_stage_order(self) -> None:
         """Stages that wait for each other are reported once."""
+        open_ends = self.names.open_ends()
         needs = {
             name: {
-                target.stage or target.name
+                open_ends.get(target.stage or target.name, target.stage or target.name)
                 for owner in (STAGE, *self.resolvers[name].reach(*roots))
                 for target in self.resolvers[name].targets(owner).values()
                 if target.stage or target.section == "stages"

@@ -48,7 +48,7 @@ class Trainer:
 
     def __init__(self, declaration: Training, context: StageContext) -> None:
         self.declaration, self.context, self.scope = declaration, context, context.scope
-        self.seed: int = declaration.seeded(context.spec.seed)
+        self.seed: int = context.scope.seed
         self.device = torch.device(context.device)
         self.roots = self.scope.roots()
         if (source := self.scope.source) is None:

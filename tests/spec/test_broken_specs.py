@@ -174,8 +174,6 @@ BROKEN = [
     ("test, of: [image, text]", "test, of: [train.image, train.txt]", "20:61: eval.retrieval.of.1", ["text?"]),
     (TRAIN, f"stages:\n  a: {{use: train, start: b, {TRAIN[8:]}\n  b: {{use: train, start: a, {TRAIN[8:]}",
      "19:3: stages.a", ["a circle of stages: a -> b -> a"]),
-    (TRAIN, f"stages:\n  a: {{use: repeat, times: 2}}\n  b: {{use: train, {TRAIN[8:]}", "19:12: stages.a.use",
-     ["not yet: repeat"]),
 ]  # fmt: skip
 
 

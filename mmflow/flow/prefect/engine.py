@@ -218,9 +218,11 @@ class _PrefectRun:
         self.link.begin_stage(job.name, context.task_run.id)
         state = self.execution.run(job)
         if state == "done":
-            return Completed(message=f"stored under {job.key}")
+            return Completed(message=f"stored under {self.execution.keys[job.name]}")
         if state == "cached":
-            return Completed(name="Cached", message=f"was stored under {job.key}")
+            return Completed(name="Cached", message=f"was stored under {self.execution.keys[job.name]}")
+        if state == "unneeded":
+            return Completed(name="Unneeded", message="a repetition has ended before this iteration")
         if state == "failed":
             return Failed(message=self.execution.outcome.notes[-1])
         if state == "skipped":

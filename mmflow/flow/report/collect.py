@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmflow.artifacts import EmbeddingMap, Environment, HistoryArtifact, MetricsArtifact, StageRecord, TrainingSummary
+from mmflow.flow.jobs import SETTLED
 from mmflow.flow.store import Event, RunAbout, RunRecord, RunStore, StoreError
 from mmflow.plugin.modality import Shown, first_member, modality
 from mmflow.plugin.values import Example as StoredExample
@@ -176,7 +177,7 @@ def _status(about: RunAbout, stages: Sequence[StageReport]) -> str:
         return status
     if any(stage.state == "failed" for stage in stages):
         return "failed"
-    return "completed" if all(stage.state in ("done", "cached") for stage in stages) else "running"
+    return "completed" if all(stage.state in SETTLED for stage in stages) else "running"
 
 
 def _between(started: str, ended: str) -> float | None:
@@ -191,7 +192,7 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> Non
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
     stage.environment = about.get("environment") or {}
     measured = MetricsArtifact(folder).read()
-    stage.metrics = [Metric.read(stored) for stored in measured.get("metrics", [])]
+    stage.metrics = MetricsArtifact(folder).metrics()
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
     stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]

@@ -78,6 +78,11 @@ class StageScope(Protocol):
     """
 
     @property
+    def seed(self) -> int:
+        """Of the stage's weights, order and draws: the spec's or its own, in a repetition of that iteration."""
+        ...
+
+    @property
     def views(self) -> Mapping[str, View]: ...
     @property
     def encoders(self) -> Mapping[str, Encoder]: ...

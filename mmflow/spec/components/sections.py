@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.named import KINDS, at_key, named_nodes, validated
+from mmflow.spec.components.repeat import RepeatEntry, is_repeat, listed, read_repeat
 from mmflow.spec.components.stages import StageEntry, read_stages
 from mmflow.spec.components.validate import validate_model
 from mmflow.spec.text.document import Document, Node
@@ -38,6 +39,7 @@ class Sections:
     report: Report
     entries: dict[str, dict[str, Entry]]
     stages: dict[str, StageEntry]
+    repeats: dict[str, RepeatEntry]
     refreshed: tuple[str, ...] = ()
     """Names that only a refused `refresh` would give."""
     complete: bool = True
@@ -56,6 +58,19 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
     if matrix is not None and matrix.value:
         problems.append(at_key(matrix, ("matrix",), "not yet: matrix", hint="write one spec a member, with `extends`"))
     named = {section: named_nodes(top.get(section), section, problems) for section in NAMED if section != "track"}
+    repeats = {
+        name: repeat
+        for section in ("stages", "eval")
+        for name, node in named[section].items()
+        if is_repeat(node) and (repeat := read_repeat(name, (section, name), node, problems)) is not None
+    }
+    train = top.get("train")
+    if repeats:
+        known = {name: repeat.repetition for name, repeat in repeats.items()}
+        for section, nodes in named.items():
+            named[section] = {name: listed(node, known, (section, name), problems) for name, node in nodes.items()}
+        train = listed(train, known, ("train",), problems) if train is not None else None
+        repeats = {name: repeat.listed(known, problems) for name, repeat in repeats.items()}
     entries: dict[str, dict[str, Entry]] = {
         section: {
             name: validated(Entry(section, name, (section, name), node), problems)
@@ -64,7 +79,7 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
         for section in ("data", "views", *(kind for kind in KINDS if kind not in ("data", "track")))
     }
     entries["track"] = _trackers(top.get("track"), problems)
-    stages = read_stages(top.get("train"), named, entries["data"], problems)
+    stages = read_stages(train, named, repeats, entries["data"], problems)
     refreshed = [
         name
         for stage in stages.values()
@@ -77,6 +92,7 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
         report=_report(top.get("report"), problems),
         entries=entries,
         stages=stages,
+        repeats=repeats,
         refreshed=tuple(refreshed),
         complete=all(name in SECTIONS for name in top),
     )

@@ -144,7 +144,7 @@ class Endings:
 
     def of_stage(self, words: Words, own: Words, wanted: tuple[type[RefType], ...]) -> Target:
         """A stage, one of its outputs, or an encoder of its model; `own` are the words from its name on."""
-        text, name, rest = ".".join(words), own[0], own[1:]
+        text, (name, rest) = ".".join(words), self.seen.cut(own)
         if name == INIT and name not in self.seen.stages.gives:
             gives: Mapping[str, str] | None = {"model": "Model"}
         else:
@@ -189,7 +189,8 @@ class Endings:
         """A dotted path in a component field: that very component."""
         section, text = words[0], ".".join(words)
         if section not in NODES:
-            if kind == "value" and section in (*self.seen.stages.gives, *(self.types.fields or ()), *SECTIONS):
+            known = (*(self.types.fields or ()), *SECTIONS)
+            if kind == "value" and (self.seen.begins_with_stage(section) or section in known):
                 raise BadReference(f"not yet: a number for each row (`{text}`)")
             if any(gives is None for gives in self.seen.stages.gives.values()) and section in self.seen.stages.gives:
                 return Target("stages", section, output=".".join(words[1:]) or None)

@@ -59,7 +59,7 @@ class Lookup:
             found.append("memories")
         if "data" in allowed and name in self.seen.data:
             found.append("data")
-        if name == INIT or name in self.seen.stages.gives:
+        if name == INIT or self.seen.begins_with_stage(name):
             # an encoder as a stage left it (`fit.image`), or data that it made and no entry of data
             inside = not found and len(words) > 1
             found += ["stages"] if ("stages" in allowed and "data" not in found) or inside else []
@@ -92,7 +92,7 @@ class Lookup:
 
     def _exists(self, section: str, words: Words) -> bool:
         if section == "stages":
-            return words[0] in self.seen.stages.gives
+            return self.seen.begins_with_stage(words[0])
         return words[0] in self.seen.data if section == "data" else self._has(section, words)
 
     def _names(self, section: str) -> list[str]:
@@ -101,7 +101,7 @@ class Lookup:
         if section == "data":
             return list(self.seen.data)
         if section == "stages":
-            return [*self.seen.stages.gives, INIT]
+            return [*self.seen.stage_names(), INIT]
         return list(self.seen.entries.get(section, ()))
 
     def _explicit(self, words: Words, wanted: tuple[type[RefType], ...], allowed: Sequence[str]) -> Target:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmflow.plugin.component import Component
-from mmflow.plugin.kinds import Stage, View
+from mmflow.plugin.kinds import Stage, Structure, View
 from mmflow.plugin.references import Model, Ref, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType
@@ -31,6 +31,8 @@ class Resolver(Types):
         self._targets: dict[Owner, dict[Place, Target]] = {}
         self._trained: frozenset[Owner] | None = None
         self._brought: dict[Owner, tuple[str, Wiring] | None] = {}
+        self._asking = 0
+        self._structures: dict[Owner, Structure | None] = {}
         self._endings = Endings(seen, self, self._endings_of)
         self._lookup = Lookup(seen, self, self._endings)
 
@@ -43,7 +45,12 @@ class Resolver(Types):
         for field, types in reference_fields(type(made)).items() if isinstance(made, Stage) else ():
             reference = getattr(made, field)
             if Model in types and isinstance(reference, Ref):
-                name = reference.path[-1]
+                path = reference.path[1:] if reference.path[0] == "stages" else reference.path
+                try:
+                    name, _ = self.seen.cut(path)
+                except BadReference:
+                    # Reported where the reference is resolved.
+                    return None
                 return (name, self.others[name]) if name in self.others else None
         return None
 
@@ -60,8 +67,18 @@ class Resolver(Types):
         if owner not in self._brought:
             # Stages that begin with each other are reported elsewhere, and must not go round here.
             self._brought[owner] = None
+            self._asking += 1
             self._brought[owner] = super().brought(owner)
+            self._asking -= 1
         return self._brought[owner]
+
+    def structure(self, owner: Owner) -> Structure | None:
+        if owner not in self._structures:
+            found = super().structure(owner)
+            if self._asking:
+                return found
+            self._structures[owner] = found
+        return self._structures[owner]
 
     def entry(self, owner: Owner) -> Entry | None:
         if owner.section == "stage":

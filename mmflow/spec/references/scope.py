@@ -20,6 +20,7 @@ class Scope:
 
     stage: str
     declaration: Stage
+    seed: int
     views: Mapping[str, View]
     encoders: Mapping[str, Encoder]
     memories: Mapping[str, Memory]
