@@ -62,6 +62,9 @@ class Lines(Notes):
         self._told: dict[str, float] = {}
         self._began: dict[str, float] = {}
 
+    def waiting(self, text: str) -> None:
+        typer.echo(f"{text} ...", err=True)
+
     def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
         typer.echo(f"run {run_id}: {', '.join(job.name for job in jobs)}", err=True)
 
@@ -105,6 +108,9 @@ class Bars(Notes):
         self._tasks: dict[str, TaskID] = {}
         self._paces: dict[str, Pace] = {}
         self._began: dict[str, float] = {}
+
+    def waiting(self, text: str) -> None:
+        self._print(f"{text} ...")
 
     def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
         self._print(f"run {run_id}")

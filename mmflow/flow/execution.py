@@ -131,6 +131,10 @@ class Execution:
         self.outcome.notes.append(text)
         self.tell(lambda watcher: watcher.note(text))
 
+    def waiting(self, text: str) -> None:
+        """Tell the user what takes a moment now."""
+        self.tell(lambda watcher: watcher.waiting(text))
+
     def tell(self, event: Callable[[Watcher], None]) -> None:
         """Tell every watcher of an event; a watcher that raises is no longer told."""
         for watcher in list(self.watchers):

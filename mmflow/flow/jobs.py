@@ -42,6 +42,9 @@ class Outcome:
 class Watcher:
     """Sees a run go by; the base sees nothing. Names of stages are those of the jobs."""
 
+    def waiting(self, text: str) -> None:
+        """Something that takes a moment has begun, before the first stage: `loading PyTorch`."""
+
     def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
         """Before the first stage."""
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 
 from mmflow.flow.engine import run_jobs
 from mmflow.flow.jobs import StageJob, Watcher
-from mmflow.flow.prefect.server import start_early
 from mmflow.flow.store import RunStore
 from mmflow.identity.canonical import key_of
 from mmflow.plugin.kinds import Reporter, StageStopped
@@ -96,7 +95,6 @@ def finish(outcome, reporter: Reporter) -> None:
 if __name__ == "__main__":
     jobs = [job("train"), job("retrieval", "train"), job("zero_shot", "train")]
     jobs += [job(f"probe_{number}", "train") for number in range(3, options["stages"])]
-    api = start_early(store.url) if sys.argv[2] == "prefect" else None
     outcome = run_jobs(
         jobs[: options["stages"]],
         store=store,
@@ -104,7 +102,6 @@ if __name__ == "__main__":
         run_name=options["run_name"],
         watchers=[Speaker()],
         finish=finish,
-        api=api,
     )
     say("outcome", **vars(outcome))
     sys.exit(outcome.exit_code)
