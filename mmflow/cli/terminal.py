@@ -21,17 +21,18 @@ EVERY = 10.0
 
 
 def progress_watcher(*, quiet: bool = False) -> Watcher:
-    """Tells of a run on stderr: notes only (`quiet`), bars on a terminal, else plain lines."""
+    """Tells of a run on stderr: warnings only (`quiet`), bars on a terminal, else plain lines."""
     if quiet:
-        return Notes()
+        return Warnings()
     return Bars() if sys.stderr.isatty() else Lines()
 
 
-class Notes(Watcher):
-    """Notes only."""
+class Warnings(Watcher):
+    """Warnings only."""
 
-    def note(self, text: str) -> None:
-        typer.echo(f"note: {text}", err=True)
+    def note(self, text: str, *, warning: bool = False) -> None:
+        if warning:
+            typer.echo(f"note: {text}", err=True)
 
 
 class Pace:
@@ -54,7 +55,7 @@ class Pace:
         return rate, max(0, total - done) / rate
 
 
-class Lines(Notes):
+class Lines(Watcher):
     """One line when a stage changes its state, and one every few seconds while it works."""
 
     def __init__(self) -> None:
@@ -87,8 +88,11 @@ class Lines(Notes):
         values = "".join(f", {key} {value:.4g}" for key, value in metrics.items())
         typer.echo(f"{name}: {done}/{total}{speed}{values}", err=True)
 
+    def note(self, text: str, *, warning: bool = False) -> None:
+        typer.echo(f"note: {text}", err=True)
 
-class Bars(Notes):
+
+class Bars(Watcher):
     """A bar for the stage at work, above it a line for each that has ended."""
 
     def __init__(self) -> None:
@@ -141,7 +145,7 @@ class Bars(Notes):
             refresh=done >= total,
         )
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, warning: bool = False) -> None:
         self._print(f"note: {text}")
 
     def closed(self, outcome: Outcome) -> None:

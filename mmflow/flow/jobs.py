@@ -66,8 +66,8 @@ class Watcher:
     def traceback(self, name: str, text: str) -> None:
         """The traceback of a stage (or the report) that has failed."""
 
-    def note(self, text: str) -> None:
-        """One line for the user."""
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """One line for the user; a warning is also in the outcome."""
 
     def closed(self, outcome: Outcome) -> None:
         """After everything."""

@@ -117,7 +117,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
     def notify(text: str) -> None:
         failures.append(text)
         for watcher in watchers:
-            watcher.note(text)
+            watcher.note(text, warning=True)
 
     observers = Observers(notify)
 
