@@ -65,6 +65,11 @@ def run(
     """Train, evaluate and report. Stages whose results are stored are not run again."""
     with reported():
         from mmflow.cli.terminal import print_results, progress_watcher
+
+        # The first line comes before anything that takes a moment.
+        watcher = progress_watcher(quiet=quiet or as_json)
+        watcher.waiting(f"reading {spec}")
+
         from mmflow.flow.run import RunOptions, run_spec
 
         options = RunOptions(
@@ -72,7 +77,7 @@ def run(
             offline=offline,
         )  # fmt: skip
         loaded = _load(spec, overrides)
-        result = run_spec(loaded, options, watchers=[progress_watcher(quiet=quiet or as_json)])
+        result = run_spec(loaded, options, watchers=[watcher])
         if as_json:
             _print_json(result.summary())
         else:

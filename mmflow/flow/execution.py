@@ -78,6 +78,9 @@ class Execution:
                 self._cached.add(job.name)
             else:
                 self.note(f"the stored result of stage {job.name} was damaged: it was set aside and is made again")
+        if self._cached:
+            count = f"{len(self._cached)} of" if len(self._cached) < len(self.jobs) else "all"
+            self.note(f"{count} {len(self.jobs)} stages found in the store", warning=False)
 
     def run(self, job: StageJob) -> StageState:
         """Take one stage as far as it goes. Raises nothing: failures and stops are in the outcome."""
@@ -132,11 +135,16 @@ class Execution:
         left = [job.name for job in self.jobs if states.get(job.name, "skipped") in ("stopped", "skipped")]
         return left + ["the report"] * self._unfinished
 
-    def note(self, text: str) -> None:
-        """Tell the user one line, now and in the outcome."""
+    def note(self, text: str, *, warning: bool = True) -> None:
+        """Tell the user one line; a warning stays with the outcome."""
         text = redacted(text)
-        self.outcome.notes.append(text)
-        self.tell(lambda watcher: watcher.note(text))
+        if warning:
+            self.outcome.notes.append(text)
+        self.tell(lambda watcher: watcher.note(text, warning=warning))
+
+    def waiting(self, text: str) -> None:
+        """Tell the user what takes a moment now."""
+        self.tell(lambda watcher: watcher.waiting(text))
 
     def tell(self, event: Callable[[Watcher], None]) -> None:
         """Tell every watcher of an event; a watcher that raises is no longer told."""
@@ -221,11 +229,7 @@ class _Reporter:
         self._execution.tell(lambda watcher: watcher.link(self._name, key, where, shown))
 
     def note(self, text: str, *, warning: bool = False) -> None:
-        line = redacted(f"{self._name}: {text}")
-        if warning:
-            self._execution.note(line)
-        else:
-            self._execution.tell(lambda watcher: watcher.note(line))
+        self._execution.note(f"{self._name}: {text}", warning=warning)
 
     def should_stop(self) -> bool:
         return self._execution.stop.polled()
@@ -258,7 +262,7 @@ class _Recorder(Watcher):
     def stage(self, name: str, state: str, detail: str = "") -> None:
         self._record.event("stage", stage=name, state=state, detail=detail)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, warning: bool = False) -> None:
         self._record.event("note", text=text)
 
     def closed(self, outcome: Outcome) -> None:

@@ -52,6 +52,9 @@ class Outcome:
 class Watcher:
     """Sees a run go by; the base sees nothing. Names of stages are those of the jobs."""
 
+    def waiting(self, text: str) -> None:
+        """Something that takes a moment has begun, before the first stage: `loading PyTorch`."""
+
     def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
         """Before the first stage."""
 
@@ -79,8 +82,8 @@ class Watcher:
     def traceback(self, name: str, text: str) -> None:
         """The traceback of a stage (or the report) that has failed."""
 
-    def note(self, text: str) -> None:
-        """One line for the user."""
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """One line for the user; a warning is also in the outcome."""
 
     def closed(self, outcome: Outcome) -> None:
         """After everything."""

@@ -82,9 +82,15 @@ class RunOutcome:
 def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) -> RunOutcome:
     """Run every stage of `spec` whose result is not stored.
 
-    Raises `StoreError` and `ComponentError` for mistakes found before the first stage; later failures are in the
-    outcome.
+    Raises `StoreError`, `ComponentError`, `SpecError` and `EngineUnavailable` for mistakes found before the first stage;
+    later failures are in the outcome.
     """
+
+    def waiting(text: str) -> None:
+        for watcher in watchers:
+            watcher.waiting(text)
+
+    waiting(f"planning {len(spec.stages)} stages, with the store {options.store}")
     store = open_store(options.store)
     plan = build_plan(spec, store)
     unknown = [name for name in options.force if name not in spec.stages]
@@ -96,15 +102,18 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
     working = [stage.name for stage in plan if not (stage.cached or stage.unneeded) or stage.name in forced]
     api = None
     if options.engine == "prefect":
-        from mmflow.flow.prefect.server import start_early
+        waiting("loading Prefect")
+        from mmflow.flow.prefect.api import find_api
 
         # The API comes up while torch is imported.
-        api = start_early(store.url)
+        api = find_api(store.url)
     if working:
         from mmflow.flow.context import choose_device
 
         try:
+            waiting("loading PyTorch")
             choose_device(options.device)
+            waiting("checking shapes, and samples of the data")
             rehearse(spec, working)
         except BaseException:
             if api is not None:
@@ -115,7 +124,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
     def notify(text: str) -> None:
         failures.append(text)
         for watcher in watchers:
-            watcher.note(text)
+            watcher.note(text, warning=True)
 
     observers = Observers(notify)
 

@@ -115,6 +115,7 @@ class Trainer:
         checkpoint = self.context.load_partial()
         if checkpoint is not None:
             self._resume(checkpoint)
+            self.context.report.note(f"resumed at step {self.step} of {self.steps} from {checkpoint}")
         lines = trained_by_entry(self.model, self.declaration.patterns())
         self.context.report.note(f"trains {', '.join(lines)}")
         begun = saved = time.monotonic()

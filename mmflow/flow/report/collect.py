@@ -129,7 +129,7 @@ def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
     about = record.about()
     events = record.events()
     states = _states(about, events)
-    notes = [str(note) for note in about.get("notes") or [e.get("text") for e in events if e["event"] == "note"]]
+    notes = [event.get("text", "") for event in events if event["event"] == "note"]
     stages = []
     for name, declaration in spec.stages.items():
         key = str(about.get("keys", {}).get(name, ""))
