@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
 from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, static_columns
+from mmflow.model.constraints import Constraining
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Leaf, Output, Read, Site, face
 from mmflow.model.graph_builder import build_graph
@@ -45,6 +46,7 @@ class Model:
         self._static: dict[str, ColumnBatch] | None = None
         self.carried: Carried | None = None
         self.execution = Execution(graph, modules, scope, seed)
+        self.constraints = Constraining(scope, graph, modules)
 
     @classmethod
     def create(
@@ -57,6 +59,8 @@ class Model:
         with torch.device("meta") if device == "meta" else nullcontext():
             modules.build()
         model = cls(scope, graph, modules, states or {}, seed)
+        if device != "meta":
+            model.constraints.project()
         model._begin_memories()
         return model.to(device)
 

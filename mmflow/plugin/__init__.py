@@ -9,15 +9,17 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from mmflow.plugin.addresses import Address, address, global_generators, numpy_generator
 from mmflow.plugin.bounds import any_number
-from mmflow.plugin.component import Component, ComponentError, Shared, by_content, default, outside_identity
+from mmflow.plugin.component import Component, ComponentError, Shared, by_content, default, in_order, outside_identity
 from mmflow.plugin.hooks import hookimpl
 from mmflow.plugin.kinds import (
     Active,
     Application,
     BatchSizes,
+    Constraint,
     Draw,
     Encoder,
     Evaluator,
+    Fault,
     Freeze,
     LeftOut,
     Loss,
@@ -96,6 +98,7 @@ __all__ = [
     "Component",
     "ComponentError",
     "Constant",
+    "Constraint",
     "Data",
     "Draw",
     "Encoded",
@@ -104,6 +107,7 @@ __all__ = [
     "EvaluationResult",
     "Evaluator",
     "Example",
+    "Fault",
     "Field",
     "Files",
     "Freeze",
@@ -174,6 +178,7 @@ __all__ = [
     "global_generators",
     "hookimpl",
     "in_all",
+    "in_order",
     "numpy_generator",
     "outside_identity",
     "read_sample",

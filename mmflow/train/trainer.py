@@ -115,6 +115,9 @@ class Trainer:
         checkpoint = self.context.load_partial()
         if checkpoint is not None:
             self._resume(checkpoint)
+        else:
+            # The model that it begins with may come from a stage without these constraints.
+            self.model.constraints.project()
         lines = trained_by_entry(self.model, self.declaration.patterns())
         self.context.report.note(f"trains {', '.join(lines)}")
         begun = saved = time.monotonic()

@@ -30,6 +30,7 @@ from mmflow.plugin.kinds.data import (
 from mmflow.plugin.kinds.model import (
     Active,
     Application,
+    Constraint,
     Encoder,
     Freeze,
     Loss,
@@ -51,6 +52,7 @@ __all__ = [
     "Active",
     "Application",
     "BatchSizes",
+    "Constraint",
     "Draw",
     "Encoder",
     "Evaluator",

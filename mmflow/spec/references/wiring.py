@@ -15,7 +15,7 @@ from mmflow.plugin.values import Argument
 _BESIDE = ("losses", "parts")
 """Sections whose entries are needed in no order."""
 
-_OF_THE_STAGE = ("of", "init", "freeze", "lr_scale")
+_OF_THE_STAGE = ("of", "init", "freeze", "lr_scale", "constrain")
 """Fields of an encoder that say how a stage uses it, and not what its module is."""
 
 
