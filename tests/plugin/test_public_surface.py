@@ -9,8 +9,8 @@ from importlib.resources import files
 import mmflow.plugin
 
 KINDS = """
-Component Constraint Encoder Evaluator Loss Memory Modality Optimizer Sampler Score Service Source Stage Tokenizer Tracker
-Transform Value
+Component Constraint Encoder Evaluator Loss Memory Modality Optimizer Sampler Score Service Source Stage Tokenizer
+Tracker Transform Value
 """
 FIELDS = """
 Active Bounds Constant Field Freeze Learned NonNegativeFloat NonNegativeInt PositiveFloat PositiveInt Scope Shared View

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Orthogonal(Constraint, name="orthogonal"):
     """Matrices with orthonormal rows, or columns where there are more rows than columns: the nearest such matrix.
 
-    It is U V^T of the singular value decomposition U S V^T (the polar factor; Higham, 1986). A parameter of more than two
-    axes is a matrix of its first axis by all others.
+    It is U V^T of the singular value decomposition U S V^T (the polar factor; Higham, 1986). A parameter of more than
+    two axes is a matrix of its first axis by all others.
     """
 
     least_axes: ClassVar[int] = 2
