@@ -198,6 +198,7 @@ class Model:
         asked = {Owner("encoders", name) for name in encoders}
         values: dict[Owner, Encoding] = {}
         columns = self.columns(batch)
+        ids = batch.row_ids()
 
         def fetch(output: Output) -> Encoding | None:
             owner, name = output
@@ -210,7 +211,7 @@ class Model:
                 structure = node.structure
                 own = structure.taps() if isinstance(structure, Encoder) and owner in asked else ()
                 taps = [output for output in outputs if output in own]
-                values[owner] = self.execution.encode(node, fetch, batch.ids, taps=taps)
+                values[owner] = self.execution.encode(node, fetch, ids, taps=taps)
             found = values[owner]
             return Encoding({name: found.outputs[name]}, found.axes, found.present)
 

@@ -99,6 +99,9 @@ class Encoder(Component, kind="encoder"):
     """True where fake tensors cannot pass through: `check --shapes` then trusts `outputs`."""
 
     of: Refs[Pooled | RawField] = ()
+    rows: Refs[Index] = Field(
+        (), description="the rows of its inputs that it takes: an index output of a miner for each; its rows are those"
+    )
     head: Encoder | None = None
     """A projection of the pooled vector; the vector before it stays readable as the output `features`."""
     tokens: Encoder | None = None
@@ -235,6 +238,8 @@ class Loss(Component, kind="loss"):
     axes: ClassVar[tuple[str, ...]] = ()
     """Group axes that inputs in `of` may have; `*` stands for any. The checker refuses others of a batch loss by name;
     a row loss has them folded into rows, each member one."""
+    paired: ClassVar[bool] = True
+    """False where inputs of several streams may have rows of their own: no row of one belongs to a row of another."""
 
     of: Refs[Pooled] = ()
     weight: Value = default(1.0)
