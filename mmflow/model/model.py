@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
 from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, static_columns
+from mmflow.model.constraints import Constraining
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Site, face
 from mmflow.model.graph_builder import build_graph
@@ -45,6 +46,11 @@ class Model:
         self.carried: Carried | None = None
         self.execution = Execution(graph, modules, scope, seed)
 
+    @cached_property
+    def constraints(self) -> Constraining:
+        """The parameters that stay in a set, known once the modules are built."""
+        return Constraining(self.scope, self.graph, self.modules)
+
     @classmethod
     def planned(
         cls, scope: StageScope, roots: Sequence[Owner], *, seed: int, states: States | None = None,
@@ -63,6 +69,7 @@ class Model:
         """An untrained model of the entries `roots`. `states`: learned preprocessing, see `learn_states`."""
         model = cls.planned(scope, roots, seed=seed, states=states, upstream=upstream)
         model.modules.build()
+        model.constraints.project()
         for node in model.graph.nodes.values():
             if isinstance(node.component, Memory):
                 model.memories[node.owner] = model.first_state(node, node.component)
@@ -200,6 +207,7 @@ class Model:
         asked = {Owner("encoders", name) for name in encoders}
         values: dict[Owner, Encoding] = {}
         columns = self.columns(batch)
+        ids = batch.row_ids()
 
         def fetch(output: Output) -> Encoding | None:
             owner, name = output
@@ -212,7 +220,7 @@ class Model:
                 structure = node.structure
                 own = structure.taps() if isinstance(structure, Encoder) and owner in asked else ()
                 taps = [output for output in outputs if output in own]
-                values[owner] = self.execution.encode(node, fetch, batch.ids, taps=taps)
+                values[owner] = self.execution.encode(node, fetch, ids, taps=taps)
             found = values[owner]
             return Encoding({name: found.outputs[name]}, found.axes, found.present)
 

@@ -19,7 +19,7 @@ from mmflow.artifacts import ModelArtifact
 from mmflow.compat.fsspec import opened
 from mmflow.model.applications import Copy, Ema
 from mmflow.model.graph import Graph, Site
-from mmflow.model.learned import Constrained, LearnedValue
+from mmflow.model.learned import LearnedValue
 from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, ComponentError, nested_components
 from mmflow.plugin.failures import building
@@ -94,11 +94,9 @@ class Modules:
             if isinstance(module, LearnedValue):
                 yield path, module
 
-    def constrain(self) -> None:
-        """After a step: put parameters back where their modules say that they stay (bounds, unit rows)."""
-        for module in self._own.values():
-            if isinstance(module, Constrained):
-                module.constrain()
+    def modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """All modules with their paths."""
+        yield from self._own.items()
 
     def averaged(self) -> Iterator[tuple[str, Ema, nn.Module, nn.Module]]:
         """(path, `Ema` declaration, averaged module, module it follows), body and projections apart."""

@@ -227,7 +227,7 @@ class Trace:
             inputs = {r.place: self.execution.fetch(r, self._fetch) for r in node.reads if r.field != "rows"}
             self.execution.call(node, inputs, ids=self.ids)
         elif not isinstance(node.component, Memory):
-            encoding = self.execution.encode(node, self._fetch, self.ids, ordinal=0)
+            encoding = self.execution.encode(node, self._fetch, {"sample": self.ids}, ordinal=0)
             self.values[node.owner] = encoding
             for name, value in encoding.outputs.items():
                 self.shapes.append(f"{node.owner}: {name} {shape(value)}")

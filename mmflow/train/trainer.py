@@ -116,6 +116,9 @@ class Trainer:
         if checkpoint is not None:
             self._resume(checkpoint)
             self.context.report.note(f"resumed at step {self.step} of {self.steps} from {checkpoint}")
+        else:
+            # The model that it begins with may come from a stage without these constraints.
+            self.model.constraints.project()
         lines = trained_by_entry(self.model, self.declaration.patterns())
         self.context.report.note(f"trains {', '.join(lines)}")
         begun = saved = time.monotonic()

@@ -112,9 +112,14 @@ def test_each_request_is_asked_once_and_replayed_offline(run: Callable[..., RunO
     assert chat.asked == WORDS
     assert {headers["Authorization"] for headers in chat.headers} == {f"Bearer {KEY}"}
     # Another stage with the same question, and the same one forced: recorded answers.
-    again = "stages.again={use: ask, data: words, of: word, service: parts.writer, prompt: 'Color of {word}?', draws: 1}"
+    again = (
+        "stages.again={use: ask, data: words, of: word, service: parts.writer, prompt: 'Color of {word}?', draws: 1}"
+    )
     assert answers(run(again, force=("color",), offline=True), "again") == expected
-    assert answers(run("parts.writer.timeout=5", "parts.writer.endpoint=http://127.0.0.1:9/v1", force=("color",))) == expected
+    assert (
+        answers(run("parts.writer.timeout=5", "parts.writer.endpoint=http://127.0.0.1:9/v1", force=("color",)))
+        == expected
+    )
     assert chat.asked == WORDS
     # What the model is asked for is part of the question.
     run("parts.writer.temperature=0.5")
@@ -129,7 +134,9 @@ def test_offline_names_the_request_that_is_missing(run: Callable[..., RunOutcome
 
 
 @pytest.mark.process
-def test_a_killed_run_goes_on_and_asks_nothing_twice(run: Callable[..., RunOutcome], chat: Chat, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_and_asks_nothing_twice(
+    run: Callable[..., RunOutcome], chat: Chat, tmp_path: Path
+) -> None:
     reached, killed = threading.Event(), threading.Event()
 
     def reply(word: str, number: int) -> None:
@@ -209,7 +216,9 @@ def test_the_key_is_stored_nowhere(run: Callable[..., RunOutcome], chat: Chat, t
     first = answers(run())
     assert first == [f"$env.TEST_CHAT_KEY of {word}" for word in WORDS]
     assert answers(run(force=("color",))) == first
-    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert not [
+        path for path in (tmp_path / "store").rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()
+    ]
     assert KEY not in repr(load_text(SPEC))
 
 

@@ -30,6 +30,7 @@ from mmflow.plugin.kinds.data import (
 from mmflow.plugin.kinds.model import (
     Active,
     Application,
+    Constraint,
     Encoder,
     Freeze,
     Loss,
@@ -47,6 +48,7 @@ __all__ = [
     "Answering",
     "Application",
     "BatchSizes",
+    "Constraint",
     "Draw",
     "Encoder",
     "Evaluator",

@@ -139,6 +139,10 @@ class StageScope(Protocol):
         """The targets of `of`; an application without `of` reads what its structure reads."""
         ...
 
+    def gathered(self, owner: Owner) -> Mapping[Place, Target]:
+        """The targets of `rows`; an application without `of` takes the rows that its structure takes."""
+        ...
+
     def structure(self, owner: Owner) -> Structure:
         """Where `weights` lead from an encoder; raises `ComponentError` where there is no encoder at the end."""
         ...

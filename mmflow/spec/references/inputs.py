@@ -16,7 +16,7 @@ from mmflow.spec.references.resolver import Resolver, as_written
 from mmflow.spec.references.wiring import differing
 from mmflow.spec.text.problems import Path, did_you_mean
 
-_OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale")
+_OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale", "constrain")
 """Fields that mean nothing for applications of weights, and those that mean nothing where the weights do not train."""
 
 

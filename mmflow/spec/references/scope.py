@@ -57,6 +57,10 @@ class Scope:
         """The targets of `of`; an application without `of` reads what its structure reads."""
         return self.wiring.inputs(owner)
 
+    def gathered(self, owner: Owner) -> Mapping[Place, Target]:
+        """The targets of `rows`; an application without `of` takes the rows that its structure takes."""
+        return self.wiring.gathered(owner)
+
     def structure(self, owner: Owner) -> Structure:
         """Where `weights` lead from an encoder; raises `ComponentError` where there is no encoder at the end."""
         found = self.wiring.structure(owner)

@@ -15,7 +15,7 @@ from mmflow.plugin.values import Argument
 _BESIDE = ("losses", "parts")
 """Sections whose entries are needed in no order."""
 
-_OF_THE_STAGE = ("of", "init", "freeze", "lr_scale")
+_OF_THE_STAGE = ("of", "rows", "init", "freeze", "lr_scale", "constrain")
 """Fields of an encoder that say how a stage uses it, and not what its module is."""
 
 
@@ -147,6 +147,17 @@ class Wiring(ABC):
                 break
         return found
 
+    def gathered(self, owner: Owner) -> dict[Place, Target]:
+        """The targets of `rows`; an application without `of` takes the rows that its structure takes."""
+        found: dict[Place, Target] = {}
+        for link in self.applied(owner):
+            found = {place: t for place, t in link.wiring.targets(link.owner).items() if place[0] == "rows"}
+            if link.stage is not None:
+                found = {place: _elsewhere(target, link.stage) for place, target in found.items()}
+            if link.encoder.of or link.encoder.rows:
+                break
+        return found
+
     def held(self, owner: Owner) -> Iterator[tuple[Place, Component]]:
         """The components in the fields of an entry, shared ones as the entry that they lead to."""
         made = self.component(owner)
@@ -197,7 +208,7 @@ class Wiring(ABC):
         inside = self.targets(need.owner).items()
         targets = [target for place, target in inside if place[: len(need.field)] == need.field]
         if need.owner.section == "encoders":
-            targets += self.inputs(need.owner).values()
+            targets += (*self.inputs(need.owner).values(), *self.gathered(need.owner).values())
         for target in targets:
             if target.section in ("stages", "data", "sampler") or target.stage is not None:
                 continue

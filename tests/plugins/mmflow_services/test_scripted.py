@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mmflow_services.scripted import Scripted
 
 from mmflow.artifacts import ColumnArtifact
 from mmflow.flow.run import RunOptions, open_store, run_spec
 from mmflow.plugin import ComponentError
 from mmflow.spec import load_text
-from mmflow_services.scripted import Scripted
 
 SPEC = """
 mmflow: 1
@@ -72,7 +72,9 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
     return asked
 
 
-def test_prompts_hold_texts_class_names_and_numbers_and_absent_rows_stay_absent(asked: Callable[..., list[Any]]) -> None:
+def test_prompts_hold_texts_class_names_and_numbers_and_absent_rows_stay_absent(
+    asked: Callable[..., list[Any]],
+) -> None:
     echo = "parts.judge.rules=[{when: '.*', answer: '\\g<0>'}]"
     assert asked(echo) == ["fern {x} plant 0.25", "{size} {x} stone 3", None]
 
