@@ -51,7 +51,8 @@ class FlowContext:
         self.name = stage.name
         self.key = stage.key
         self.spec = spec
-        self.scope: Scope = spec.scope(stage.name)
+        self.scope: Scope = spec.scope(stage.stage)
+        self._stage = stage.stage
         self.output = output
         self.report = report
         self.device = device
@@ -107,7 +108,7 @@ class FlowContext:
 
     def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Any]:
         """The identity of one encoder's encodings over the rows of `data` (None: the stage's own), for `memo`."""
-        return self._keys.encoding(self.name, target, data)
+        return self._keys.encoding(self._stage, target, data)
 
     def save_partial(self, directory: Path) -> None:
         """Store a checkpoint of this unfinished stage. Where that fails and an older one is there, it is a warning."""
@@ -141,11 +142,11 @@ def run_stage(
 ) -> None:
     """Run one stage and publish its outputs under its key, all or nothing."""
     started, began = datetime.now(UTC), time.monotonic()
-    meta = {"stage": stage.name, "use": stage.declaration.use}
+    meta = {"stage": stage.stage, "use": stage.declaration.use}
     if store.publish_kept(stage.key, meta):
         store.drop_partial(stage.key)
         return
-    _seed_stray_draws(spec.scope(stage.name).seed)
+    _seed_stray_draws(spec.scope(stage.stage).seed)
     with store.scratch() as output:
         context = FlowContext(
             stage, spec=spec, keys=keys, store=store, output=output, report=report, device=device, workers=workers,
@@ -159,7 +160,7 @@ def run_stage(
             with inside(f"stage {stage.name}", stage.declaration):
                 stage.declaration.run(context)
         about: AboutStage = {
-            "stage": stage.name,
+            "stage": stage.stage,
             "use": stage.declaration.use,
             "key": stage.key,
             "seconds": round(time.monotonic() - began, 3),

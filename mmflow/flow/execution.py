@@ -5,6 +5,7 @@ key is stored is not run again, stages that read a failed one are skipped, and a
 at work to save and stop.
 """
 
+import re
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -179,7 +180,7 @@ class Execution:
         try:
             text = redacted("".join(traceback.format_exception(error)))
             self.tell(lambda watcher: watcher.traceback(name, text))
-            where = f" (traceback: {self.store.run(self.outcome.run_id).write(f'{name}.error.txt', text)})"
+            where = f" (traceback: {self.store.run(self.outcome.run_id).write(_file(name), text)})"
         except Exception:
             # The store itself may have failed: its message alone must do.
             if not isinstance(error, StoreError):
@@ -201,6 +202,11 @@ class Execution:
             self.note(f"the run was {outcome.status}{why}; left: {', '.join(left)}; start it again to go on")
         elif outcome.exit_code or "failed" in states or "skipped" in states:
             outcome.status, outcome.exit_code = "failed", 1
+
+
+def _file(stage: str) -> str:
+    """The file for the traceback of a stage, whose name may hold those of members of a matrix."""
+    return f"{re.sub('[^A-Za-z0-9._-]+', '-', stage)}.error.txt"
 
 
 class _Reporter:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from mmflow.flow.repeats import end_of, ended_with
+from mmflow.flow.repeats import Ends
 from mmflow.identity.canonical import Json
 from mmflow.identity.keys import Keys, Undecided
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.references import words
+from mmflow.spec import member_name
 
 if TYPE_CHECKING:
     from mmflow.flow.store import RunStore
     from mmflow.plugin.kinds import Stage
-    from mmflow.spec import Spec
-
-T = TypeVar("T")
+    from mmflow.spec import Matrix, Spec
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class PlannedStage:
     """A stage, the key of its results, the stages that it reads, and whether its results are stored."""
 
     name: str
+    """In the run: that of the spec, with the members of a matrix before it where not all share the stage."""
     declaration: Stage
     key: str
     """Empty while it depends on where a repetition ends."""
@@ -36,6 +35,10 @@ class PlannedStage:
     """The repetitions with `until` whose end decides whether, or on what, the stage works."""
     unneeded: str = ""
     """Why a stage of an iteration is not needed, where that is known."""
+    stage: str = ""
+    """The name in its spec."""
+    members: tuple[str, ...] = ("",)
+    """The members of a matrix that share the stage; the first one's spec is run."""
 
     def summary(self) -> dict[str, Json]:
         """Everything as plain data."""
@@ -57,7 +60,13 @@ class Plan:
     """Stages in an order in which each comes after those that it reads."""
 
     stages: tuple[PlannedStage, ...]
-    keys: Keys
+    by_member: Mapping[str, Keys]
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of a plan that is of one spec."""
+        (keys,) = self.by_member.values()
+        return keys
 
     def __iter__(self) -> Iterator[PlannedStage]:
         return iter(self.stages)
@@ -67,13 +76,30 @@ class Plan:
 
     def settled(self) -> Plan:
         """The same with the keys that are known by now."""
-        return replace(self, stages=tuple(replace(one, key=one.key or self._known(one.name)) for one in self.stages))
+        return replace(self, stages=tuple(replace(one, key=one.key or self._known(one)) for one in self.stages))
 
-    def _known(self, name: str) -> str:
+    def _known(self, stage: PlannedStage) -> str:
         try:
-            return self.keys.stage(name)
+            return self.by_member[stage.members[0]].stage(stage.stage)
         except Undecided:
             return ""
+
+    def names(self, member: str) -> dict[str, str]:
+        """The stages of a member's spec, with their names in the run."""
+        return {stage.stage: stage.name for stage in self.stages if member in stage.members}
+
+    def named(self, name: str) -> list[str]:
+        """The stages that a word of the command line means: a stage of the run, one of all members, a repetition."""
+        found = [
+            stage.name
+            for stage in self.stages
+            if name in (stage.name, stage.stage, *(f"{member}/{stage.stage}" for member in stage.members))
+            or stage.stage.startswith(f"{name}.")
+        ]
+        if not found:
+            known = dict.fromkeys(stage.stage for stage in self.stages)
+            raise ComponentError(f"there is no stage {name}", expected=f"one of: {', '.join(known)}")
+        return found
 
     def equal(self) -> dict[str, str]:
         """Stages that are the very same as an earlier one, whose results they share, with that stage."""
@@ -97,7 +123,7 @@ def build_plan(spec: Spec, store: RunStore | None = None, forced: Collection[str
     stages read each other in a circle.
     """
     keys = Keys(spec)
-    ends = _Ends(spec, keys, store, forced)
+    ends = Ends(spec, keys, store, forced)
     inputs = {name: keys.upstream(name) for name in spec.stages}
     after = {name: ends.before(name, inputs[name]) for name in spec.stages}
     order: dict[str, None] = {}
@@ -115,71 +141,63 @@ def build_plan(spec: Spec, store: RunStore | None = None, forced: Collection[str
         awaits = tuple(dict.fromkeys((*above, *ends.awaited(name, inputs[name]))))
         key, unneeded = ends.key(name), ends.unneeded(name)
         cached = bool(key) and not unneeded and store is not None and store.has(key)
-        stages[name] = PlannedStage(name, spec.stages[name], key, inputs[name], cached, after[name], awaits, unneeded)
-    return Plan(tuple(stages.values()), keys)
+        stages[name] = PlannedStage(
+            name, spec.stages[name], key, inputs[name], cached, after[name], awaits, unneeded, stage=name
+        )
+    return Plan(tuple(stages.values()), {"": keys})
 
 
-class _Ends:
-    """Repetitions whose metrics decide where they end, as far as the store tells."""
+def plan_members(matrix: Matrix, store: RunStore | None = None, force: Sequence[str] = ()) -> tuple[Plan, list[str]]:
+    """The plan of all members, in which equal stages stand once, and the stages to run though their results are stored.
 
-    def __init__(self, spec: Spec, keys: Keys, store: RunStore | None, forced: Collection[str]) -> None:
-        self.spec, self.keys, self.store, self.forced = spec, keys, store, forced
-        self.open = {name: one for name, one in spec.repeats.items() if one.until is not None}
-        self.known: dict[str, int] = {}
+    `force` names stages as the command line does; with them goes all that reads them.
+    """
+    plan = _merged(matrix, {member.name: build_plan(member.spec, store) for member in matrix})
+    forced = plan.following([stage for name in force for stage in plan.named(name)])
+    if forced and any(stage.awaits for stage in plan):
+        anew = {
+            member.name: [stage for stage, name in plan.names(member.name).items() if name in forced]
+            for member in matrix
+        }
+        plan = _merged(matrix, {member.name: build_plan(member.spec, store, anew[member.name]) for member in matrix})
+    return plan, [*forced]
 
-    def iterations(self, repeat: str) -> list[str]:
-        return [name for name, iteration in self.spec.iterations.items() if iteration.repeat == repeat]
 
-    def awaited(self, name: str, inputs: Collection[str]) -> list[str]:
-        """The repetitions of which a stage is a later iteration, or reads the last one."""
-        iteration = self.spec.iterations.get(name)
-        inside = [iteration.repeat] if iteration is not None and iteration.index else []
-        read = [words(stage)[0] for stage in inputs if stage not in self.spec.stages]
-        return [repeat for repeat in (*inside, *read) if repeat in self.open]
+def _merged(matrix: Matrix, plans: Mapping[str, Plan]) -> Plan:
+    """One plan of the plans of all members. Stages with one name and one key are one."""
 
-    def before(self, name: str, inputs: Collection[str]) -> tuple[str, ...]:
-        """The stages that must be done before a stage can begin."""
-        found = dict.fromkeys(stage for stage in inputs if stage in self.spec.stages)
-        iteration = self.spec.iterations.get(name)
-        for repeat in self.awaited(name, inputs):
-            repetition, inside = self.open[repeat], iteration is not None and iteration.repeat == repeat
-            count = iteration.index if inside and iteration is not None else repetition.times
-            found |= dict.fromkeys(repetition.stage(index, repetition.judged[0]) for index in range(count))
-            ends = repetition.open_ends()
-            read = [words(stage)[-1] for stage in inputs if stage in ends]
-            found |= dict.fromkeys(
-                repetition.stage(index, stage) for stage in read for index in range(repetition.times)
+    def identity(member: str, stage: PlannedStage) -> tuple[str, str]:
+        # Whether an iteration is needed, and on which one a stage works, is decided for each member.
+        return stage.name, member if stage.awaits or not stage.key else f"key {stage.key}"
+
+    holders: dict[tuple[str, str], list[str]] = {}
+    for member, plan in plans.items():
+        for stage in plan:
+            holders.setdefault(identity(member, stage), []).append(member)
+    found: dict[tuple[str, str], PlannedStage] = {}
+    for member, plan in plans.items():
+        names = {stage.name: _label(matrix, holders[identity(member, stage)], stage.name) for stage in plan}
+        for stage in plan:
+            found.setdefault(
+                identity(member, stage),
+                replace(
+                    stage,
+                    name=names[stage.name],
+                    inputs=tuple(names.get(name, name) for name in stage.inputs),
+                    after=tuple(names[name] for name in stage.after),
+                    members=tuple(holders[identity(member, stage)]),
+                ),
             )
-        return tuple(stage for stage in self.spec.stages if stage in found)
+    return Plan(
+        tuple(found.values()), {member: keys for member, plan in plans.items() for keys in plan.by_member.values()}
+    )
 
-    def end(self, repeat: str) -> int | None:
-        """The last iteration of a repetition, where stored metrics tell."""
-        if repeat not in self.known and self.store is not None:
-            store, repetition = self.store, self.open[repeat]
-            judges = [repetition.stage(index, repetition.judged[0]) for index in range(repetition.times)]
-            fresh = next((index for index, judge in enumerate(judges) if judge in self.forced), None)
-            found = self.asked(lambda: end_of(repetition, self.keys, store, fresh))
-            if found is not None:
-                self.known[repeat] = found
-                self.keys.ended(repeat, found)
-        return self.known.get(repeat)
 
-    def asked(self, question: Callable[[], T]) -> T | None:
-        """The answer to a question about keys; None where it depends on a repetition that has not ended."""
-        while True:
-            try:
-                return question()
-            except Undecided as undecided:
-                if self.end(undecided.repeat) is None:
-                    return None
-
-    def key(self, name: str) -> str:
-        """The key of a stage; empty where it is not known yet."""
-        return self.asked(lambda: self.keys.stage(name)) or ""
-
-    def unneeded(self, name: str) -> str:
-        iteration = self.spec.iterations.get(name)
-        if iteration is None or iteration.repeat not in self.open:
-            return ""
-        end = self.end(iteration.repeat)
-        return ended_with(iteration.repeat, end) if end is not None and iteration.index > end else ""
+def _label(matrix: Matrix, sharing: Sequence[str], stage: str) -> str:
+    """The name in a run of a stage that some members share: what these, and no others, have in common before it."""
+    if len(sharing) == len(matrix):
+        return stage
+    first, *others = [matrix.members[name].axes for name in sharing]
+    common = {axis: label for axis, label in first.items() if all(other[axis] == label for other in others)}
+    having = [member.name for member in matrix if common.items() <= member.axes.items()]
+    return f"{member_name(common) if having == [*sharing] else sharing[0]}/{stage}"

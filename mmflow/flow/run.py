@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from mmflow.artifacts import MetricsArtifact
 from mmflow.flow.engine import run_jobs
 from mmflow.flow.jobs import Outcome, StageJob, Watcher
+from mmflow.flow.members import record_members, recorded_members
 from mmflow.flow.observers import Observers
-from mmflow.flow.plan import Plan, PlannedStage, build_plan
+from mmflow.flow.plan import Plan, PlannedStage, plan_members
 from mmflow.flow.repeats import key_after
 from mmflow.flow.store import RunStore, StoreError, new_run_id
 from mmflow.flow.trackers import Trackers
 from mmflow.identity.canonical import Json
-from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Reporter
 from mmflow.redaction import redacted_data
+from mmflow.spec import Matrix
 
 if TYPE_CHECKING:
     from mmflow.spec import Spec
 
-_SPEC = "spec.yaml"
 _REPORT = "report.html"
 
 
@@ -58,6 +58,8 @@ class RunOutcome:
     """The metrics beside chance, as text."""
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entry of `data`: samples that could not be read and were left out by its policy, with the reason."""
+    table: list[dict[str, Any]] = field(default_factory=list)
+    """Of a matrix: each metric of each group of members that differ in their seed alone, against the first group."""
 
     @property
     def exit_code(self) -> int:
@@ -69,37 +71,40 @@ class RunOutcome:
             "run": self.outcome.run_id,
             "status": self.outcome.status,
             "stages": {
-                stage.name: {"state": self.outcome.stages.get(stage.name), "key": stage.key} for stage in self.plan
+                stage.name: {"state": self.outcome.stages.get(stage.name), "key": stage.key or None}
+                for stage in self.plan
             },
             "metrics": self.metrics,
             "left_out": self.left_out,
             "report": self.report,
             "notes": self.outcome.notes,
         }
+        if list(self.plan.by_member) != [""]:
+            said |= {"members": {name: self.plan.names(name) for name in self.plan.by_member}, "table": self.table}
         return redacted_data(said)
 
 
 def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) -> RunOutcome:
-    """Run every stage of `spec` whose result is not stored.
+    """`run_members` for one spec."""
+    return run_members(Matrix.of(spec), options, watchers)
+
+
+def run_members(matrix: Matrix, options: RunOptions, watchers: Sequence[Watcher] = ()) -> RunOutcome:
+    """Run every stage of all members whose result is not stored; equal stages of several members once.
 
     Raises `StoreError`, `ComponentError`, `SpecError` and `EngineUnavailable` for mistakes found before the first stage;
-    later failures are in the outcome.
+    later failures are in the outcome, and stop no member that does not need the failed stage.
     """
 
     def waiting(text: str) -> None:
         for watcher in watchers:
             watcher.waiting(text)
 
-    waiting(f"planning {len(spec.stages)} stages, with the store {options.store}")
+    count = sum(len(member.spec.stages) for member in matrix)
+    waiting(f"planning {count} stages, with the store {options.store}")
     store = open_store(options.store)
-    plan = build_plan(spec, store)
-    unknown = [name for name in options.force if name not in spec.stages]
-    if unknown:
-        raise ComponentError(f"--force {unknown[0]}: no such stage", expected=f"one of: {', '.join(spec.stages)}")
-    forced = plan.following(options.force)
-    if forced and any(stage.awaits for stage in plan):
-        plan = build_plan(spec, store, forced)
-    working = [stage.name for stage in plan if not (stage.cached or stage.unneeded) or stage.name in forced]
+    plan, forced = plan_members(matrix, store, options.force)
+    working = [stage for stage in plan if not (stage.cached or stage.unneeded) or stage.name in forced]
     api = None
     if options.engine == "prefect":
         waiting("loading Prefect")
@@ -114,7 +119,8 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
             waiting("loading PyTorch")
             choose_device(options.device)
             waiting("checking shapes, and samples of the data")
-            rehearse(spec, working)
+            for member in matrix:
+                rehearse(member.spec, [stage.stage for stage in working if stage.members[0] == member.name])
         except BaseException:
             if api is not None:
                 api.close()
@@ -129,15 +135,17 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
     observers = Observers(notify)
 
     def job(stage: PlannedStage) -> StageJob:
+        spec, keys = matrix.members[stage.members[0]].spec, plan.by_member[stage.members[0]]
+
         def run(reporter: Reporter) -> None:
             from mmflow.flow.context import choose_device, run_stage
 
-            decided = replace(stage, key=plan.keys.stage(stage.name))
+            decided = replace(stage, key=keys.stage(stage.stage))
             observers.stage_started(stage.name, decided.key)
             run_stage(
                 decided,
                 spec=spec,
-                keys=plan.keys,
+                keys=keys,
                 store=store,
                 report=reporter,
                 device=choose_device(options.device),
@@ -147,34 +155,36 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
             )
             observers.stage_finished(stage.name, decided.key, {"metrics": stored_metrics(store, decided)})
 
-        decide = partial(key_after, stage, spec, plan.keys, store) if stage.awaits else None
+        decide = partial(key_after, stage, spec, keys, store) if stage.awaits else None
         describe = {"use": stage.declaration.use}
         return StageJob(stage.name, stage.key, stage.after, run, describe=describe, decide=decide)
 
-    run_id = new_run_id(spec.name)
+    trackers = [Trackers(one, plan.names(one.name), store, notify) for one in matrix if one.spec.track]
+    name = matrix.first.name
+    run_id = new_run_id(name)
+    record = store.run(run_id)
     # At once, so that the report of a run that was killed can be written later.
-    store.run(run_id).write(_SPEC, spec.to_yaml().encode())
+    record_members(record, matrix, plan)
     result = RunOutcome(Outcome(run_id), plan)
 
     def finish(outcome: Outcome, reporter: Reporter) -> None:
-        from mmflow.flow.report import collect, render, summary_lines, summary_markdown
+        from mmflow.flow.report import collect_members
 
-        record = store.run(run_id)
-        report = collect(store, record, spec)
-        result.lines = summary_lines(report)
-        result.left_out = {entry.name: entry.skipped for entry in report.data if entry.skipped}
-        result.report = record.write(_REPORT, render(report))
+        report = collect_members(store, record, {one.name: (one, plan.names(one.name)) for one in matrix})
+        result.lines, result.table = report.lines(), report.table()
+        result.left_out = report.left_out()
+        result.report = record.write(_REPORT, report.page())
         reporter.link("report", result.report, "report")
-        reporter.markdown("summary", summary_markdown(report))
+        reporter.markdown("summary", report.markdown())
 
     result.outcome = run_jobs(
         [job(stage) for stage in plan],
         store=store,
-        run_name=spec.name,
+        run_name=name,
         run_id=run_id,
         engine=options.engine,
         force=forced,
-        watchers=[*watchers, observers, *([Trackers(spec, store, notify)] if spec.track else [])],
+        watchers=[*watchers, observers, *trackers],
         finish=finish,
         api=api,
     )
@@ -210,8 +220,7 @@ def open_store(url: str) -> RunStore:
 
 def write_report(store: RunStore, run_id: str = "latest") -> str:
     """Write the report of a recorded run again; returns its path or URL. Raises `StoreError` for an unknown run."""
-    from mmflow.flow.report import collect, render
-    from mmflow.spec import load_text
+    from mmflow.flow.report import collect_members
 
     known = store.runs()
     if not known:
@@ -221,10 +230,7 @@ def write_report(store: RunStore, run_id: str = "latest") -> str:
     if run_id not in known:
         raise StoreError(f"no run {run_id} is recorded in {store.url}; the newest is {known[-1]}")
     record = store.run(run_id)
-    text = record.read(_SPEC)
-    if text is None:
-        raise StoreError(f"the record of run {run_id} in {store.url} holds no spec")
-    return record.write(_REPORT, render(collect(store, record, load_text(text, file=f"{run_id}/{_SPEC}"))))
+    return record.write(_REPORT, collect_members(store, record, recorded_members(record)).page())
 
 
 def stored_metrics(store: RunStore, stage: PlannedStage) -> list[dict[str, Any]]:

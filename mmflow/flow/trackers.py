@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from mmflow.plugin.failures import told
 from mmflow.plugin.kinds import TrackedRun, Tracker, Tracking
 from mmflow.plugin.values import Metric
 from mmflow.redaction import redacted, redacted_data
-from mmflow.spec import Spec
+from mmflow.spec import Member
 
 PATIENCE = 60.0
 """Seconds that a tracker gets at the end of a run, for what it has not sent."""
@@ -27,31 +28,42 @@ _Event = Callable[[Tracking], None]
 
 
 class Trackers(Watcher):
-    """The trackers of a spec as one watcher. One that fails is told to `notify` once, and is off from then on."""
+    """The trackers of a spec as one watcher. One that fails is told to `notify` once, and is off from then on.
 
-    def __init__(self, spec: Spec, store: RunStore, notify: Callable[[str], None]) -> None:
-        self._spec, self._store, self._notify = spec, store, notify
+    Each member of a matrix is a run of its own to them; `names` are those of its stages in the run here.
+    """
+
+    def __init__(
+        self, member: Member, names: Mapping[str, str], store: RunStore, notify: Callable[[str], None]
+    ) -> None:
+        self._member, self._spec, self._store, self._notify = member.name, member.spec, store, notify
+        self._stages = {in_run: stage for stage, in_run in names.items()}
         self._keys: dict[str, str] = {}
         self._lines: list[_Line] = []
 
     def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
-        self._keys = {job.name: job.key for job in jobs}
+        self._keys = {job.name: job.key for job in jobs if job.name in self._stages}
         resolved = self._spec.resolved()
         run = TrackedRun(
-            run_id,
-            redacted(run_name),
+            f"{run_id}.{re.sub('[^A-Za-z0-9]+', '-', self._member)}" if self._member else run_id,
+            redacted(f"{run_name} {self._member}".strip()),
             redacted(self._spec.to_yaml()),
             redacted_data(_flat({name: value for name, value in resolved.items() if name not in ("mmflow", "track")})),
-            tuple(self._keys),
+            tuple(self._stages[name] for name in self._keys),
         )
         self._lines = [_Line(name, tracker, run, self._notify) for name, tracker in self._spec.track.items()]
 
+    def decided(self, name: str, key: str) -> None:
+        if name in self._stages:
+            self._keys[name] = key
+
     def log(self, name: str, step: int, numbers: Mapping[str, float]) -> None:
-        kept = dict(numbers)
-        self._tell(lambda tracking: tracking.log(name, step, kept))
+        if name in self._stages:
+            kept, stage = dict(numbers), self._stages[name]
+            self._tell(lambda tracking: tracking.log(stage, step, kept))
 
     def stage(self, name: str, state: StageState | str, detail: str = "") -> None:
-        if state not in ("done", "cached") or not self._lines:
+        if state not in ("done", "cached") or not self._lines or name not in self._stages:
             return
         try:
             folder = self._store.fetch(self._keys[name])
@@ -60,7 +72,7 @@ class Trackers(Watcher):
         if state == "cached":
             for line in HistoryArtifact(folder).lines():
                 self.log(name, int(line["step"]), line)
-        self._measured(name, MetricsArtifact(folder).read())
+        self._measured(self._stages[name], MetricsArtifact(folder).read())
 
     def _measured(self, name: str, content: Measured) -> None:
         from mmflow.flow.report import figure_page

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mmflow.flow.report.collect import RunReport, StageReport
 from mmflow.plugin.values import Metric
+
+if TYPE_CHECKING:
+    from mmflow.flow.report.comparison import ComparedMetric
 
 FIRST_IDS = 5
 """Samples left out that are named; the report's page names more."""
@@ -121,6 +125,16 @@ def summary_markdown(report: RunReport) -> str:
     rows = [(s.name, s.use, s.state, seconds(s.seconds), s.key[:12]) for s in report.stages]
     parts += ["## stages", _table(["stage", "use", "state", "time", "key"], rows)]
     parts += [f"- {_cell(note)}" for note in (*left_out_lines(report), *report.notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def tables_markdown(report: RunReport, compared: Sequence[ComparedMetric]) -> str:
+    """The table over the members of a matrix in Markdown; `report` is that of one of them."""
+    parts = [f"# {_cell(report.name)}", f"Run `{report.run_id}`, {seconds(report.seconds)}."]
+    for metric in compared:
+        parts.append(f"## {_cell(f'{metric.stage}: {metric.metric.label}')}")
+        parts.append(_table(["members", "value", "over seeds", "difference from the first", "p"], metric.rows()))
+    parts += [f"- {_cell(note)}" for note in report.notes]
     return "\n\n".join(parts) + "\n"
 
 

@@ -56,7 +56,9 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
     _language(top.get("mmflow"), problems)
     matrix = top.get("matrix")
     if matrix is not None and matrix.value:
-        problems.append(at_key(matrix, ("matrix",), "not yet: matrix", hint="write one spec a member, with `extends`"))
+        # Members have no such section any more.
+        hint = "read its members with `load_members`"
+        problems.append(at_key(matrix, ("matrix",), "a matrix of specs stands where one spec is read", hint=hint))
     named = {section: named_nodes(top.get(section), section, problems) for section in NAMED if section != "track"}
     repeats = {
         name: repeat
