@@ -18,6 +18,7 @@ from mmflow.plugin.component import (
     outside_identity,
     secret,
 )
+from mmflow.plugin.emission import emit
 from mmflow.plugin.hooks import hookimpl
 from mmflow.plugin.kinds import (
     Active,
@@ -189,6 +190,7 @@ __all__ = [
     "by_content",
     "default",
     "describe",
+    "emit",
     "global_generators",
     "hookimpl",
     "in_all",

@@ -72,11 +72,10 @@ def row_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str])
 
     Group axes that the loss does not take itself are folded into rows: each member is a row.
     """
-    reads, members = folded(reads, type(node.component).axes if isinstance(node.component, Loss) else ())
+    reads, ids = folded(reads, type(node.component).axes if isinstance(node.component, Loss) else (), ids)
     kept, index, count = batch_inputs(inputs_of(reads))
     if count == 0:
         return None
-    ids = [f"{id}.{member}" for id in ids for member in range(members)] if members > 1 else ids
     found = execution.call(node, kept, ids=picked(ids, index))
     value, weight = found if isinstance(found, tuple) else (found, torch.ones_like(found))
     weight = weight.detach().to(value.dtype)
