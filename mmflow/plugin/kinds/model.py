@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from mmflow.plugin.component import Component, by_content, default
 from mmflow.plugin.numbers import Value
@@ -22,6 +22,7 @@ from mmflow.plugin.references import (
     Refs,
     TokenSequence,
     Weight,
+    listed,
 )
 from mmflow.plugin.values import Encoding, RawValue, State, TensorType, in_all
 
@@ -46,6 +47,21 @@ class Freeze(BaseModel):
     def excepts(self, name: str) -> bool:
         """Whether a parameter trains though the encoder is frozen."""
         return any(fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for pattern in self.but)
+
+
+class Lora(BaseModel):
+    """Low-rank adapters beside layers of an encoder (Hu et al., 2022): these train, and the encoder itself does not.
+
+    A layer W x becomes W x + alpha / rank * B A drop(x). Names in `targets` are those of layers inside the encoder: a
+    pattern as for file names, or the beginning of a path; `*` alone means all linear layers and attentions.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(ge=1)
+    alpha: float | None = Field(None, gt=0, description="the rank by default: a factor of 1")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = ("*",)
 
 
 class Encoder(Component, kind="encoder"):
@@ -77,6 +93,7 @@ class Encoder(Component, kind="encoder"):
         False, description="true: the encoder with head, tokens and learned numbers; body: all but head and tokens"
     )
     lr_scale: float = Field(1.0, ge=0)
+    lora: Lora | None = Field(None, description="low-rank adapters, which train in place of the encoder's own weights")
 
     def scope(self) -> Scope:
         """`row` where a row's output depends on that row alone, else `batch`."""
