@@ -12,10 +12,11 @@ from mmflow.model.draws import Inputs, generators_left_alone, one_by_one
 from mmflow.model.graph import Graph, Node, Output, Read, Site
 from mmflow.model.modules import Modules
 from mmflow.model.results import check_loss
-from mmflow.model.rows import fold, pick, row_axis, taken, unfold
+from mmflow.model.rows import fold, of_rows, pick, row_axis, taken, unfold
 from mmflow.plugin.addresses import address
 from mmflow.plugin.binding import Binding, binding
 from mmflow.plugin.component import Component, ComponentError, Shared
+from mmflow.plugin.emission import emitting
 from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
@@ -39,6 +40,7 @@ class Execution:
         """The update of the step that runs, where a step has several: its draws are its own."""
         self._draws: set[Owner] = set()
         """Nodes that were seen to draw from torch's own generators in evaluation."""
+        self._emits: dict[Owner, tuple[str, ...]] = {}
         self._bound: dict[Owner, tuple[Callable[..., Argument], Binding]] = {}
 
     # --- reading ---------------------------------------------------------------------------------------
@@ -55,13 +57,24 @@ class Execution:
             producer = self.graph.producer(output)
             label = {"head": "pooled", "tokens": "tokens"}.get(producer.role if producer else "", output[1])
             merged[label] = found.outputs[output[1]]
-            axes, present = found.axes, in_all(present, found.present)
+            axes, there = found.axes, found.present
+            if producer is not None and output[1] in self.emits(producer):
+                # One value a row, also where the encoder's outputs have axes of their own.
+                axes, there = of_rows(axes, there, merged[label].ndim)
+            present = in_all(present, there)
         encoding = Encoding(merged, axes, present)
         if read.target.index is not None:
             encoding = pick(encoding, read.target)
         if read.target.detach:
             encoding = encoding.map(torch.Tensor.detach)
         return encoding
+
+    def emits(self, node: Node) -> tuple[str, ...]:
+        """Names that a node emits."""
+        if node.owner not in self._emits:
+            named = node.role in ("encoder", "head")
+            self._emits[node.owner] = self.scope.emits(node.owner) if named else ()
+        return self._emits[node.owner]
 
     def argument(self, read: Read, encoding: Encoding | None) -> Argument:
         """The form in which a component receives a reference: an `Encoding`, `Tokens`, a tensor or a list."""
@@ -137,7 +150,8 @@ class Execution:
                 function, _ = self._binding(node)
                 return Tokens(function(tokens.values), tokens.mask)
             at = () if node.static or (row is None and ordinal is not None) else tuple(rows[row or 0 :][:1])
-            return self._call(node, inputs, {"at": at}, named={"taps": asked} if asked else {})
+            found = self._call(node, inputs, {"at": at}, named={"taps": asked} if asked else {})
+            return found if isinstance(found, Mapping) else {"pooled": found}
 
         alone = node.scope == "row" and len(rows) > 0
         if alone and self._asks_for_generator(node):
@@ -252,8 +266,12 @@ class Execution:
             return {"clock": self.clock, "step": self.clock.step, **requested}[name]
 
         function, bound = self._binding(node)
-        with inside(node.owner, node.structure):
-            return bound.call(function, of, field, request, leading=leading, named=named)
+        with inside(node.owner, node.structure), emitting(str(node.owner), names := self.emits(node)) as emitted:
+            found = bound.call(function, of, field, request, leading=leading, named=named)
+            if not names:
+                return found
+            rows = next((len(e) for p, e in inputs.items() if p[0] == "of" and e is not None), 0)
+            return emitted.beside(found if isinstance(found, Mapping) else {"pooled": found}, rows)
 
     def _binding(self, node: Node) -> tuple[Callable[..., Argument], Binding]:
         """The function that runs a node, and its binding: made once, as reading a signature is slow beside a step."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from mmflow.plugin.component import Component
+from mmflow.plugin.component import Component, nested_components
 from mmflow.plugin.kinds import Application, Encoder, Scope, Score, StageScope
 from mmflow.plugin.references import Bank, Encoded, RawField, RefType
 from mmflow.plugin.targets import Owner, Place, Target
@@ -211,6 +211,9 @@ def face(graph: Graph, encoder: Owner, output: str) -> Output:
         return (tokens, "pooled")
     if output == "features":
         return (encoder, "pooled")
+    head = graph.nodes.get(encoder._replace(part="head"))
+    if head is not None and any(output in made.emits() for _, made in nested_components(head.structure)):
+        return (head.owner, output)
     return (encoder, output)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 from torch import Tensor
@@ -85,6 +85,13 @@ def pick(encoding: Encoding, target: Target) -> Encoding:
     return Encoding(outputs, (encoding.axes[0], *encoding.axes[2:]), present)
 
 
+def of_rows(axes: tuple[str, ...], present: Tensor | None, count: int) -> tuple[tuple[str, ...], Tensor | None]:
+    """The first `count` axes; a row is present where any member inside it is."""
+    if present is not None and present.ndim > count:
+        present = present.flatten(count).any(count)
+    return axes[:count], present
+
+
 def fold(
     encodings: list[Encoding | None], own_axes: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[Encoding | None], tuple[int, ...]]:
@@ -123,14 +130,16 @@ def fold(
     return axes, folded, groups
 
 
-def folded(reads: Inputs, own_axes: tuple[str, ...]) -> tuple[Inputs, int]:
-    """The values of a row node's references with members of groups as rows, and the members of a row."""
+def folded(reads: Inputs, own_axes: tuple[str, ...], ids: Sequence[str]) -> tuple[Inputs, Sequence[str]]:
+    """The values of a row node's references with members of groups as rows, and the ids of these rows."""
     if "*" in own_axes:
-        return reads, 1
+        return reads, ids
     # Presence of rows with fewer group axes holds for every member.
     whole = [None if e is None else _with_presence(e) for e in reads.values()]
     _, encodings, groups = fold(whole, own_axes)
-    return dict(zip(reads, encodings, strict=True)), prod(groups)
+    members = prod(groups)
+    ids = [f"{id}.{member}" for id in ids for member in range(members)] if members > 1 else ids
+    return dict(zip(reads, encodings, strict=True)), ids
 
 
 def _with_presence(encoding: Encoding) -> Encoding:

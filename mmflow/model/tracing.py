@@ -24,6 +24,7 @@ from mmflow.kernels.dispatch import VARIABLE
 from mmflow.model.graph import Node, Output, face, needed_outputs
 from mmflow.model.model import Model
 from mmflow.model.rehearsal import problem_of, said_by
+from mmflow.model.rows import folded
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Score, Stage, StageScope
@@ -225,7 +226,8 @@ class Trace:
     def _visit(self, node: Node) -> None:
         if isinstance(node.component, Loss):
             inputs = {r.place: self.execution.fetch(r, self._fetch) for r in node.reads if r.field != "rows"}
-            self.execution.call(node, inputs, ids=self.ids)
+            found = folded(inputs, type(node.component).axes, self.ids) if node.scope == "row" else (inputs, self.ids)
+            self.execution.call(node, found[0], ids=found[1])
         elif not isinstance(node.component, Memory):
             encoding = self.execution.encode(node, self._fetch, {"sample": self.ids}, ordinal=0)
             self.values[node.owner] = encoding

@@ -19,6 +19,7 @@ from mmflow.plugin.component import (
     outside_identity,
     secret,
 )
+from mmflow.plugin.emission import emit
 from mmflow.plugin.hooks import hookimpl
 from mmflow.plugin.kinds import (
     Active,
@@ -32,6 +33,7 @@ from mmflow.plugin.kinds import (
     Fault,
     Freeze,
     LeftOut,
+    Lora,
     Loss,
     Memory,
     Optimizer,
@@ -131,6 +133,7 @@ __all__ = [
     "Labels",
     "Learned",
     "LeftOut",
+    "Lora",
     "Loss",
     "Memory",
     "Metric",
@@ -194,6 +197,7 @@ __all__ = [
     "by_content",
     "default",
     "describe",
+    "emit",
     "global_generators",
     "hookimpl",
     "in_all",

@@ -95,7 +95,7 @@ class Component(BaseModel):
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules that must be importable before the component can be built."""
     observes: ClassVar[bool] = False
-    """Whether it changes no result: no key covers any of its fields, and each may read the environment."""
+    """Whether it changes no result: no field is part of a key, and each may read the environment."""
     shared: ClassVar[bool] = True
     """Whether a dotted path to a component of the spec may stand for one of this kind."""
     provides: ClassVar[tuple[str, ...]] = ()
@@ -223,6 +223,10 @@ class Component(BaseModel):
             return ()
         return tuple(p for p in inspect.signature(function).parameters if p != "self")
 
+    def emits(self) -> tuple[str, ...]:
+        """Names under which its module emits a value a row (`emit`): further outputs of the encoder that it is part of."""
+        return ()
+
     def withholds(self, request: str) -> str:
         """Why the component cannot have an argument that its kind may ask for; empty where it can."""
         return ""
@@ -263,10 +267,7 @@ def outside_identity(default: Any = ..., **kwargs: Any) -> Any:
 
 
 def secret(default: Any = ..., **kwargs: Any) -> Any:
-    """A field that opens a door (a key, a password): no part of a key, and a spec may only name it as `$env.NAME`.
-
-    Annotate it with pydantic's `SecretStr`, so that nothing prints it.
-    """
+    """A password or the like (annotate it with `SecretStr`): no part of a key; a spec names it as `$env.NAME` only."""
     return Field(default, json_schema_extra={"identity": False, "secret": True}, **kwargs)
 
 
@@ -306,9 +307,8 @@ def is_secret(component: type[BaseModel], field: str) -> bool:
 
 
 def _identity_of(component: type[BaseModel], field: str) -> object:
-    if issubclass(component, Component) and component.observes:
-        return False
-    return _extra_of(component, field, "identity")
+    observes = issubclass(component, Component) and component.observes
+    return False if observes else _extra_of(component, field, "identity")
 
 
 def _extra_of(component: type[BaseModel], field: str, name: str) -> object:

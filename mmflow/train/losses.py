@@ -72,12 +72,11 @@ def row_loss(execution: Execution, node: Node, reads: Reads, ids: Ids) -> RowSum
 
     Group axes that the loss does not take itself are folded into rows: each member is a row.
     """
-    reads, members = folded(reads, type(node.component).axes if isinstance(node.component, Loss) else ())
+    axes = type(node.component).axes if isinstance(node.component, Loss) else ()
+    reads, names = folded(reads, axes, _names(ids, reads))
     kept, index, count = batch_inputs(inputs_of(reads))
     if count == 0:
         return None
-    names = _names(ids, reads)
-    names = [f"{name}.{member}" for name in names for member in range(members)] if members > 1 else names
     found = execution.call(node, kept, ids=picked(names, index, count))
     value, weight = found if isinstance(found, tuple) else (found, torch.ones_like(found))
     weight = weight.detach().to(value.dtype)

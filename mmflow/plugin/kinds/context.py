@@ -135,6 +135,10 @@ class StageScope(Protocol):
         """All declared outputs of an encoder or a view, by name."""
         ...
 
+    def emits(self, owner: Owner) -> tuple[str, ...]:
+        """Names under which the module of an encoder, or of its head, emits values beside its outputs."""
+        ...
+
     def inputs(self, owner: Owner) -> Mapping[Place, Target]:
         """The targets of `of`; an application without `of` reads what its structure reads."""
         ...

@@ -23,6 +23,7 @@ from mmflow.plugin.references import (
     TokenSequence,
     Weight,
     Written,
+    listed,
 )
 from mmflow.plugin.values import Encoding, RawValue, State, TensorType, in_all
 
@@ -80,6 +81,21 @@ Constraints = Annotated[tuple[Constraint, ...], BeforeValidator(_listed)]
 """One constraint, or a list that is gone through in order."""
 
 
+class Lora(BaseModel):
+    """Low-rank adapters beside layers of an encoder (Hu et al., 2022): these train, and the encoder itself does not.
+
+    A layer W x becomes W x + alpha / rank * B A drop(x). Names in `targets` are those of layers inside the encoder: a
+    pattern as for file names, or the beginning of a path; `*` alone means all linear layers and attentions.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(ge=1)
+    alpha: float | None = Field(None, gt=0, description="the rank by default: a factor of 1")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = ("*",)
+
+
 class Encoder(Component, kind="encoder"):
     """A node with inputs and outputs: towers, heads, fusions, decoders, miners, assignments.
 
@@ -113,6 +129,7 @@ class Encoder(Component, kind="encoder"):
     )
     lr_scale: float = Field(1.0, ge=0)
     constrain: Constraints = Field((), description="where its weights stay; `head` and `tokens` say it themselves")
+    lora: Lora | None = Field(None, description="low-rank adapters, which train in place of the encoder's own weights")
 
     def scope(self) -> Scope:
         """`row` where a row's output depends on that row alone, else `batch`."""

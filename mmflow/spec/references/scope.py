@@ -53,6 +53,10 @@ class Scope:
         """All declared outputs of an encoder or a view, by name."""
         return self.wiring.outputs_of(owner) or {}
 
+    def emits(self, owner: Owner) -> tuple[str, ...]:
+        """Names under which the module of an encoder, or of its head, emits values beside its outputs."""
+        return self.wiring.emits(owner)
+
     def inputs(self, owner: Owner) -> Mapping[Place, Target]:
         """The targets of `of`; an application without `of` reads what its structure reads."""
         return self.wiring.inputs(owner)

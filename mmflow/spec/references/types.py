@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mmflow.plugin.kinds import Encoder, View
@@ -124,6 +124,7 @@ class Types(Wiring):
                 size = base.tokens.outputs(vector)["pooled"].size
                 found["tokens"] = tokens.with_(size=(*tokens.size[:-1], *size[-1:]))
             check_modalities(found)
+            found |= self._emitted(owner, found, inputs)
         except Exception as error:  # a declaration of a plugin may raise anything
             if made is base:
                 self.refused(owner, f"{made.use} does not fit its inputs: {error}")
@@ -133,6 +134,17 @@ class Types(Wiring):
                 axes = (declared.axes[0], *groups[0], *declared.axes[1:])
                 found[name] = declared.with_(axes=axes, groups=(*groups[1], *declared.groups))
         return found
+
+    def _emitted(
+        self, owner: Owner, outputs: Mapping[str, TensorType], inputs: Sequence[TensorType]
+    ) -> dict[str, TensorType]:
+        """The types of what an encoder and its head emit: a number for each row of the first input."""
+        names = (*self.emits(owner), *self.emits(owner._replace(part="head")))
+        for number, name in enumerate(names):
+            if name in outputs or name in names[:number]:
+                raise ValueError(f"it emits {name!r}, and has an output of that name")
+        axes = inputs[0].axes[:1] if inputs else ("sample",)
+        return {name: TensorType("number", axes) for name in names}
 
     def is_tap(self, target: Target) -> bool:
         """Whether a target is an output that an encoder gives only when asked."""

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.component import Component, Shared, nested_components
 from mmflow.plugin.kinds import Application, Encoder, Origin, Structure, View
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Argument
+
+_PROJECTIONS = (("head",), ("tokens",))
 
 _BESIDE = ("losses", "parts")
 """Sections whose entries are needed in no order."""
@@ -178,6 +180,20 @@ class Wiring(ABC):
             further = self.targets(target.owner).get(target.field)
             return self.shared(further) if further is not None else None
         return made if isinstance(made, Component) else None
+
+    def emits(self, owner: Owner) -> tuple[str, ...]:
+        """Names that the module of an encoder emits, components in its fields included; of its head for a `head`."""
+        behind = self.structure(owner.whole)
+        if behind is None:
+            return ()
+        own = behind.encoder.head if owner.part == "head" else behind.encoder if not owner.part else None
+        names = [
+            name for place, made in nested_components(own) if place[:1] not in _PROJECTIONS for name in made.emits()
+        ]
+        if not owner.part:
+            held = [made for place, made in self.held(behind.owner) if place not in _PROJECTIONS]
+            names += [name for made in held for name in made.emits()]
+        return tuple(dict.fromkeys(names))
 
     def reach(self, *owners: Owner) -> tuple[Owner, ...]:
         """All entries that the owners need, each after those that must come before it; circles are reported and cut."""
