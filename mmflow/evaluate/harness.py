@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from mmflow.artifacts import ColumnArtifact, Measured, MetricsArtifact
+from mmflow.artifacts import Measured, MetricsArtifact
+from mmflow.evaluate.fields import UsedModel
 from mmflow.evaluate.map import embedding_map
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
 from mmflow.model.graph import needed_outputs
-from mmflow.model.model import Model
 from mmflow.plugin.addresses import address
 from mmflow.plugin.authors import place_of
 from mmflow.plugin.binding import binding
@@ -25,24 +25,11 @@ from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
 from mmflow.plugin.references import Data, Encoded, Ref, reference_fields
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import NUMBERS, Argument, Encoding, EvaluationResult, Metric, RawValue
+from mmflow.plugin.values import NUMBERS, Argument, Encoding, EvaluationResult, Metric, TensorType
 
 LABEL_OF_MAP: Place = ("map label",)
-
-
-class Encoders:
-    """The argument `model` of an evaluator: the stage's encoders, for further values."""
-
-    def __init__(self, model: Model, scope: StageScope) -> None:
-        self._model, self._scope = model, scope
-
-    def encode(self, encoder: str, values: Sequence[RawValue], outputs: Sequence[str] = ("pooled",)) -> Encoding:
-        """Encode raw values (prompts, images) with an encoder in `of` that reads one field."""
-        return self._model.encode_values(str(encoder), values, outputs)
-
-    def names(self, field: str) -> tuple[str, ...]:
-        """Class names of the labels behind the evaluator's field (`labels`); empty where the data gives none."""
-        return self._scope.type_of(self._scope.targets(STAGE)[field,]).names
+_OF_THE_CORE = ("of", "model", "data", "fields", "replace")
+"""Fields with references that the method receives in another form, or not at all."""
 
 
 @torch.no_grad()
@@ -103,13 +90,13 @@ class _Binding:
         outputs = needed_outputs(self.scope, STAGE)
         self.wanted = [self._wanted(place, outputs) for place in self._places("of")]
         types = reference_fields(type(evaluator))
-        self.further = {n: t for n, t in types.items() if n not in ("of", "model", "data")}
+        self.further = {n: t for n, t in types.items() if n not in _OF_THE_CORE}
         self.data = [n for n, kinds in self.further.items() if Data in kinds and getattr(evaluator, n) is not None]
         self.beside = [p for n in self.further for p in self._places(n) if self.targets[p].section == "encoders"]
         self.rows = self._rows()
         self.all_rows = [self.rows]
 
-    def _rows(self, data: str | None = None, fields: Mapping[Place, Target] | None = None) -> Rows:
+    def _rows(self, data: Target | None = None, fields: Mapping[Place, Target] | None = None) -> Rows:
         """The rows of an entry of data, with the outputs of encoders that other references than `of` lead to."""
         wanted = [*self.wanted, *(self._wanted_beside(place) for place in self.beside)]
         rows = self.embedder.rows(wanted, self._fields() if fields is None else fields, data)
@@ -132,7 +119,7 @@ class _Binding:
     @property
     def reads(self) -> list[str | None]:
         """Names of the data entries: the stage's own, then further ones; the last is the one that is measured on."""
-        return [self.scope.data_name, *(self.targets[name,].name for name in self.data)]
+        return [self.scope.data_name, *(str(self.targets[name,]) for name in self.data)]
 
     @property
     def measured_rows(self) -> Rows:
@@ -144,14 +131,12 @@ class _Binding:
 
     def _wanted(self, place: Place, outputs: tuple[str, ...]) -> Wanted:
         target = self.targets[place]
-        if target.section != "encoders":
-            raise ComponentError(f"stage {self.context.name}: `{target}` is no encoder", found=str(target.owner))
         return Wanted(target, outputs if target.output in (None, "tokens") else (target.output,))
 
     def _fields(self) -> dict[Place, Target]:
         """References to fields and views by place, and a label for the map where the data has one."""
         found = {place: self.targets[place] for name in self.further for place in self._places(name)}
-        found = {place: target for place, target in found.items() if target.section in ("fields", "views")}
+        found = {place: target for place, target in found.items() if target.section in ("fields", "views", "stages")}
         if self.wanted and (label := self._label()) is not None:
             found[LABEL_OF_MAP] = Target("fields", label)
         return found
@@ -159,8 +144,8 @@ class _Binding:
     def _label(self) -> str | None:
         """The field that colors the map: the one that `labels` names, else the first label of the data."""
         asked = self.targets.get(("labels",))
-        if asked is not None and asked.section == "fields":
-            return asked.name
+        if asked is not None and asked.section in ("fields", "stages"):
+            return asked.as_field.name
         fields = self.scope.fields.items()
         return next((n for n, t in fields if len(t.axes) == 1 and modality(t.modality).classes), None)
 
@@ -169,7 +154,7 @@ class _Binding:
         column, label = self.rows.fields.get(LABEL_OF_MAP), self._label()
         if not isinstance(column, Tensor) or column.ndim != 1 or label is None:
             return None
-        declared = self.scope.fields[label]
+        declared = self.scope.source.fields()[label] if self.scope.source is not None else TensorType("label")
         says = modality(declared.modality).caption
         return ["" if number < 0 else says(number, declared) for number in column.tolist()]
 
@@ -194,16 +179,15 @@ class _Binding:
         if name == "generator":
             return torch.Generator().manual_seed(address(self.context.scope.seed, "draw", "stage", self.evaluator.use))
         # The field `model` says whose model it is; the method receives the model itself.
-        return Encoders(self.embedder.model(self.scope.roots()), self.scope)
+        return UsedModel(self.embedder.model(self.scope.roots()), self.scope)
 
     def _field(self, name: str) -> Argument:
         value = getattr(self.evaluator, name)
         if name == "data":
             return self.rows
         if name in self.data:
-            entry = self.targets[name,]
             fields = {place: t for place, t in self._fields().items() if place != LABEL_OF_MAP}
-            rows = self._rows(entry.name, fields)
+            rows = self._rows(self.targets[name,], fields)
             rows = replace(rows, fields=self._gathered(rows))
             self.all_rows.append(rows)
             return rows
@@ -220,25 +204,15 @@ class _Binding:
             columns = []
             for place in self._places(name):
                 target = self.targets[place]
-                if target.section in ("fields", "views", "encoders"):
+                if place in rows.fields:
                     columns.append(rows.fields[place])
-                elif target.section == "stages":
-                    columns.append(self._stage_column(target, rows.ids))
-                elif target.section != "data":
+                elif name not in self.data:
                     raise ComponentError(f"stage {self.context.name}: `{name}` leads to {target.owner}")
             if isinstance(getattr(self.evaluator, name), tuple):
                 gathered[name] = tuple(columns)
             elif columns:
                 gathered[name] = columns[0]
         return gathered
-
-    def _stage_column(self, target: Target, ids: list[str]) -> Argument:
-        """A column that an earlier stage gave, for the rows `ids`; rows that it does not have are absent."""
-        values = ColumnArtifact.find(self.context.upstream(target.name), target.name, target.output).read()
-        column = [values.get(row) for row in ids]
-        if all(value is None or isinstance(value, int) for value in column):
-            return torch.tensor([-1 if value is None else value for value in column], device=self.context.device)
-        return column
 
     def _built(self, name: str, value: Component | Shared) -> Argument:
         """A sub-component; a component with weights, or from the spec's own entries, comes from the model; a service

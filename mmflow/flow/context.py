@@ -8,6 +8,7 @@ import platform
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from mmflow.artifacts import AboutStage, Environment, StageRecord
 from mmflow.flow.services import RecordedService, service_at
+from mmflow.flow.sources import Sources
 from mmflow.flow.store import NotStored, RunStore, StoreError
+from mmflow.flow.values import StageValues
 from mmflow.identity.canonical import Json, key_of
 from mmflow.identity.keys import Keys
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.failures import inside
-from mmflow.plugin.kinds import Evaluator, Reporter
+from mmflow.plugin.kinds import Evaluator, Reporter, StageContext
 
 if TYPE_CHECKING:
     from mmflow.flow.plan import PlannedStage
@@ -31,7 +34,7 @@ _CHECKPOINT = "checkpoint"
 _log = logging.getLogger("mmflow.store")
 
 
-class FlowContext:
+class FlowContext(StageValues):
     """The `StageContext` of one stage on a run store."""
 
     def __init__(
@@ -48,10 +51,10 @@ class FlowContext:
         forced: bool = False,
         offline: bool = False,
     ) -> None:
+        super().__init__(Sources(spec, self.upstream))
         self.name = stage.name
         self.key = stage.key
         self.spec = spec
-        self.scope: Scope = spec.scope(stage.stage)
         self._stage = stage.stage
         self.output = output
         self.report = report
@@ -63,10 +66,18 @@ class FlowContext:
         self._forced, self._made = forced, set[str]()
         self._offline = offline
         self._services: dict[str, RecordedService] = {}
+        self._fetched: dict[str, Path] = {}
+        declared = spec.scope(stage.stage)
+        self.scope: Scope = replace(declared, source=self._sources.of(declared))
 
     def upstream(self, stage: str) -> Path:
         """The local directory with the outputs of an earlier stage; not to be written to."""
-        return self._store.fetch(self._keys.stage(stage))
+        if stage not in self._fetched:
+            self._fetched[stage] = self._store.fetch(self._keys.stage(stage))
+        return self._fetched[stage]
+
+    def _context(self) -> StageContext:
+        return self
 
     def service(self, *place: str | int) -> RecordedService:
         """The service in a field of the stage, whose answers are recorded in the run store and replayed."""
@@ -106,7 +117,7 @@ class FlowContext:
             self._made.add(key)
         return self._store.fetch(key)
 
-    def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Any]:
+    def encoder_identity(self, target: Target, data: Target | None = None) -> Mapping[str, Any]:
         """The identity of one encoder's encodings over the rows of `data` (None: the stage's own), for `memo`."""
         return self._keys.encoding(self._stage, target, data)
 

@@ -83,7 +83,7 @@ class Execution:
         only = next(iter(encoding.outputs.values()))
         if not read.whole:
             return only
-        if read.target.section == "memories":
+        if read.target.section in ("memories", "stages"):
             return Encoding({"pooled": only}, encoding.axes, encoding.present)
         return encoding
 

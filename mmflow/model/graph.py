@@ -40,7 +40,7 @@ class Read:
     @property
     def whole(self) -> bool:
         """True where the reader takes an `Encoding` with everything it needs, not one tensor."""
-        if self.target.section == "memories":
+        if self.target.section in ("memories", "stages"):
             return Bank in self.types or Encoded in self.types
         if self.target.section in ("fields", "views", "sampler"):
             return Encoded in self.types and RawField in self.types

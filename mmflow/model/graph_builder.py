@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Role, Site, face, needed_outputs
-from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.component import Component, ComponentError, takes_rows
 from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, StageScope
-from mmflow.plugin.references import Encoded, Parameters, RefType, reference_fields
+from mmflow.plugin.references import Encoded, Parameters, RefType, Weight, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import SAMPLE, of_samples
 
-_NODES = ("encoders", "memories", "fields", "views", "sampler")
-"""Sections of targets that a step reads."""
+_NODES = ("encoders", "memories", "fields", "views", "sampler", "stages")
+"""Sections of targets that a step reads; of stages their values."""
 
 
 def build_graph(scope: StageScope, roots: Iterable[Owner]) -> Graph:
@@ -87,10 +87,12 @@ class _Builder:
             types["of"] = reference_fields(type(self.scope.structure(owner).encoder))["of"]
             del targets["weights",]
             targets = {**self.scope.inputs(owner), **targets, **self.scope.gathered(owner)}
+        # A field that takes a number for each row has no path to the number of another component.
+        types |= {p[0]: (Weight,) for p, t in targets.items() if takes_rows(type(component), str(p[0])) and not t.field}
         return tuple(
-            Read(place, target, types[name], self._outputs(owner, place, target, types[name]))
+            Read(place, target, wanted, self._outputs(owner, place, target, wanted))
             for place, target in targets.items()
-            if target.section in _NODES and types.get(name := str(place[0]), (Parameters,)) != (Parameters,)
+            if target.section in _NODES and (wanted := types.get(str(place[0]), (Parameters,))) != (Parameters,)
         )
 
     def _parameters(self, owner: Owner, component: Component) -> tuple[tuple[Place, Target], ...]:
@@ -141,8 +143,8 @@ class _Builder:
     ) -> tuple[Output, ...]:
         if target.stage is not None:
             raise ComponentError(
-                f"{owner} reads {target.stage}.{target.name}, the encoder of another stage's model",
-                hint=f"declare it as an encoder of its own: {{use: frozen, weights: {target.stage}.{target.name}}}",
+                f"{owner} reads {target.stage}.{target.name}, which is a memory of another stage's model",
+                hint="give this stage a memory of its own",
             )
         if target.section == "encoders":
             if target.output is not None:

@@ -42,6 +42,8 @@ class Model:
         self.device = torch.device("cpu")
         self.dtype = torch.float32
         self.memories: dict[Owner, dict[str, Tensor]] = {}
+        self.source = scope.source
+        """The data with the static fields that the graph reads."""
         self._static: dict[str, ColumnBatch] | None = None
         self.carried: Carried | None = None
         self.execution = Execution(graph, modules, scope, seed)
@@ -88,7 +90,7 @@ class Model:
         states: dict[str, State] = {}
         for structure, applied in prepared_structures(scope, roots):
             owner, _, origin = structure
-            if origin is not None and upstream is not None:
+            if origin is not None and origin.trained and upstream is not None:
                 states[str(owner)] = state_of(origin, upstream)
             else:
                 states[str(owner)] = learn(scope, structure, applied, source, limit)
@@ -119,7 +121,7 @@ class Model:
             owner, _, origin = structure
             if str(owner) in states:
                 continue
-            if origin is not None and upstream is not None:
+            if origin is not None and origin.trained and upstream is not None:
                 states[str(owner)] = state_of(origin, upstream)
             elif train_on is not None:
                 states[str(owner)] = learn(scope, structure, applied, train_on, LEARN_LIMIT)
@@ -166,23 +168,33 @@ class Model:
 
     # --- data ------------------------------------------------------------------------------------------
 
+    def read_from(self, source: Source | None) -> None:
+        """Take static fields from `source`, and expect the columns of the batches that it gives."""
+        if source is not self.source:
+            self.source, self._static = source, None
+
     def requests(self) -> list[ColumnRequest]:
         """The columns that the loader must give for this graph; static fields come with the model."""
-        read = [request for request in self._requests() if request.key in self.graph.columns]
-        return [request for request in read if not self.scope.type_of(request.target).static]
+        return self._requests(static=False)
 
-    def _requests(self) -> list[ColumnRequest]:
-        return [
-            ColumnRequest(key, leaf.target, None if leaf.structure is None else self._preprocess(leaf))
-            for key, leaf in self.graph.leaves.items()
-        ]
+    def _requests(self, *, static: bool) -> list[ColumnRequest]:
+        """The columns that the graph reads; those that join the data may not be there yet."""
+        known = self.source.fields() if self.source is not None else {}
+        absent = self.scope.joined.keys() - known.keys()
+        found = []
+        for key, leaf in self.graph.columns.items():
+            target = leaf.target.as_field
+            there = target.section != "fields" or target.name not in absent
+            if there and self.scope.type_of(leaf.target).static == static:
+                preprocess = None if leaf.structure is None else self._preprocess(leaf)
+                found.append(ColumnRequest(key, target, preprocess))
+        return found
 
     def columns(self, batch: Batch) -> dict[str, Encoding]:
         """All leaves of the graph for a batch: its columns, and the fields without the sample axis."""
         if self._static is None:
-            wanted = [r for r in self._requests() if self.scope.type_of(r.target).static]
-            source = self.scope.source
-            self._static = static_columns(source, wanted) if wanted and source is not None else {}
+            wanted = self._requests(static=True)
+            self._static = static_columns(self.source, wanted) if wanted and self.source is not None else {}
         return {key: self.column(column) for key, column in {**batch.columns, **self._static}.items()}
 
     def _preprocess(self, leaf: Leaf) -> Callable[[RawValue], RawValue]:

@@ -66,6 +66,7 @@ class Lookup(Protocol):
     def get(self, kind: str, use: str) -> type[Component]: ...
 
 
+_PER_ROW = "x-mmflow-per-row"
 _lookup: list[Callable[[], Lookup]] = []
 
 
@@ -281,9 +282,21 @@ def in_order(default: Any = ..., **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={"identity": "ordered"}, **kwargs)
 
 
-def default(raw: Any, **kwargs: Any) -> Any:
-    """The default of a component field, written as in a spec: `score: Score = default("cosine")`."""
-    return Field(raw, **kwargs)
+def default(raw: Any, *, per_row: bool = False, **kwargs: Any) -> Any:
+    """The default of a component field, written as in a spec: `score: Score = default("cosine")`.
+
+    `per_row`: of a field that holds a number, that the method takes one a row as well: a tensor [N] for a field or
+    column (`margin: one.margin`), a tensor [K] for a stage's static output.
+    """
+    extra = {"json_schema_extra": {_PER_ROW: True}} if per_row else {}
+    return Field(raw, **extra, **kwargs)
+
+
+def takes_rows(component: type[BaseModel], field: str) -> bool:
+    """Whether a field that holds a number takes one a row as well."""
+    info = component.model_fields.get(field)
+    extra = info.json_schema_extra if info is not None else None
+    return isinstance(extra, Mapping) and bool(extra.get(_PER_ROW))
 
 
 def in_identity(component: type[BaseModel], field: str) -> bool:
@@ -343,4 +356,5 @@ __all__ = [
     "known_by_order",
     "outside_identity",
     "secret",
+    "takes_rows",
 ]

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from mmflow.artifacts import CheckpointArtifact, ColumnArtifact, HistoryArtifact, ModelArtifact, TrainingSummary
+from mmflow.artifacts import CheckpointArtifact, HistoryArtifact, ModelArtifact, TrainingSummary
 from mmflow.data import Batch, Loader
 from mmflow.data.workers import warm_up
 from mmflow.model.model import Model
@@ -21,7 +21,6 @@ from mmflow.plugin.kinds import StageContext, StageStopped
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import describe
 from mmflow.plugin.targets import STAGE
-from mmflow.plugin.values import RawValue
 from mmflow.train.settings import Training
 from mmflow.train.updates import Moves, Updates
 
@@ -69,7 +68,7 @@ class Trainer:
         self.waited_before = 0.0
         self.loader = Loader(
             self.source, self.scope.views, self.model.requests(), sampler=declaration.sampler,
-            batch_size=declaration.batch_size, seed=self.seed, workers=workers, columns=self._stage_columns(),
+            batch_size=declaration.batch_size, seed=self.seed, workers=workers, sampled=self._sampled(),
             pin=self.device.type == "cuda",
         )  # fmt: skip
         self.steps: int = declaration.steps or self.loader.steps(declaration.epochs or 0)
@@ -79,14 +78,10 @@ class Trainer:
         if declaration.compile:
             self._compile()
 
-    def _stage_columns(self) -> dict[str, dict[str, RawValue]]:
-        """Values by id of the stages' columns that the sampler refers to."""
-        columns: dict[str, dict[str, RawValue]] = {}
-        for place, target in self.scope.targets(STAGE).items():
-            if place[0] == "sampler" and target.section == "stages":
-                stored = ColumnArtifact.find(self.context.upstream(target.name), target.name, target.output)
-                columns[str(place[1])] = stored.read()
-        return columns
+    def _sampled(self) -> dict[str, str]:
+        """The fields of the data that the sampler's references lead to."""
+        targets = self.scope.targets(STAGE).items()
+        return {str(place[1]): target.as_field.name for place, target in targets if place[0] == "sampler"}
 
     def _model(self) -> Model:
         upstream = self.context.upstream

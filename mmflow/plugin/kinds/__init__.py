@@ -6,13 +6,12 @@ tensors, sub-components built, moving numbers as numbers or tensors); the others
 """
 
 from mmflow.plugin.kinds.context import (
-    Origin,
+    ColumnValues,
+    DataRows,
     Reporter,
     StageContext,
-    StageScope,
-    StageSpec,
+    StageModel,
     StageStopped,
-    Structure,
 )
 from mmflow.plugin.kinds.data import (
     Draw,
@@ -40,8 +39,9 @@ from mmflow.plugin.kinds.model import (
     Scope,
     Score,
 )
+from mmflow.plugin.kinds.scope import Origin, StageScope, StageSpec, Structure
 from mmflow.plugin.kinds.services import Answering, RemoteService, Service, ServiceBusy
-from mmflow.plugin.kinds.stages import BatchSizes, Evaluator, Fault, Stage
+from mmflow.plugin.kinds.stages import BatchSizes, DataStage, Evaluator, Fault, Stage, StageInputs
 from mmflow.plugin.kinds.trackers import TrackedRun, Tracker, Tracking
 
 __all__ = [
@@ -49,7 +49,10 @@ __all__ = [
     "Answering",
     "Application",
     "BatchSizes",
+    "ColumnValues",
     "Constraint",
+    "DataRows",
+    "DataStage",
     "Draw",
     "Encoder",
     "Evaluator",
@@ -73,6 +76,8 @@ __all__ = [
     "Source",
     "Stage",
     "StageContext",
+    "StageInputs",
+    "StageModel",
     "StageScope",
     "StageSpec",
     "StageStopped",

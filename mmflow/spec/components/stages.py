@@ -25,7 +25,7 @@ OVERRIDES = ("views", "encoders", "memories", "losses")
 MOST_IN_ALL = 1000
 """Stages at most, each iteration of a `repeat` with its own."""
 
-_NOT_YET = ("refresh", "keep", "stop", "fields", "replace", "processes", "devices", "nodes")
+_NOT_YET = ("refresh", "keep", "stop", "processes", "devices", "nodes")
 
 
 @dataclass
@@ -177,10 +177,6 @@ def _refuse(
     if isinstance(streams, dict) and "use" not in streams:
         refused.append("data")
         problems.append(entry.problem("not yet: several streams of data", ("data",), hint="name one entry of data"))
-    if isinstance(fields.get("start"), dict):
-        refused.append("start")
-        fields.pop("start")
-        problems.append(entry.problem("not yet: the long form of `start`", ("start",), hint="write start: STAGE"))
     return tuple(refused)
 
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmflow.plugin.references import RefType
+from mmflow.plugin.targets import INIT
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.repeat import ALL, LAST, Iteration, Repetition
 from mmflow.spec.text.problems import did_you_mean
 
 NODES = ("views", "encoders", "memories", "losses", "parts")
 SECTIONS = ("fields", *NODES, "stages", "data", "sampler")
-INIT = "init"
-"""The model before any training, where a stage is named."""
 
 SINGULAR: Mapping[str, str] = {
     "fields": "a field",
@@ -108,6 +107,8 @@ class Seen:
     data: Sequence[str]
     stages: StageNames
     stage: Entry | None
+    base: Mapping[str, Mapping[str, Entry]] = field(default_factory=dict)
+    """The entries that all stages share."""
 
     def begins_with_stage(self, word: str) -> bool:
         """Whether a reference that begins with this word leads to a stage."""
@@ -125,3 +126,6 @@ class Seen:
 def expected_of(wanted: Sequence[type[RefType]]) -> str:
     """In words, where a reference of one of these types must lead."""
     return " or ".join(dict.fromkeys(kind.says for kind in wanted))
+
+
+__all__ = ["INIT", "NODES", "SECTIONS", "SINGULAR", "BadReference", "Seen", "StageNames", "expected_of"]

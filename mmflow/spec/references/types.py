@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mmflow.plugin.kinds import Encoder, View
@@ -12,19 +12,33 @@ from mmflow.plugin.targets import Owner, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.references.wiring import Wiring
 
+Fields = Mapping[str, TensorType] | None
+"""Declared fields; None where they are not known."""
+
 
 class Types(Wiring):
     """A wiring with the outputs of its entries, each worked out once. None stands for a type that is not known."""
 
-    fields: Mapping[str, TensorType] | None
-
-    def __init__(self, fields: Mapping[str, TensorType] | None) -> None:
-        self.fields = fields
+    def __init__(self, fields: Fields | Callable[[], Fields]) -> None:
+        self._fields = fields
         self._outputs: dict[Owner, Mapping[str, TensorType] | None] = {}
         self._open: list[Owner] = []
 
+    @property
+    def fields(self) -> Fields:
+        """The fields of the stage's data, those that join it included; None where they are not known."""
+        if callable(self._fields):
+            # Types of stages that read each other end here; the circle is told elsewhere.
+            read, self._fields = self._fields, None
+            self._fields = read()
+        return self._fields
+
     @abstractmethod
     def other(self, stage: str) -> Types | None: ...
+
+    def given(self) -> Mapping[str, TensorType | Mapping[str, TensorType]]:
+        """The declared types of the stage's outputs: of a value, or of the fields of data."""
+        return {}
 
     @abstractmethod
     def sampler_fields(self) -> Mapping[str, TensorType] | None:
@@ -43,6 +57,10 @@ class Types(Wiring):
             found = (self.sampler_fields() or {}).get(target.name)
         elif target.section == "fields":
             found = (self.fields or {}).get(target.name)
+        elif target.section == "stages":
+            there = self.other(target.name)
+            made = there.given().get(target.output or "") if there is not None else None
+            found = made if isinstance(made, TensorType) else None
         elif target.section in ("views", "encoders"):
             known = self.outputs_of(target.owner)
             if known is None:

@@ -70,10 +70,18 @@ class Wiring(ABC):
 
     def brought(self, owner: Owner) -> tuple[str, Wiring] | None:
         """The newest stage whose model brings the module of an encoder of this stage; None where it is made here."""
+        wiring: Wiring = self
         for stage, there in self.models():
+            if not wiring.takes(owner):
+                return None
             if owner in there.trained() and there.module(owner) == owner:
                 return stage, there
+            wiring = there
         return None
+
+    def takes(self, owner: Owner) -> bool:
+        """Whether the stage takes over an entry of the model that it begins with."""
+        return True
 
     def applied(self, owner: Owner) -> Iterator[Link]:
         """The encoders on the way of `weights`, from `owner` to the one that is built; cut where it leads nowhere."""
