@@ -78,7 +78,9 @@ def names_of(component: Component) -> Iterator[tuple[str, tuple[type[RefType], .
     """Every reference of a component (without its places inside a list) and the types that its field accepts."""
     for name, types in reference_fields(type(component)).items():
         value = getattr(component, name)
-        for reference in value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else [value]:
+        for reference in (
+            value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else [value]
+        ):
             if reference is not None:
                 yield str(reference), types
 
@@ -147,5 +149,7 @@ def all_components(*where: str, kinds: tuple[str, ...] = ()) -> list[str]:
     return [
         f"{one.kind}/{one.name}"
         for one in found
-        if belongs(one.path, one.distribution) and (not kinds or one.kind in kinds) and one.distribution != "mmflow.testing"
+        if belongs(one.path, one.distribution)
+        and (not kinds or one.kind in kinds)
+        and one.distribution != "mmflow.testing"
     ]

@@ -123,7 +123,7 @@ class _Inputs:
         memories = {
             name: {
                 "use": "given_memory",
-                "of": {column: first for column in columns},
+                "of": dict.fromkeys(columns, first),
                 "shapes": {column: list(rows.shape) for column, rows in columns.items()},
             }
             for name, columns in self.memories.items()

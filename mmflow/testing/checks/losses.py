@@ -143,7 +143,9 @@ def check_reference(case: Case) -> None:
     """The value and the gradients are those of the author's second way to compute it."""
     if case.reference is None:
         return
-    leaves = {n: v.clone().requires_grad_() for n, v in case.inputs.items() if isinstance(v, Tensor) and n in _vectors(case)}
+    leaves = {
+        n: v.clone().requires_grad_() for n, v in case.inputs.items() if isinstance(v, Tensor) and n in _vectors(case)
+    }
     value = case.reference(**{**case.inputs, **leaves})
     value.backward()
     own = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
@@ -168,9 +170,7 @@ def _computed(
     present: dict[str, Tensor] | None = None,
 ) -> Computed:  # fmt: skip
     assert isinstance(case.component, Loss)
-    return compute_on(
-        case.component, dtype=dtype, micro_batch_size=micro_batch_size, present=present, **case.inputs
-    )
+    return compute_on(case.component, dtype=dtype, micro_batch_size=micro_batch_size, present=present, **case.inputs)
 
 
 def _equal(case: Case, found: Computed, expected: Computed, says: str) -> None:
