@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-import yaml
 
 from mmflow.plugin import Component, Encoding, Tokens
 from mmflow.plugin.references import (
@@ -24,6 +24,7 @@ from mmflow.plugin.references import (
     reference_fields,
 )
 from mmflow.plugin.registry import registry
+from mmflow.spec.text.yaml_reader import read_tree
 from mmflow.testing.compute import Held, Input
 
 ROWS, DIM, CLASSES, LENGTH = 11, 6, 4, 5
@@ -58,7 +59,8 @@ def example_of(made: type[Component]) -> Component:
     text = made.example
     if not text:
         return made.model_validate({})
-    written = yaml.safe_load(text)
+    tree = read_tree(text, made.use, [])
+    written = None if tree is None else tree.plain()
     if isinstance(written, Mapping) and written.get("use") == made.use:
         return made.model_validate({name: value for name, value in written.items() if name != "use"})
     return made.model_validate(_inside(written, made.use) or {})
@@ -66,7 +68,7 @@ def example_of(made: type[Component]) -> Component:
 
 def _inside(written: object, use: str) -> Mapping[str, object] | None:
     if isinstance(written, Mapping):
-        if written.get("use") == use:
+        if str(written.get("use")).rpartition("/")[2] == use:
             return {name: value for name, value in written.items() if name != "use"}
         written = list(written.values())
     if isinstance(written, list):
@@ -94,7 +96,7 @@ def loss_case(made: type[Component] | Component, *, seed: int = 0) -> Case:
     for reference, types in names_of(component):
         name = renames.setdefault(reference, reference.replace(".", "_"))
         inputs[name] = _value(types, draw, reference, component)
-    plain = yaml.safe_load(yaml.safe_dump(component.declared()))
+    plain = json.loads(json.dumps(component.declared()))
     for field_name in reference_fields(type(component)):
         if field_name in plain:
             plain[field_name] = _renamed(plain[field_name], renames)

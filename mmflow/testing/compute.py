@@ -40,14 +40,14 @@ class Computed:
     value: Tensor
     """0-d, before the loss's weight."""
     gradients: dict[str, Tensor] = field(default_factory=dict)
-    """By input (`a`; `a.tokens` for one of several outputs) and by path for the loss's own parameters (`temperature`)."""
+    """By input (`a`; `a.tokens` for one of several outputs), and by path for parameters of the loss (`temperature`)."""
     rows: int = 0
     """Rows that took part."""
 
 
 def compute_on(
-    loss: Loss, *, dtype: torch.dtype = torch.float64, micro_batch_size: int | None = None, step: int = 0, steps: int = 1,
-    present: Mapping[str, Array] | None = None, seed: int = 0, **inputs: Input,
+    loss: Loss, *, dtype: torch.dtype = torch.float64, micro_batch_size: int | None = None, step: int = 0,
+    steps: int = 1, present: Mapping[str, Array] | None = None, seed: int = 0, **inputs: Input,
 ) -> Computed:  # fmt: skip
     """Run one training step on fixed values of everything that `loss` refers to, and give its value and gradients.
 

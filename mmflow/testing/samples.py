@@ -1,4 +1,4 @@
-"""Made-up values of every modality, by declared type: raw ones as sources give them, and tensors of encoders' outputs."""
+"""Made-up values of every modality by declared type: raw ones as sources give them, and outputs of encoders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LENGTH = 5
 
 
 def raw_value(kind: TensorType, draw: np.random.Generator, row: int = 0) -> RawValue:
-    """One raw value of a field of type `kind` in the form of its modality; row numbers make classes and lengths differ."""
+    """One raw value of a field of type `kind`, in the form of its modality; rows differ in class and length."""
     if kind.modality == "image":
         height, width, channels = (
             size or other for size, other in zip(kind.size or (40, 50, 3), (40, 50, 3), strict=True)

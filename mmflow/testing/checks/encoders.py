@@ -79,7 +79,7 @@ class EncoderCase:
     def call(
         self, module: nn.Module | None, values: list[Argument], *, only: Iterable[str] | None = None
     ) -> dict[str, Any]:
-        """All outputs with the taps, or those in `only`; encodings, numbers and scores are handed over as by the core."""
+        """All outputs with the taps, or those in `only`; arguments have the form in which the core gives them."""
         encoder = self.component
         function: Callable[..., Argument] = module.forward if module is not None else encoder.apply  # type: ignore[attr-defined]
         parameters = inspect.signature(function).parameters

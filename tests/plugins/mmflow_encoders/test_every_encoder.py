@@ -60,12 +60,12 @@ CASES: list[tuple[str, dict[str, Any], tuple[TensorType, ...]]] = [
     ("caption_decoder", {"depth": 1, "attend": "prefix"}, (WORDS, PATCHES)),
     (
         "caption_decoder",
-        {"depth": 1, "tokenizer": "byte", "width": 8, "length": 16, "attend": "prefix", "decoding": "beam", "beams": 2},
+        {"depth": 1, "tokenizer": "byte", "width": 8, "length": 64, "attend": "prefix", "decoding": "beam", "beams": 2},
         (TEXT, WORDS),
     ),
     (
         "caption_decoder",
-        {"depth": 1, "tokenizer": "byte", "width": 8, "length": 16, "decoding": "nucleus"},
+        {"depth": 1, "tokenizer": "byte", "width": 8, "length": 64, "decoding": "nucleus"},
         (TEXT, VECTOR),
     ),
     ("reconstruction_decoder", {"size": 16, "patch": 8, "width": 8, "depth": 1}, (PATCHES.with_(size=(4, 12)),)),
