@@ -12,6 +12,7 @@ from mmflow.plugin import Encoding, Loss, Tokens
 from mmflow.testing.case import Case
 from mmflow.testing.compute import Computed, Held, Input, compute_on
 from mmflow.testing.faults import Fault
+from mmflow.testing.ranks import on_two_ranks
 
 _CLOSE = 1e-9
 """Relative difference in float64 of numbers that are the same but for the order of sums."""
@@ -152,6 +153,16 @@ def check_reference(case: Case) -> None:
     _equal(case, _computed(case), Computed(value.detach(), own), "the reference has another")
 
 
+def check_ranks(case: Case) -> None:
+    """Two processes of one group that call it on the gathered batch get the value that one process gets."""
+    assert isinstance(case.component, Loss)
+    own = _computed(case)
+    for rank, value in enumerate(on_two_ranks(case.component, case.inputs)):
+        if abs(value - float(own.value)) > _CLOSE * max(1.0, abs(value)):
+            says = f"on rank {rank} of 2 its value is another: it asks for the rank, or reduces over ranks itself"
+            raise Fault(case, says, found=value, expected=float(own.value))
+
+
 CHECKS = (
     check_gradient,
     check_micro_batches,
@@ -162,6 +173,7 @@ CHECKS = (
     check_extremes,
     check_precision,
     check_reference,
+    check_ranks,
 )
 
 
