@@ -183,11 +183,12 @@ def _output(value: Tensor | Tokens, axes: Sequence[str]) -> dict[str, Json]:
     """The declared type of an output as plain data."""
     tensor = _values(value)
     groups = list(tensor.shape[1 : len(axes)])
+    kind = {} if tensor.is_floating_point() else {"dtype": "int64"}
     content = tensor.shape[len(axes) :]
     if isinstance(value, Tokens):
-        return {"modality": "tokens", "axes": list(axes), "groups": groups, "size": [None, *content[1:]]}
+        return {"modality": "tokens", "axes": list(axes), "groups": groups, "size": [None, *content[1:]], **kind}
     modality = {0: "number", 1: "vector"}.get(len(content), "grid")
-    return {"modality": modality, "axes": list(axes), "groups": groups, "size": list(content)}
+    return {"modality": modality, "axes": list(axes), "groups": groups, "size": list(content), **kind}
 
 
 def _declared(value: Tensor | list[str], present: Tensor | None) -> dict[str, Json]:

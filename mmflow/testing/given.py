@@ -88,14 +88,17 @@ class GivenEncoder(Encoder, name="given_encoder"):
             def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
                 super().__init__()
                 for name, shape in shapes.items():
-                    self.register_parameter(f"given_{name}", nn.Parameter(torch.zeros(shape)))
+                    if kinds[name].dtype.startswith("float"):
+                        self.register_parameter(f"given_{name}", nn.Parameter(torch.zeros(shape)))
+                    else:
+                        self.register_buffer(f"given_{name}", torch.zeros(shape, dtype=torch.int64))
                     if kinds[name].modality == "tokens":
                         self.register_buffer(f"mask_{name}", torch.ones(shape[:2], dtype=torch.bool))
 
             def forward(self, row: Tensor) -> dict[str, Tensor | Tokens]:
                 found: dict[str, Tensor | Tokens] = {}
                 for name, kind in kinds.items():
-                    values = self.get_parameter(f"given_{name}")[row]
+                    values = getattr(self, f"given_{name}")[row]
                     is_tokens = kind.modality == "tokens"
                     found[name] = Tokens(values, self.get_buffer(f"mask_{name}")[row]) if is_tokens else values
                 return found
