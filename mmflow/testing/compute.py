@@ -55,7 +55,7 @@ def compute_on(
     Vectors are float tensors [N, D] (or [N, groups, D] in an `Encoding` that names its axes); `present` says by input
     which rows are there, bool [N]. Raises `SpecError` where `mmflow check` would refuse the loss.
     """
-    register()
+    register(type(loss))
     given = _Inputs(inputs, present or {})
     spec = given.spec(loss, steps)
     scope = spec.scope("train")

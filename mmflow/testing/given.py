@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from mmflow.plugin import Encoder, Encoding, Memory, Source, TensorType, hookimpl
+from mmflow.plugin import Component, Encoder, Encoding, Memory, Source, TensorType, hookimpl
 from mmflow.plugin.registry import registry
 from mmflow.plugin.values import RawValue, State
 
@@ -123,11 +123,14 @@ class GivenMemory(Memory, name="given_memory"):
         return {name: Encoding({"pooled": values}) for name, values in state.items()}
 
 
-def register() -> None:
-    """Make the components of this file known to the registry of this process."""
-    if any(name == "given_rows" for name in registry().names("source")):
-        return
-    made = (GivenRows, GivenEncoder, GivenMemory)
+def register(*others: type[Component]) -> None:
+    """Make the components of this file known to the registry of this process, and `others` that are not installed."""
+    made = [each for each in (GivenRows, GivenEncoder, GivenMemory, *others) if not _known(each)]
     names = {f"{each.kind}/{each.use}": f"{each.__module__}:{each.__qualname__}" for each in made}
-    plugin = SimpleNamespace(mmflow_components=hookimpl(lambda: names))
-    registry().add("mmflow-testing", lambda: plugin, "mmflow.testing", "0")
+    if names:
+        plugin = SimpleNamespace(mmflow_components=hookimpl(lambda: names))
+        registry().add(f"mmflow-testing-{'-'.join(names)}", lambda: plugin, "mmflow.testing", "0")
+
+
+def _known(made: type[Component]) -> bool:
+    return made.use in registry().names(made.kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +27,7 @@ def _pools() -> tuple[ProcessPoolExecutor, ...]:
     meeting = Path(tempfile.mkdtemp(prefix="mmflow-ranks-")) / "store"
     context = multiprocessing.get_context("spawn")
     pools = tuple(
-        ProcessPoolExecutor(1, context, initializer=_join, initargs=(f"file://{meeting}", rank))
+        ProcessPoolExecutor(1, context, initializer=_join, initargs=(f"file://{meeting}", rank, sys.path))
         for rank in range(RANKS)
     )
     for pool in pools:
@@ -34,7 +35,9 @@ def _pools() -> tuple[ProcessPoolExecutor, ...]:
     return pools
 
 
-def _join(meeting: str, rank: int) -> None:
+def _join(meeting: str, rank: int, path: list[str]) -> None:
+    # The module of a component may lie where only this session looks for it.
+    sys.path[:] = path
     import torch
     from torch import distributed
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmflow.plugin import Encoding, Loss, Tokens
+from mmflow.plugin.binding import binding
 from mmflow.testing.case import Case
 from mmflow.testing.compute import Computed, Held, Input, compute_on
 from mmflow.testing.faults import Fault
@@ -42,17 +43,15 @@ def check_micro_batches(case: Case) -> None:
         _equal(case, _computed(case, micro_batch_size=size), whole, f"micro-batches of {size} change")
 
 
-def check_repeats(case: Case) -> None:
-    """Two computations give the same bits, wherever torch's own generator stands: draws have addresses."""
-    torch.manual_seed(1)
-    first = _computed(case)
-    torch.manual_seed(2)
-    second = _computed(case)
-    same = torch.equal(first.value, second.value) and all(
-        torch.equal(first.gradients[name], second.gradients[name]) for name in first.gradients
-    )
-    if not same:
-        raise Fault(case, "two computations differ: it draws without an address, or keeps state")
+def check_draws(case: Case) -> None:
+    """Two computations give the same bits; with another seed, too, unless it asks for a `generator`."""
+    first, again = _computed(case), _computed(case)
+    if not torch.equal(first.value, again.value):
+        raise Fault(case, "two computations differ: it keeps state, or draws without an address")
+    if "generator" not in binding(case.component).requests and not torch.equal(
+        first.value, _computed(case, seed=1).value
+    ):
+        raise Fault(case, "it draws without an address: ask for `generator`")
 
 
 def check_row_order(case: Case) -> None:
@@ -166,7 +165,7 @@ def check_ranks(case: Case) -> None:
 CHECKS = (
     check_gradient,
     check_micro_batches,
-    check_repeats,
+    check_draws,
     check_row_order,
     check_absent_rows,
     check_weight_zero,
@@ -179,10 +178,12 @@ CHECKS = (
 
 def _computed(
     case: Case, *, dtype: torch.dtype = torch.float64, micro_batch_size: int | None = None,
-    present: dict[str, Tensor] | None = None,
+    present: dict[str, Tensor] | None = None, seed: int = 0,
 ) -> Computed:  # fmt: skip
     assert isinstance(case.component, Loss)
-    return compute_on(case.component, dtype=dtype, micro_batch_size=micro_batch_size, present=present, **case.inputs)
+    return compute_on(
+        case.component, dtype=dtype, micro_batch_size=micro_batch_size, present=present, seed=seed, **case.inputs
+    )
 
 
 def _equal(case: Case, found: Computed, expected: Computed, says: str) -> None:
