@@ -17,7 +17,7 @@ from mmflow.testing.checks.encoders import EncoderCase
 from mmflow.testing.checks.evaluators import EvaluatorCase, Inputs
 from mmflow.testing.checks.memories import MemoryCase
 from mmflow.testing.checks.scores import ScoreCase
-from mmflow.testing.compute import Computed, Held, compute_on
+from mmflow.testing.compute import Computed, Held, Settings, compute_on
 from mmflow.testing.faults import Fault
 from mmflow.testing.kit import Check, checks_of
 
@@ -33,6 +33,7 @@ __all__ = [
     "Inputs",
     "MemoryCase",
     "ScoreCase",
+    "Settings",
     "SourceCase",
     "TransformCase",
     "Untestable",

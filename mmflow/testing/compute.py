@@ -45,24 +45,39 @@ class Computed:
     """Rows that took part."""
 
 
-def compute_on(
-    loss: Loss, *, dtype: torch.dtype = torch.float64, micro_batch_size: int | None = None, step: int = 0,
-    steps: int = 1, present: Mapping[str, Array] | None = None, seed: int = 0, **inputs: Input,
-) -> Computed:  # fmt: skip
+@dataclass(frozen=True)
+class Settings:
+    """The surroundings of a computation beside its inputs."""
+
+    dtype: torch.dtype = torch.float64
+    micro_batch_size: int | None = None
+    step: int = 0
+    steps: int = 1
+    present: Mapping[str, Array] | None = None
+    """By input, which rows are there: bool [N]."""
+    seed: int = 0
+
+
+def compute_on(loss: Loss, *, settings: Settings = Settings(), **inputs: Input) -> Computed:
     """Run one training step on fixed values of everything that `loss` refers to, and give its value and gradients.
 
     `inputs` are named like the references of the loss: with `of=("a", "b"), labels="y"`, give `a=`, `b=` and `y=`.
-    Vectors are float tensors [N, D] (or [N, groups, D] in an `Encoding` that names its axes); `present` says by input
-    which rows are there, bool [N]. Raises `SpecError` where `mmflow check` would refuse the loss.
+    Vectors are float tensors [N, D] (or [N, groups, D] in an `Encoding` that names its axes). Raises `SpecError` where
+    `mmflow check` would refuse the loss.
     """
+    return compute(loss, inputs, settings)
+
+
+def compute(loss: Loss, inputs: Mapping[str, Input], settings: Settings) -> Computed:
+    """`compute_on` with the inputs in a mapping."""
     register(type(loss))
-    given = _Inputs(inputs, present or {})
-    spec = given.spec(loss, steps)
+    given = _Inputs(inputs, settings.present or {})
+    spec = given.spec(loss, settings.steps)
     scope = spec.scope("train")
-    model = Model.create(scope, (Owner("losses", "loss"),), seed=seed).to("cpu", dtype)
+    model = Model.create(scope, (Owner("losses", "loss"),), seed=settings.seed).to("cpu", settings.dtype)
     given.fill(model)
     batch = given.batch(model)
-    result = Step(model, micro_batch_size=micro_batch_size).run(batch, Clock(step, steps))
+    result = Step(model, micro_batch_size=settings.micro_batch_size).run(batch, Clock(settings.step, settings.steps))
     gradients: dict[str, Tensor] = {}
     for path, parameter in model.modules.named_parameters():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
@@ -71,7 +86,7 @@ def compute_on(
         plain = section == "encoders" and len(given.encoders[name].outputs) == 1
         gradients[name if plain else f"{name}.{output}" if section == "encoders" else rest] = gradient
     weight = float(result.weights.get("loss", 1.0))
-    value = result.losses.get("loss", torch.zeros((), dtype=dtype))
+    value = result.losses.get("loss", torch.zeros((), dtype=settings.dtype))
     scaled = {name: gradient / weight if weight else gradient for name, gradient in gradients.items()}
     return Computed(value.detach(), scaled, result.rows.get("loss", 0))
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mmflow.artifacts.cells import type_of_plain
 from mmflow.plugin import Component, Encoder, Encoding, Memory, Source, TensorType, hookimpl
 from mmflow.plugin.registry import registry
 from mmflow.plugin.values import RawValue, State
@@ -17,15 +18,6 @@ from mmflow.plugin.values import RawValue, State
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-Declared = Mapping[str, Any]
-"""The arguments of a `TensorType`."""
-
-
-def typed(declared: Declared) -> TensorType:
-    """The type that plain data describe."""
-    pairs = {name: tuple(value) if isinstance(value, list) else value for name, value in declared.items()}
-    return TensorType(**pairs)
 
 
 class _Rows:
@@ -51,11 +43,11 @@ class GivenRows(Source, name="given_rows"):
     """So many rows; each field is declared, and given by the test."""
 
     size: int
-    declared_fields: dict[str, dict[str, Any]] = {}
+    declared_fields: dict[str, dict[str, RawValue]] = {}
 
     def fields(self) -> Mapping[str, TensorType]:
         own = {"row": TensorType("label", dtype="int64"), "id": TensorType("id")}
-        return {**own, **{name: typed(declared) for name, declared in self.declared_fields.items()}}
+        return {**own, **{name: type_of_plain(declared) for name, declared in self.declared_fields.items()}}
 
     def open(self) -> _Rows:
         return _Rows(self.size)
@@ -64,17 +56,19 @@ class GivenRows(Source, name="given_rows"):
 class GivenEncoder(Encoder, name="given_encoder"):
     """Outputs that are weights: row `i` of each is that of the sample whose field `row` holds `i`."""
 
-    gives: dict[str, dict[str, Any]]
+    gives: dict[str, dict[str, RawValue]]
     """Declared type of each output."""
     shapes: dict[str, tuple[int, ...]]
     """Shape of each output over all rows."""
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
-        return {name: typed(declared) for name, declared in self.gives.items()}
+        return {name: type_of_plain(declared) for name, declared in self.gives.items()}
 
     @property
     def axes(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return tuple(dict.fromkeys(axis for declared in self.gives.values() for axis in typed(declared).axes[1:]))
+        return tuple(
+            dict.fromkeys(axis for declared in self.gives.values() for axis in type_of_plain(declared).axes[1:])
+        )
 
     def build(self, *inputs: TensorType, state: State) -> torch.nn.Module:
         import torch
@@ -82,7 +76,7 @@ class GivenEncoder(Encoder, name="given_encoder"):
 
         from mmflow.plugin import Tokens
 
-        kinds = {name: typed(declared) for name, declared in self.gives.items()}
+        kinds = {name: type_of_plain(declared) for name, declared in self.gives.items()}
 
         class Given(nn.Module):
             def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:

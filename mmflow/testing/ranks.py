@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from mmflow.plugin import Loss
-from mmflow.testing.compute import Input, compute_on
+from mmflow.testing.compute import Input, Settings, compute
 
 RANKS = 2
 
@@ -46,4 +46,4 @@ def _join(meeting: str, rank: int, path: list[str]) -> None:
 
 
 def _value(loss: Loss, inputs: dict[str, Input]) -> float:
-    return float(compute_on(loss, **inputs).value)
+    return float(compute(loss, inputs, Settings()).value)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -59,7 +56,7 @@ def inputs_of(
 ) -> tuple[list[Argument], State]:
     """Values of all inputs of an encoder as its module receives them, and the preprocessing that it learned of them."""
     draw, torch_draw = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    state: dict[str, Any] = {}
+    state: dict[str, RawValue] = {}
     raws = {
         place: [_grouped(kind, kind.groups, draw, row) for row in range(rows if kind.axes[0] == "sample" else 3)]
         for place, kind in enumerate(kinds)
@@ -85,7 +82,7 @@ def _grouped(kind: TensorType, groups: tuple[int | None, ...], draw: np.random.G
     return [_grouped(kind, groups[1:], draw, row) for _ in range(groups[0] or 2)]
 
 
-def _prepared(encoder: Encoder, place: int, value: RawValue, depth: int, state: Mapping[str, Any]) -> RawValue:
+def _prepared(encoder: Encoder, place: int, value: RawValue, depth: int, state: State) -> RawValue:
     if depth:
         return [_prepared(encoder, place, member, depth - 1, state) for member in value]
     return encoder.preprocess(place, value, state)

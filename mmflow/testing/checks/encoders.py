@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +77,7 @@ class EncoderCase:
 
     def call(
         self, module: nn.Module | None, values: list[Argument], *, only: Iterable[str] | None = None
-    ) -> dict[str, Any]:
+    ) -> dict[str, Argument]:
         """All outputs with the taps, or those in `only`; arguments have the form in which the core gives them."""
         encoder = self.component
         function: Callable[..., Argument] = module.forward if module is not None else encoder.apply  # type: ignore[attr-defined]
@@ -285,7 +284,7 @@ def _field(encoder: Encoder, name: str) -> Argument:
     return getattr(value, "value", value) if isinstance(value, Value) else value
 
 
-def _compare(case: EncoderCase, outputs: Mapping[str, Any], types: Mapping[str, TensorType]) -> None:
+def _compare(case: EncoderCase, outputs: Mapping[str, Argument], types: Mapping[str, TensorType]) -> None:
     if set(outputs) != set(types):
         raise Fault(case, "other outputs than declared", found=sorted(outputs), expected=sorted(types))
     for name, value in outputs.items():
@@ -327,7 +326,7 @@ def _padded(value: Argument) -> Argument:
     return Tokens(values, mask)
 
 
-def _tensor(value: Any) -> Tensor:
+def _tensor(value: Argument) -> Tensor:
     return value.values if isinstance(value, Tokens) else value
 
 

@@ -180,7 +180,7 @@ def evaluator_case(made: type[Evaluator]) -> EvaluatorCase:
     for name, types in reference_fields(made).items():
         if name in ("of", "data", "model") or Data in types:
             continue
-        if getattr(component, name) is None:
+        if getattr(component, name) in (None, (), {}):
             columns[name] = None
         elif Labels in types:
             columns[name] = labels

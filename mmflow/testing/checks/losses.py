@@ -11,10 +11,12 @@ from torch import Tensor
 from mmflow.plugin import Encoding, Loss, Tokens
 from mmflow.plugin.binding import binding
 from mmflow.testing.case import Case
-from mmflow.testing.compute import Computed, Held, Input, compute_on
+from mmflow.testing.compute import Computed, Held, Input, Settings, compute
 from mmflow.testing.faults import Fault
 from mmflow.testing.ranks import on_two_ranks
 
+EXACT = Settings()
+"""Float64, the whole batch at once."""
 _CLOSE = 1e-9
 """Relative difference in float64 of numbers that are the same but for the order of sums."""
 
@@ -40,7 +42,7 @@ def check_micro_batches(case: Case) -> None:
         return
     whole = _computed(case)
     for size in (1, 5):
-        _equal(case, _computed(case, micro_batch_size=size), whole, f"micro-batches of {size} change")
+        _equal(case, _computed(case, Settings(micro_batch_size=size)), whole, f"micro-batches of {size} change")
 
 
 def check_draws(case: Case) -> None:
@@ -49,7 +51,7 @@ def check_draws(case: Case) -> None:
     if not torch.equal(first.value, again.value):
         raise Fault(case, "two computations differ: it keeps state, or draws without an address")
     if "generator" not in binding(case.component).requests and not torch.equal(
-        first.value, _computed(case, seed=1).value
+        first.value, _computed(case, Settings(seed=1)).value
     ):
         raise Fault(case, "it draws without an address: ask for `generator`")
 
@@ -77,7 +79,7 @@ def check_absent_rows(case: Case) -> None:
     if name is None:
         return
     entry = name.split(".")[0]
-    masked = _computed(case, present={entry: there})
+    masked = _computed(case, Settings(present={entry: there}))
     kept = _computed(case.with_inputs(lambda _, value: _rows(value, there.nonzero().squeeze(1))))
     if masked.rows != int(there.sum()):
         raise Fault(case, "absent rows take part", found=masked.rows, expected=int(there.sum()))
@@ -122,7 +124,7 @@ def check_extremes(case: Case) -> None:
     }
     for says, change in changes.items():
         for dtype in (torch.float64, torch.float32):
-            found = _computed(case.with_inputs(lambda _, value, change=change: change(value)), dtype=dtype)
+            found = _computed(case.with_inputs(lambda _, value, change=change: change(value)), Settings(dtype=dtype))
             broken = [name for name, gradient in found.gradients.items() if not torch.isfinite(gradient).all()]
             if not torch.isfinite(found.value):
                 raise Fault(case, f"{says} ({dtype}) make the value {float(found.value)}")
@@ -132,7 +134,7 @@ def check_extremes(case: Case) -> None:
 
 def check_precision(case: Case) -> None:
     """A float32 input gives a float32 value near that of float64."""
-    exact, single = _computed(case), _computed(case, dtype=torch.float32)
+    exact, single = _computed(case), _computed(case, Settings(dtype=torch.float32))
     if single.value.dtype != torch.float32:
         raise Fault(case, "float32 inputs give another dtype", found=single.value.dtype, expected=torch.float32)
     if abs(float(single.value) - float(exact.value)) > 1e-3 * max(1.0, abs(float(exact.value))):
@@ -176,14 +178,9 @@ CHECKS = (
 )
 
 
-def _computed(
-    case: Case, *, dtype: torch.dtype = torch.float64, micro_batch_size: int | None = None,
-    present: dict[str, Tensor] | None = None, seed: int = 0,
-) -> Computed:  # fmt: skip
+def _computed(case: Case, settings: Settings = EXACT) -> Computed:
     assert isinstance(case.component, Loss)
-    return compute_on(
-        case.component, dtype=dtype, micro_batch_size=micro_batch_size, present=present, seed=seed, **case.inputs
-    )
+    return compute(case.component, case.inputs, settings)
 
 
 def _equal(case: Case, found: Computed, expected: Computed, says: str) -> None:

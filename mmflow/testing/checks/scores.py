@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmflow.plugin import Encoding, Score, Tokens
 from mmflow.testing.case import DIM, LENGTH
-from mmflow.testing.compute import compute_on
+from mmflow.testing.compute import Settings, compute_on
 from mmflow.testing.faults import Fault
 
 ROWS, OTHERS = 5, 7
@@ -87,7 +87,7 @@ def check_under_a_loss(case: ScoreCase) -> None:
     loss = registry().get("loss", "infonce").model_validate({"of": ["a", "b"], "score": case.component.declared()})
     a, b = case.side(ROWS, 0), case.side(ROWS, 1)
     whole = compute_on(loss, a=a, b=b)  # type: ignore[arg-type]
-    parts = compute_on(loss, micro_batch_size=2, a=a, b=b)  # type: ignore[arg-type]
+    parts = compute_on(loss, settings=Settings(micro_batch_size=2), a=a, b=b)  # type: ignore[arg-type]
     for name, gradient in whole.gradients.items():
         if not torch.isfinite(gradient).all():
             raise Fault(case, f"under infonce the gradient for `{name}` is infinite or NaN")
