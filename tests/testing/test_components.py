@@ -10,9 +10,10 @@ import torch
 from mmflow_evaluators.clustering.clustering import Clustering
 from mmflow_evaluators.geometry import Geometry
 from mmflow_objectives.prediction.caption_nll import CaptionNLL
+from mmflow_objectives.prediction.emitted import EmittedValue
 from mmflow_samplers.episodes import Episodes
 
-from mmflow.plugin import Ref, Tokens
+from mmflow.plugin import Encoding, Ref, Tokens
 from mmflow.testing import Case, DataCase, all_components
 from mmflow.testing.checks.evaluators import evaluator_case
 from tests.testing.given_files import file_sources
@@ -28,7 +29,9 @@ TEXTS = {
     "logits": Tokens(torch.randn(7, 5, 6, generator=DRAW, dtype=torch.float64), MASK),
     "ids": Tokens(torch.randint(6, (7, 5), generator=DRAW), MASK),
 }
+EMITTED = {"video": Encoding({"align": torch.randn(7, generator=DRAW, dtype=torch.float64)})}
 CASES = [
+    Case(EmittedValue(of=("video.align",)), EMITTED),
     *file_sources(),
     Case(CaptionNLL(of=("logits.tokens",), targets=Ref("ids.tokens")), TEXTS),
     DataCase(Episodes(by=Ref("label"), way=2, shot=1, query=2)),

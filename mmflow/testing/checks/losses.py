@@ -199,9 +199,16 @@ def _vectors(case: Case) -> list[str]:
     for name, value in case.inputs.items():
         if isinstance(value, Encoding):
             found += [name] if len(value.outputs) == 1 else [f"{name}.{output}" for output in value.outputs]
-        elif isinstance(value, Tokens) or (isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 1):
+        elif _moves(value):
             found.append(name)
     return found
+
+
+def _moves(value: Input) -> bool:
+    """Whether an input is an encoder's output rather than a field."""
+    if isinstance(value, Tokens):
+        return value.values.is_floating_point()
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 1
 
 
 def _size(case: Case) -> int:
@@ -224,9 +231,9 @@ def _mapped(value: Input, function: Callable[[Tensor], Tensor]) -> Input:
     if isinstance(value, Encoding):
         outputs = {name: _mapped(each, function) for name, each in value.outputs.items()}
         return replace(value, outputs=outputs)
-    if isinstance(value, Tokens):
+    if isinstance(value, Tokens) and _moves(value):
         return Tokens(function(value.values), value.mask)
-    if isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 1:
+    if isinstance(value, Tensor) and value.is_floating_point():
         return function(value)
     return value
 
