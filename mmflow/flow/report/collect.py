@@ -92,6 +92,8 @@ class EntryReport:
     """Samples that could not be read, with the reason."""
     left_out: list[str]
     """Parts of the data that belong to no sample, with their number and the reason."""
+    caveats: list[str]
+    """Sentences that a reader of results must know."""
 
 
 @dataclass
@@ -296,6 +298,7 @@ def _data(spec: Spec, stages: Sequence[StageReport]) -> list[EntryReport]:
                 read_by=[s.name for s in read],
                 skipped=skipped,
                 left_out=_attempt(lambda source=source: [str(found) for found in source.left_out()]) or [],
+                caveats=_attempt(lambda source=source: [*source.caveats()]) or [],
             )
         )
     return entries
