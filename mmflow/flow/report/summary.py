@@ -77,7 +77,7 @@ def metric_rows(stage: StageReport) -> list[tuple[str, str, str, str]]:
 
 
 def left_out_lines(report: RunReport) -> list[str]:
-    """For each entry of `data` its parts that belong to no sample, its caveats, and the number of bad samples with the first."""
+    """For each entry of `data` its parts that belong to no sample, its caveats, and the first bad samples."""
     lines = []
     for entry in report.data:
         lines += [f"{entry.name}: {found}" for found in (*entry.left_out, *entry.caveats)]
