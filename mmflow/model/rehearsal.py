@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from torch import Tensor
+
 from mmflow.data import Batch, ColumnRequest, Loader, count_of, sample_of, scan
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Source, Stage, StageScope, StageSpec, View
@@ -23,6 +25,8 @@ ORDERED = 4_000_000
 """Samples up to which any sampler is."""
 MOST_NUMBERS = 200_000_000
 """Numbers that one check reads of the data: those of 1,000 images of 256 x 256 pixels in color."""
+MOST_AT_ONCE = 60_000_000
+"""Numbers that it reads at once."""
 
 
 class TooMuch(ComponentError):
@@ -30,7 +34,7 @@ class TooMuch(ComponentError):
 
 
 class Reading:
-    """Reads samples for one check, as long as they are not too large, as far as their sizes are declared."""
+    """Reads samples for one check, as long as they are not too large."""
 
     def __init__(self) -> None:
         self._left = MOST_NUMBERS
@@ -40,19 +44,13 @@ class Reading:
     ) -> Batch:
         """The first batch with a sample in it; raises `SampleError` where all that are looked at are left out.
 
-        A source with static fields alone (one big graph) has no samples to read: an empty batch.
+        A source with static fields alone (one big graph) has no samples to read: an empty batch. Raises `TooMuch`.
         """
-        self._spend(source, views, requests, rows)
-        reasons: list[str] = []
-        for number, batch in enumerate(scan(source, views, requests, batch_size=rows)):
-            if batch.size:
-                return batch
-            reasons += [reason for reason, _ in batch.skipped.values()]
-            if number >= FIRST:
-                break
-        if not reasons:
-            return Batch({}, [], 0, 0, 0)
-        raise SampleError(f"none of the first {len(reasons)} samples can be read: {reasons[0]}")
+        self._spend(1, _declared(source, views, requests))
+        # One row first: what encoders make of it in their preprocessing is not declared.
+        one = _first(source, views, requests, 1)
+        self._spend(rows, _numbers(one))
+        return _first(source, views, requests, rows)
 
     def rows_from_all_over(
         self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], data: str = ""
@@ -67,15 +65,50 @@ class Reading:
         if count is not None and source.streaming() is None and requests:
             last = max(count - 1, 0)
             places = sorted({last * place // (SPREAD - 1) for place in range(SPREAD)})
-            self._spend(source, views, requests, len(places))
-            sample_of(source, views, requests, places)
+            self._spend(1, _declared(source, views, requests))
+            one = sample_of(source, views, requests, places[:1])
+            if len(places) > 1:
+                self._spend(len(places), _numbers(one))
+                sample_of(source, views, requests, places)
 
-    def _spend(self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> None:
-        """Count what `rows` rows take; raises `TooMuch`."""
-        targets = dict.fromkeys(request.target for request in requests if request.target.section in ("fields", "views"))
-        self._left -= rows * numbers_of(targets, views, source.fields())
-        if self._left < 0:
-            raise TooMuch(f"the data hold more than {MOST_NUMBERS:,} numbers in a few rows, and a check reads no more")
+    def _spend(self, rows: int, numbers: int) -> None:
+        """Count `rows` rows of so many numbers; raises `TooMuch`."""
+        self._left -= rows * numbers
+        if self._left < 0 or rows * numbers > MOST_AT_ONCE:
+            raise TooMuch(f"a row of the data takes {numbers:,} numbers, and a check reads no more")
+
+
+def _first(source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> Batch:
+    reasons: list[str] = []
+    for number, batch in enumerate(scan(source, views, requests, batch_size=rows)):
+        if batch.size:
+            return batch
+        reasons += [reason for reason, _ in batch.skipped.values()]
+        if number >= FIRST:
+            break
+    if not reasons:
+        return Batch({}, [], 0, 0, 0)
+    raise SampleError(f"none of the first {len(reasons)} samples can be read: {reasons[0]}")
+
+
+def _declared(source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest]) -> int:
+    """Numbers of a row, as far as they are declared."""
+    targets = dict.fromkeys(request.target for request in requests if request.target.section in ("fields", "views"))
+    return numbers_of(targets, views, source.fields())
+
+
+def _numbers(batch: Batch) -> int:
+    """Numbers of a row as it was read."""
+    total = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal total
+        total += tensor.numel()
+        return tensor
+
+    for column in batch.columns.values():
+        column.map(count)
+    return total // max(batch.size, 1)
 
 
 def declaration_of(scope: StageScope) -> Stage:

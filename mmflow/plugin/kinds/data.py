@@ -121,11 +121,16 @@ class Source(Component, kind="source"):
 
     def left_out(self) -> Sequence[LeftOut]:
         """Files, members and columns that belong to no sample, counted by reason; those of the sources inside."""
-        inner: list[object] = []
+        return [found for source in self._inside() for found in source.left_out()]
+
+    def caveats(self) -> Sequence[str]:
+        """Sentences that a reader of results must know, such as that large files are known by size and time."""
+        return [found for source in self._inside() for found in source.caveats()]
+
+    def _inside(self) -> Iterator[Source]:
         for name in type(self).model_fields:
             value = getattr(self, name)
-            inner += value if isinstance(value, tuple) else (value,)
-        return [found for source in inner if isinstance(source, Source) for found in source.left_out()]
+            yield from (one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, Source))
 
 
 class Transform(Component, kind="transform"):
