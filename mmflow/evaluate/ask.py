@@ -56,7 +56,7 @@ class Ask(Stage, name="ask"):
     @classmethod
     def _apart(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
         if choices and (len(choices) < 2 or len({choice.casefold() for choice in choices}) < len(choices)):
-            raise ValueError("`choices` are two or more, all different")
+            raise ValueError("not two or more words, all different")
         return choices
 
     @model_validator(mode="after")

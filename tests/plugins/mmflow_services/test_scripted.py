@@ -72,7 +72,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
     return asked
 
 
-def test_prompts_hold_texts_class_names_and_numbers_and_absent_rows_stay_absent(
+def test_prompts_hold_texts_class_names_and_numbers_and_absent_rows_stay(
     asked: Callable[..., list[Any]],
 ) -> None:
     echo = "parts.judge.rules=[{when: '.*', answer: '\\g<0>'}]"
@@ -80,7 +80,8 @@ def test_prompts_hold_texts_class_names_and_numbers_and_absent_rows_stay_absent(
 
 
 def test_answers_are_read_as_numbers_and_choices_and_drawn_several_times(asked: Callable[..., list[Any]]) -> None:
-    rules = "parts.judge.rules=[{when: fern, answer: ['about 4.5', 'Yes: 7', 'none']}, {when: stone, answer: '-2e1 or yes'}]"
+    first, second = "{when: fern, answer: ['about 4.5', 'Yes: 7', 'none']}", "{when: stone, answer: '-2e1 or yes'}"
+    rules = f"parts.judge.rules=[{first}, {second}]"
     assert asked(rules, "stages.asked.read=number") == [4.5, -20.0, None]
     assert asked(rules, "stages.asked.choices=[no, yes]") == [None, 1, None]
     found = asked(rules, "stages.asked.draws=2", "stages.asked.read=number")
