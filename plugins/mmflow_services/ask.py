@@ -19,10 +19,8 @@ from mmflow.plugin import (
     RawValue,
     Refs,
     Service,
-    Source,
     StageContext,
     StageInputs,
-    Target,
     TensorType,
     outside_identity,
 )
@@ -87,23 +85,15 @@ class Ask(DataStage, name="ask"):
         several = {"axes": ("sample", "draw"), "groups": (self.draws,)} if self.draws > 1 else {}
         return {"answer": answer.with_(**several)}
 
-    def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
-        known = source.fields()
-        for reference in self.of:
-            declared = known.get(str(reference))
-            if declared is not None and (refused := _unsayable(str(reference), declared)):
-                yield "of", *refused
-
     def run(self, context: StageContext) -> None:
         service = context.service("service")
-        targets = context.scope.targets(STAGE)
-        rows = context.rows("of")
+        targets, rows = context.scope.targets(STAGE), context.rows("of")
         columns = {
-            str(reference): (targets["of", place], context.scope.type_of(targets["of", place]), rows["of", place])
+            str(reference): (context.scope.type_of(targets["of", place]), rows["of", place])
             for place, reference in enumerate(self.of)
         }
         texts = [
-            self._text({name: _said(column[row], *of) for name, (*of, column) in columns.items()})
+            self._text({name: _said(column[row], declared) for name, (declared, column) in columns.items()})
             for row in range(len(rows.ids))
         ]
         answers = self._answers(service, texts, context)
@@ -182,10 +172,8 @@ def _filled(prompt: str, values: Mapping[str, str | None]) -> str:
     )
 
 
-def _said(value: RawValue, target: Target, declared: TensorType) -> str | None:
+def _said(value: RawValue, declared: TensorType) -> str | None:
     """One value of a column as text; None where it is absent."""
-    if target.index is not None and value is not None:
-        value = value[target.index] if target.index < len(value) else None
     if value is None:
         return None
     if isinstance(value, str):

@@ -52,6 +52,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
     if isinstance(made, Evaluator):
         _check_arguments(resolver, entry, made, targets)
         _check_encodes(resolver, entry, made, targets)
+    if isinstance(made, Stage):
+        resolver.given()
     if isinstance(made, Stage) and (sampler := made.order()) is not None:
         _check_sampler(resolver, entry, sampler, targets)
     if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
