@@ -199,8 +199,9 @@ class Graph:
     def draws(self) -> Iterator[Owner]:
         """Encoders in which a draw of the model (dropout) makes `micro_batch_size` part of the result."""
         for node in self.working:
-            if node.role == "encoder" and isinstance(node.structure, Encoder) and node.structure.draws():
-                yield node.owner
+            made = node.structure
+            if isinstance(made, Encoder) and (made.draws() or (made.lora is not None and made.lora.dropout)):
+                yield node.owner.whole
 
 
 def face(graph: Graph, encoder: Owner, output: str) -> Output:

@@ -6,19 +6,32 @@ from collections.abc import Mapping
 
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, takes_rows, with_article
-from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Score, Stage, Transform, View
+from mmflow.plugin.kinds import (
+    Application,
+    Encoder,
+    Evaluator,
+    Loss,
+    Memory,
+    Sampler,
+    Score,
+    Stage,
+    Transform,
+    View,
+)
 from mmflow.plugin.references import Data, Model, Parameters, reference_fields
 from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.classes import field_of
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.references.adapters import check_adapters
 from mmflow.spec.references.resolver import Resolver, as_written
+from mmflow.spec.references.services import check_services
 from mmflow.spec.references.wanted import GIVEN_BY, VALUES, is_number, references
 from mmflow.spec.references.wiring import differing
 from mmflow.spec.text.problems import Path, did_you_mean
 
-_OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale", "constrain")
+_OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale", "lora", "constrain")
 """Fields that mean nothing for applications of weights, and those that mean nothing where the weights do not train."""
 
 
@@ -39,6 +52,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
     if isinstance(made, Evaluator):
         _check_arguments(resolver, entry, made, targets)
         _check_encodes(resolver, entry, made, targets)
+    if isinstance(made, Stage):
+        resolver.given()
     if isinstance(made, Stage) and (sampler := made.order()) is not None:
         _check_sampler(resolver, entry, sampler, targets)
     if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
@@ -47,7 +62,10 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         return
     if isinstance(made, Encoder) and owner.section == "encoders":
         _check_brought(resolver, entry, owner, made)
+    if isinstance(made, Encoder | Loss | Memory):
+        check_services(resolver, entry, owner, made)
     if isinstance(made, Encoder):
+        check_adapters(resolver, entry, owner, made)
         _check_modalities(resolver, entry, owner, made)
         resolver.outputs_of(owner)
     if isinstance(made, Loss | Memory | Evaluator):
@@ -174,6 +192,9 @@ def _check_brought(resolver: Resolver, entry: Entry, owner: Owner, made: Encoder
     if found is None or there is None:
         return
     names = [name for name in differing(there.encoder, made) if name in entry.own]
+    if there.encoder.lora is None and "lora" in names:
+        # Adapters may be put beside what is brought.
+        names.remove("lora")
     if not names:
         return
     stage, name = found[0], owner.name
