@@ -157,7 +157,7 @@ def run_stage(
     if store.publish_kept(stage.key, meta):
         store.drop_partial(stage.key)
         return
-    _seed_stray_draws(spec.scope(stage.stage).seed)
+    _seed_stray_draws(keys.seed(stage.stage) or 0)
     with store.scratch() as output:
         context = FlowContext(
             stage, spec=spec, keys=keys, store=store, output=output, report=report, device=device, workers=workers,

@@ -57,7 +57,7 @@ BROKEN = [
     ("name: base", "report: 3", "2:9: report", ["expected a mapping"]),
     ("name: base", "report: {titel: x}", "2:10: report.titel", ["no field", "did you mean title?"]),
     ("name: base", "track: {t: {use: nothing}}", "2:18: track.t.use", ["unknown tracker"]),
-    ("name: base", "matrix: {a: {}}", "2:1: matrix", ["not yet: matrix", "`extends`"]),
+    ("name: base", "matrix: {a: {}}", "2:1: matrix", ["a matrix of specs", "`load_members`"]),
     ("name: base", "parts: {}", "14:1", ['the key "parts" stands twice']),
     # components
     ("use: infonce", "use: infonec", "17:16: losses.align.use", ["unknown loss", "did you mean 'infonce'?"]),

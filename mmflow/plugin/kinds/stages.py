@@ -73,6 +73,11 @@ class Stage(Component, kind="stage"):
         """The seed of the stage's draws, where the spec's is `seed`."""
         return seed
 
+    def draws(self) -> bool:
+        """Whether its own work depends on its seed (`context.scope.seed`), beside the weights of encoders that nothing
+        has trained. One that does not is the same stage for all seeds of a matrix."""
+        return True
+
     def taken(self) -> Sequence[str] | None:
         """Path patterns of the entries (`encoders.image`, `losses.*`) that the stage takes over from the model that it
         begins with; None for all."""
@@ -137,6 +142,9 @@ class Evaluator(DataStage):
     of: Refs[Encoded] = ()
     model: Ref[Model] | None = None
     batch_size: int = outside_identity(256, ge=1)
+
+    def draws(self) -> bool:
+        return "generator" in self.arguments()
 
     def evaluate(self, *args: Argument, **kwargs: Argument) -> EvaluationResult:
         raise NotImplementedError
