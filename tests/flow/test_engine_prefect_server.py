@@ -59,7 +59,9 @@ def test_a_run_is_seen_with_its_log_and_artifacts(start_run, server, wait_for):
     assert not outcome["stderr"].count("stage train: done"), "the terminal has the watcher's lines, not these"
     start_run("prefect", api_url=server.url).end()
     again = latest_flow_run(server)
-    found = wait_for(lambda: [line for line in log_of(server, again) if "found in" in line["message"]], "what is stored")
+    found = wait_for(
+        lambda: [line for line in log_of(server, again) if "found in" in line["message"]], "what is stored"
+    )
     assert [(line["message"], line["level"]) for line in found] == [("all 3 stages found in the store", logging.INFO)]
 
 
@@ -69,7 +71,9 @@ def test_the_traceback_of_a_failed_stage_is_in_the_log_of_its_run(start_run, ser
     run = latest_flow_run(server)
     assert (run["state_name"], run["name"]) == ("Failed", outcome["run_id"])
     head = "stage retrieval failed\nTraceback (most recent call last):\n"
-    lines = wait_for(lambda: [x for x in log_of(server, run) if x["message"].startswith(head)], "the traceback in the log")
+    lines = wait_for(
+        lambda: [x for x in log_of(server, run) if x["message"].startswith(head)], "the traceback in the log"
+    )
     assert [line["level"] for line in lines] == [logging.ERROR]
     text = lines[0]["message"]
     assert "child_run.py" in text
