@@ -30,7 +30,7 @@ def end_workers(loader: DataLoader[Made]) -> None:
 
 
 def cut_results(loader: DataLoader[Made]) -> None:
-    """Close the pipe through which results come, when no worker is left to write: reading from it then fails at once."""
+    """Close the pipe through which results come, when no worker is left to write: reading it fails at once then."""
     queue = getattr(getattr(loader, "_iterator", None), "_worker_result_queue", None)
     if queue is not None:
         queue._writer.close()

@@ -164,9 +164,10 @@ class _Mark:
 
     def notice(self, event: str, arguments: tuple[object, ...]) -> None:
         """A hook of the interpreter's audit."""
-        if event == "open" and self._text and isinstance(path := arguments[0], str):
-            if not path.endswith((".py", ".pyc", ".so")) and not path.startswith(("/dev/", "/proc/", "/sys/")):
-                self._lines.write(self._number, f"{self._text} (file {path})")
+        if event != "open" or not self._text or not isinstance(path := arguments[0], str):
+            return
+        if not path.endswith((".py", ".pyc", ".so")) and not path.startswith(("/dev/", "/proc/", "/sys/")):
+            self._lines.write(self._number, f"{self._text} (file {path})")
 
 
 def warm_up() -> None:

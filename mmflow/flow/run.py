@@ -77,8 +77,8 @@ class RunOutcome:
 def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) -> RunOutcome:
     """Run every stage of `spec` whose result is not stored.
 
-    Raises `StoreError`, `ComponentError`, `SpecError` and `EngineUnavailable` for mistakes found before the first stage;
-    later failures are in the outcome.
+    Raises `StoreError`, `ComponentError`, `SpecError` and `EngineUnavailable` for mistakes found before the first
+    stage; later failures are in the outcome.
     """
 
     def waiting(text: str) -> None:

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from mmflow.cli.terminal import Bars, Lines, Pace, duration, progress_watcher
+from mmflow.cli.terminal import Lines, Pace, duration, progress_watcher
 
 pytestmark = pytest.mark.process
 

@@ -69,10 +69,14 @@ def test_shards_that_a_dead_worker_had_open_are_read_again_up_to_the_same_batch(
 
 
 def test_a_second_death_is_told_with_both_its_causes(caplog: pytest.LogCaptureFixture) -> None:
-    with reader_process.loader(1, size=90) as loading, pytest.raises(SampleError) as caught:
-        for batch in loading.epoch(0):
-            if batch.index in (2, 4):
-                kill(loading)
+    def killed_twice() -> None:
+        with reader_process.loader(1, size=90) as loading:
+            for batch in loading.epoch(0):
+                if batch.index in (2, 4):
+                    kill(loading)
+
+    with pytest.raises(SampleError) as caught:
+        killed_twice()
     message = str(caught.value)
     assert message.startswith("a loader worker of source 'shapes' died for the second time (process ")
     assert "killed by SIGKILL" in message
@@ -118,21 +122,19 @@ TEXT = [ColumnRequest("text", Target("fields", "text"))]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     for number in range(20):
         (tmp_path / f"text-{number:02}.txt").write_text(f"line {number} " * 20_000)
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.mark.parametrize("reading", ["training", "evaluation"])
 def test_a_sample_that_ends_every_process_is_named_with_its_file(folder: Path, reading: str) -> None:
     source = Mined(folder=str(folder), mine="text-13")
+    loading = Loader(source, {}, TEXT, sampler=Sequential(), batch_size=4, seed=0, workers=2)
+    batches = loading.epoch(0) if reading == "training" else scan(source, {}, TEXT, batch_size=4, workers=1)
     with pytest.raises(SampleError) as caught:
-        if reading == "evaluation":
-            list(scan(source, {}, TEXT, batch_size=4, workers=1))
-        else:
-            with Loader(source, {}, TEXT, sampler=Sequential(), batch_size=4, seed=0, workers=2) as loading:
-                list(loading.epoch(0))
+        list(batches)
     assert f"while it read sample 'text-13' (file {folder}/text-13.txt)" in str(caught.value)
     assert "exit code 7" in str(caught.value)
 
@@ -174,6 +176,6 @@ def test_an_error_that_is_no_death_is_passed_on() -> None:
     with (
         Loader(Shapes(size=8), {}, [ColumnRequest("label", Target("fields", "label"))], sampler=Wrong(), batch_size=2,
                seed=0, workers=1) as loading,
-        pytest.raises(RuntimeError, match="^no more$"),
+        pytest.raises(RuntimeError, match=r"^no more$"),
     ):  # fmt: skip
         list(loading.epoch(0))
