@@ -13,7 +13,7 @@ import torch
 
 from mmflow.artifacts import CheckpointArtifact, HistoryArtifact, ModelArtifact, TrainingSummary
 from mmflow.data import Batch, Loader
-from mmflow.data.workers import warm_up
+from mmflow.data.processes import warm_up
 from mmflow.model.model import Model
 from mmflow.model.trained import trained_by_entry
 from mmflow.plugin.component import ComponentError
