@@ -39,7 +39,7 @@ _Place = tuple[int, str]
 """A wave and the axis of some of its row nodes."""
 
 Leaves = dict[tuple[Output, int], tuple[Tensor, slice | Tensor]]
-"""Cut rows of kept outputs, each with the rows that it stands for; of a node that gathers, by the number of the input."""
+"""Cut rows of kept outputs, each with the rows that it stands for; by the input's number in a node that gathers."""
 
 
 class Run:
