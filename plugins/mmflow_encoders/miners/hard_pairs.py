@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class HardPairs(Encoder, name="hard_pairs"):
     """Matching pairs and hard negatives of each side, found in the batch by a score (ALBEF; Li et al., 2021).
 
-    Of N rows it makes 3N pairs on the axis `pair`: first the rows themselves, then each row of the first input with a
-    negative of the second, then a negative of the first input with each row of the second. Outputs are the numbers of the
+    Of N rows it makes 3N pairs on the axis `pair`: the rows themselves, then each row of the first input with a
+    negative of the second, then a negative of the first with each row of the second. Outputs are the numbers of the
     rows, under the names of the two inputs (`pairs.image`, `pairs.text`), and `match`: 1 for a matching pair, 0 for a
     negative. Negatives are drawn by softmax(score / temperature), or are those that score highest. Rows that `exclude`
     says are equal to a row are no negatives of it. A pair that cannot be made has the row -1 and no `match` (-1).
