@@ -20,7 +20,7 @@ from mmflow.identity.canonical import key_of
 from mmflow.identity.closure import code_of, component_code
 from mmflow.identity.files import content_of
 from mmflow.plugin.component import Component, Shared, in_identity, known_by_content, known_by_order
-from mmflow.plugin.kinds import Encoder, Service, Source, Stage
+from mmflow.plugin.kinds import Encoder, Service, Source, Stage, View
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Ref, words
 from mmflow.plugin.targets import INIT, STAGE, Owner, Place, Target
@@ -100,7 +100,7 @@ class Keys:
             "preparation": self._preparation(scope, owners),
             "origin": self._origin(scope),
         } | self._joining(scope, owners)
-        if _draws(declaration, owners):
+        if _draws(declaration, scope, owners):
             description["seed"] = scope.seed
         return description | _cut(declaration, scope, owners)
 
@@ -291,8 +291,11 @@ def _may_have_weights(owner: Owner) -> bool:
     return owner.section not in ("views", "fields")
 
 
-def _draws(declaration: Stage, owners: Iterable[Owner]) -> bool:
-    """Whether the seed can change the result: training, initial weights, evaluators that ask for a generator."""
+def _draws(declaration: Stage, scope: Scope, owners: Iterable[Owner]) -> bool:
+    """Whether the seed can change the result: training, initial weights, evaluators or views that draw."""
+    views = (made for owner in owners if isinstance(made := scope.component(owner), View))
+    if any(view.draws == "always" for view in views):
+        return True
     return not declaration.measures or "generator" in declaration.arguments() or any(map(_may_have_weights, owners))
 
 

@@ -153,6 +153,9 @@ BROKEN = [
     (SLOW, SLOW + "\n  p: {use: hard_pairs, of: [image, text]}\n  q: {use: mlp, of: image, dims: [2], rows: p.image}\n"
      "  m: {use: concat, of: [q, image]}",
      "14:28: encoders.m.of.1", ["`image` has a row for each sample, and `q` one for each pair"]),
+    (VIEW, "two: {of: image, copies: 2, apply: [flip], draws: ever}", "7:53: views.two.draws", ["training, always"]),
+    (VIEW, "two: {of: [image, label], apply: [mixup], draws: always}", "7:8: views.two",
+     ["draws: always goes by single rows, and mixup mixes"]),
     ("epochs: 1", "epochs: 1, updates: [a]", "18:42: train.updates", ["found a list of 1"]),
     ("epochs: 1", "epochs: 1, updates: {a: {loss: [align]}}", "18:47: train.updates.a.loss", ["mean losses?"]),
     ("epochs: 1", "epochs: 1, updates: {a: {losses: [algin]}}", "18:56: train.updates.a.losses.0",
