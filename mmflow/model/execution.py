@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from mmflow.model.draws import Inputs, generators_left_alone, one_by_one
+from mmflow.model.draws import Inputs, by_members, generators_left_alone, one_by_one
 from mmflow.model.graph import Graph, Node, Output, Read, Site
 from mmflow.model.modules import Modules
 from mmflow.model.results import check_loss
@@ -144,29 +144,39 @@ class Execution:
         if groups:
             rows = [f"{id}.{member}" for id in rows for member in range(prod(groups))]
 
-        def run(inputs: Inputs, row: int | None = None) -> Argument:
-            if node.role == "tokens":
-                (tokens,) = (self.argument(read, inputs[read.place]) for read in node.given)
-                function, _ = self._binding(node)
-                return Tokens(function(tokens.values), tokens.mask)
-            at = () if node.static or (row is None and ordinal is not None) else tuple(rows[row or 0 :][:1])
-            found = self._call(node, inputs, {"at": at}, named={"taps": asked} if asked else {})
-            return found if isinstance(found, Mapping) else {"pooled": found}
+        def one_pass(inputs: Inputs, rows: Sequence[str], *member: int) -> Argument:
+            def run(inputs: Inputs, row: int | None = None) -> Argument:
+                if node.role == "tokens":
+                    (tokens,) = (self.argument(read, inputs[read.place]) for read in node.given)
+                    function, _ = self._binding(node)
+                    return Tokens(function(tokens.values), tokens.mask)
+                at = () if node.static or (row is None and ordinal is not None) else tuple(rows[row or 0 :][:1])
+                found = self._call(node, inputs, {"at": at}, named={"taps": asked} if asked else {})
+                return found if isinstance(found, Mapping) else {"pooled": found}
 
-        alone = node.scope == "row" and len(rows) > 0
-        if alone and self._asks_for_generator(node):
-            result = one_by_one(run, inputs, axes[0], len(rows))
-        elif ordinal is not None:
-            torch.manual_seed(self._address("model", node, ordinal))
-            result = run(inputs)
+            alone = node.scope == "row" and len(rows) > 0
+            if alone and self._asks_for_generator(node):
+                return one_by_one(run, inputs, axes[0], len(rows))
+            if ordinal is not None:
+                torch.manual_seed(self._address("model", node, ordinal, *member))
+                return run(inputs)
+            return self._evaluated(node, run, inputs, axes[0], rows if alone else ())
+
+        if groups and self._in_passes(node):
+            result = by_members(one_pass, inputs, rows, axes[0], prod(groups))
         else:
-            result = self._evaluated(node, run, inputs, axes[0], rows if alone else ())
+            result = one_pass(inputs, rows)
         outputs = result if isinstance(result, Mapping) else {"pooled": result}
         unfolded = {name: unfold(value, groups) for name, value in outputs.items()}
         made = self._made_axes(node)
         if node.apart and of_samples(axes[0]):
             return Encoding(outputs, made)
         return Encoding(unfolded, (*axes, *made), present)
+
+    def _in_passes(self, node: Node) -> bool:
+        """Whether the members of groups go through one after another; projections do as their encoder says."""
+        made = self.scope.component(node.owner.whole)
+        return isinstance(made, Encoder) and made.passes == "separate"
 
     def _evaluated(
         self, node: Node, run: Callable[..., Argument], inputs: Inputs, row_axis: str, rows: Sequence[str]

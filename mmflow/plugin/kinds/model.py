@@ -118,6 +118,11 @@ class Encoder(Component, kind="encoder"):
     rows: Refs[Index] = Field(
         (), description="the rows of its inputs that it takes: an index output of a miner for each; its rows are those"
     )
+    passes: Literal["joint", "separate"] = Field(
+        "joint",
+        description="separate: the members of groups (copies, frames) go through one after another, head and tokens "
+        "included, so that statistics of a batch do not mix them",
+    )
     head: Encoder | None = None
     """A projection of the pooled vector; the vector before it stays readable as the output `features`."""
     tokens: Encoder | None = None

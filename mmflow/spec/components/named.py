@@ -33,7 +33,7 @@ MOST_STAGES = 200
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 _TAKEN = ("fields", "views", "encoders", "memories", "losses", "parts", "stages", "data", "sampler")
-_NOT_YET = ("lora", "passes")
+_NOT_YET = ("lora",)
 
 
 def validated(entry: Entry, problems: list[Problem]) -> Entry:
