@@ -11,7 +11,6 @@ from mmflow.plugin.targets import Target
 from mmflow.plugin.values import RawValue, Sample
 from mmflow.spec.references.views import copies_of, inputs_of
 
-
 EVALUATION = -1
 """The epoch in the addresses of views that draw in evaluation."""
 
