@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from mmflow.model.draws import Inputs, by_members, generators_left_alone, one_by_one
-from mmflow.model.graph import Graph, Node, Output, Read, Site
+from mmflow.model.gathering import Fetch, Ids, gathered, gathered_ids
+from mmflow.model.graph import Graph, Node, Read, Site
 from mmflow.model.modules import Modules
 from mmflow.model.results import check_loss
-from mmflow.model.rows import fold, of_rows, pick, row_axis, taken, unfold
+from mmflow.model.rows import fold, of_rows, pick, row_axis, unfold
 from mmflow.plugin.addresses import address
 from mmflow.plugin.binding import Binding, binding
 from mmflow.plugin.component import Component, ComponentError, Shared
@@ -22,12 +23,6 @@ from mmflow.plugin.kinds import Encoder, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
 from mmflow.plugin.targets import Owner, Place
 from mmflow.plugin.values import SAMPLE, Argument, Encoding, Tokens, in_all, of_samples, same_rows
-
-Ids = Mapping[str, Sequence[str]]
-"""The ids of rows, by their axis."""
-
-Fetch = Callable[[Output], Encoding | None]
-"""Gives one output as an `Encoding` that holds just it, or None where a memory is not ready."""
 
 
 class Execution:
@@ -87,35 +82,10 @@ class Execution:
             return Encoding({"pooled": only}, encoding.axes, encoding.present)
         return encoding
 
-    def gathered(self, node: Node, fetch: Fetch) -> dict[Place, Fetch]:
-        """For each input of a node that gathers its rows, how these are had: the rows that its index names."""
-
-        def source(index: Encoding) -> Fetch:
-            def take(output: Output) -> Encoding | None:
-                whole = fetch(output)
-                return None if whole is None else taken(whole, index)
-
-            return take
-
-        found = {}
-        for number, read in enumerate(node.gathers):
-            index = self.fetch(read, fetch)
-            assert index is not None
-            found["of", number] = source(index)
-        return found
-
-    def gathered_ids(self, node: Node, fetch: Fetch, ids: Ids) -> list[str]:
-        """The ids of the rows that a node gathers: those of the rows that they are made of."""
-        found: list[list[str]] = []
-        for number, read in enumerate(node.gathers):
-            index, of = self.fetch(read, fetch), next(one for one in node.given if one.place == ("of", number))
-            assert index is not None
-            producer = self.graph.producer(of.outputs[0])
-            axis = producer.rows if producer is not None else self.scope.type_of(of.target).axes[0]
-            names = ids.get(axis)
-            numbers: list[int] = next(iter(index.outputs.values())).tolist()
-            found.append([str(one) if names is None else names[one] for one in numbers])
-        return list(map("/".join, zip(*found, strict=True)))
+    def indices(self, node: Node, fetch: Fetch) -> list[Encoding]:
+        """The indices by which a node gathers its rows, one for each input."""
+        found = [self.fetch(read, fetch) for read in node.gathers]
+        return [index for index in found if index is not None]
 
     # --- calling ---------------------------------------------------------------------------------------
 
@@ -130,8 +100,9 @@ class Execution:
         `by_place` gives the inputs of a node that gathers its rows; by default these are gathered here.
         """
         if by_place is None and node.gathers:
-            by_place = self.gathered(node, fetch)
-            ids = {**ids, node.rows: self.gathered_ids(node, fetch, ids)}
+            indices = self.indices(node, fetch)
+            by_place = gathered(indices, fetch)
+            ids = {**ids, node.rows: gathered_ids(node, indices, ids, self.graph, self.scope)}
         sources = by_place or {}
         encodings = [self.fetch(read, sources.get(read.place, fetch)) for read in node.given]
         structure = node.structure

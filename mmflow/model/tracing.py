@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.modules.module import register_module_forward_pre_hook, register_module_module_registration_hook
 
 from mmflow.kernels.dispatch import VARIABLE
-from mmflow.model.execution import Fetch
+from mmflow.model.gathering import Fetch
 from mmflow.model.graph import Node, Output, face, needed_outputs
 from mmflow.model.model import Model
 from mmflow.model.rehearsal import problem_of, said_by
