@@ -27,7 +27,7 @@ from mmflow.plugin.component import (
     known_by_order,
     nested_components,
 )
-from mmflow.plugin.kinds import Application, Encoder, Service, Source, Stage
+from mmflow.plugin.kinds import Application, Encoder, Service, Source, Stage, View
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Ref, words
 from mmflow.plugin.targets import INIT, STAGE, Owner, Place, Target
@@ -115,7 +115,9 @@ class Keys:
         """The seed that the key of stage `name` covers; None where nothing is drawn, whatever the seed is."""
         scope = self._spec.scope(self._named(name))
         declaration, owners = scope.declaration, scope.reached()
-        if declaration.trains or declaration.draws() or self._untrained(scope, owners):
+        views = (made for owner in owners if isinstance(made := scope.component(owner), View))
+        drawn = any(view.draws == "always" for view in views)
+        if drawn or declaration.trains or declaration.draws() or self._untrained(scope, owners):
             return scope.seed
         return None
 

@@ -126,6 +126,7 @@ class _Check:
         model = Model.planned(scope, roots, seed=0, states=Model.learn_states(scope, roots, source, limit=LEARNED_FROM))
         with self.tracing.building(), torch.device("meta"):
             model.modules.build()
+            model.constraints.project()
         batch = self._read(scope, model, source)
         with self.tracing:
             columns = {key: found.map(self.tracing.from_tensor) for key, found in model.columns(batch).items()}

@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.modules.module import register_module_forward_pre_hook, register_module_module_registration_hook
 
 from mmflow.kernels.dispatch import VARIABLE
+from mmflow.model.gathering import Fetch
 from mmflow.model.graph import Node, Output, face, needed_outputs
 from mmflow.model.model import Model
 from mmflow.model.rehearsal import problem_of, said_by
@@ -29,8 +30,8 @@ from mmflow.plugin.component import ComponentError
 from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, Loss, Memory, Score, Stage, StageScope
 from mmflow.plugin.numbers import Clock
-from mmflow.plugin.targets import STAGE, Owner, Target
-from mmflow.plugin.values import Argument, Encoding, Tokens
+from mmflow.plugin.targets import STAGE, Owner, Place, Target
+from mmflow.plugin.values import SAMPLE, Argument, Encoding, Tokens
 from mmflow.spec.text.problems import Problem
 
 SAMPLES: Final = 2
@@ -229,10 +230,27 @@ class Trace:
             found = folded(inputs, type(node.component).axes, self.ids) if node.scope == "row" else (inputs, self.ids)
             self.execution.call(node, found[0], ids=found[1])
         elif not isinstance(node.component, Memory):
-            encoding = self.execution.encode(node, self._fetch, {"sample": self.ids}, ordinal=0)
+            by_place = self._gathered(node) if node.gathers else None
+            encoding = self.execution.encode(node, self._fetch, {SAMPLE: self.ids}, ordinal=0, by_place=by_place)
             self.values[node.owner] = encoding
             for name, value in encoding.outputs.items():
                 self.shapes.append(f"{node.owner}: {name} {shape(value)}")
+
+    def _gathered(self, node: Node) -> dict[Place, Fetch]:
+        """For each input of a node that gathers its rows, as many rows as its index has; fake numbers name none."""
+
+        def source(index: Encoding) -> Fetch:
+            def take(output: Output) -> Encoding | None:
+                found = self._fetch(output)
+                if found is None:
+                    return None
+                rows = found.rows(torch.zeros(len(index), dtype=torch.int64))
+                return Encoding(rows.outputs, (index.axes[0], *rows.axes[1:]), rows.present)
+
+            return take
+
+        indices = [self.execution.fetch(read, self._fetch) for read in node.gathers]
+        return {("of", place): source(index) for place, index in enumerate(indices) if index is not None}
 
     def _fetch(self, output: Output) -> Encoding | None:
         owner, name = output

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmflow.data import Batch
-from mmflow.model.execution import Fetch, Ids
+from mmflow.model.gathering import Fetch, Ids, gathered_ids
 from mmflow.model.graph import Graph, Node, Output
 from mmflow.model.model import Model
 from mmflow.model.rows import batch_inputs, row_axis, taken
@@ -39,7 +39,7 @@ _Place = tuple[int, str]
 """A wave and the axis of some of its row nodes."""
 
 Leaves = dict[tuple[Output, int], tuple[Tensor, slice | Tensor]]
-"""Cut rows of kept outputs, each with the rows that it stands for; of a node that gathers, by the number of the input."""
+"""Cut rows of kept outputs, each with the rows that it stands for; by the input's number in a node that gathers."""
 
 
 class Run:
@@ -120,7 +120,8 @@ class Run:
         """The ids of the rows that nodes gather, which say how many there are."""
         for node in nodes:
             if node.gathers and node.rows not in self.ids:
-                self.ids[node.rows] = self.execution.gathered_ids(node, self._whole(node.wave), self.ids)
+                indices = self.execution.indices(node, self._whole(node.wave))
+                self.ids[node.rows] = gathered_ids(node, indices, self.ids, self.graph, self.model.scope)
 
     def _run_rows(
         self, nodes: list[Node], rows: slice, ordinal: int, leaves: Leaves | None
@@ -184,12 +185,8 @@ class Run:
 
             return take
 
-        found: dict[Place, Fetch] = {}
-        for number, read in enumerate(node.gathers):
-            index = self.execution.fetch(read, whole)
-            assert index is not None
-            found["of", number] = source(index.rows(rows), number)
-        return found
+        indices = self.execution.indices(node, whole)
+        return {("of", number): source(index.rows(rows), number) for number, index in enumerate(indices)}
 
     def _leaf(
         self, output: Output, piece: Encoding, rows: slice | Tensor, axis: str, leaves: Leaves | None, number: int = -1

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mmflow.model.execution import Execution, Ids
+from mmflow.model.execution import Execution
+from mmflow.model.gathering import Ids
 from mmflow.model.graph import Node
 from mmflow.model.rows import batch_inputs, folded, row_axis
 from mmflow.plugin.kinds import Loss

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.references import RawField, Refs
@@ -140,7 +140,8 @@ class Transform(Component, kind="transform"):
     and returns the new one, or `(value, {"name": fact})` to add fields that say what it did. With `per_batch`, it takes
     a list with one value a row of the global batch (in a view of several fields a mapping of all, None for what is
     absent), None where nothing of the row is there, and returns such a list, or `(values, {"name": [fact a row]})`.
-    `generator` is None in evaluation: the deterministic form (a center crop, no flip, nothing mixed).
+    `generator` is None in evaluation: the deterministic form (a center crop, no flip, nothing mixed); it is there where
+    the view says `draws: always`.
     """
 
     shared: ClassVar[bool] = False
@@ -173,6 +174,16 @@ class View(BaseModel):
     of: Refs[RawField] = Field(min_length=1)
     apply: tuple[Transform, ...] = ()
     copies: int = Field(1, ge=1, le=64)
+    draws: Literal["training", "always"] = Field(
+        "training", description="always: in evaluation too, at the ids of the rows; else the deterministic form there"
+    )
+
+    @model_validator(mode="after")
+    def _alone(self) -> View:
+        mixing = next((transform.use for transform in self.apply if transform.per_batch), None)
+        if self.draws == "always" and mixing is not None:
+            raise ValueError(f"draws: always goes by single rows, and {mixing} mixes the rows of a batch")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -116,7 +116,13 @@ class Encoder(Component, kind="encoder"):
 
     of: Refs[Pooled | RawField] = ()
     rows: Refs[Index] = Field(
-        (), description="the rows of its inputs that it takes: an index output of a miner for each; its rows are those"
+        default=(),
+        description="the rows of its inputs that it takes: an index output of a miner for each; its rows are those",
+    )
+    passes: Literal["joint", "separate"] = Field(
+        default="joint",
+        description="separate: the members of groups (copies, frames) go through one after another, head and tokens "
+        "included, so that statistics of a batch do not mix them",
     )
     head: Encoder | None = None
     """A projection of the pooled vector; the vector before it stays readable as the output `features`."""
@@ -125,11 +131,16 @@ class Encoder(Component, kind="encoder"):
     init: str | None = by_content(None)
     """A safetensors file (any fsspec URL) that the weights start from."""
     freeze: StrictBool | Literal["body"] | Freeze = Field(
-        False, description="true: the encoder with head, tokens and learned numbers; body: all but head and tokens"
+        default=False,
+        description="true: the encoder with head, tokens and learned numbers; body: all but head and tokens",
     )
-    lr_scale: float = Field(1.0, ge=0)
-    constrain: Constraints = Field((), description="where its weights stay; `head` and `tokens` say it themselves")
-    lora: Lora | None = Field(None, description="low-rank adapters, which train in place of the encoder's own weights")
+    lr_scale: float = Field(default=1.0, ge=0)
+    constrain: Constraints = Field(
+        default=(), description="where its weights stay; `head` and `tokens` say it themselves"
+    )
+    lora: Lora | None = Field(
+        default=None, description="low-rank adapters, which train in place of the encoder's own weights"
+    )
 
     def scope(self) -> Scope:
         """`row` where a row's output depends on that row alone, else `batch`."""

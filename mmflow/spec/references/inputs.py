@@ -26,6 +26,7 @@ from mmflow.spec.components.classes import field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
 from mmflow.spec.references.resolver import Resolver, as_written
+from mmflow.spec.references.row_axes import check_gathered, check_pairing
 from mmflow.spec.references.services import check_services
 from mmflow.spec.references.wanted import GIVEN_BY, VALUES, is_number, references
 from mmflow.spec.references.wiring import differing
@@ -64,10 +65,14 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         _check_brought(resolver, entry, owner, made)
     if isinstance(made, Encoder | Loss | Memory):
         check_services(resolver, entry, owner, made)
+    if isinstance(made, Encoder) and not check_gathered(resolver, entry, owner, made):
+        return
     if isinstance(made, Encoder):
         check_adapters(resolver, entry, owner, made)
         _check_modalities(resolver, entry, owner, made)
         resolver.outputs_of(owner)
+    if isinstance(made, Encoder | Loss | Memory) and not check_pairing(resolver, entry, made, targets):
+        return
     if isinstance(made, Loss | Memory | Evaluator):
         _check_axes(resolver, entry, made, targets)
     _check_needs(resolver, entry, owner, made)

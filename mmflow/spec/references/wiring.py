@@ -17,7 +17,7 @@ _PROJECTIONS = (("head",), ("tokens",))
 _BESIDE = ("losses", "parts")
 """Sections whose entries are needed in no order."""
 
-_OF_THE_STAGE = ("of", "rows", "init", "freeze", "lr_scale", "constrain")
+_OF_THE_STAGE = ("of", "rows", "passes", "init", "freeze", "lr_scale", "constrain")
 """Fields of an encoder that say how a stage uses it, and not what its module is."""
 
 
