@@ -12,9 +12,9 @@ from pydantic import Field, field_validator, model_validator
 
 from mmflow.artifacts import ColumnArtifact
 from mmflow.plugin.component import ComponentError, outside_identity
-from mmflow.plugin.kinds import Answering, Service, Source, Stage, StageContext
+from mmflow.plugin.kinds import Answering, DataStage, Service, Source, StageContext, StageInputs
 from mmflow.plugin.modality import modality
-from mmflow.plugin.references import Data, RawField, Ref, Refs
+from mmflow.plugin.references import RawField, Refs
 from mmflow.plugin.targets import STAGE, Target
 from mmflow.plugin.values import Json, RawValue, TensorType
 
@@ -27,7 +27,7 @@ _SAYABLE = ("text", "label", "number", "id")
 Answer = str | float | int | None
 
 
-class Ask(Stage, name="ask"):
+class Ask(DataStage, name="ask"):
     """Ask a service about each row of `data`: `prompt` with the values of `of` at their names in braces.
 
     Gives the column `answer`, a value by id: the text (`read: text`), the first number in it (`read: number`), or the
@@ -41,7 +41,6 @@ class Ask(Stage, name="ask"):
         "{use: ask, data: train, of: [caption], service: parts.writer, prompt: 'Name the object: {caption}'}"
     )
 
-    data: Ref[Data]
     of: Refs[RawField] = Field(min_length=1)
     service: Service
     prompt: str = Field(min_length=1, description="with a place in braces for each of `of`; {{ and }} are braces")
@@ -70,6 +69,13 @@ class Ask(Stage, name="ask"):
             raise ValueError("`choices` are read from the text: leave out `read`")
         return self
 
+    def outputs(self, given: StageInputs) -> Mapping[str, TensorType]:
+        if self.draws > 1:
+            return {}
+        if self.choices:
+            return {"answer": TensorType("label", dtype="int64", names=self.choices)}
+        return {"answer": TensorType("number") if self.read == "number" else TensorType("text", dtype="str")}
+
     def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
         known = source.fields()
         for reference in self.of:
@@ -95,7 +101,8 @@ class Ask(Stage, name="ask"):
         if unread:
             context.report.note(f"{unread} of {len(texts)} rows have an answer that cannot be read", warning=True)
         values = [None if None in answer else answer if self.draws > 1 else answer[0] for answer in answers]
-        ColumnArtifact(context.output, "answer").write(rows.ids, values)
+        declared = self.outputs(StageInputs({}, {})).get("answer")
+        ColumnArtifact(context.output, "answer").write(rows.ids, values, type_=declared)
 
     def _text(self, values: Mapping[str, str | None]) -> str | None:
         """The prompt of a row; None where a value is absent."""
