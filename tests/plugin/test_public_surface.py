@@ -9,8 +9,8 @@ from importlib.resources import files
 import mmflow.plugin
 
 KINDS = """
-Component Constraint Encoder Evaluator Loss Memory Modality Optimizer Sampler Score Service Source Stage Tokenizer
-Tracker Transform Value
+Component Constraint DataStage Encoder Evaluator Loss Memory Modality Optimizer Sampler Score Service Source Stage
+Tokenizer Tracker Transform Value
 """
 FIELDS = """
 Active Bounds Constant Field Freeze Learned NonNegativeFloat NonNegativeInt PositiveFloat PositiveInt Scope Shared View
@@ -21,8 +21,9 @@ Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled
 Static TokenSequence Weight
 """
 GIVEN = """
-Clock Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader Reporter ShardReader Shown
-StageContext Streamed Streaming TensorType Tokens describe in_all read_sample with_random_access
+Clock ColumnValues DataRows Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader Reporter
+ShardReader Shown StageContext StageInputs StageModel Streamed Streaming TensorType Tokens describe in_all
+read_sample with_random_access
 """
 WIRING = "Application BatchSizes Fault Origin Owner Place STAGE StageScope StageSpec Structure Target"
 RAISED = "ComponentError SampleError SkippedSample StageStopped"

@@ -91,10 +91,14 @@ class Ran:
         return {metric["name"]: metric["value"] for metric in self.outcome.metrics[stage]}
 
 
-@pytest.fixture
-def run(register: Callable[..., None], tmp_path: Path) -> Callable[..., Ran]:
-    """Run a spec over the groups, in a store that lasts for the test."""
+@pytest.fixture(autouse=True)
+def _groups(register: Callable[..., None]) -> None:
     register(Groups, Affine, Gap)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Ran]:
+    """Run a spec over the groups, in a store that lasts for the test."""
 
     def go(text: str, *overrides: str, fails: bool = False) -> Ran:
         outcome = run_spec(spec_of(text, *overrides), RunOptions(store=str(tmp_path / "store"), engine="local"))
@@ -111,6 +115,5 @@ def spec_of(text: str, *overrides: str) -> Spec:
 
 
 @pytest.fixture
-def load(register: Callable[..., None]) -> Callable[..., Spec]:
-    register(Groups, Affine, Gap)
+def load() -> Callable[..., Spec]:
     return spec_of

@@ -300,8 +300,8 @@ class Memory(Component, kind="memory"):
         raise NotImplementedError
 
     def begun(self, state: Mapping[str, Tensor], content: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The first state with values of another stage in it, [K, ...] by column; by default as if they were the rows of
-        a batch."""
+        """The first state with values of another stage in it, [K, ...] by column; by default as if they were rows of a
+        batch."""
         return self.update(state, content)
 
     def update(self, state: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
