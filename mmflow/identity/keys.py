@@ -299,9 +299,11 @@ class Keys:
         while (stage := scope.start or scope.model) is not None:
             stage = self._named(stage)
             reached = self._trained.get(stage)
-            # A stage of another type may have changed anything, and what is not taken over begins again.
-            taken = all(map(scope.wiring.takes, weights))
-            if reached is None or not taken or not reached.isdisjoint(weights):
+            if not all(map(scope.takes, weights)):
+                # They begin again there.
+                return self.stage(scope.stage)
+            # A stage of another type may have changed anything.
+            if reached is None or not reached.isdisjoint(weights):
                 return self.stage(stage)
             scope = self._spec.scope(stage)
         return None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor
 
 from mmflow.data import Batch, ColumnRequest, Loader, count_of, sample_of, scan
+from mmflow.data.blanks import blank_source, joins
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Source, Stage, StageScope, StageSpec, View
 from mmflow.plugin.references import Data, Model, reference_fields
@@ -127,7 +128,7 @@ def other_data(scope: StageScope) -> Iterator[str]:
 
 def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Problem]:
     """Mistakes in the fields that a stage reads itself, and in its sampler's first draw."""
-    source, declaration = scope.source, declaration_of(scope)
+    source, declaration = blank_source(scope), declaration_of(scope)
     if source is None:
         return
     types = reference_fields(type(declaration))
@@ -138,9 +139,16 @@ def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: s
     ]
     requests = [ColumnRequest(f"row:{place}", target) for place, target in enumerate(dict.fromkeys(own))]
     requests = [request for request in requests if not scope.type_of(request.target).static]
+    # Values whose type no stage declares are read when the stage runs.
+    known = source.fields()
+    requests = [
+        r for r in requests if r.target.section != "fields" or r.target.name in known or not joins(scope, r.target)
+    ]
     try:
         for data in ["", *other_data(scope)]:
-            reading.rows_from_all_over(spec.data[data] if data else source, scope.views, requests, data)
+            read = blank_source(scope, spec.data[data]) if data else source
+            assert read is not None
+            reading.rows_from_all_over(read, scope.views, requests, data)
         _draw(scope, source)
     except TooMuch:
         return
@@ -155,7 +163,7 @@ def _draw(scope: StageScope, source: Source) -> None:
     if sampler is None or sizes is None or source.streaming() is not None:
         return
     targets: list[Target] = [t for place, t in scope.targets(STAGE).items() if place[0] == "sampler"]
-    if any(target.section == "stages" for target in targets):
+    if any(joins(scope, target) for target in targets):
         return
     if (count_of(source) or 0) > (DRAWN if targets else ORDERED):
         return

@@ -169,6 +169,12 @@ class Trace:
                 self.lost.add(node.owner)
                 continue
             component = node.structure
+            unknown = [
+                o for read in node.reads for o, _ in read.outputs if isinstance(o, str) and o not in self.columns
+            ]
+            if unknown:
+                self._untraced(node, f"no stage declares the type of {unknown[0]}")
+                continue
             if isinstance(component, Encoder) and component.untraceable:
                 self._untraced(node, "it says that it cannot be traced")
                 continue

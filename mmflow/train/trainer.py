@@ -21,7 +21,7 @@ from mmflow.plugin.kinds import StageContext, StageStopped
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import describe
 from mmflow.plugin.targets import STAGE
-from mmflow.train.settings import Training
+from mmflow.train.settings import Start, Training
 from mmflow.train.updates import Moves, Updates
 
 PRECISIONS = {
@@ -88,7 +88,11 @@ class Trainer:
         precision = torch.float64 if self.declaration.precision == "float64" else torch.float32
         if self.scope.start is not None:
             stored = ModelArtifact(upstream(self.scope.start))
-            model = Model.load(stored, self.scope, self.roots, seed=self.seed, upstream=upstream, train_on=self.source)
+            memories = not isinstance(start := self.declaration.start, Start) or start.memories
+            model = Model.load(
+                stored, self.scope, self.roots, seed=self.seed, upstream=upstream, train_on=self.source,
+                memories=memories,
+            )  # fmt: skip
         else:
             states = Model.learn_states(self.scope, self.roots, self.source, upstream=upstream)
             model = Model.create(self.scope, self.roots, seed=self.seed, states=states, upstream=upstream)

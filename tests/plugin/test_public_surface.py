@@ -9,7 +9,8 @@ from importlib.resources import files
 import mmflow.plugin
 
 KINDS = """
-Component Constraint Encoder Evaluator Loss Memory Modality Optimizer RemoteService Sampler Score Service Source Stage
+Component Constraint DataStage Encoder Evaluator Loss Memory Modality Optimizer RemoteService Sampler Score Service
+Source Stage
 Tokenizer Tracker Transform Value
 """
 FIELDS = """
@@ -21,8 +22,9 @@ Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled
 Static TokenSequence Weight
 """
 GIVEN = """
-Answering Clock Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader Reporter ShardReader Shown
-StageContext Streamed Streaming TensorType Tokens TrackedRun Tracking describe emit in_all read_sample with_random_access
+Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader
+Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming TensorType Tokens TrackedRun Tracking
+describe emit in_all read_sample with_random_access
 """
 WIRING = "Application BatchSizes Fault Origin Owner Place STAGE StageScope StageSpec Structure Target"
 RAISED = "ComponentError SampleError ServiceBusy SkippedSample StageStopped"

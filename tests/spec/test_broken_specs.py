@@ -131,7 +131,7 @@ BROKEN = [
     ("temperature: 0.07", "score: parts.lat", "17:51: losses.align.score", ["no `lat`", "did you mean late?"]),
     ("temperature: 0.07", "score: encoders.image", "17:51: losses.align.score", ["found an encoder", "a score"]),
     ("temperature: 0.07", "score: late.x", "17:51: losses.align.score", ["no path to a score"]),
-    ("temperature: 0.07", "temperature: image.label", "17:57: losses.align.temperature", ["without `label`", "there are pooled"]),
+    ("temperature: 0.07", "temperature: image.label", "17:57: losses.align.temperature", ["without `label`", "pooled"]),
     # stages
     ("data: train,", "data: tran,", "18:15: train.data", ["an entry of data", "did you mean train?"]),
     ("data: train,", "data: {use: shapes, sise: 1},", "18:29: train.data.sise", ["source shapes", "size?"]),

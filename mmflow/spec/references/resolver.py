@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -154,7 +154,6 @@ class Resolver(Types):
         if owner not in self._targets:
             found = dict(self.written(owner))
             if self._replaced is None:
-                # Found in two steps, as the names are looked up among entries as they are written.
                 self._replaced = Replaced.of(self)
             for place, target in found.items():
                 if (owner, place[:1]) != (STAGE, ("replace",)):
@@ -184,6 +183,13 @@ class Resolver(Types):
                     found[reference.place] = target
             self._written[owner] = found
         return self._written[owner]
+
+    def named(self, owner: Owner) -> Iterator[tuple[Wanted, Owner, tuple[str, ...]]]:
+        """The references of an entry with the entries that they begin with, and the words behind the names of these."""
+        entry = self.entry(owner)
+        for reference in references(entry.component) if entry is not None else ():
+            if (found := self._lookup.entry_of(reference, owner)) is not None:
+                yield reference, *found
 
     def resolve(self, reference: Wanted) -> Target | None:
         """The target of one reference of the stage itself; None where it leads nowhere, which is told elsewhere."""
