@@ -51,7 +51,7 @@ class Embed(Stage, name="embed"):
         wanted = []
         for place in range(len(self.of)):
             target = targets["of", place]
-            wanted.append(Wanted(target, (target.output or "pooled",)))
+            wanted.append(Wanted(target, {"pooled": target.output or "pooled"}, self.of[place]))
         rows = Embedder(context, self.batch_size).rows(wanted, {})
         for reference, encoding in zip(self.of, rows.of, strict=True):
             vectors = normalize(encoding.pooled, dim=-1) if self.normalize else encoding.pooled

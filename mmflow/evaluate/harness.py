@@ -13,8 +13,6 @@ from torch import Tensor
 from mmflow.artifacts import ColumnArtifact, Measured, MetricsArtifact
 from mmflow.evaluate.map import embedding_map
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
-from mmflow.model.graph import needed_outputs
-from mmflow.model.model import Model
 from mmflow.plugin.addresses import address
 from mmflow.plugin.authors import place_of
 from mmflow.plugin.binding import binding
@@ -26,6 +24,7 @@ from mmflow.plugin.numbers import Value
 from mmflow.plugin.references import Data, Encoded, Ref, reference_fields
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import NUMBERS, Argument, Encoding, EvaluationResult, Metric, RawValue
+from mmflow.spec.references.forms import brought, needed_outputs
 
 LABEL_OF_MAP: Place = ("map label",)
 
@@ -33,12 +32,22 @@ LABEL_OF_MAP: Place = ("map label",)
 class Encoders:
     """The argument `model` of an evaluator: the stage's encoders, for further values."""
 
-    def __init__(self, model: Model, scope: StageScope) -> None:
-        self._model, self._scope = model, scope
+    def __init__(self, embedder: Embedder, wanted: Sequence[Wanted], scope: StageScope) -> None:
+        self._embedder, self._scope = embedder, scope
+        self._wanted = {want.reference: want for want in wanted}
 
-    def encode(self, encoder: str, values: Sequence[RawValue], outputs: Sequence[str] = ("pooled",)) -> Encoding:
-        """Encode raw values (prompts, images) with an encoder in `of` that reads one field."""
-        return self._model.encode_values(str(encoder), values, outputs)
+    def encode(self, encoder: str, values: Sequence[RawValue]) -> Encoding:
+        """Encode raw values (prompts, images) with an encoder in `of` that reads one field.
+
+        `encoder` is the reference; the outputs are those that it brings.
+        """
+        want = self._wanted[encoder]
+        target = want.target
+        roots = self._scope.roots() if target.stage is None else (target.owner,)
+        model = self._embedder.model(roots, target.stage)
+        found = model.encode_values(target.name, values, tuple(want.outputs.values()))
+        # Single values are no groups to pick from.
+        return replace(want, target=replace(target, index=None)).checked(found)
 
     def names(self, field: str) -> tuple[str, ...]:
         """Class names of the labels behind the evaluator's field (`labels`); empty where the data gives none."""
@@ -100,8 +109,8 @@ class _Binding:
         self.evaluator, self.context, self.embedder = evaluator, context, embedder
         self.scope = context.scope
         self.targets = self.scope.targets(STAGE)
-        outputs = needed_outputs(self.scope, STAGE)
-        self.wanted = [self._wanted(place, outputs) for place in self._places("of")]
+        self.needs = needed_outputs(self.scope, STAGE)
+        self.wanted = [self._wanted(place) for place in self._places("of")]
         types = reference_fields(type(evaluator))
         self.further = {n: t for n, t in types.items() if n not in ("of", "model", "data")}
         self.data = [n for n, kinds in self.further.items() if Data in kinds and getattr(evaluator, n) is not None]
@@ -120,8 +129,8 @@ class _Binding:
     def _wanted_beside(self, place: Place) -> Wanted:
         target = self.targets[place]
         whole = Encoded in self.further[str(place[0])] and target.output is None
-        outputs = needed_outputs(self.scope, STAGE) if whole else (target.output or "pooled",)
-        return Wanted(target, outputs)
+        outputs = self.needs if whole else (target.output or "pooled",)
+        return Wanted(target, {name: name for name in outputs})
 
     def _form(self, place: Place, found: Encoding) -> Argument:
         """A whole encoding for a reference to an encoder, a tensor or `Tokens` for one to an output."""
@@ -142,11 +151,11 @@ class _Binding:
         """Places of the references in a field, in order."""
         return [place for place in self.targets if place[0] == field]
 
-    def _wanted(self, place: Place, outputs: tuple[str, ...]) -> Wanted:
+    def _wanted(self, place: Place) -> Wanted:
         target = self.targets[place]
         if target.section != "encoders":
             raise ComponentError(f"stage {self.context.name}: `{target}` is no encoder", found=str(target.owner))
-        return Wanted(target, outputs if target.output in (None, "tokens") else (target.output,))
+        return Wanted(target, brought(target, self.needs), self.evaluator.of[int(place[-1])])
 
     def _fields(self) -> dict[Place, Target]:
         """References to fields and views by place, and a label for the map where the data has one."""
@@ -194,7 +203,7 @@ class _Binding:
         if name == "generator":
             return torch.Generator().manual_seed(address(self.context.spec.seed, "draw", "stage", self.evaluator.use))
         # The field `model` says whose model it is; the method receives the model itself.
-        return Encoders(self.embedder.model(self.scope.roots()), self.scope)
+        return Encoders(self.embedder, self.wanted, self.scope)
 
     def _field(self, name: str) -> Argument:
         value = getattr(self.evaluator, name)

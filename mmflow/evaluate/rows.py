@@ -13,10 +13,12 @@ from mmflow.artifacts import ModelArtifact
 from mmflow.data import ColumnRequest, count_of, scan
 from mmflow.evaluate.parts import Part, check_finite, common_rows, join, joined, values_of
 from mmflow.model.model import Model
+from mmflow.model.rows import pick
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Source, StageContext, StageScope, StageStopped
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Argument, Encoding, Json
+from mmflow.spec.references.forms import form_of, misfit
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The outputs of an encoder that a reference needs."""
+    """The outputs of an encoder that a reference brings, each under the name by which its reader finds it."""
 
     target: Target
-    outputs: tuple[str, ...]
+    outputs: Mapping[str, str]
+    reference: str = ""
+    """The reference as the spec has it, where it must bring the forms that its reader needs."""
 
     @property
     def encoder(self) -> Target:
@@ -51,14 +55,18 @@ class Wanted:
         return Target("encoders", self.target.name, stage=self.target.stage)
 
     def of(self, encoding: Encoding) -> Encoding:
-        """The part that is referred to: the chosen output as `pooled`, the chosen member of the first group axis."""
-        if self.target.output is not None and self.target.output != "tokens":
-            encoding = replace(encoding, outputs={"pooled": encoding.outputs[self.target.output]})
-        if (index := self.target.index) is not None:
-            if len(encoding.axes) < 2:
-                raise ComponentError(f"{self.target.name}.{index}: {self.target.name} has no group axis to pick from")
-            encoding = replace(encoding.map(lambda t: t[:, index]), axes=(encoding.axes[0], *encoding.axes[2:]))
-        return encoding
+        """The part that is referred to: its outputs under the names of their reader, the chosen member of a group."""
+        encoding = replace(encoding, outputs={name: encoding.outputs[own] for name, own in self.outputs.items()})
+        return encoding if self.target.index is None else pick(encoding, self.target)
+
+    def checked(self, encoding: Encoding) -> Encoding:
+        """The part that is referred to; raises `ComponentError` where an output has not the form that is read."""
+        found = self.of(encoding)
+        for name, own in self.outputs.items():
+            form = form_of(found.outputs[name], len(found.axes) - 1)
+            if (wanted := misfit(name, own, form)) is not None:
+                raise ComponentError(f"`{self.reference}` is {form}, and {wanted} is needed")
+        return found
 
 
 _Column = tuple[Target, str]
@@ -105,7 +113,7 @@ class Embedder:
         for one of the columns, the rows that all columns have are left. Raises `ComponentError` where there is none,
         or a vector is not finite.
         """
-        places = list(dict.fromkeys((want.encoder, output) for want in wanted for output in want.outputs))
+        places = list(dict.fromkeys((want.encoder, output) for want in wanted for output in want.outputs.values()))
         found: _Parts = {place: part for place in places if (part := self._stored(*place, data)) is not None}
         missing = [place for place in places if place not in found]
         unread = dict(fields)
@@ -124,9 +132,11 @@ class Embedder:
         device = torch.device(self.context.device)
         encodings = []
         for want in wanted:
-            parts = [found[want.encoder, output].rows(ids) for output in want.outputs]
+            parts = [found[want.encoder, output].rows(ids) for output in want.outputs.values()]
             merged = {name: value for part in parts for name, value in part.outputs.items()}
-            encodings.append(want.of(replace(parts[0], outputs=merged)).map(lambda t: t.to(device)))
+            encoding = replace(parts[0], outputs=merged)
+            found_part = want.checked(encoding) if want.reference else want.of(encoding)
+            encodings.append(found_part.map(lambda t: t.to(device)))
         columns = {name: found[name].rows(ids) for name in fields}
         moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in columns.items()}
         skipped = {id: reason for part in found.values() for id, reason in part.skipped.items()}

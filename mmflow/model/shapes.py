@@ -26,9 +26,10 @@ from torch._subclasses.fake_tensor import (
 
 from mmflow.data import ColumnBatch
 from mmflow.kernels.dispatch import VARIABLE
-from mmflow.model.graph import Node, Output, face, needed_outputs
+from mmflow.model.graph import Graph, Node, Output
 from mmflow.model.model import Model
 from mmflow.model.outlook import StagedSpec
+from mmflow.model.received import form_problems, received, score_problems, shown
 from mmflow.model.rehearsal import (
     first_rows,
     other_data,
@@ -40,10 +41,10 @@ from mmflow.model.rehearsal import (
 )
 from mmflow.model.trained import trained_by_entry
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Score, Stage, StageScope
+from mmflow.plugin.kinds import Encoder, Loss, Memory, Stage, StageScope
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import STAGE, Owner, Target
-from mmflow.plugin.values import Argument, Encoding, Tokens
+from mmflow.plugin.values import Encoding
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.text.problems import Problem
 
@@ -84,18 +85,11 @@ class CheckedSpec(StagedSpec, Protocol):
 def check_shapes(spec: CheckedSpec, stages: Collection[str] | None = None) -> ShapeReport:
     """Check every stage of a resolved spec, or those of `stages`. Raises nothing: whatever fails is in the report."""
     report = ShapeReport()
-    for name, declaration in spec.stages.items():
-        if stages is not None and name not in stages:
-            continue
+    for name in spec.stages if stages is None else [name for name in spec.stages if name in stages]:
         scope = spec.scope(name)
-        roots = scope.roots()
-        if not declaration.trains:
-            # Losses and parts that an evaluator names lend it a number or a score: they are not run.
-            roots = tuple(owner for owner in roots if owner.section == "encoders")
         problems = len(report.problems)
         with _materialized(), torch.random.fork_rng(devices=[]):
-            if roots:
-                _check(report, spec, scope, name, roots)
+            _check(report, spec, scope, name)
             if len(report.problems) == problems:
                 report.problems += [_placed(spec, name, found) for found in read_problems(spec, scope, name)]
     report.problems = list(dict.fromkeys(report.problems))
@@ -104,50 +98,76 @@ def check_shapes(spec: CheckedSpec, stages: Collection[str] | None = None) -> Sh
     return report
 
 
-def _check(report: ShapeReport, spec: CheckedSpec, scope: StageScope, stage: str, roots: Sequence[Owner]) -> None:
-    source = scope.source
-    if source is None:
-        return
+def _check(report: ShapeReport, spec: CheckedSpec, scope: StageScope, stage: str) -> None:
+    declaration = spec.stages[stage]
     try:
-        states = Model.learn_states(scope, roots, source, limit=LEARNED_FROM)
-        model = Model.create(scope, roots, seed=0, states=states, device="meta")
-        requests = model.requests()
-        sampled = [request for request in requests if request.target.section == "sampler"]
-        read = [request for request in requests if request not in sampled]
-        batch = first_rows(source, scope.views, read, SAMPLES)
-        for request in sampled:
-            dtype = getattr(torch, scope.type_of(request.target).dtype)
-            batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
-        for data in other_data(scope):
-            rows_from_all_over(spec.data[data], scope.views, read, data)
-        rows_from_all_over(source, scope.views, read)
-        model.device = torch.device("cpu")
-        columns = model.columns(batch)
+        passes = {name: _begun(spec, scope, name, roots) for name, roots in _roots(declaration, scope).items()}
     except Exception as error:  # components, sources and files may raise anything
-        report.problems.append(_placed(spec, stage, said(error, stage, spec.stages[stage].use)))
+        report.problems.append(_placed(spec, stage, said(error, stage, declaration.use)))
         return
-    if spec.stages[stage].trains:
-        counts = ", ".join(trained_by_entry(model, spec.stages[stage].patterns()))
+    if declaration.trains and None in passes:
+        counts = ", ".join(trained_by_entry(passes[None].model, declaration.patterns()))
         report.trained.append(f"{stage}: trains {counts}")
     mode = FakeTensorMode(allow_non_fake_inputs=True)
+    problems: list[Problem] = []
     with mode:
-        model.root.to_empty(device="cpu")
-        columns = {key: encoding.map(partial(_faked, mode)) for key, encoding in columns.items()}
-        one = _Pass(model, columns, batch.ids)
-        one.run()
-        if not report.problems and not one.problems:
+        for one in passes.values():
+            one.run(mode)
+            problems += one.problems
+            report.untraced += one.untraced
+            report.shapes += one.shapes
+        if not problems and not declaration.trains:
+            found = received(scope, passes)
+            problems += form_problems(declaration, scope, found)
             # Widths that a loss has refused are the same mistake.
-            one.compare(spec.stages[stage], scope)
-    report.problems += [_placed(spec, stage, problem) for problem in one.problems]
-    report.untraced += one.untraced
-    report.shapes += one.shapes
+            if not problems and not report.problems:
+                problems += score_problems(declaration, scope, found, report.untraced, UNTRACEABLE)
+    report.problems += [_placed(spec, stage, problem) for problem in problems]
+
+
+def _roots(declaration: Stage, scope: StageScope) -> dict[str | None, Sequence[Owner]]:
+    """The entries to be rehearsed, by the stage whose model has them; None: the stage's own."""
+    own = scope.roots()
+    if declaration.trains:
+        return {None: own} if own else {}
+    # Losses and parts that an evaluator names lend it a number or a score: they are not run.
+    own = tuple(owner for owner in own if owner.section == "encoders")
+    roots: dict[str | None, Sequence[Owner]] = {None: own} if own else {}
+    for target in scope.targets(STAGE).values():
+        if target.section == "encoders" and target.stage is not None:
+            roots[target.stage] = (*roots.get(target.stage, ()), target.owner)
+    return {name: tuple(dict.fromkeys(owners)) for name, owners in roots.items() if scope.source is not None}
+
+
+def _begun(spec: CheckedSpec, reader: StageScope, stage: str | None, roots: Sequence[Owner]) -> _Pass:
+    """The model of `roots` without memory, and samples of all data that the stage `reader` reads, preprocessed."""
+    scope = reader if stage is None else spec.scope(stage)
+    source = reader.source
+    assert source is not None
+    states = Model.learn_states(scope, roots, source if stage is None else scope.source, limit=LEARNED_FROM)
+    model = Model.create(scope, roots, seed=0, states=states, device="meta")
+    requests = model.requests()
+    sampled = [request for request in requests if request.target.section == "sampler"]
+    read = [request for request in requests if request not in sampled]
+    batch = first_rows(source, scope.views, read, SAMPLES)
+    for request in sampled:
+        dtype = getattr(torch, scope.type_of(request.target).dtype)
+        batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
+    for data in other_data(reader):
+        rows_from_all_over(spec.data[data], scope.views, read, data)
+    rows_from_all_over(source, scope.views, read)
+    model.device = torch.device("cpu")
+    asked = [t for t in reader.targets(STAGE).values() if t.section == "encoders" and t.stage == stage]
+    return _Pass(model, model.columns(batch), batch.ids, asked)
 
 
 class _Pass:
     """One pass of fake tensors through a graph; nodes that follow a failure are left out."""
 
-    def __init__(self, model: Model, columns: dict[str, Encoding], ids: list[str]) -> None:
-        self.model, self.columns, self.ids = model, columns, ids
+    def __init__(
+        self, model: Model, columns: dict[str, Encoding], ids: list[str], asked: Sequence[Target] = ()
+    ) -> None:
+        self.model, self.columns, self.ids, self.asked = model, columns, ids, asked
         self.problems: list[Problem] = []
         self.untraced: list[str] = []
         self.shapes: list[str] = []
@@ -156,8 +176,11 @@ class _Pass:
         self.values: dict[Owner, Encoding] = {}
         self.lost: set[Owner] = set()
 
-    def run(self) -> None:
-        for node in self.model.graph.working:
+    def run(self, mode: FakeTensorMode) -> None:
+        """Pass fake tensors through the graph."""
+        self.model.root.to_empty(device="cpu")
+        self.columns = {key: encoding.map(partial(_faked, mode)) for key, encoding in self.columns.items()}
+        for node in self.graph.working:
             if any(owner in self.lost for read in node.reads for owner, _ in read.outputs):
                 self.lost.add(node.owner)
                 continue
@@ -181,54 +204,29 @@ class _Pass:
             except Exception as error:  # a component of a plugin may raise anything
                 self._untraced(node, said_by(error))
 
-    def compare(self, stage: Stage, scope: StageScope) -> None:
-        """Run the scores in a stage's fields between the encodings that it compares."""
-        asked = [target for place, target in scope.targets(STAGE).items() if place[0] == "of"]
-        known = [self._asked(target) for target in asked if target.section == "encoders"]
-        for place, score in scope.held(STAGE):
-            if not isinstance(score, Score) or len(known) < 2 or hasattr(score, "build"):
-                continue
-            for target, found in zip(asked[1:], known[1:], strict=True):
-                if known[0] is None or found is None:
-                    continue
-                try:
-                    score.blocks(known[0], found)
-                except UNTRACEABLE as error:
-                    self.untraced.append(f"{stage.use} ({score.use}): {said_by(error)}")
-                except Exception as error:
-                    sizes = " and ".join(
-                        f"{name} {_shape(next(iter(one.outputs.values())))}"
-                        for name, one in ((asked[0], known[0]), (target, found))
-                    )
-                    message = f"{stage.use} cannot compare {sizes} by {score.use}: {said_by(error)}"
-                    self.problems.append(problem_of(("stages", "", *map(str, place[:1])), message, error))
-                    return
+    @property
+    def graph(self) -> Graph:
+        return self.model.graph
 
-    def _asked(self, target: Target) -> Encoding | None:
-        """The encoding that a stage's reference leads to, all rows of groups one after another; None where unknown."""
-        if target.owner in self.lost or target.stage is not None:
+    def given(self, output: Output) -> Encoding | None:
+        """The rows of one output; None where it could not be traced."""
+        owner, name = output
+        found = self.values.get(owner) if isinstance(owner, Owner) else None
+        if found is None or name not in found.outputs:
             return None
-        outputs = (target.output,) if target.output else needed_outputs(self.model.scope, STAGE)
-        merged: dict[str, Tensor | Tokens] = {}
-        for name in outputs:
-            owner, inner = face(self.model.graph, target.owner, name)
-            encoding = self.values.get(owner) if isinstance(owner, Owner) else None
-            if encoding is None or inner not in encoding.outputs:
-                return None
-            merged["pooled" if target.output else name] = encoding.outputs[inner]
-            if len(encoding.axes) > 1:
-                return None
-        return Encoding(merged)
+        return Encoding({name: found.outputs[name]}, found.axes, found.present)
 
     def _visit(self, node: Node) -> None:
         if isinstance(node.component, Loss):
             inputs = {r.place: self.execution.fetch(r, self._fetch) for r in node.reads if r.field != "rows"}
             self.execution.call(node, inputs, ids=self.ids)
         elif not isinstance(node.component, Memory):
-            encoding = self.execution.encode(node, self._fetch, self.ids, ordinal=0)
+            known = node.structure.taps() if isinstance(node.structure, Encoder) else ()
+            taps = [t.output for t in self.asked if t.owner == node.owner and t.output in known]
+            encoding = self.execution.encode(node, self._fetch, self.ids, ordinal=0, taps=taps)
             self.values[node.owner] = encoding
             for name, value in encoding.outputs.items():
-                self.shapes.append(f"{node.owner}: {name} {_shape(value)}")
+                self.shapes.append(f"{node.owner}: {name} {shown(value)}")
 
     def _fetch(self, output: Output) -> Encoding | None:
         owner, name = output
@@ -264,7 +262,7 @@ class _Pass:
                 found = self.columns.get(owner) if isinstance(owner, str) else self.values.get(owner)
                 if found is not None:
                     label = read.target.name if column else name
-                    shapes.append(f"{label} {_shape(found.outputs.get(name))}")
+                    shapes.append(f"{label} {shown(found.outputs.get(name))}")
         return ", ".join(shapes) or "none"
 
 
@@ -301,9 +299,3 @@ def _placed(spec: CheckedSpec, stage: str, problem: Problem) -> Problem:
 
 def _faked(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
     return mode.from_tensor(tensor)
-
-
-def _shape(value: Argument) -> str:
-    if isinstance(value, Tokens):
-        return f"{list(value.values.shape)} with mask"
-    return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__

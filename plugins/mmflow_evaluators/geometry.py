@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -46,6 +47,12 @@ class Geometry(Evaluator, name="geometry"):
         if not self.of:
             raise ValueError("`of` names no encoder")
         return self
+
+    def refuses_encodings(self, *of: Encoding) -> Iterator[tuple[str, str, str]]:
+        sizes = {name: encoding.pooled.shape[-1] for name, encoding in zip(self.of, of, strict=True)}
+        if len(set(sizes.values())) > 1:
+            said = " and ".join(f"{name} has {size} dimensions" for name, size in sizes.items())
+            yield "of", f"geometry: {said}", "give them heads of the same `dim`, or measure each in a stage of its own"
 
     def evaluate(self, *of: Encoding, ids: list[str]) -> EvaluationResult:
         import torch

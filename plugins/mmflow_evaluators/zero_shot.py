@@ -131,8 +131,7 @@ class ZeroShot(Evaluator, name="zero_shot"):
 
         from mmflow_evaluators.ranking import score_rows
 
-        outputs = tuple(rows.outputs)
-        if outputs == ("pooled",):
+        if tuple(rows.outputs) == ("pooled",):
             vectors = []
             for prompt in self.prompts:
                 encoded = model.encode(self.of[1], [prompt.replace("{}", name) for name in names])
@@ -141,7 +140,7 @@ class ZeroShot(Evaluator, name="zero_shot"):
             return torch.cat([block for _, block in score_rows(score, rows, classes, swap=False)])
         total = None
         for prompt in self.prompts:
-            classes = model.encode(self.of[1], [prompt.replace("{}", name) for name in names], outputs)
+            classes = model.encode(self.of[1], [prompt.replace("{}", name) for name in names])
             one = torch.cat([block for _, block in score_rows(score, rows, classes, swap=False)])
             total = one if total is None else total + one
         assert total is not None

@@ -10,7 +10,7 @@ from mmflow.plugin.kinds.context import StageContext
 from mmflow.plugin.kinds.data import Sampler, Source
 from mmflow.plugin.references import Data, Encoded, Model, Ref, Refs
 from mmflow.plugin.targets import Place
-from mmflow.plugin.values import Argument, EvaluationResult, Json
+from mmflow.plugin.values import Argument, Encoding, EvaluationResult, Json
 
 
 class BatchSizes(NamedTuple):
@@ -100,6 +100,11 @@ class Evaluator(Stage):
     of: Refs[Encoded] = ()
     model: Ref[Model] | None = None
     batch_size: int = outside_identity(256, ge=1)
+
+    def refuses_encodings(self, *of: Encoding) -> Iterator[tuple[str, str, str]]:
+        """Why encodings of these sizes cannot be measured, said as `refuses` does; two rows without values, asked
+        before a run."""
+        return iter(())
 
     def evaluate(self, *args: Argument, **kwargs: Argument) -> EvaluationResult:
         raise NotImplementedError

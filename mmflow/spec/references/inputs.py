@@ -9,9 +9,10 @@ from mmflow.plugin.component import Component, ComponentError, with_article
 from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Score, Stage, Transform, View
 from mmflow.plugin.references import Column, Data, Model, Parameters, reference_fields
 from mmflow.plugin.registry import registry
-from mmflow.plugin.targets import Owner, Place, Target
+from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.references.forms import brought, declared_form, misfit, needed_outputs, scores_that_read
 from mmflow.spec.references.resolver import Resolver, as_written
 from mmflow.spec.references.wiring import differing
 from mmflow.spec.text.problems import Path, did_you_mean
@@ -49,6 +50,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
     if isinstance(made, Loss | Memory | Evaluator):
         _check_axes(resolver, entry, made, targets)
     _check_needs(resolver, entry, owner, made)
+    if isinstance(made, Evaluator):
+        _check_forms(resolver, entry, made, targets)
 
 
 def _check_arguments(
@@ -273,7 +276,10 @@ def _check_axes(
 def _check_needs(resolver: Resolver, entry: Entry, owner: Owner, made: Component) -> None:
     readers: list[tuple[Path, Component]] = [((), made)] if made.needs else []
     readers += [(place, held) for place, held in resolver.held(owner) if isinstance(held, Score)]
+    if isinstance(made, Evaluator) and not readers:
+        readers = [((), made)]
     for path, reader in readers:
+        needs = reader.needs or needed_outputs(resolver, owner)
         for place, target in resolver.targets(owner).items():
             if place[0] != "of" or target.section != "encoders" or target.output is not None:
                 continue
@@ -281,7 +287,7 @@ def _check_needs(resolver: Resolver, entry: Entry, owner: Owner, made: Component
             if known is None or behind is None:
                 continue
             abilities = {*known, *behind.encoder.provides, *behind.encoder.taps()}
-            absent = [need for need in reader.needs if need not in abilities]
+            absent = [need for need in needs if need not in abilities]
             if absent:
                 problem = entry.problem(
                     f"{reader.kind} {reader.use} needs {' and '.join(absent)} of {target.name}",
@@ -291,6 +297,39 @@ def _check_needs(resolver: Resolver, entry: Entry, owner: Owner, made: Component
                 )
                 resolver.report(entry, path, problem)
                 break
+
+
+def _check_forms(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapping[Place, Target]) -> None:
+    """Whether the outputs that an evaluator's inputs name can be read in the place of those that it needs."""
+    needs = needed_outputs(resolver, STAGE)
+    score = next((held for _, held in resolver.held(STAGE) if isinstance(held, Score)), None)
+    reader = f"{made.use} (score {score.use})" if score is not None else made.use
+    for place, target in targets.items():
+        if place[0] != "of" or target.section != "encoders" or target.output is None:
+            continue
+        (need, output), *_ = brought(target, needs).items()
+        declared = resolver.type_of(target)
+        form = declared_form(declared) if declared is not None else None
+        if len(needs) > 1:
+            message, hint = f"{reader} reads {' and '.join(needs)} of an encoder", f"write {target.name}"
+        elif (wanted := misfit(need, output, form)) is not None:
+            message, hint = f"{reader} reads {wanted}", _other_forms(resolver, target, wanted, form, score)
+        else:
+            continue
+        found = f"`{made.of[int(place[-1])]}`, {form or 'one output'}"
+        problem = entry.problem(message, as_written(entry, place), found=found, hint=hint)
+        resolver.report(entry, place, problem)
+
+
+def _other_forms(resolver: Resolver, target: Target, wanted: str, form: str | None, score: Score | None) -> str | None:
+    """References to the same encoder that give the form that is wanted, and scores that read the form that is there."""
+    known = resolver.outputs_of(target.owner) if target.stage is None else None
+    fitting = [name for name, declared in (known or {}).items() if declared_form(declared) == wanted]
+    names = [target.name if name == "pooled" else f"{target.name}.{name}" for name in fitting]
+    ways = [f"write {' or '.join(names[:4])}"] if names else []
+    scores = scores_that_read(form) if score is not None else []
+    ways += [f"`score: {scores[0]}` reads {form}"] if scores else []
+    return "; ".join(ways) or None
 
 
 def _who_gives(resolver: Resolver, need: str) -> str | None:

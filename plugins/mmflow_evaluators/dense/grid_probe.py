@@ -38,6 +38,9 @@ class GridProbe(Evaluator, name="grid_probe"):
     are those of a bootstrap over images.
     """
 
+    axes: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ("grid",)
+
     example: ClassVar[str] = "{use: grid_probe, data: train, test: test, of: image.grid, mask: mask}"
     requires: ClassVar[tuple[str, ...]] = ("sklearn",)
 
@@ -140,8 +143,8 @@ def _grid(encoding: Encoding, where: str) -> tuple[NDArray[np.float64], NDArray[
     """Vectors [N, h, w, D] and which rows are present."""
     import numpy as np
 
-    grid = encoding.outputs.get("grid", encoding.outputs.get("pooled"))
-    if grid is None or grid.ndim != 4:
-        raise ComponentError(f"{where}: no grid of vectors", hint="name a grid output, such as image.grid")
+    grid = encoding["grid"]
+    if grid.ndim != 4:
+        raise ComponentError(f"{where}: needs one grid a row, its axes are {', '.join(encoding.axes)}")
     present = np.ones(len(grid), bool) if encoding.present is None else encoding.present.cpu().numpy()
     return grid.double().cpu().numpy(), present
