@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmflow.data.samples import (
         ColumnRequest,
         count_of,
+        read_column,
         read_field,
         sample_fields,
         static_columns,
@@ -25,6 +26,7 @@ _HOMES = {
     "samples": (
         "ColumnRequest",
         "count_of",
+        "read_column",
         "read_field",
         "sample_fields",
         "static_columns",
@@ -39,6 +41,7 @@ __all__ = [
     "Loader",
     "collate",
     "count_of",
+    "read_column",
     "read_field",
     "sample_fields",
     "sample_of",

@@ -21,9 +21,9 @@ from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, Evaluator, StageContext, StageScope
 from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
-from mmflow.plugin.references import Data, Encoded, Ref, reference_fields
+from mmflow.plugin.references import Data, Encoded, Labels, Ref, reference_fields
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import NUMBERS, Argument, Encoding, EvaluationResult, Metric, RawValue
+from mmflow.plugin.values import ABSENT, NUMBERS, Argument, Encoding, EvaluationResult, Metric, RawValue
 from mmflow.spec.references.forms import brought, needed_outputs
 
 LABEL_OF_MAP: Place = ("map label",)
@@ -230,7 +230,10 @@ class _Binding:
             for place in self._places(name):
                 target = self.targets[place]
                 if target.section in ("fields", "views", "encoders"):
-                    columns.append(rows.fields[place])
+                    column = rows.fields[place]
+                    if Labels in self.further[name] and isinstance(column, Tensor) and column.dtype == torch.int64:
+                        column = column.masked_fill(column == ABSENT, -1)
+                    columns.append(column)
                 elif target.section == "stages":
                     columns.append(self._stage_column(target, rows.ids))
                 elif target.section != "data":

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmflow.artifacts import EncodingsArtifact
 from mmflow.data import Batch
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.values import Argument, Encoding, Tokens
+from mmflow.plugin.values import ABSENT, Argument, Encoding, Tokens
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def _padded(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def values_of(batch: Batch, key: str) -> Argument:
+    """A column with absent values as NaN, `ABSENT` in int64 of one number a member, -1 in arrays of integers."""
     column = batch.columns[key]
     values, present = column.values, column.present
     if present is None or not isinstance(values, Tensor):
@@ -100,7 +101,10 @@ def values_of(batch: Batch, key: str) -> Argument:
     absent = ~present.reshape(*present.shape, *[1] * (values.ndim - present.ndim))
     if values.is_floating_point():
         return values.masked_fill(absent, torch.nan)
-    return values if values.dtype == torch.bool else values.masked_fill(absent, -1)
+    if values.dtype == torch.bool:
+        return values
+    single = values.dtype == torch.int64 and values.ndim == present.ndim
+    return values.masked_fill(absent, ABSENT if single else -1)
 
 
 def joined(parts: list[Argument]) -> Argument:

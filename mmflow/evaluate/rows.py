@@ -26,8 +26,8 @@ class Rows:
     """Every row of one data entry, in the source's order.
 
     `of` holds one encoding for each reference in `of`; `fields` maps the names of an evaluator's other references
-    to columns: a tensor [N, ...], `Tokens`, or a list. Absent values are -1 in integers, NaN in floats and None
-    in lists.
+    to columns: a tensor [N, ...], `Tokens`, or a list. Absent values are NaN in floats, None in lists, -1 in labels
+    and in arrays of integers, and `ABSENT` in other integers.
     """
 
     of: tuple[Encoding, ...]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from mmflow.data import Batch, ColumnRequest, Loader, count_of, sample_of, scan
+from mmflow.data import Batch, ColumnRequest, Loader, count_of, read_column, sample_of, scan
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Source, Stage, StageScope, StageSpec, View
+from mmflow.plugin.kinds import Evaluator, Source, Stage, StageScope, StageSpec, Tally, View
+from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Data, Model, reference_fields
 from mmflow.plugin.samples import SampleError
 from mmflow.plugin.targets import STAGE, Target
@@ -19,6 +21,11 @@ FIRST = 32
 """Batches that are looked at for one that is not left out whole by the source's policy."""
 DRAWN = 200_000
 """Samples up to which a sampler that reads all of them is asked for its first batch."""
+COUNTED = 5_000
+"""Samples of an entry up to which the rows of each class are counted."""
+
+Counts = dict[tuple[str, str], Mapping[int, int]]
+"""Rows of each class, by entry of data and field, as far as they were counted."""
 
 
 def first_rows(source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> Batch:
@@ -67,8 +74,11 @@ def other_data(scope: StageScope) -> Iterator[str]:
             yield target.name
 
 
-def read_problems(spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Problem]:
-    """Mistakes in the fields that a stage reads itself, and in its sampler's first draw."""
+def read_problems(spec: StageSpec, scope: StageScope, stage: str, counted: Counts) -> Iterator[Problem]:
+    """Mistakes in the fields that a stage reads itself, in its sampler's first draw, and too few rows or classes.
+
+    `counted` holds what other stages have counted, and is added to.
+    """
     source, declaration = scope.source, declaration_of(scope)
     if source is None:
         return
@@ -84,8 +94,45 @@ def read_problems(spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Pr
         for data in ["", *other_data(scope)]:
             rows_from_all_over(spec.data[data] if data else source, scope.views, requests, data)
         _draw(scope, source)
+        if isinstance(declaration, Evaluator) and type(declaration).refuses_rows is not Evaluator.refuses_rows:
+            for field, message, hint in declaration.refuses_rows(_tallies(spec, scope, counted)):
+                yield Problem(message, ("stages", stage, field), hint=hint)
     except Exception as error:  # sources, transforms and samplers may raise anything
         yield said(error, stage, declaration.use)
+
+
+def _tallies(spec: StageSpec, scope: StageScope, counted: Counts) -> dict[str, Tally]:
+    """The entries that an evaluator reads, by the field that names them."""
+    declaration, targets = declaration_of(scope), scope.targets(STAGE)
+    labels: dict[str, str] = {}
+    for place, target in targets.items():
+        if target.section != "fields" or target.index is not None:
+            continue
+        declared = scope.type_of(target)
+        if len(declared.axes) == 1 and modality(declared.modality).classes:
+            written = getattr(declaration, str(place[0]))
+            labels[str(written[int(place[1])] if isinstance(written, tuple) else written)] = target.name
+    return {
+        str(place[0]): _tally(target.name, spec.data[target.name], labels, counted)
+        for place, target in targets.items()
+        if target.section == "data"
+    }
+
+
+def _tally(data: str, source: Source, labels: Mapping[str, str], counted: Counts) -> Tally:
+    rows, fields = count_of(source), source.fields()
+    if rows is None or rows > COUNTED or source.streaming() is not None:
+        return Tally(rows, {}, {})
+    labels = {reference: field for reference, field in labels.items() if field in fields}
+    for field in set(labels.values()):
+        if (data, field) not in counted:
+            column = read_column(source.open(), source, field)
+            counted[data, field] = Counter(int(value) for value in column if value is not None and int(value) >= 0)
+    return Tally(
+        rows,
+        {reference: counted[data, field] for reference, field in labels.items()},
+        {reference: fields[field].names for reference, field in labels.items()},
+    )
 
 
 def _draw(scope: StageScope, source: Source) -> None:

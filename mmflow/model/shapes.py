@@ -31,6 +31,7 @@ from mmflow.model.model import Model
 from mmflow.model.outlook import StagedSpec
 from mmflow.model.received import form_problems, received, score_problems, shown
 from mmflow.model.rehearsal import (
+    Counts,
     first_rows,
     other_data,
     problem_of,
@@ -84,14 +85,14 @@ class CheckedSpec(StagedSpec, Protocol):
 
 def check_shapes(spec: CheckedSpec, stages: Collection[str] | None = None) -> ShapeReport:
     """Check every stage of a resolved spec, or those of `stages`. Raises nothing: whatever fails is in the report."""
-    report = ShapeReport()
+    report, counted = ShapeReport(), Counts()
     for name in spec.stages if stages is None else [name for name in spec.stages if name in stages]:
         scope = spec.scope(name)
         problems = len(report.problems)
         with _materialized(), torch.random.fork_rng(devices=[]):
             _check(report, spec, scope, name)
             if len(report.problems) == problems:
-                report.problems += [_placed(spec, name, found) for found in read_problems(spec, scope, name)]
+                report.problems += [_placed(spec, name, found) for found in read_problems(spec, scope, name, counted)]
     report.problems = list(dict.fromkeys(report.problems))
     report.untraced = list(dict.fromkeys(report.untraced))
     report.shapes = list(dict.fromkeys(report.shapes))

@@ -40,6 +40,7 @@ from mmflow.plugin.kinds import (
     Streamed,
     Streaming,
     Structure,
+    Tally,
     Tokenizer,
     Tracker,
     Transform,
@@ -72,6 +73,7 @@ from mmflow.plugin.references import (
 from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import (
+    ABSENT,
     Encoding,
     EvaluationResult,
     Example,
@@ -84,6 +86,7 @@ from mmflow.plugin.values import (
 )
 
 __all__ = [
+    "ABSENT",
     "STAGE",
     "Active",
     "Address",
@@ -156,6 +159,7 @@ __all__ = [
     "Streamed",
     "Streaming",
     "Structure",
+    "Tally",
     "Target",
     "TensorType",
     "TokenSequence",

@@ -25,6 +25,10 @@ Sample: TypeAlias = Mapping[str, RawValue]
 """The fields of a sample as a source or a view gives them."""
 
 
+ABSENT = -(2**63)
+"""An absent value in a column of int64 numbers, as evaluators receive it; in labels it is -1, in floats NaN."""
+
+
 @dataclass(frozen=True)
 class TensorType:
     """The declared type of a field or an output: known before any tensor exists.

@@ -83,6 +83,22 @@ def bootstrapped(
     return estimate(name, value, interval, title=title, group=group, chance=chance, better=better, unit=unit)
 
 
+def accuracy(
+    encoder: str, hits: NDArray[np.float64], learned: NDArray[np.int64], truth: NDArray[np.int64], *, alone: bool
+) -> Metric:
+    """Share of right answers, `hits` [N] from 0 to 1; chance is the share in `truth` of the most frequent class of
+    `learned`.
+
+    The metric is `accuracy` where one encoder is probed, `image_accuracy` in the group `image` where several are.
+    """
+    import numpy as np
+
+    from mmflow_evaluators.intervals import share_interval
+
+    chance = float((truth == np.bincount(learned).argmax()).mean())
+    return estimate("accuracy", hits.mean(), share_interval(hits), group=group_of(encoder, alone), chance=chance)
+
+
 def result(metrics: Sequence[Metric], notes: Sequence[str] = (), where: str = "") -> EvaluationResult:
     """The result of an evaluator. Raises `ComponentError` with the notes where there is nothing to give.
 

@@ -121,9 +121,7 @@ def test_the_output_that_is_named_comes_in_the_place_of_the_one_that_is_read(
     assert (list(vectors.outputs), list(features.outputs)) == (["pooled"], ["pooled"])
     assert (vectors.pooled.shape, features.pooled.shape) == ((12, 8), (12, 16))
     assert SEEN["own"].pooled.shape == (2, 16), "values of its own come out as the reference says"
-    tokens, last = measured(
-        tmp_path, "look_at_outputs, of: [image.tokens, text.layers.1], score: maxsim, data: test"
-    )
+    tokens, last = measured(tmp_path, "look_at_outputs, of: [image.tokens, text.layers.1], score: maxsim, data: test")
     assert isinstance(tokens.tokens, Tokens)
     assert tokens.tokens.values.shape == (12, 4, 16)
     assert last.tokens.values.shape[-1] == SEEN["own"].tokens.values.shape[-1] == 16

@@ -21,8 +21,8 @@ Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled
 Static TokenSequence Weight
 """
 GIVEN = """
-Clock Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader Reporter ShardReader Shown
-StageContext Streamed Streaming TensorType Tokens describe in_all read_sample with_random_access
+ABSENT Clock Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader Reporter ShardReader Shown
+StageContext Streamed Streaming Tally TensorType Tokens describe in_all read_sample with_random_access
 """
 WIRING = "Application BatchSizes Origin Owner Place STAGE StageScope StageSpec Structure Target"
 RAISED = "ComponentError SampleError SkippedSample StageStopped"

@@ -44,6 +44,7 @@ from mmflow.plugin.kinds.stages import (
     Fault,
     Service,
     Stage,
+    Tally,
     Tracker,
 )
 
@@ -77,6 +78,7 @@ __all__ = [
     "Streamed",
     "Streaming",
     "Structure",
+    "Tally",
     "Tokenizer",
     "Tracker",
     "Transform",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from mmflow.plugin.component import Component, outside_identity
@@ -29,6 +30,18 @@ class Fault(NamedTuple):
     name: str = ""
     """A name that leads nowhere, where that is the mistake; `among` are those that there are."""
     among: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Tally:
+    """An entry of data, counted before a run."""
+
+    rows: int | None
+    """None where only a whole pass would tell."""
+    classes: Mapping[str, Mapping[int, int]]
+    """Rows of each class, by the reference to a field with one label a row; only for small entries."""
+    names: Mapping[str, tuple[str, ...]]
+    """Names of the classes, by the same references."""
 
 
 class Stage(Component, kind="stage"):
@@ -100,6 +113,11 @@ class Evaluator(Stage):
     of: Refs[Encoded] = ()
     model: Ref[Model] | None = None
     batch_size: int = outside_identity(256, ge=1)
+
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[tuple[str, str, str]]:
+        """Why there are too few rows or classes to measure, said as `refuses` does; `tallies` by the field that names
+        the entry (`data`, `test`), asked before a run."""
+        return iter(())
 
     def refuses_encodings(self, *of: Encoding) -> Iterator[tuple[str, str, str]]:
         """Why encodings of these sizes cannot be measured, said as `refuses` does; two rows without values, asked

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import model_validator
 
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, PositiveInt, default
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, PositiveInt, Tally, default
+from mmflow_evaluators.declared import Refusal, amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,12 @@ class RepresentationSimilarity(Evaluator, name="representation_similarity"):
         if len(self.of) < 2:
             raise ValueError("`of` names at least two encoders")
         return self
+
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        rows = tallies["data"].rows
+        if rows is not None and rows <= max(self.k, 3):
+            said = f"representation_similarity: {amount(rows, 'row')} for k = {self.k}"
+            yield "k", said, f"write k: {rows // 4}" if rows > 7 else "name an entry with more rows"
 
     def evaluate(self, *of: Encoding) -> EvaluationResult:
         import numpy as np

@@ -94,7 +94,7 @@ def test_names_may_be_given(dot):
     assert measured.metrics[0].value == 1.0
     with pytest.raises(ComponentError, match="names of at least two classes"):
         run(Encoding({"pooled": vectors}), [0, 1], dot, Texts(()))
-    with pytest.raises(ComponentError, match="label 2 has no name"):
+    with pytest.raises(ComponentError, match="1 row of classes up to number 2, and there are 2 names"):
         run(Encoding({"pooled": vectors}), [0, 2], dot, names=("horse", "cow"))
 
 

@@ -155,5 +155,5 @@ def test_a_grid_that_holds_the_classes_segments_them(by: str):
     assert listed.metrics == found.metrics
     with pytest.raises(ComponentError, match="fewer than two classes"):
         stage.evaluate(train, mask=torch.zeros_like(known), test=test)
-    with pytest.raises(ComponentError, match="no grid of vectors"):
+    with pytest.raises(ComponentError, match="needs one grid a row"):
         stage.evaluate(Encoding({"grid": torch.ones(30, 5)}), mask=known, test=test)
