@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from mmflow.artifacts import ColumnArtifact, Measured, MetricsArtifact
 from mmflow.evaluate.map import embedding_map
+from mmflow.evaluate.remarks import alike, guessing, shared_samples
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
 from mmflow.plugin.addresses import address
 from mmflow.plugin.authors import place_of
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.failures import inside
-from mmflow.plugin.kinds import Encoder, Evaluator, StageContext, StageScope
+from mmflow.plugin.kinds import Encoder, Evaluator, StageContext, StageScope, StageSpec
 from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
 from mmflow.plugin.references import Data, Encoded, Labels, Ref, reference_fields
@@ -48,6 +49,12 @@ class Encoders:
         found = model.encode_values(target.name, values, tuple(want.outputs.values()))
         # Single values are no groups to pick from.
         return replace(want, target=replace(target, index=None)).checked(found)
+
+    def reads(self, encoder: str) -> tuple[str, str]:
+        """The field of the data behind an encoder in `of`, and its modality; empty where there is none."""
+        name = _raw_field(self._scope, encoder)
+        known = self._scope.fields.get(name)
+        return (name, known.modality) if known is not None else ("", "")
 
     def names(self, field: str) -> tuple[str, ...]:
         """Class names of the labels behind the evaluator's field (`labels`); empty where the data gives none."""
@@ -82,11 +89,42 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
         "skipped": {id: reason for part in bound.all_rows for id, reason in part.skipped.items()},
         "seconds": round(time.perf_counter() - started, 3),
     }
+    for remark in _remarks(measured, bound, context):
+        context.remark(remark)
     drawn = embedding_map([str(name) for name in evaluator.of], rows.of, rows.ids, bound.map_labels())
     MetricsArtifact(context.output).write(content, drawn)
     context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
     if measured.notes:
         context.report.markdown("notes", "\n\n".join(measured.notes))
+
+
+def _remarks(measured: EvaluationResult, bound: _Binding, context: StageContext) -> Iterator[str]:
+    """What the evaluator says of its result, and what its metrics, vectors and data say themselves."""
+    yield from measured.remarks
+    scope, spec = bound.scope, context.spec
+    if scope.model is not None or not spec.trains:
+        # An untrained model beside a trained one is there to be compared with.
+        yield from guessing(measured.metrics)
+        for name, encoding in zip(bound.evaluator.of, bound.rows.of, strict=True):
+            yield from alike(str(name), encoding)
+    name = bound.reads[-1]
+    if name is None:
+        return
+    fields = [owner.name for owner in scope.reach(*scope.roots()) if owner.section == "fields"]
+    learned = {other: "which it learns from" for other in bound.reads[:-1] if other is not None}
+    learned = {**dict.fromkeys(_training_data(scope, spec), "which the model was trained on"), **learned}
+    for other, doing in learned.items() if name not in learned else ():
+        yield from shared_samples((name, spec.data[name]), (other, spec.data[other]), fields, doing)
+
+
+def _training_data(scope: StageScope, spec: StageSpec) -> Iterator[str]:
+    """Entries of data that the stage's model was trained on, the newest first."""
+    stage = scope.model
+    while stage is not None:
+        scope = spec.scope(stage)
+        if scope.data_name is not None:
+            yield scope.data_name
+        stage = scope.start
 
 
 def metric_row(metric: Metric) -> dict[str, str | float]:
@@ -96,7 +134,7 @@ def metric_row(metric: Metric) -> dict[str, str | float]:
         "metric": metric.heading,
         "value": round(metric.value, 4),
         "unit": metric.unit,
-        "spread": "" if metric.spread is None else f"± {metric.spread:.4f}",
+        "95 %": "" if metric.interval is None else "{:.4f} to {:.4f}".format(*metric.interval),
         "chance": "" if metric.chance is None else round(metric.chance, 4),
         "better": metric.better,
     }

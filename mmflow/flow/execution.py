@@ -204,12 +204,9 @@ class _Reporter:
         where, shown = redacted(url), None if text is None else redacted(text)
         self._execution.tell(lambda watcher: watcher.link(self._name, key, where, shown))
 
-    def note(self, text: str, *, warning: bool = False) -> None:
+    def note(self, text: str) -> None:
         line = redacted(f"{self._name}: {text}")
-        if warning:
-            self._execution.note(line)
-        else:
-            self._execution.tell(lambda watcher: watcher.note(line))
+        self._execution.tell(lambda watcher: watcher.note(line))
 
     def should_stop(self) -> bool:
         return self._execution.stop.polled()

@@ -51,6 +51,8 @@ class RunOutcome:
     """Path or URL of the page; None where the run was stopped before it was written."""
     lines: list[str] = field(default_factory=list)
     """The metrics beside chance, as text."""
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    """Warnings about the results, by stage."""
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entry of `data`: samples that could not be read and were left out by its policy, with the reason."""
 
@@ -67,6 +69,7 @@ class RunOutcome:
                 stage.name: {"state": self.outcome.stages.get(stage.name), "key": stage.key} for stage in self.plan
             },
             "metrics": self.metrics,
+            "remarks": self.remarks,
             "left_out": self.left_out,
             "report": self.report,
             "notes": self.outcome.notes,
@@ -142,6 +145,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
         record = store.run(run_id)
         report = collect(store, record, spec)
         result.lines = summary_lines(report)
+        result.remarks = {stage.name: stage.remarks for stage in report.stages if stage.remarks}
         result.left_out = {entry.name: entry.skipped for entry in report.data if entry.skipped}
         result.report = record.write(_REPORT, render(report))
         reporter.link("report", result.report, "report")

@@ -171,6 +171,13 @@ class Metric:
         """Group and title: `image → text R@1`."""
         return f"{self.group} {self.heading}" if self.group else self.heading
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval, where it was measured: its ends, or the spread to both sides."""
+        if self.low is not None and self.high is not None:
+            return self.low, self.high
+        return None if self.spread is None else (self.value - self.spread, self.value + self.spread)
+
     def stored(self) -> dict[str, str | float | None]:
         """The metric as it is stored, numbers as plain floats."""
         numbers = {n: None if (v := getattr(self, n)) is None else float(v) for n in NUMBERS}
@@ -197,10 +204,11 @@ class EvaluationResult:
     """The result of an evaluator: metrics, and optionally rows and figures to show in the report.
 
     `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`); `notes`
-    say in a sentence each which numbers were not measured, and why.
+    say in a sentence each which numbers were not measured, and why; `remarks` warn about those that were, with numbers.
     """
 
     metrics: list[Metric]
     examples: list[Example] = field(default_factory=list)
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)

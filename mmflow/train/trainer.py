@@ -22,6 +22,7 @@ from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import describe
 from mmflow.plugin.targets import STAGE
 from mmflow.plugin.values import RawValue
+from mmflow.train.remarks import Bounds, Length, remarks
 from mmflow.train.settings import Training
 from mmflow.train.updates import Moves, Updates
 
@@ -142,7 +143,7 @@ class Trainer:
         self._account()
 
     def _account(self) -> None:
-        """Tell of losses that never took part; raise where nothing has trained at all."""
+        """Tell of losses that never took part, and other signs of ill; raise where nothing has trained at all."""
         idle = [name for name, share in self.shares.items() if not float(share)]
         why = "no row was present in all of its inputs, all weights were 0, a memory was not ready, or it is not active"
         if len(idle) == len(self.shares):
@@ -153,7 +154,15 @@ class Trainer:
                 hint="look at `freeze`, `.detach`, `groups` and at what the losses read",
             )
         for name in idle:
-            self.context.report.note(f"losses.{name} took part in no step: {why}", warning=True)
+            self.context.remark(f"losses.{name} took part in no step: {why}")
+        learned = {
+            path: Bounds(module.bounds[0], module.bounds[1]) for path, module in self.model.modules.learned_values()
+        }
+        contrasts = [n.owner.name for n in self.model.graph.working if n.role == "loss" and n.scope == "batch"]
+        length = Length(self.steps, self.declaration.batch_size, self.loader.length)
+        untrained = self.scope.start is None
+        for remark in remarks(self.history, length, untrained=untrained, contrasts=contrasts, bounds=learned):
+            self.context.remark(remark)
 
     def _one(self, batch: Batch, clock: Clock) -> Moves:
         result = self.updates.run(batch, clock)

@@ -118,8 +118,9 @@ def not_grouped(use: str, names: Sequence[str], of: Sequence[Encoding], axes: Se
 
 
 def amount(number: int, one: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{number:,} {one}{'' if number == 1 else 's'}"
+    """`1 row`, `2 rows`, `2 queries`."""
+    many = f"{one[:-1]}ies" if one.endswith("y") else f"{one}s"
+    return f"{number:,} {one if number == 1 else many}"
 
 
 @contextmanager

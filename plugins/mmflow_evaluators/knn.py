@@ -41,10 +41,12 @@ class Knn(WithClasses, OfEach, name="knn"):
         if self.k > voters > 0:
             yield "k", f"k is {self.k}, and {amount(voters, 'labeled row')} can vote", f"write k: {max(1, voters // 4)}"
 
-    def evaluate(self, *of: Encoding, labels: Any, ids: list[str], score: Any, test: Any) -> EvaluationResult:
+    def evaluate(
+        self, *of: Encoding, labels: Any, ids: list[str], score: Any, test: Any, model: Any
+    ) -> EvaluationResult:
         import torch
 
-        from mmflow_evaluators.estimates import accuracy
+        from mmflow_evaluators.estimates import accuracy, never_predicted
         from mmflow_evaluators.ranking import score_rows
 
         measured = EvaluationResult([])
@@ -52,17 +54,19 @@ class Knn(WithClasses, OfEach, name="knn"):
             known, classes = _kept(encoding, labels)
             asked, truth = (known, classes) if test is None else _kept(test.of[place], test.fields["labels"])
             self.require(f"knn of {name}", classes.cpu(), None if test is None else truth.cpu())
-            right = []
+            predictions = []
             for start, scores in score_rows(score, asked, known, swap=False):
                 if test is None:
                     itself = torch.arange(len(scores), device=scores.device)
                     scores[itself, itself + start] = -torch.inf
                 best, at = scores.sort(dim=1, descending=True, stable=True)
                 best, voters = best[:, : self.k], classes[at[:, : self.k]]
-                right.append(self._vote(best, voters) == truth[start : start + len(scores)])
-            hits = torch.cat(right).cpu().double().numpy()
-            train, held = (x.cpu().numpy() for x in (classes, truth))
+                predictions.append(self._vote(best, voters))
+            predicted, train, held = (x.cpu().numpy() for x in (torch.cat(predictions), classes, truth))
+            hits = (predicted == held).astype(float)
             measured.metrics.append(accuracy(name, hits, train, held, alone=len(of) == 1))
+            where = "" if len(of) == 1 else f"{name}: "
+            measured.remarks += never_predicted(predicted, held, model.names("labels"), where)
         return measured
 
     def _vote(self, scores: Any, voters: Any) -> Any:

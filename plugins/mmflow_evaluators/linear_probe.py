@@ -31,8 +31,8 @@ class LinearProbe(WithClasses, Probe, name="linear_probe"):
         yield from two_classes(known, "a classifier")
         yield from known_classes(known, asked)
 
-    def evaluate(self, *of: Encoding, labels: Any, ids: list[str], test: Any) -> EvaluationResult:
-        from mmflow_evaluators.estimates import accuracy
+    def evaluate(self, *of: Encoding, labels: Any, ids: list[str], test: Any, model: Any) -> EvaluationResult:
+        from mmflow_evaluators.estimates import accuracy, never_predicted
         from mmflow_evaluators.probes import regularized
 
         measured = EvaluationResult([])
@@ -43,6 +43,9 @@ class LinearProbe(WithClasses, Probe, name="linear_probe"):
             found = regularized.probe(fit, regularized.agreement, train, held, self.c, "probe penalty")
             hits = (found.predicted == held.targets).astype(float)
             measured.metrics.append(accuracy(name, hits, train.targets, held.targets, alone=len(of) == 1))
+            where = "" if len(of) == 1 else f"{name}: "
+            predicted = found.predicted.astype(int)
+            measured.remarks += never_predicted(predicted, held.targets, model.names("labels"), where)
             if found.tried:
                 measured.figures[f"Penalty of the probe on {name}"] = {
                     "kind": "bars", "labels": [f"C = {c:g}" for c in self.c], "values": found.tried,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mmflow_evaluators.ranking import Ranks
 
 FOUND = 5
+TIED = 0.05
+"""Share of queries with a tie from which recall suffers."""
 
 
 class Retrieval(OfTwo, name="retrieval"):
@@ -52,7 +54,7 @@ class Retrieval(OfTwo, name="retrieval"):
         yield from too_few(tallies, 2, self.use)
 
     def evaluate(
-        self, a: Encoding, b: Encoding, score: Any, match: tuple[Any, ...], ids: list[str]
+        self, a: Encoding, b: Encoding, score: Any, match: tuple[Any, ...], ids: list[str], model: Any
     ) -> EvaluationResult:
         from mmflow_evaluators.estimates import group_between
         from mmflow_evaluators.ranking import codes, equal_or_same, fold, rank, score_rows
@@ -84,6 +86,7 @@ class Retrieval(OfTwo, name="retrieval"):
             )
             metrics = self._measure(group, ranks, at, own.cpu().numpy()[ranks.queries])
             recalls += metrics[: len(at)]
+            measured.remarks += _tied(ranks, group.heading, *model.reads(found))
             measured.metrics += metrics
             for place, places, good in shown.kept:
                 measured.examples.append(
@@ -126,6 +129,18 @@ class Retrieval(OfTwo, name="retrieval"):
             chance = ranks.chance_precision()
             metrics.append(estimate("map", ranks.precision.mean(), interval, title="mAP", group=group, chance=chance))
         return metrics
+
+
+def _tied(ranks: Ranks, heading: str, field: str, modality: str) -> Iterator[str]:
+    """A remark where many wrong answers have the very score of the right one, as those with equal content have."""
+    tied, others = int((ranks.tied > 0).sum()), ranks.candidates - ranks.right
+    # Where all are equal, the vectors are one, and there is nothing to match.
+    if tied >= TIED * len(ranks) and not (ranks.tied == others).all():
+        equal = f"`match: {field}` counts" if modality == "text" else "`match` with a field that they share counts"
+        yield (
+            f"{heading}: for {tied:,} of {amount(len(ranks), 'query')} a wrong candidate has the very score of the "
+            f"right one, as rows of equal {field or 'content'} have; {equal} those as right"
+        )
 
 
 class _Examples:

@@ -184,4 +184,6 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
                 "kind": "matrix", "rows": names, "columns": names, "values": matrix.tolist(),
                 "row_title": "true class", "column_title": "predicted class",
             }  # fmt: skip
-        return EvaluationResult(metrics, figures=figures)
+        from mmflow_evaluators.estimates import never_predicted
+
+        return EvaluationResult(metrics, figures=figures, remarks=never_predicted(predicted.numpy(), truth, names))

@@ -43,7 +43,9 @@ class Context:
         self.asked = 0
         self.notes: list[str] = []
 
-    def note(self, text: str, *, warning: bool = False) -> None:
+    def note(self, text: str) -> None: ...
+
+    def remark(self, text: str) -> None:
         self.notes.append(text)
 
     def progress(self, done: int, total: int, **metrics: float) -> None: ...

@@ -71,6 +71,10 @@ class StageReport:
     skipped: dict[str, str] = field(default_factory=dict)
     """Samples that could not be read, with the reason."""
     environment: Environment = field(default_factory=Environment)
+    notes: list[str] = field(default_factory=list)
+    """Numbers that were not measured, and why."""
+    remarks: list[str] = field(default_factory=list)
+    """Warnings about the result."""
 
     @property
     def cached(self) -> bool:
@@ -115,6 +119,15 @@ class RunReport:
         """Where the newest stage of those whose results are shown was made."""
         newest = max((s for s in self.stages if s.environment), key=lambda s: s.started, default=None)
         return newest.environment if newest else {}
+
+    @property
+    def remarks(self) -> list[tuple[str, list[str]]]:
+        """Warnings about the results, each once with the stages that it is about."""
+        found: dict[str, list[str]] = {}
+        for stage in self.stages:
+            for remark in stage.remarks:
+                found.setdefault(remark, []).append(stage.name)
+        return list(found.items())
 
     def stage(self, name: str) -> StageReport:
         return next(stage for stage in self.stages if stage.name == name)
@@ -190,12 +203,14 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> Non
     about = StageRecord(folder).read()
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
     stage.environment = about.get("environment") or {}
+    stage.remarks = list(about.get("remarks", []))
     measured = MetricsArtifact(folder).read()
     stage.metrics = [Metric.read(stored) for stored in measured.get("metrics", [])]
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
     stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]
     stage.skipped = dict(measured.get("skipped", {}))
+    stage.notes = list(measured.get("notes", []))
     stage.map = MetricsArtifact(folder).map()
     stage.training, stage.history = HistoryArtifact(folder).summary(), HistoryArtifact(folder).lines()
     if not measured and (name := spec.scope(stage.name).data_name):

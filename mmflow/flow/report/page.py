@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from mmflow.flow.report import figures
 from mmflow.flow.report.collect import RunReport, ShownRow, StageReport
-from mmflow.flow.report.summary import grouped, number, seconds, times_chance
+from mmflow.flow.report.summary import grouped, interval, number, seconds, times_chance
 from mmflow.plugin.values import Metric
 
 HEADLINES = 6
@@ -49,7 +49,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "number": number, "seconds": seconds, "grouped": grouped, "times_chance": times_chance,
+        "number": number, "seconds": seconds, "grouped": grouped, "times_chance": times_chance, "interval": interval,
         "figure": _figure, "gauge": _gauge, "moment": _moment,
     }  # fmt: skip
     return environment.get_template("page.html.j2")

@@ -32,8 +32,8 @@ class Reporter(Protocol):
         """A path or URL worth opening, such as the report."""
         ...
 
-    def note(self, text: str, *, warning: bool = False) -> None:
-        """A line for the user; a warning stays with the outcome of the run."""
+    def note(self, text: str) -> None:
+        """A line for the user, of this run alone."""
         ...
 
     def should_stop(self) -> bool:
@@ -171,6 +171,11 @@ class StageSpec(Protocol):
     def seed(self) -> int: ...
     @property
     def data(self) -> Mapping[str, Source]: ...
+    @property
+    def trains(self) -> bool:
+        """Whether any of its stages does."""
+        ...
+
     def scope(self, stage: str) -> StageScope:
         """The view of another stage; KeyError for a stage that is not there."""
         ...
@@ -191,6 +196,10 @@ class StageContext(Protocol):
     def scope(self) -> StageScope: ...
     @property
     def report(self) -> Reporter: ...
+
+    def remark(self, text: str) -> None:
+        """Warn about the stage's result, with numbers: stored with it, and shown wherever it is shown."""
+        ...
 
     def upstream(self, stage: str) -> Path:
         """The local directory with the outputs of a stage that this one reads."""

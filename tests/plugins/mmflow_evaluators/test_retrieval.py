@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ def scores_as_rows(matrix: Any) -> tuple[Encoding, Encoding]:
 
 def evaluate(evaluator: Retrieval, a: Encoding, b: Encoding, match: tuple[Any, ...] = ()) -> EvaluationResult:
     ids = [f"row-{i}" for i in range(len(a))]
-    return evaluator.evaluate(a, b, score=evaluator.score, match=match, ids=ids)
+    model = SimpleNamespace(reads=lambda encoder: ("caption", "text"))
+    return evaluator.evaluate(a, b, score=evaluator.score, match=match, ids=ids, model=model)
 
 
 def values(measured: EvaluationResult) -> dict[str, float]:
@@ -175,7 +177,9 @@ def test_chance_agrees_with_random_orders():
     generator = np.random.default_rng(3)
     rights = [1, 1, 2, 5, 1, 3, 1, 1]
     n, draws = 12, 40_000
-    ranks = Ranks(*(np.zeros(len(rights), dtype=np.int64) for _ in range(3)), np.array(rights), n, np.arange(len(rights)))
+    ranks = Ranks(
+        *(np.zeros(len(rights), dtype=np.int64) for _ in range(3)), np.array(rights), n, np.arange(len(rights))
+    )
     first = np.empty((draws, len(rights)))
     precision = np.empty((draws, len(rights)))
     for column, r in enumerate(rights):
