@@ -110,7 +110,7 @@ def shared_samples(
         # Samples that cannot be read are told where they are needed.
         return
     if found:
-        looked = "" if len(rows) == counts[0] and len(others) == counts[1] else " of those looked at"
+        looked = "" if len(rows) == counts[0] and len(others) == counts[1] else " that were looked at"
         yield f"{found:,} of {len(rows):,} rows of {name}{looked} are also in {other}, {doing}"
 
 
