@@ -96,6 +96,11 @@ class Embedder:
             seed, upstream = context.spec.seed, context.upstream
             if trained is not None:
                 model = Model.load(ModelArtifact(upstream(trained)), scope, wanted, seed=seed, upstream=upstream)
+                for encoder in model.drawn:
+                    context.remark(
+                        f"{encoder} has no weights in the model of {trained}, as no loss of a training reads it: it is "
+                        "measured as it was drawn"
+                    )
             else:
                 source = scope.source if scope.preparation_data is None else context.spec.data[scope.preparation_data]
                 states = Model.learn_states(scope, wanted, source, upstream=upstream)

@@ -238,3 +238,19 @@ def test_classes_that_are_never_predicted_are_named() -> None:
     assert never_predicted(np.where(truth == 3, 0, truth), truth) == [], "four rows are too few to be odd"
     (said,) = never_predicted(np.zeros(57, int), truth, ("a", "b"), "image: ")
     assert said == "image: every one of the 57 rows is given the class a"
+
+
+@pytest.mark.parametrize(("fields", "drawn"), [("", True), (", init: INIT", False)])
+def test_an_encoder_that_no_training_reached_is_told(tmp_path: Path, fields: str, drawn: bool) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"linear.weight": torch.eye(4, 16), "linear.bias": torch.zeros(4)}, tmp_path / "one.safetensors")
+    spare = f"{{use: linear, of: text, dim: 4{fields.replace('INIT', f'{tmp_path}/one.safetensors')}}}"
+    outcome = run(
+        tmp_path, TRANSFORMER, old="losses:", new=f"  spare: {spare}\nstages:\n"
+        "  shape: {use: geometry, data: test, of: spare, model: train}\nlosses:",
+    )  # fmt: skip
+    assert outcome.exit_code == 0, outcome.outcome.notes
+    told = [remark for remark in outcome.remarks.get("shape", []) if "encoders.spare has no weights" in remark]
+    assert bool(told) == drawn
+    assert "found" not in outcome.remarks
