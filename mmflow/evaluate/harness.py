@@ -50,11 +50,14 @@ class Encoders:
         # Single values are no groups to pick from.
         return replace(want, target=replace(target, index=None)).checked(found)
 
-    def reads(self, encoder: str) -> tuple[str, str]:
-        """The field of the data behind an encoder in `of`, and its modality; empty where there is none."""
+    def reads(self, encoder: str) -> tuple[str, bool]:
+        """The field of the data behind an encoder in `of` (empty where there is none), and whether its values are plain
+        enough to be compared: texts, names, numbers, classes."""
         name = _raw_field(self._scope, encoder)
         known = self._scope.fields.get(name)
-        return (name, known.modality) if known is not None else ("", "")
+        if known is None:
+            return "", False
+        return name, known.modality == "text" or modality(known.modality).discrete
 
     def names(self, field: str) -> tuple[str, ...]:
         """Class names of the labels behind the evaluator's field (`labels`); empty where the data gives none."""

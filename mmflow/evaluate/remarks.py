@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmflow.data import count_of
+from mmflow.data.contents import digests, spread
 from mmflow.plugin.kinds import Source
-from mmflow.plugin.samples import read_sample
-from mmflow.plugin.values import Encoding, Metric, RawValue
+from mmflow.plugin.values import Encoding, Metric
 
 SAME = 0.99
 """Mean cosine of different rows from which vectors are nearly one."""
@@ -101,7 +99,10 @@ def shared_samples(
     if not fields or not all(counts):
         return
     try:
-        rows, others = _digests(source, fields), _digests(known, fields)
+        rows, others = (
+            digests(entry, fields, spread(count or 0, LOOKED_AT))
+            for entry, count in zip((source, known), counts, strict=True)
+        )
         found = sum(digest in others.values() for digest in rows.values())
         if not found:
             rows = _with_common_ids(source, known, fields)
@@ -114,23 +115,6 @@ def shared_samples(
         yield f"{found:,} of {len(rows):,} rows of {name}{looked} are also in {other}, {doing}"
 
 
-def _digests(source: Source, fields: Sequence[str], at: Sequence[int] | None = None) -> dict[str, bytes]:
-    """What samples hold in `fields`, by id: those from all over an entry."""
-    reader = source.open()
-    count = count_of(source) or 0
-    if at is None:
-        looked = min(count, LOOKED_AT)
-        at = sorted({number * (count - 1) // max(1, looked - 1) for number in range(looked)})
-    found = {}
-    for index in at:
-        sample = read_sample(reader, index, fields)
-        digest = blake2b(digest_size=16)
-        for field in fields:
-            _add(digest, sample.get(field))
-        found[reader.id(index)] = digest.digest()
-    return found
-
-
 def _with_common_ids(source: Source, known: Source, fields: Sequence[str]) -> dict[str, bytes]:
     """Samples that both entries have under one id and with one content, of some ids that both have."""
     if max(count_of(source) or 0, count_of(known) or 0) > IDS:
@@ -139,20 +123,6 @@ def _with_common_ids(source: Source, known: Source, fields: Sequence[str]) -> di
     common = [id for id in places[0] if id in places[1]]
     common = common[:: max(1, len(common) // LOOKED_AT)][:LOOKED_AT]
     one, two = (
-        _digests(entry, fields, [at[id] for id in common]) for entry, at in zip((source, known), places, strict=True)
+        digests(entry, fields, [at[id] for id in common]) for entry, at in zip((source, known), places, strict=True)
     )
     return {id: digest for id, digest in one.items() if two.get(id) == digest}
-
-
-def _add(digest: blake2b, value: RawValue) -> None:
-    if isinstance(value, np.ndarray):
-        digest.update(f"{value.dtype} {value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
-    elif isinstance(value, list | tuple):
-        digest.update(f"{len(value)}[".encode())
-        for item in value:
-            _add(digest, item)
-    elif isinstance(value, Tensor):
-        _add(digest, value.cpu().numpy())
-    else:
-        digest.update(f"{type(value).__name__} {value!r};".encode("utf-8", "surrogatepass"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from mmflow.data import Batch, ColumnRequest, Loader, count_of, read_column, sample_of, scan
 from mmflow.plugin.component import ComponentError
@@ -137,15 +138,42 @@ def _tally(data: str, source: Source, labels: Mapping[str, str], counted: Counts
 
 def _draw(scope: StageScope, source: Source) -> None:
     """Ask the stage's sampler for the samples of its first batch."""
+    with _loader(scope, source) as loader:
+        if loader is not None:
+            loader.draw()
+
+
+def smallest_batch(scope: StageScope, source: Source) -> int | None:
+    """Rows of the smallest micro-batch of the stage's first epoch; None where only reading would tell."""
+    sizes = declaration_of(scope).sizes()
+    if sizes is None or (count_of(source) or 0) > DRAWN:
+        return None
+    try:
+        with _loader(scope, source) as loader:
+            rows = [] if loader is None else list(loader.sizes())
+    except Exception:
+        # A sampler that fails is told where its first batch is drawn.
+        return None
+    return min((size % sizes.micro or sizes.micro for size in rows if size), default=None)
+
+
+@contextmanager
+def _loader(scope: StageScope, source: Source) -> Iterator[Loader | None]:
+    """The stage's loader, without columns; None where its sampler cannot be asked before the run."""
     declaration = declaration_of(scope)
     sampler, sizes = declaration.order(), declaration.sizes()
-    if sampler is None or sizes is None or source.streaming() is not None:
-        return
     targets: list[Target] = [t for place, t in scope.targets(STAGE).items() if place[0] == "sampler"]
-    if any(target.section == "stages" for target in targets) or (targets and (count_of(source) or 0) > DRAWN):
+    if (
+        sampler is None
+        or sizes is None
+        or source.streaming() is not None
+        or any(target.section == "stages" for target in targets)
+        or (targets and (count_of(source) or 0) > DRAWN)
+    ):
+        yield None
         return
     with Loader(source, scope.views, [], sampler=sampler, batch_size=sizes.batch, seed=0) as loader:
-        loader.draw()
+        yield loader
 
 
 def said(error: Exception, stage: str, use: str) -> Problem:

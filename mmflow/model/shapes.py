@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -39,6 +39,7 @@ from mmflow.model.rehearsal import (
     rows_from_all_over,
     said,
     said_by,
+    smallest_batch,
 )
 from mmflow.model.trained import trained_by_entry
 from mmflow.plugin.component import ComponentError
@@ -123,7 +124,26 @@ def _check(report: ShapeReport, spec: CheckedSpec, scope: StageScope, stage: str
             # Widths that a loss has refused are the same mistake.
             if not problems and not report.problems:
                 problems += score_problems(declaration, scope, found, report.untraced, UNTRACEABLE)
+    if declaration.trains and not problems:
+        problems += _alone(spec, scope, declaration)
     report.problems += [_placed(spec, stage, problem) for problem in problems]
+
+
+def _alone(spec: CheckedSpec, scope: StageScope, declaration: Stage) -> Iterator[Problem]:
+    """What cannot take a micro-batch of one row (batch norm), where the stage will have one."""
+    source = scope.source
+    if source is None or source.streaming() is not None or smallest_batch(scope, source) != 1:
+        return
+    hint = (
+        "leave a last batch of one row out (`sampler: {use: shuffle, drop_last: true}`), or write another `batch_size`"
+    )
+    for roots in _roots(declaration, scope).values():
+        one = _begun(spec, scope, None, roots, rows=1)
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            one.run(mode)
+        for problem in one.problems:
+            message = f"the stage has a micro-batch of one row: {problem.message}"
+            yield replace(problem, message=message, hint=f"{hint} or `micro_batch_size`")
 
 
 def _roots(declaration: Stage, scope: StageScope) -> dict[str | None, Sequence[Owner]]:
@@ -140,7 +160,9 @@ def _roots(declaration: Stage, scope: StageScope) -> dict[str | None, Sequence[O
     return {name: tuple(dict.fromkeys(owners)) for name, owners in roots.items() if scope.source is not None}
 
 
-def _begun(spec: CheckedSpec, reader: StageScope, stage: str | None, roots: Sequence[Owner]) -> _Pass:
+def _begun(
+    spec: CheckedSpec, reader: StageScope, stage: str | None, roots: Sequence[Owner], rows: int = SAMPLES
+) -> _Pass:
     """The model of `roots` without memory, and samples of all data that the stage `reader` reads, preprocessed."""
     scope = reader if stage is None else spec.scope(stage)
     source = reader.source
@@ -150,7 +172,7 @@ def _begun(spec: CheckedSpec, reader: StageScope, stage: str | None, roots: Sequ
     requests = model.requests()
     sampled = [request for request in requests if request.target.section == "sampler"]
     read = [request for request in requests if request not in sampled]
-    batch = first_rows(source, scope.views, read, SAMPLES)
+    batch = first_rows(source, scope.views, read, rows)
     for request in sampled:
         dtype = getattr(torch, scope.type_of(request.target).dtype)
         batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))

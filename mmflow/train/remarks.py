@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-FEW_STEPS = 20
+from mmflow.data import count_of
+from mmflow.data.contents import digests, spread
+from mmflow.plugin.kinds import Source
+from mmflow.plugin.samples import SampleError
+
+FEW_STEPS = 50
 """Steps below which a model that begins untrained has hardly moved."""
+LOOKED_AT = 2000
+"""Samples from all over the data that are looked at for equal ones."""
 NEAR = 0.02
 """Relative distance at which a loss is what guessing gives."""
 STILL = 0.005
@@ -53,6 +61,28 @@ def remarks(
         for end, name in ((low, "min"), (high, "max")):
             if end is not None and low != high and math.isclose(value, end, rel_tol=1e-4, abs_tol=1e-9):
                 yield f"{path} ends at its bound, `{name}: {end:g}`: without it, it would go further"
+
+
+def equal_rows(source: Source, fields: Sequence[str], loss: str, batch_size: int) -> Iterator[str]:
+    """A sentence where a row has, on average, another of equal `fields` in its batch, which `loss` takes for wrong."""
+    count = count_of(source) if source.streaming() is None else None
+    if not count or count < 2:
+        return
+    try:
+        found = digests(source, fields, spread(count, LOOKED_AT)).values()
+    except SampleError:
+        # Samples that are left out by policy were told where they were read.
+        return
+    kinds = Counter(found)
+    share = sum(n * (n - 1) for n in kinds.values()) / (len(found) * (len(found) - 1))
+    others = (min(batch_size, count) - 1) * share
+    if others >= 1:
+        named = " and ".join(fields)
+        yield (
+            f"a row has on average {others:.1f} others of equal {named} in its batch of {min(batch_size, count)} "
+            f"({len(kinds):,} different in {len(found):,} rows), and the loss {loss} takes them for wrong answers: "
+            f"use a loss in which rows of one {named} match, or smaller batches"
+        )
 
 
 def _few_steps(length: Length) -> str:

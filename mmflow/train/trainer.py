@@ -18,11 +18,12 @@ from mmflow.model.model import Model
 from mmflow.model.trained import trained_by_entry
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
+from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import describe
-from mmflow.plugin.targets import STAGE
+from mmflow.plugin.targets import STAGE, Owner
 from mmflow.plugin.values import RawValue
-from mmflow.train.remarks import Bounds, Length, remarks
+from mmflow.train.remarks import Bounds, Length, equal_rows, remarks
 from mmflow.train.settings import Training
 from mmflow.train.updates import Moves, Updates
 
@@ -163,6 +164,21 @@ class Trainer:
         untrained = self.scope.start is None
         for remark in remarks(self.history, length, untrained=untrained, contrasts=contrasts, bounds=learned):
             self.context.remark(remark)
+        for loss, fields in self._plain_sides():
+            for remark in equal_rows(self.source, fields, loss, self.declaration.batch_size):
+                self.context.remark(remark)
+
+    def _plain_sides(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Losses that tell each row of a batch from all others, with the fields behind an input of theirs, where these
+        can be compared as they are: texts, names, numbers, classes."""
+        for name, loss in self.scope.losses.items():
+            owner = Owner("losses", name)
+            sides = [t.owner for place, t in self.scope.targets(owner).items() if place[0] == "of"]
+            for side in sides if loss.in_batch_negatives() else ():
+                fields = tuple(o.name for o in self.scope.reach(side) if o.section == "fields")
+                known = [self.scope.fields[field] for field in fields if field in self.scope.fields]
+                if known and all(one.modality == "text" or modality(one.modality).discrete for one in known):
+                    yield name, fields
 
     def _one(self, batch: Batch, clock: Clock) -> Moves:
         result = self.updates.run(batch, clock)

@@ -44,6 +44,16 @@ class OfTwo(Evaluator):
         return self
 
 
+class OfSeveral(Evaluator):
+    """Measures between all pairs of two encoders or more."""
+
+    @model_validator(mode="after")
+    def _two(self) -> OfSeveral:
+        if len(self.of) < 2:
+            raise ValueError("`of` names at least two encoders")
+        return self
+
+
 class WithClasses(Evaluator):
     """Reads one class a row of `data`, and perhaps of `test`; `lacks` says what is missing."""
 

@@ -131,12 +131,12 @@ class Retrieval(OfTwo, name="retrieval"):
         return metrics
 
 
-def _tied(ranks: Ranks, heading: str, field: str, modality: str) -> Iterator[str]:
+def _tied(ranks: Ranks, heading: str, field: str, plain: bool) -> Iterator[str]:
     """A remark where many wrong answers have the very score of the right one, as those with equal content have."""
     tied, others = int((ranks.tied > 0).sum()), ranks.candidates - ranks.right
     # Where all are equal, the vectors are one, and there is nothing to match.
     if tied >= TIED * len(ranks) and not (ranks.tied == others).all():
-        equal = f"`match: {field}` counts" if modality == "text" else "`match` with a field that they share counts"
+        equal = f"`match: {field}` counts" if plain else "`match` with a field that they share counts"
         yield (
             f"{heading}: for {tied:,} of {amount(len(ranks), 'query')} a wrong candidate has the very score of the "
             f"right one, as rows of equal {field or 'content'} have; {equal} those as right"

@@ -30,7 +30,7 @@ encoders:
   other: {use: OTHER}
 losses:
   align: {use: infonce, of: [text, other], temperature: 0.1}
-train: {data: train, steps: 30, batch_size: 8, log_every: 5, optimizer: {use: adamw, lr: 3e-3}}
+train: {data: train, steps: 60, batch_size: 8, log_every: 5, optimizer: {use: adamw, lr: 3e-3}}
 eval:
   found: {use: retrieval, data: test, of: [text, other], at: [1]}
 """
@@ -104,7 +104,7 @@ def test_a_run_that_learned_nothing_says_so_wherever_it_is_shown_and_again_from_
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("steps: 30", "steps: 3", "trained for 3 steps of 8 samples only, too few to learn much: an epoch of the 18"),
+        ("steps: 60", "steps: 3", "trained for 3 steps of 8 samples only, too few to learn much: an epoch of the 18"),
         ("lr: 3e-3", "lr: 0", "the learning rate was 0 at every step"),
         ("temperature: 0.1", "temperature: {use: learned, init: 0.1, min: 0.0999, max: 0.5}",
          "losses.align.temperature ends at its bound, `min: 0.0999`"),

@@ -13,7 +13,6 @@ from typing import Protocol
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Score, View
 from mmflow.plugin.modality import modality
-from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Argument, TensorType, Tokens
 
@@ -74,16 +73,3 @@ def misfit(need: str, output: str, form: str | None) -> str | None:
     if wanted is None:
         return None if output == need else f"the output {need}"
     return None if form in (None, wanted) else wanted
-
-
-def scores_that_read(form: str | None) -> list[str]:
-    """Names of the installed scores that compare values of one form."""
-    found = []
-    for name in registry().names("score"):
-        try:
-            needs = registry().get("score", name).needs
-        except ValueError:  # it cannot be imported
-            continue
-        if form is not None and [FORMS.get(need) for need in needs] == [form]:
-            found.append(name)
-    return found

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, with_article
-from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Score, Stage, Transform, View
+from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Score, Stage, View
 from mmflow.plugin.references import Column, Data, Model, Parameters, reference_fields
-from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.entry import Entry
-from mmflow.spec.references.forms import brought, declared_form, misfit, needed_outputs, scores_that_read
+from mmflow.spec.references.fitting import scores_that_need, transforms_to
+from mmflow.spec.references.forms import FORMS, brought, declared_form, misfit, needed_outputs
 from mmflow.spec.references.resolver import Resolver, as_written
 from mmflow.spec.references.wiring import differing
 from mmflow.spec.text.problems import Path, did_you_mean
@@ -228,18 +228,8 @@ def _misread(
 
 def _view_hint(target: Target, declared: TensorType, accepts: tuple[str, ...]) -> str | None:
     """A view whose transform makes of the value what is accepted, such as a series of a sound."""
-    found = []
-    for name in registry().names("transform"):
-        try:
-            made = registry().get("transform", name).model_validate({})
-            result = made.result(declared) if isinstance(made, Transform) else declared
-        except ValueError:  # it cannot be imported, needs fields, or does not take such values
-            continue
-        if result.modality in accepts:
-            found.append(name)
-    if not found or len(found) > 3:
-        return None
-    return f"a view makes {accepts[0]} of it: {{of: {target}, apply: [{' or '.join(found)}]}}"
+    found = transforms_to(declared, accepts)
+    return f"a view makes {accepts[0]} of it: {{of: {target}, apply: [{found}]}}" if found else None
 
 
 def _check_axes(
@@ -327,7 +317,8 @@ def _other_forms(resolver: Resolver, target: Target, wanted: str, form: str | No
     fitting = [name for name, declared in (known or {}).items() if declared_form(declared) == wanted]
     names = [target.name if name == "pooled" else f"{target.name}.{name}" for name in fitting]
     ways = [f"write {' or '.join(names[:4])}"] if names else []
-    scores = scores_that_read(form) if score is not None else []
+    needs = [need for need, one in FORMS.items() if one == form]
+    scores = [name for need in needs for name in scores_that_need(need)] if score is not None else []
     ways += [f"`score: {scores[0]}` reads {form}"] if scores else []
     return "; ".join(ways) or None
 

@@ -6,27 +6,24 @@ from collections.abc import Iterator, Mapping
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import model_validator
-
 from mmflow.plugin import (
     ComponentError,
     Encoding,
     EvaluationResult,
-    Evaluator,
     Metric,
     PositiveInt,
     Score,
     Tally,
     default,
 )
-from mmflow_evaluators.declared import Refusal, amount, too_few
+from mmflow_evaluators.declared import OfSeveral, Refusal, amount, too_few
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-class PairwiseRetrieval(Evaluator, name="pairwise_retrieval"):
+class PairwiseRetrieval(OfSeveral, name="pairwise_retrieval"):
     """Recall at K from every encoder in `of` to every other one, and the mean of all.
 
     For spaces of three and more modalities. The right answers of a query are the candidates of its own row; rows that
@@ -38,12 +35,6 @@ class PairwiseRetrieval(Evaluator, name="pairwise_retrieval"):
 
     score: Score = default("cosine")
     at: tuple[PositiveInt, ...] = default((1, 5), min_length=1, description="the K of recall at K")
-
-    @model_validator(mode="after")
-    def _two(self) -> PairwiseRetrieval:
-        if len(self.of) < 2:
-            raise ValueError("`of` names at least two encoders")
-        return self
 
     def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
         yield from too_few(tallies, 2, self.use)

@@ -7,10 +7,8 @@ from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import model_validator
-
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, PositiveInt, Tally, default
-from mmflow_evaluators.declared import Refusal, amount
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Metric, PositiveInt, Tally, default
+from mmflow_evaluators.declared import OfSeveral, Refusal, amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 ROWS = 5000
 
 
-class RepresentationSimilarity(Evaluator, name="representation_similarity"):
+class RepresentationSimilarity(OfSeveral, name="representation_similarity"):
     """Linear CKA, unbiased CKA and mutual k nearest neighbors of each pair of encoders in `of`.
 
     Over the rows present in both, the first 5000; widths may differ. CKA (Kornblith et al., 2019) is on the vectors
@@ -38,12 +36,6 @@ class RepresentationSimilarity(Evaluator, name="representation_similarity"):
     example: ClassVar[str] = "{use: representation_similarity, data: test, of: [image, text], k: 10}"
 
     k: PositiveInt = default(10, description="neighbors of a row")
-
-    @model_validator(mode="after")
-    def _two(self) -> RepresentationSimilarity:
-        if len(self.of) < 2:
-            raise ValueError("`of` names at least two encoders")
-        return self
 
     def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
         rows = tallies["data"].rows

@@ -26,7 +26,7 @@ def scores_as_rows(matrix: Any) -> tuple[Encoding, Encoding]:
 
 def evaluate(evaluator: Retrieval, a: Encoding, b: Encoding, match: tuple[Any, ...] = ()) -> EvaluationResult:
     ids = [f"row-{i}" for i in range(len(a))]
-    model = SimpleNamespace(reads=lambda encoder: ("caption", "text"))
+    model = SimpleNamespace(reads=lambda encoder: ("caption", True))
     return evaluator.evaluate(a, b, score=evaluator.score, match=match, ids=ids, model=model)
 
 
