@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmflow.artifacts.cells import StoredRows, type_of_values, write_rows
 from mmflow.plugin.component import ComponentError
+from mmflow.plugin.values import RawValue, TensorType
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+VALUE = "value"
+"""The column of values."""
 
 
 class ColumnArtifact:
@@ -35,33 +40,36 @@ class ColumnArtifact:
             )
         return cls(output, wanted)
 
-    def write(self, ids: Sequence[str], values: Tensor | Sequence[Any], present: Tensor | None = None) -> None:
-        """A value for each of `ids`: floats [N, ...] as nested lists of float32, or plain values, None where absent.
+    def write(
+        self,
+        ids: Sequence[str],
+        values: Tensor | Sequence[Any],
+        present: Tensor | None = None,
+        type_: TensorType | None = None,
+    ) -> None:
+        """A value for each of `ids`, None where absent: floats [N, ...] as nested lists of float32, arrays, or plain
+        values. `type_` names the axis of the ids first; by default they are samples.
 
         `present` is bool [N, ...]: a row without any True is absent.
         """
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
         import torch
 
-        kind = None
-        if isinstance(values, torch.Tensor):
-            kind = arrow.float32()
-            for _ in range(values.ndim - 1):
-                kind = arrow.list_(kind)
-            values = values.float().cpu().numpy().tolist()
+        declared = type_ or type_of_values(values)
         if present is not None:
             there = present.reshape(len(ids), -1).any(1).tolist()
-            values = [value if here else None for value, here in zip(values, there, strict=True)]
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(arrow.table({"id": list(ids), "value": arrow.array(values, kind)}), self._file)
+            rows = values.float().cpu().numpy() if isinstance(values, torch.Tensor) else values
+            values = [row if here else None for row, here in zip(rows, there, strict=True)]
+        write_rows(self._file, ids, {VALUE: values}, {VALUE: declared})
 
-    def read(self) -> dict[str, Any]:
+    def rows(self) -> StoredRows:
+        """The file itself, opened."""
+        return StoredRows(self._file)
+
+    def type(self) -> TensorType:
+        """The declared type of the values; unknown for a column that was stored without."""
+        return self.rows().types.get(VALUE, TensorType("unknown"))
+
+    def read(self) -> dict[str, RawValue]:
         """Values by id; vectors as float32 numpy arrays, None where absent."""
-        import numpy as np
-        import pyarrow.parquet as parquet
-
-        table = parquet.read_table(self._file)
-        values = table.column("value").to_pylist()
-        found = [np.asarray(v, dtype=np.float32) if isinstance(v, list) else v for v in values]
-        return dict(zip(table.column("id").to_pylist(), found, strict=True))
+        rows = self.rows()
+        return dict(zip(rows.ids, rows.column(VALUE), strict=True))

@@ -8,39 +8,66 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmflow.plugin.values import TensorType
+from mmflow.artifacts.cells import StoredRows, type_of_plain, write_rows
+from mmflow.plugin.values import RawValue, TensorType
 
 if TYPE_CHECKING:
     import numpy as np
 
+CONTINUES = "@row"
+"""The column with the id of the row that a row continues."""
+
 
 class DataArtifact:
-    """Rows that a stage has made: `data/<name>.parquet`, with their ids, and the declared types of their fields."""
+    """Rows that a stage has made: `data/<name>.parquet`, with their ids and the declared types of their fields.
+
+    Fields without the sample axis lie beside it, in `data/<name>/static`.
+    """
 
     def __init__(self, output: Path, name: str) -> None:
-        self._rows, self._types = output / "data" / f"{name}.parquet", output / "data" / f"{name}.json"
+        self._rows, self._beside = output / "data" / f"{name}.parquet", output / "data" / name
 
-    def write(self, ids: Sequence[str], fields: Mapping[str, Sequence[Any]], types: Mapping[str, TensorType]) -> None:
-        """A plain value (text, number, list; None where absent) of each field for each of `ids`."""
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
+    def write(
+        self,
+        ids: Sequence[str],
+        fields: Mapping[str, Sequence[RawValue]],
+        types: Mapping[str, TensorType],
+        *,
+        static: Mapping[str, np.ndarray] | None = None,
+        continues: Sequence[str] | None = None,
+    ) -> None:
+        """A value (text, number, list, array; None where absent) of each field for each of `ids`.
 
-        if "id" in fields or set(fields) != set(types):
-            raise ValueError(f"fields {sorted(fields)} and types {sorted(types)} differ, or one is named id")
-        self._rows.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(arrow.table({"id": list(ids), **{n: list(v) for n, v in fields.items()}}), self._rows)
-        self._types.write_text(json.dumps({name: asdict(type_) for name, type_ in types.items()}))
+        `static` are fields without the sample axis. `continues` names for each row one of the data that the stage
+        read, whose fields it has beside its own. Raises `ValueError` for fields without a type.
+        """
+        static = static or {}
+        if "id" in fields or {*fields, *static} != set(types):
+            raise ValueError(
+                f"fields {sorted({*fields, *static})} and types {sorted(types)} differ, or one is named id"
+            )
+        columns: dict[str, Sequence[RawValue]] = {} if continues is None else {CONTINUES: list(continues)}
+        of_rows = {name: declared for name, declared in types.items() if name in fields}
+        write_rows(self._rows, ids, {**columns, **fields}, of_rows)
+        for name, values in static.items():
+            StaticArtifact(self._beside, name).write(values, types[name])
 
     def types(self) -> dict[str, TensorType]:
-        """The declared types of the fields."""
-        return {name: _type_of(plain) for name, plain in json.loads(self._types.read_text()).items()}
+        """The declared types of the fields, static ones included."""
+        return {**self.rows().types, **{name: one.type() for name, one in self.static().items()}}
+
+    def rows(self) -> StoredRows:
+        """The file of rows, opened."""
+        return StoredRows(self._rows)
+
+    def static(self) -> dict[str, StaticArtifact]:
+        """The fields without the sample axis."""
+        return {file.stem: StaticArtifact(self._beside, file.stem) for file in self._beside.glob("static/*.npz")}
 
     def read(self) -> tuple[list[str], dict[str, list[Any]]]:
         """The ids, and the values of each field in their order."""
-        import pyarrow.parquet as parquet
-
-        columns = parquet.read_table(self._rows).to_pydict()
-        return columns.pop("id"), columns
+        rows = self.rows()
+        return rows.ids, {name: rows.column(name) for name in rows.names() if name != CONTINUES}
 
 
 class StaticArtifact:
@@ -49,8 +76,12 @@ class StaticArtifact:
     def __init__(self, output: Path, name: str) -> None:
         self._file = output / "static" / f"{name}.npz"
 
+    def exists(self) -> bool:
+        """Whether it was written."""
+        return self._file.exists()
+
     def write(self, values: np.ndarray, type_: TensorType) -> None:
-        """`values` [R, ...], numbers or texts; `type_` names the row axis first."""
+        """`values` [R, ...], numbers or texts; `type_` names the row axis first, or no axis for a single value."""
         import numpy as np
 
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,9 +92,11 @@ class StaticArtifact:
         import numpy as np
 
         with np.load(self._file, allow_pickle=False) as stored:
-            return stored["values"], _type_of(json.loads(str(stored["type"])))
+            return stored["values"], type_of_plain(json.loads(str(stored["type"])))
 
+    def type(self) -> TensorType:
+        """The declared type alone."""
+        import numpy as np
 
-def _type_of(plain: Mapping[str, Any]) -> TensorType:
-    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
-    return TensorType(**fields)
+        with np.load(self._file, allow_pickle=False) as stored:
+            return type_of_plain(json.loads(str(stored["type"])))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, TypedDict
 
-from mmflow.plugin.values import Example
+from mmflow.plugin.values import Example, Metric
 from mmflow.redaction import redacted_data
 
 
@@ -54,6 +54,10 @@ class MetricsArtifact:
     def read(self) -> Measured:
         """The stored content; empty for a stage that measures nothing."""
         return json.loads(self._file.read_text()) if self._file.exists() else {}
+
+    def metrics(self) -> list[Metric]:
+        """The stored metrics."""
+        return [Metric.read(stored) for stored in self.read().get("metrics", [])]
 
     def map(self) -> EmbeddingMap | None:
         """The map of embeddings, where there is one."""

@@ -9,8 +9,10 @@ import typer
 from mmflow.cli.errors import reported
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mmflow.identity.canonical import Json
-    from mmflow.spec import Spec
+    from mmflow.spec import Matrix
 
 app = typer.Typer(
     help="Train and evaluate multimodal representation models from one YAML file.",
@@ -22,9 +24,17 @@ app = typer.Typer(
 
 SpecFile = Annotated[str, typer.Argument(metavar="SPEC", help="The spec: a YAML file on disk or on any fsspec URL.")]
 Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override one value, such as train.epochs=2. Repeats.")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="[MEMBER:]PATH=VALUE",
+        help="Override one value, such as train.epochs=2, of all members of a matrix or of one. Repeats.",
+    ),
 ]
 StoreUrl = Annotated[str, typer.Option("--store", metavar="URL", envvar="MMFLOW_STORE", help="Where results are kept.")]
+Members = Annotated[
+    list[str], typer.Option("--member", metavar="NAME", help="One member of the spec's matrix only. Repeats.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 DEFAULT_STORE = ".mmflow"
@@ -51,6 +61,7 @@ def _root(
 def run(
     spec: SpecFile,
     overrides: Overrides = [],  # noqa: B006
+    member: Members = [],  # noqa: B006
     store: StoreUrl = DEFAULT_STORE,
     local: Annotated[bool, typer.Option("--local", help="Run without Prefect.")] = False,
     force: Annotated[
@@ -58,19 +69,26 @@ def run(
     ] = [],  # noqa: B006
     workers: Annotated[int, typer.Option(min=0, max=64, help="Loader processes where the spec sets none.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Services give recorded answers only.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the results only.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train, evaluate and report. Stages whose results are stored are not run again."""
     with reported():
         from mmflow.cli.terminal import print_results, progress_watcher
-        from mmflow.flow.run import RunOptions, run_spec
+
+        # The first line comes before anything that takes a moment.
+        watcher = progress_watcher(quiet=quiet or as_json)
+        watcher.waiting(f"reading {spec}")
+
+        from mmflow.flow.run import RunOptions, run_members
 
         options = RunOptions(
-            store=store, engine="local" if local else "prefect", force=tuple(force), workers=workers, device=device
-        )
-        loaded = _load(spec, overrides)
-        result = run_spec(loaded, options, watchers=[progress_watcher(quiet=quiet or as_json)])
+            store=store, engine="local" if local else "prefect", force=tuple(force), workers=workers, device=device,
+            offline=offline,
+        )  # fmt: skip
+        members = _load(spec, overrides).only(member)
+        result = run_members(members, options, watchers=[watcher])
         if as_json:
             _print_json(result.summary())
         else:
@@ -88,56 +106,49 @@ def check(
 ) -> None:
     """Check a spec completely, without running anything. Exit 2 if something is wrong."""
     with reported():
-        loaded = _load(spec, overrides)
+        matrix = _load(spec, overrides)
         if shapes:
-            from mmflow.model.shapes import check_shapes
-            from mmflow.spec import SpecError
-
-            report = check_shapes(loaded)
-            if report.problems:
-                raise SpecError(report.problems)
-            for line in report.shapes:
-                typer.echo(f"  {line}")
-            for line in report.trained:
-                typer.echo(f"  {line}")
-            for line in report.untraced:
-                typer.echo(f"  not traced: {line}")
+            _check_shapes(matrix)
         from mmflow.model.outlook import outlook
 
-        for name, source in loaded.data.items():
-            for found in source.left_out():
-                typer.echo(f"  {name}: {found}")
-        for line in outlook(loaded):
-            typer.echo(f"  {line}")
-        typer.echo(f"{spec}: ok, stages: {', '.join(loaded.stages)}")
+        said: dict[str, list[str]] = {}
+        for one in matrix:
+            for name, source in one.spec.data.items():
+                for found in source.left_out():
+                    said.setdefault(f"{name}: {found}", []).append(one.name)
+            for line in outlook(one.spec):
+                said.setdefault(line, []).append(one.name)
+        _print_of_members(matrix, said)
+        count = f"{len(matrix)} members ({', '.join(matrix.members)}), " if "" not in matrix.members else ""
+        stages = dict.fromkeys(stage for one in matrix for stage in one.spec.stages)
+        typer.echo(f"{spec}: ok, {count}stages: {', '.join(stages)}")
 
 
 @app.command(short_help="Show the stages of a spec and their states.")
 def plan(
     spec: SpecFile,
     overrides: Overrides = [],  # noqa: B006
+    member: Members = [],  # noqa: B006
     store: StoreUrl = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
-    """Show the stages of a spec, their keys, and which of them are stored already."""
+    """Show the stages of a spec, their keys, and which of them are stored already; what members share stands once."""
     with reported():
-        from mmflow.flow.plan import build_plan
+        from mmflow.flow.plan import plan_members
         from mmflow.flow.run import open_store
 
-        planned = build_plan(_load(spec, overrides), open_store(store))
+        members = _load(spec, overrides).only(member)
+        planned, _ = plan_members(members, open_store(store))
         if as_json:
-            _print_json(
-                [
-                    {"name": s.name, "use": s.declaration.use, "key": s.key, "reads": s.inputs, "stored": s.cached}
-                    for s in planned
-                ]
-            )
+            _print_json([stage.summary() for stage in planned])
             return
-        rows = [
-            (s.name, s.declaration.use, "stored" if s.cached else "to run", s.key[:12], ", ".join(s.inputs) or "-")
-            for s in planned
-        ]
-        _print_columns(("stage", "use", "state", "key", "reads"), rows)
+        rows = [(s.name, s.declaration.use, s.state, s.key[:12] or "-", ", ".join(s.inputs) or "-") for s in planned]
+        titles: tuple[str, ...] = ("stage", "use", "state", "key", "reads")
+        if len(members) > 1:
+            titles = (*titles[:3], "members", *titles[3:])
+            counts = [f"{len(s.members)} of {len(members)}" for s in planned]
+            rows = [(*row[:3], count, *row[3:]) for row, count in zip(rows, counts, strict=True)]
+        _print_columns(titles, rows)
         for name, other in planned.equal().items():
             seeds = hasattr(planned[name].declaration, "seed") and planned[name].declaration.trains
             hint = "; a `seed` of its own makes it another" if seeds else ""
@@ -220,13 +231,37 @@ def report(
         typer.echo(write_report(open_store(store), run_id))
 
 
-def _load(spec: str, overrides: list[str]) -> Spec:
-    from mmflow.spec import load_spec
+def _load(spec: str, overrides: list[str]) -> Matrix:
+    from mmflow.spec import load_members
 
-    loaded = load_spec(spec, overrides)
+    loaded = load_members(spec, overrides)
     for note in loaded.notes:
         typer.echo(f"note: {note}", err=True)
     return loaded
+
+
+def _check_shapes(matrix: Matrix) -> None:
+    from mmflow.model.shapes import check_shapes
+    from mmflow.spec import SpecError
+
+    problems, said = {}, {}
+    for member in matrix:
+        report = check_shapes(member.spec)
+        problems |= dict.fromkeys(report.problems)
+        untraced = [f"not traced: {line}" for line in report.untraced]
+        for line in (*report.shapes, *report.trained, *report.memories, *untraced):
+            said.setdefault(line, []).append(member.name)
+    if problems:
+        raise SpecError(problems)
+    _print_of_members(matrix, said)
+
+
+def _print_of_members(matrix: Matrix, said: Mapping[str, list[str]]) -> None:
+    """Lines about the members of a matrix, with their names where a line is not about all."""
+    for line, names in said.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        whose = f"{', '.join(names[:3])}{more}: " if len(names) < len(matrix) else ""
+        typer.echo(f"  {whose}{line}")
 
 
 def _print_json(value: Json) -> None:

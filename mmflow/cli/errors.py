@@ -57,6 +57,8 @@ def _messages(error: Exception) -> list[str]:
         return str(error).splitlines()
     if _is(error, "mmflow.flow.store.errors", "StoreError"):
         return [str(error)]
+    if _is(error, "mmflow.flow.execution", "EngineUnavailable"):
+        return [str(error)]
     if isinstance(error, OSError) and error.filename is not None:
         return [f"{error.filename}: {error.strerror}"]
     return []

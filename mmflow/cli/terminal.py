@@ -21,17 +21,18 @@ EVERY = 10.0
 
 
 def progress_watcher(*, quiet: bool = False) -> Watcher:
-    """Tells of a run on stderr: notes only (`quiet`), bars on a terminal, else plain lines."""
+    """Tells of a run on stderr: warnings only (`quiet`), bars on a terminal, else plain lines."""
     if quiet:
-        return Notes()
+        return Warnings()
     return Bars() if sys.stderr.isatty() else Lines()
 
 
-class Notes(Watcher):
-    """Notes only."""
+class Warnings(Watcher):
+    """Warnings only."""
 
-    def note(self, text: str) -> None:
-        typer.echo(f"note: {text}", err=True)
+    def note(self, text: str, *, warning: bool = False) -> None:
+        if warning:
+            typer.echo(f"note: {text}", err=True)
 
 
 class Pace:
@@ -54,13 +55,16 @@ class Pace:
         return rate, max(0, total - done) / rate
 
 
-class Lines(Notes):
+class Lines(Watcher):
     """One line when a stage changes its state, and one every few seconds while it works."""
 
     def __init__(self) -> None:
         self._paces: dict[str, Pace] = {}
         self._told: dict[str, float] = {}
         self._began: dict[str, float] = {}
+
+    def waiting(self, text: str) -> None:
+        typer.echo(f"{text} ...", err=True)
 
     def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
         typer.echo(f"run {run_id}: {', '.join(job.name for job in jobs)}", err=True)
@@ -84,8 +88,11 @@ class Lines(Notes):
         values = "".join(f", {key} {value:.4g}" for key, value in metrics.items())
         typer.echo(f"{name}: {done}/{total}{speed}{values}", err=True)
 
+    def note(self, text: str, *, warning: bool = False) -> None:
+        typer.echo(f"note: {text}", err=True)
 
-class Bars(Notes):
+
+class Bars(Watcher):
     """A bar for the stage at work, above it a line for each that has ended."""
 
     def __init__(self) -> None:
@@ -105,6 +112,9 @@ class Bars(Notes):
         self._tasks: dict[str, TaskID] = {}
         self._paces: dict[str, Pace] = {}
         self._began: dict[str, float] = {}
+
+    def waiting(self, text: str) -> None:
+        self._print(f"{text} ...")
 
     def opened(self, run_id: str, run_name: str, jobs: Sequence[StageJob]) -> None:
         self._print(f"run {run_id}")
@@ -135,7 +145,7 @@ class Bars(Notes):
             refresh=done >= total,
         )
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, warning: bool = False) -> None:
         self._print(f"note: {text}")
 
     def closed(self, outcome: Outcome) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from prefect.settings import Settings
 
 VERSIONS = ">=3.8,<4"
 """The versions for which this module is written."""
@@ -36,9 +38,32 @@ def migrate_database() -> None:
     asyncio.run(create())
 
 
-def silence_threads(settings: Settings) -> None:
-    """Keep Prefect's own threads, whose loggers have no other level, from complaining."""
-    settings.internal.logging_level = "CRITICAL"
+@contextlib.contextmanager
+def direct_clients() -> Iterator[None]:
+    """Let HTTP clients of Prefect that are made inside the block connect directly, whatever proxies are set."""
+    from prefect.client import orchestration
+
+    before = orchestration.PrefectHttpxAsyncClient, orchestration.PrefectHttpxSyncClient
+    orchestration.PrefectHttpxAsyncClient = partial(before[0], trust_env=False)  # pyright: ignore[reportAttributeAccessIssue]
+    orchestration.PrefectHttpxSyncClient = partial(before[1], trust_env=False)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        orchestration.PrefectHttpxAsyncClient, orchestration.PrefectHttpxSyncClient = before
+
+
+def introduce_telemetry() -> None:
+    """Let Prefect say what it says at its first import, which has been made without a word."""
+    from prefect._internal import analytics
+
+    analytics._telemetry_initialized = False
+    analytics.initialize_analytics()
+
+
+def silence_threads() -> None:
+    """Keep Prefect's own threads from complaining: of their loggers none but the handler has a level that counts."""
+    for handler in logging.getLogger("prefect._internal").handlers:
+        handler.setLevel(logging.CRITICAL + 1)
 
 
 def drop_unsent_events() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         read_field,
         sample_fields,
         static_columns,
+        static_ids,
     )
 
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
         "read_field",
         "sample_fields",
         "static_columns",
+        "static_ids",
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -47,6 +49,7 @@ __all__ = [
     "sample_of",
     "scan",
     "static_columns",
+    "static_ids",
 ]
 
 

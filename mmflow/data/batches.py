@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmflow.plugin.modality import Modality, modality
-from mmflow.plugin.values import RawValue, TensorType, Tokens
+from mmflow.plugin.values import SAMPLE, RawValue, TensorType, Tokens
 
 
 @dataclass
@@ -22,7 +22,7 @@ class ColumnBatch:
     """
 
     values: Tensor | Tokens | list[RawValue]
-    axes: tuple[str, ...] = ("sample",)
+    axes: tuple[str, ...] = (SAMPLE,)
     present: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> ColumnBatch:
@@ -57,6 +57,10 @@ class Batch:
     skipped: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     places: list[int] = field(default_factory=list)
     """The place of each row in the global batch as it was drawn: of all ranks, with those that were left out."""
+
+    def row_ids(self) -> dict[str, list[str]]:
+        """The ids of the rows by their axis; none for a batch of static fields alone."""
+        return {SAMPLE: self.ids} if self.size else {}
 
     def rows(self, start: int, stop: int) -> Batch:
         """Rows `start` to `stop`, as views of this batch's tensors (a micro-batch)."""

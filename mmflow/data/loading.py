@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mmflow.data.batches import Batch
 from mmflow.data.fetching import BatchFetcher, BatchTask, PartitionEnd, PartitionTask, RankShare
-from mmflow.data.samples import ColumnRequest, count_of, random_access_needed, read_column, safe_id
+from mmflow.data.samples import ColumnRequest, count_of, random_access_needed, read_column
 from mmflow.data.shards import RoundRobin, ShardAssignment
 from mmflow.data.workers import Workers
 from mmflow.plugin.component import ComponentError
@@ -26,9 +26,10 @@ class Loader:
 
     A source with static fields alone (one big graph) has one batch an epoch, without rows: a pass over the whole.
 
-    `requests` name the columns. `columns` gives values by id for those references of the sampler that lead to a
-    stage's column; the others are fields of the source. With `ranks`, every loader yields its rank's rows of the same
-    global batches: these are cut into micro-batches of `micro_batch_size`, which go to the ranks in turn.
+    `requests` name the columns. `sampled` are the fields of the source that the sampler's references lead to, by the
+    names of its own fields; a reference that is not there names a field itself. With `ranks`, every loader yields its
+    rank's rows of the same global batches: these are cut into micro-batches of `micro_batch_size`, which go to the
+    ranks in turn.
     `waited` is the time in seconds that the caller waited for batches, `skipped` the samples left out (id: reason).
     """
 
@@ -42,7 +43,7 @@ class Loader:
         batch_size: int,
         seed: int,
         workers: int = 0,
-        columns: Mapping[str, Mapping[str, RawValue]] | None = None,
+        sampled: Mapping[str, str] | None = None,
         pin: bool = False,
         rank: int = 0,
         ranks: int = 1,
@@ -56,7 +57,7 @@ class Loader:
         if self.length == 0 and not self._static:
             raise SampleError(f"{describe(source)} has no samples")
         self._assignment = _assignment(source, self.reader, sampler, batch_size)
-        self._columns = {} if self._assignment else self._read_columns(columns or {})
+        self._columns = {} if self._assignment else self._read_columns(sampled or {})
         self._counts: dict[int, int] = {}
         share = RankShare(rank, ranks, micro_batch_size)
         fetcher = BatchFetcher(source, self.reader, views, requests, seed, share, self._assignment)
@@ -64,22 +65,18 @@ class Loader:
             fetcher, workers if self._assignment is None else min(workers, self._assignment.partitions), pin
         )
 
-    def _read_columns(self, given: Mapping[str, Mapping[str, RawValue]]) -> dict[str, Sequence[RawValue]]:
+    def _read_columns(self, sampled: Mapping[str, str]) -> dict[str, Sequence[RawValue]]:
         """The columns that the sampler reads, under the names of its fields."""
         found: dict[str, Sequence[RawValue]] = {}
         for name in reference_fields(type(self.sampler)):
             reference = getattr(self.sampler, name)
             if reference is None:
                 continue
-            if name in given:
-                values = given[name]
-                found[name] = [values.get(safe_id(self.reader, index)) for index in range(len(self.reader))]
-                if not any(value is not None for value in found[name]):
-                    raise SampleError(
-                        f"{reference}, which the sampler reads, knows no sample of {describe(self.source)}"
-                    )
-            else:
-                found[name] = read_column(self.reader, self.source, _field_of(reference))
+            field = sampled.get(name) or _field_of(reference)
+            values = found[name] = read_column(self.reader, self.source, field)
+            joins = field not in self.source.spoken_of().fields()
+            if joins and all(value is None for value in values):
+                raise SampleError(f"{reference}, which the sampler reads, knows no sample of {describe(self.source)}")
         return found
 
     # --- sizes -----------------------------------------------------------------------------

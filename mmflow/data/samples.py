@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mmflow.plugin.kinds import Reader, Sampler, ShardReader, Source
 from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample
 from mmflow.plugin.targets import Target
-from mmflow.plugin.values import RawValue, Sample
+from mmflow.plugin.values import RawValue, Sample, TensorType
 
 if TYPE_CHECKING:
     from mmflow.data.batches import ColumnBatch
@@ -123,6 +123,18 @@ def sample_fields(source: Source, ids: Sequence[str], fields: Collection[str] | 
     if missing:
         raise KeyError(f"{describe(source)} has no sample {missing[0]!r}")
     return {id: found[id] for id in ids}
+
+
+def static_ids(fields: Mapping[str, TensorType], static: Mapping[str, RawValue], axis: str) -> list[str]:
+    """The ids of the rows of an axis of static fields: those of a static field of ids (`node.id`), else their numbers.
+
+    Raises `KeyError` where no static field has the axis.
+    """
+    alike = [name for name, declared in fields.items() if declared.axes[:1] == (axis,) and name in static]
+    if not alike:
+        raise KeyError(f"no static field has the axis {axis!r}")
+    named = next((name for name in alike if fields[name].modality == "id"), None)
+    return [str(n) for n in range(len(static[alike[0]]))] if named is None else list(map(str, static[named]))
 
 
 def static_columns(source: Source, requests: Sequence[ColumnRequest]) -> dict[str, ColumnBatch]:

@@ -9,12 +9,13 @@ from pydantic import Field, model_validator
 
 from mmflow.artifacts import ColumnArtifact
 from mmflow.plugin.component import outside_identity
-from mmflow.plugin.kinds import Stage, StageContext
-from mmflow.plugin.references import Data, Model, Pooled, Ref, Refs
+from mmflow.plugin.kinds import DataStage, StageContext, StageInputs
+from mmflow.plugin.references import Model, Pooled, Ref, Refs
 from mmflow.plugin.targets import STAGE
+from mmflow.plugin.values import TensorType
 
 
-class Embed(Stage, name="embed"):
+class Embed(DataStage, name="embed"):
     """Embed every row of `data` with the encoders in `of`.
 
     Writes `columns/<encoder>.parquet` for each: `id` and `value`, the pooled vector as a list of float32 (a list of
@@ -26,7 +27,6 @@ class Embed(Stage, name="embed"):
     """Any, until `of` names them."""
     example: ClassVar[str] = "{use: embed, data: train, of: [image, text], normalize: true}"
 
-    data: Ref[Data]
     of: Refs[Pooled] = Field(min_length=1)
     model: Ref[Model] | None = None
     normalize: bool = False
@@ -42,17 +42,21 @@ class Embed(Stage, name="embed"):
     def given(self) -> Mapping[str, str]:
         return {str(reference): "Column" for reference in self.of}
 
+    def outputs(self, given: StageInputs) -> Mapping[str, TensorType]:
+        return {str(reference): given.of("of", place) for place, reference in enumerate(self.of)}
+
     def run(self, context: StageContext) -> None:
         from torch.nn.functional import normalize
 
-        from mmflow.evaluate.rows import Embedder, Wanted
+        from mmflow.evaluate.fields import wanted
+        from mmflow.evaluate.rows import Embedder
 
         targets = context.scope.targets(STAGE)
-        wanted = []
-        for place in range(len(self.of)):
-            target = targets["of", place]
-            wanted.append(Wanted(target, {"pooled": target.output or "pooled"}, self.of[place]))
-        rows = Embedder(context, self.batch_size).rows(wanted, {})
-        for reference, encoding in zip(self.of, rows.of, strict=True):
+        places = [("of", number) for number in range(len(self.of))]
+        asked = [wanted(context.scope, place, targets[place]) for place in places]
+        rows = Embedder(context, self.batch_size).rows(asked, {})
+        for place, (reference, encoding) in enumerate(zip(self.of, rows.of, strict=True)):
             vectors = normalize(encoding.pooled, dim=-1) if self.normalize else encoding.pooled
-            ColumnArtifact(context.output, reference).write(rows.ids, vectors, encoding.present)
+            declared = context.scope.type_of(targets["of", place])
+            type_ = declared.with_(axes=encoding.axes, size=tuple(vectors.shape[len(encoding.axes) :]))
+            ColumnArtifact(context.output, reference).write(rows.ids, vectors, encoding.present, type_)

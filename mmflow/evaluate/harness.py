@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from mmflow.artifacts import ColumnArtifact, Measured, MetricsArtifact
+from mmflow.artifacts import Measured, MetricsArtifact
+from mmflow.evaluate.fields import UsedModel, field_behind, wanted
 from mmflow.evaluate.map import embedding_map
 from mmflow.evaluate.remarks import alike, guessing, shared_samples
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
@@ -19,49 +20,17 @@ from mmflow.plugin.authors import place_of
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.failures import inside
-from mmflow.plugin.kinds import Encoder, Evaluator, StageContext, StageScope, StageSpec
+from mmflow.plugin.kinds import Evaluator, Service, StageContext, StageScope, StageSpec
 from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
-from mmflow.plugin.references import Data, Encoded, Labels, Ref, reference_fields
-from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import ABSENT, NUMBERS, Argument, Encoding, EvaluationResult, Metric, RawValue
-from mmflow.spec.references.forms import brought, needed_outputs
+from mmflow.plugin.references import Data, Encoded, Labels, reference_fields
+from mmflow.plugin.targets import STAGE, Place, Target
+from mmflow.plugin.values import ABSENT, NUMBERS, Argument, Encoding, EvaluationResult, Metric, TensorType
+from mmflow.spec.references.forms import needed_outputs
 
 LABEL_OF_MAP: Place = ("map label",)
-
-
-class Encoders:
-    """The argument `model` of an evaluator: the stage's encoders, for further values."""
-
-    def __init__(self, embedder: Embedder, wanted: Sequence[Wanted], scope: StageScope) -> None:
-        self._embedder, self._scope = embedder, scope
-        self._wanted = {want.reference: want for want in wanted}
-
-    def encode(self, encoder: str, values: Sequence[RawValue]) -> Encoding:
-        """Encode raw values (prompts, images) with an encoder in `of` that reads one field.
-
-        `encoder` is the reference; the outputs are those that it brings.
-        """
-        want = self._wanted[encoder]
-        target = want.target
-        roots = self._scope.roots() if target.stage is None else (target.owner,)
-        model = self._embedder.model(roots, target.stage)
-        found = model.encode_values(target.name, values, tuple(want.outputs.values()))
-        # Single values are no groups to pick from.
-        return replace(want, target=replace(target, index=None)).checked(found)
-
-    def reads(self, encoder: str) -> tuple[str, bool]:
-        """The field of the data behind an encoder in `of` (empty where there is none), and whether its values are plain
-        enough to be compared: texts, names, numbers, classes."""
-        name = _raw_field(self._scope, encoder)
-        known = self._scope.fields.get(name)
-        if known is None:
-            return "", False
-        return name, known.modality == "text" or modality(known.modality).discrete
-
-    def names(self, field: str) -> tuple[str, ...]:
-        """Class names of the labels behind the evaluator's field (`labels`); empty where the data gives none."""
-        return self._scope.type_of(self._scope.targets(STAGE)[field,]).names
+_OF_THE_CORE = ("of", "model", "data", "fields", "replace")
+"""Fields with references that the method receives in another form, or not at all."""
 
 
 @torch.no_grad()
@@ -79,8 +48,8 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     rows = bound.rows
     _check(measured, evaluator, context.name)
     for example in measured.examples:
-        example["field"] = _raw_field(context.scope, example["field"])
-        example["field_found"] = _raw_field(context.scope, example["field_found"])
+        example["field"] = field_behind(context.scope, example["field"])
+        example["field_found"] = field_behind(context.scope, example["field_found"])
     content: Measured = {
         "metrics": [metric.stored() for metric in measured.metrics],
         "examples": measured.examples,
@@ -111,12 +80,14 @@ def _remarks(measured: EvaluationResult, bound: _Binding, context: StageContext)
         for name, encoding in zip(bound.evaluator.of, bound.rows.of, strict=True):
             yield from alike(str(name), encoding)
     name = bound.reads[-1]
-    if name is None:
+    if name not in spec.data:
         return
     fields = [owner.name for owner in scope.reach(*scope.roots()) if owner.section == "fields"]
     learned = {other: "which it learns from" for other in bound.reads[:-1] if other is not None}
     learned = {**dict.fromkeys(_training_data(scope, spec), "which the model was trained on"), **learned}
     for other, doing in learned.items() if name not in learned else ():
+        if other not in spec.data:
+            continue
         yield from shared_samples((name, spec.data[name]), (other, spec.data[other]), fields, doing)
 
 
@@ -153,13 +124,13 @@ class _Binding:
         self.needs = needed_outputs(self.scope, STAGE)
         self.wanted = [self._wanted(place) for place in self._places("of")]
         types = reference_fields(type(evaluator))
-        self.further = {n: t for n, t in types.items() if n not in ("of", "model", "data")}
+        self.further = {n: t for n, t in types.items() if n not in _OF_THE_CORE}
         self.data = [n for n, kinds in self.further.items() if Data in kinds and getattr(evaluator, n) is not None]
         self.beside = [p for n in self.further for p in self._places(n) if self.targets[p].section == "encoders"]
         self.rows = self._rows()
         self.all_rows = [self.rows]
 
-    def _rows(self, data: str | None = None, fields: Mapping[Place, Target] | None = None) -> Rows:
+    def _rows(self, data: Target | None = None, fields: Mapping[Place, Target] | None = None) -> Rows:
         """The rows of an entry of data, with the outputs of encoders that other references than `of` lead to."""
         wanted = [*self.wanted, *(self._wanted_beside(place) for place in self.beside)]
         rows = self.embedder.rows(wanted, self._fields() if fields is None else fields, data)
@@ -182,7 +153,7 @@ class _Binding:
     @property
     def reads(self) -> list[str | None]:
         """Names of the data entries: the stage's own, then further ones; the last is the one that is measured on."""
-        return [self.scope.data_name, *(self.targets[name,].name for name in self.data)]
+        return [self.scope.data_name, *(str(self.targets[name,]) for name in self.data)]
 
     @property
     def measured_rows(self) -> Rows:
@@ -195,13 +166,13 @@ class _Binding:
     def _wanted(self, place: Place) -> Wanted:
         target = self.targets[place]
         if target.section != "encoders":
-            raise ComponentError(f"stage {self.context.name}: `{target}` is no encoder", found=str(target.owner))
-        return Wanted(target, brought(target, self.needs), self.evaluator.of[int(place[-1])])
+            return Wanted(target, {"pooled": "pooled"})
+        return wanted(self.scope, place, target)
 
     def _fields(self) -> dict[Place, Target]:
         """References to fields and views by place, and a label for the map where the data has one."""
         found = {place: self.targets[place] for name in self.further for place in self._places(name)}
-        found = {place: target for place, target in found.items() if target.section in ("fields", "views")}
+        found = {place: target for place, target in found.items() if target.section in ("fields", "views", "stages")}
         if self.wanted and (label := self._label()) is not None:
             found[LABEL_OF_MAP] = Target("fields", label)
         return found
@@ -209,8 +180,8 @@ class _Binding:
     def _label(self) -> str | None:
         """The field that colors the map: the one that `labels` names, else the first label of the data."""
         asked = self.targets.get(("labels",))
-        if asked is not None and asked.section == "fields":
-            return asked.name
+        if asked is not None and asked.section in ("fields", "stages"):
+            return asked.as_field.name
         fields = self.scope.fields.items()
         return next((n for n, t in fields if len(t.axes) == 1 and modality(t.modality).classes), None)
 
@@ -219,7 +190,7 @@ class _Binding:
         column, label = self.rows.fields.get(LABEL_OF_MAP), self._label()
         if not isinstance(column, Tensor) or column.ndim != 1 or label is None:
             return None
-        declared = self.scope.fields[label]
+        declared = self.scope.source.fields()[label] if self.scope.source is not None else TensorType("label")
         says = modality(declared.modality).caption
         return ["" if number < 0 else says(number, declared) for number in column.tolist()]
 
@@ -242,18 +213,17 @@ class _Binding:
         if name == "ids":
             return self.rows.ids
         if name == "generator":
-            return torch.Generator().manual_seed(address(self.context.spec.seed, "draw", "stage", self.evaluator.use))
+            return torch.Generator().manual_seed(address(self.context.scope.seed, "draw", "stage", self.evaluator.use))
         # The field `model` says whose model it is; the method receives the model itself.
-        return Encoders(self.embedder, self.wanted, self.scope)
+        return UsedModel(self.embedder, self.scope)
 
     def _field(self, name: str) -> Argument:
         value = getattr(self.evaluator, name)
         if name == "data":
             return self.rows
         if name in self.data:
-            entry = self.targets[name,]
             fields = {place: t for place, t in self._fields().items() if place != LABEL_OF_MAP}
-            rows = self._rows(entry.name, fields)
+            rows = self._rows(self.targets[name,], fields)
             rows = replace(rows, fields=self._gathered(rows))
             self.all_rows.append(rows)
             return rows
@@ -270,14 +240,12 @@ class _Binding:
             columns = []
             for place in self._places(name):
                 target = self.targets[place]
-                if target.section in ("fields", "views", "encoders"):
+                if place in rows.fields:
                     column = rows.fields[place]
                     if Labels in self.further[name] and isinstance(column, Tensor) and column.dtype == torch.int64:
                         column = column.masked_fill(column == ABSENT, -1)
                     columns.append(column)
-                elif target.section == "stages":
-                    columns.append(self._stage_column(target, rows.ids))
-                elif target.section != "data":
+                elif name not in self.data:
                     raise ComponentError(f"stage {self.context.name}: `{name}` leads to {target.owner}")
             if isinstance(getattr(self.evaluator, name), tuple):
                 gathered[name] = tuple(columns)
@@ -285,29 +253,14 @@ class _Binding:
                 gathered[name] = columns[0]
         return gathered
 
-    def _stage_column(self, target: Target, ids: list[str]) -> Argument:
-        """A column that an earlier stage gave, for the rows `ids`; rows that it does not have are absent."""
-        values = ColumnArtifact.find(self.context.upstream(target.name), target.name, target.output).read()
-        column = [values.get(row) for row in ids]
-        if all(value is None or isinstance(value, int) for value in column):
-            return torch.tensor([-1 if value is None else value for value in column], device=self.context.device)
-        return column
-
     def _built(self, name: str, value: Component | Shared) -> Argument:
-        """A sub-component; a component with weights, or from the spec's own entries, comes from the model."""
+        """A sub-component; a component with weights, or from the spec's own entries, comes from the model; a service
+        answers through the run store."""
+        if isinstance(dict(self.scope.held(STAGE)).get((name,)), Service):
+            return self.context.service(name)
         if isinstance(value, Shared | Value) or hasattr(value, "build"):
             return self.embedder.model(self.scope.roots()).built_for_stage(name)
         return value
-
-
-def _raw_field(scope: StageScope, name: str) -> str:
-    """The field of the data behind an encoder, which the report shows."""
-    if name in scope.fields:
-        return name
-    encoder = Owner("encoders", Ref(name).path[0])
-    if not isinstance(scope.component(encoder), Encoder):
-        return name
-    return next((owner.name for owner in scope.reach(encoder) if owner.section == "fields"), name)
 
 
 def _check(measured: EvaluationResult, evaluator: Evaluator, stage: str) -> None:

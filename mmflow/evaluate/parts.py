@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmflow.artifacts import EncodingsArtifact
-from mmflow.data import Batch
+from mmflow.data import ColumnBatch
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.values import ABSENT, Argument, Encoding, Tokens
 
@@ -19,12 +19,14 @@ from mmflow.plugin.values import ABSENT, Argument, Encoding, Tokens
 class Part:
     """`value` is an `Encoding` with one output, a tensor [N, ...], `Tokens` or a list, for the rows `ids`.
 
-    `skipped` are samples that the source's policy left out, with the reason.
+    `skipped` are samples that the source's policy left out, with the reason. `axis` is that of the rows: a static
+    field (names of classes, nodes of one graph) has its own.
     """
 
     ids: list[str]
     value: Argument
     skipped: Mapping[str, str] = field(default_factory=dict)
+    axis: str = "sample"
 
     def rows(self, ids: Sequence[str]) -> Argument:
         """The value for `ids`, each of which must be there."""
@@ -49,11 +51,19 @@ class Part:
     def read(cls, directory: Path) -> Part:
         """Read a directory that `write` has filled."""
         encoding, ids, skipped = EncodingsArtifact(directory).read()
-        return cls(ids, encoding, skipped)
+        return cls(ids, encoding, skipped, encoding.axes[0])
+
+
+def common_axis(parts: Sequence[Part]) -> str:
+    """The axis of the rows that are joined: that of the samples, or where there are none that of the first part."""
+    axes = [part.axis for part in parts]
+    return "sample" if "sample" in axes or not axes else axes[0]
 
 
 def common_rows(parts: Sequence[Part]) -> list[str]:
-    """Ids of the rows that every part has, in the order of the first."""
+    """Ids of the rows that every part of the common axis has, in the order of the first."""
+    axis = common_axis(parts)
+    parts = [part for part in parts if part.axis == axis]
     if not parts:
         return []
     shared = set(parts[0].ids).intersection(*(part.ids for part in parts[1:]))
@@ -92,9 +102,9 @@ def _padded(tensors: Sequence[Tensor]) -> Tensor:
     return whole
 
 
-def values_of(batch: Batch, key: str) -> Argument:
-    """A column with absent values as NaN, `ABSENT` in int64 of one number a member, -1 in arrays of integers."""
-    column = batch.columns[key]
+def values_of(column: ColumnBatch) -> Argument:
+    """The values of a column as an evaluator receives them: absent ones NaN in floats, `ABSENT` in int64 of one number
+    a member, -1 in arrays of integers."""
     values, present = column.values, column.present
     if present is None or not isinstance(values, Tensor):
         return values

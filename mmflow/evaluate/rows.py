@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from mmflow.artifacts import ModelArtifact
-from mmflow.data import ColumnRequest, count_of, scan
-from mmflow.evaluate.parts import Part, check_finite, common_rows, join, joined, values_of
+from mmflow.evaluate.parts import Part, check_finite, common_axis, common_rows, join, joined
+from mmflow.evaluate.reading import WHOLE, Column, Reading
 from mmflow.model.model import Model
 from mmflow.model.rows import pick
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Source, StageContext, StageScope, StageStopped
-from mmflow.plugin.targets import Owner, Place, Target
+from mmflow.plugin.kinds import StageContext, StageScope
+from mmflow.plugin.targets import INIT, Owner, Place, Target
 from mmflow.plugin.values import Argument, Encoding, Json
 from mmflow.spec.references.forms import form_of, misfit
 
@@ -42,7 +42,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The outputs of an encoder that a reference brings, each under the name by which its reader finds it."""
+    """The outputs of an encoder that a reference brings, each under the name by which its reader finds it; of a field
+    or column its values, as the output `pooled`."""
 
     target: Target
     outputs: Mapping[str, str]
@@ -50,29 +51,32 @@ class Wanted:
     """The reference as the spec has it, where it must bring the forms that its reader needs."""
 
     @property
+    def encoded(self) -> bool:
+        """Whether an encoder gives it."""
+        return self.target.section == "encoders"
+
+    @property
     def encoder(self) -> Target:
         """The encoder itself, to which its stored encodings belong, without the output and member that are picked."""
         return Target("encoders", self.target.name, stage=self.target.stage)
 
     def of(self, encoding: Encoding) -> Encoding:
-        """The part that is referred to: its outputs under the names of their reader, the chosen member of a group."""
-        encoding = replace(encoding, outputs={name: encoding.outputs[own] for name, own in self.outputs.items()})
-        return encoding if self.target.index is None else pick(encoding, self.target)
+        """The part that is referred to: its outputs under the names of their reader, the chosen member of a group.
 
-    def checked(self, encoding: Encoding) -> Encoding:
-        """The part that is referred to; raises `ComponentError` where an output has not the form that is read."""
-        found = self.of(encoding)
-        for name, own in self.outputs.items():
+        Raises `ComponentError` where an output has not the form that its reader needs.
+        """
+        if not self.encoded:
+            return encoding
+        found = replace(encoding, outputs={name: encoding.outputs[own] for name, own in self.outputs.items()})
+        found = found if self.target.index is None else pick(found, self.target)
+        for name, own in self.outputs.items() if self.reference else ():
             form = form_of(found.outputs[name], len(found.axes) - 1)
             if (wanted := misfit(name, own, form)) is not None:
                 raise ComponentError(f"`{self.reference}` is {form}, and {wanted} is needed")
         return found
 
 
-_Column = tuple[Target, str]
-"""An encoder and one of its outputs."""
-
-_Parts = dict["_Column | Place", Part]
+_Parts = dict["Column | Place", Part]
 """Columns of all rows: encodings, and fields by the places that refer to them."""
 
 
@@ -92,8 +96,8 @@ class Embedder:
         wanted = tuple(dict.fromkeys(roots))
         if (stage, wanted) not in self._models:
             context, scope = self.context, self._scope(stage)
-            trained = stage or scope.model
-            seed, upstream = context.spec.seed, context.upstream
+            trained = None if stage == INIT else stage or scope.model
+            seed, upstream = context.scope.seed, context.upstream
             if trained is not None:
                 model = Model.load(ModelArtifact(upstream(trained)), scope, wanted, seed=seed, upstream=upstream)
                 for encoder in model.drawn:
@@ -102,63 +106,74 @@ class Embedder:
                         "measured as it was drawn"
                     )
             else:
-                source = scope.source if scope.preparation_data is None else context.spec.data[scope.preparation_data]
+                data = scope.preparation_data
+                source = scope.source if data is None else context.source(data)
                 states = Model.learn_states(scope, wanted, source, upstream=upstream)
                 model = Model.create(scope, wanted, seed=seed, states=states, upstream=upstream)
             self._models[stage, wanted] = model.to(context.device)
         return self._models[stage, wanted]
 
     def _scope(self, stage: str | None) -> StageScope:
+        if stage == INIT:
+            return self.context.scope.untrained
         return self.context.scope if stage is None else self.context.spec.scope(stage)
 
-    def rows(self, wanted: Sequence[Wanted], fields: Mapping[Place, Target], data: str | None = None) -> Rows:
-        """Embed the entry `data` (the stage's own where None) and read `fields`, in one pass over the data.
+    def rows(self, wanted: Sequence[Wanted], fields: Mapping[Place, Target], data: Target | None = None) -> Rows:
+        """Embed the rows of `data` (the stage's own where None) and read `fields`, in one pass over the data.
 
         Encodings that the store has are not computed again. Rows are joined by id: where some samples cannot be read
-        for one of the columns, the rows that all columns have are left. Raises `ComponentError` where there is none,
-        or a vector is not finite.
+        for one of the columns, the rows that all columns have are left; what has rows of an axis of its own (names of
+        classes) stays whole beside samples. Raises `ComponentError` where there is no row, or a vector is not finite.
         """
-        places = list(dict.fromkeys((want.encoder, output) for want in wanted for output in want.outputs.values()))
+        encoded = [want for want in wanted if want.encoded]
+        places = list(dict.fromkeys((want.encoder, output) for want in encoded for output in want.outputs.values()))
         found: _Parts = {place: part for place in places if (part := self._stored(*place, data)) is not None}
         missing = [place for place in places if place not in found]
-        unread = dict(fields)
+        unread = dict(fields) | {(WHOLE, str(want.target)): want.target for want in wanted if not want.encoded}
         for stage in dict.fromkeys(encoder.stage for encoder, _ in missing):
             found |= self._read([place for place in missing if place[0].stage == stage], unread, data, stage)
             unread = {}
         if unread or not found:
             found |= self._read([], unread, data, None)
         for place in missing:
-            self.context.memo(self._identity(*place, data), found[place].write)
+            self.context.memo_files(self._identity(*place, data), found[place].write)
         for place in places:
             check_finite(found[place].value, f"{place[0].name}.{place[1]}")
-        ids = common_rows(list(found.values()))
+        ids, axis = common_rows(list(found.values())), common_axis(list(found.values()))
         if not ids:
-            raise ComponentError(f"the data {data or self.context.scope.data_name!r} has no rows to evaluate")
+            raise ComponentError(f"the data {self._named(data)} has no rows to evaluate")
+
+        def of(place: Column | Place) -> Argument:
+            part = found[place]
+            return part.rows(ids) if part.axis == axis else part.value
+
         device = torch.device(self.context.device)
         encodings = []
         for want in wanted:
-            parts = [found[want.encoder, output].rows(ids) for output in want.outputs.values()]
+            outputs = [(want.encoder, output) for output in want.outputs.values()] if want.encoded else []
+            parts = [of(place) for place in outputs or [(WHOLE, str(want.target))]]
             merged = {name: value for part in parts for name, value in part.outputs.items()}
-            encoding = replace(parts[0], outputs=merged)
-            found_part = want.checked(encoding) if want.reference else want.of(encoding)
-            encodings.append(found_part.map(lambda t: t.to(device)))
-        columns = {name: found[name].rows(ids) for name in fields}
+            encodings.append(want.of(replace(parts[0], outputs=merged)).map(lambda t: t.to(device)))
+        columns = {name: of(name) for name in fields}
         moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in columns.items()}
         skipped = {id: reason for part in found.values() for id, reason in part.skipped.items()}
         return Rows(tuple(encodings), moved, ids, skipped)
 
-    def _identity(self, encoder: Target, output: str, data: str | None) -> dict[str, Json]:
+    def _named(self, data: Target | None) -> str:
+        return repr(str(data) if data is not None else self.context.scope.data_name)
+
+    def _identity(self, encoder: Target, output: str, data: Target | None) -> dict[str, Json]:
         identity = self.context.encoder_identity(encoder, data) if data else self.context.encoder_identity(encoder)
         return {"encodings": dict(identity), "output": output}
 
-    def _stored(self, encoder: Target, output: str, data: str | None) -> Part | None:
+    def _stored(self, encoder: Target, output: str, data: Target | None) -> Part | None:
         try:
-            return Part.read(self.context.memo(self._identity(encoder, output, data), _not_here))
+            return Part.read(self.context.memo_files(self._identity(encoder, output, data), _not_here))
         except _NotStored:
             return None
 
     def _read(
-        self, missing: Sequence[_Column], fields: Mapping[Place, Target], data: str | None, stage: str | None
+        self, missing: Sequence[Column], fields: Mapping[Place, Target], data: Target | None, stage: str | None
     ) -> _Parts:
         """Outputs and fields from one pass over the data, or from one pass each where samples are skipped.
 
@@ -174,74 +189,46 @@ class Embedder:
         return parts
 
     def _scan(
-        self, missing: Sequence[_Column], fields: Mapping[Place, Target], data: str | None, stage: str | None
+        self, missing: Sequence[Column], fields: Mapping[Place, Target], data: Target | None, stage: str | None
     ) -> _Parts:
-        context, scope = self.context, self._scope(stage)
-        source = context.scope.source if data is None else context.spec.data[data]
-        if source is None:
-            raise ComponentError(f"stage {context.name} names no data to read")
-        requests = [ColumnRequest(_row_key(place), target) for place, target in fields.items()]
-        wanted: dict[Target, list[str]] = {}
-        for encoder, output in missing:
-            wanted.setdefault(encoder, []).append(output)
-        model = None
-        if wanted:
-            model = self.model([Owner("encoders", encoder.name) for encoder in wanted], stage)
-            requests += model.requests()
-        self._check_fields(source, requests, data)
-        by_outputs: dict[tuple[str, ...], list[Target]] = {}
-        for encoder, outputs in wanted.items():
-            by_outputs.setdefault(tuple(outputs), []).append(encoder)
-        total = count_of(source)
+        reading = self.reading(missing, fields, data, stage)
+        columns: dict[Place, list[Argument]] = {place: [] for place in reading.sampled}
+        pieces: dict[Column, list[Encoding]] = {}
         ids: list[str] = []
         skipped: dict[str, str] = {}
-        columns: dict[Place, list[Argument]] = {place: [] for place in fields}
-        pieces: dict[_Column, list[Encoding]] = {}
-        batches = scan(
-            source, scope.views, requests, batch_size=self.batch_size, workers=context.workers, seed=context.spec.seed
-        )
-        for batch in batches:
-            if context.report.should_stop():
-                raise StageStopped(f"stopped while embedding row {len(ids)} of {total or 'an unknown number'}")
+        for batch, found in reading.batches():
             skipped |= {id: reason for id, (reason, _) in batch.skipped.items()}
-            if not batch.ids:
-                continue
             ids += batch.ids
-            for place in fields:
-                columns[place].append(values_of(batch, _row_key(place)))
-            for outputs, encoders in by_outputs.items():
-                assert model is not None
-                encoded = model.encode([encoder.name for encoder in encoders], batch, outputs)
-                for encoder in encoders:
-                    for name in outputs:
-                        one = encoded[encoder.name]
-                        one = replace(one, outputs={name: one.outputs[name]}).map(lambda t: t.detach().cpu())
-                        pieces.setdefault((encoder, name), []).append(one)
-            done = len(ids) + len(skipped)
-            context.report.progress(done, total or done)
-        if not ids:
-            raise ComponentError(f"the data {data or context.scope.data_name!r} has no rows to evaluate")
+            for place, value in found.items():
+                if isinstance(place[0], Target):
+                    pieces.setdefault(place, []).append(value)
+                else:
+                    columns[place].append(value)
         # The rows themselves are there for those who ask for nothing of them, or for a stage's column alone.
-        parts: _Parts = {(): Part(ids, ids, skipped)} if not columns and not pieces else {}
-        parts |= {name: Part(ids, joined(values), skipped) for name, values in columns.items()}
-        return parts | {place: Part(ids, join(encodings), skipped) for place, encodings in pieces.items()}
+        parts: _Parts = {(): Part(ids, ids, skipped)} if reading.plain else {}
+        if reading.passes and not ids:
+            raise ComponentError(f"the data {self._named(data)} has no rows to evaluate")
+        for name, values in columns.items():
+            whole = join(values) if name[0] == WHOLE else joined(values)
+            parts[name] = Part(ids, whole, skipped)
+        parts |= {place: Part(ids, join(encodings), skipped) for place, encodings in pieces.items()}
+        return parts | reading.static_parts()
 
-    def _check_fields(self, source: Source, requests: Sequence[ColumnRequest], data: str | None) -> None:
-        """The spec was checked against the stage's own data; a second entry may lack what the model reads."""
-        if data is None:
-            return
-        known = source.fields()
-        for request in requests:
-            if request.target.section == "fields" and request.target.name not in known:
-                raise ComponentError(
-                    f"data {data!r} has no field {request.target.name!r}, which stage {self.context.name} reads",
-                    expected=", ".join(known),
-                )
-
-
-def _row_key(place: Place) -> str:
-    """The key of a batch column that an evaluator reads itself."""
-    return ":".join(map(str, ("row", *place)))
+    def reading(
+        self, missing: Sequence[Column], fields: Mapping[Place, Target], data: Target | None, stage: str | None
+    ) -> Reading:
+        """What one pass over the data reads: outputs of encoders of one model, and fields."""
+        context = self.context
+        source = context.scope.source if data is None else context.source(data)
+        if source is None:
+            raise ComponentError(f"stage {context.name} names no data to read")
+        model = None
+        if missing:
+            model = self.model([Owner("encoders", encoder.name) for encoder, _ in missing], stage)
+            model.read_from(source)
+        reading = Reading(context, source, self._scope(stage), model, self.batch_size, missing, fields)
+        reading.check_fields(self._named(data))
+        return reading
 
 
 class _NotStored(Exception):

@@ -8,18 +8,22 @@ import platform
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmflow.artifacts import AboutStage, Environment, StageRecord
+from mmflow.flow.services import RecordedService, service_at
+from mmflow.flow.sources import Sources
 from mmflow.flow.store import NotStored, RunStore, StoreError
-from mmflow.identity.canonical import key_of
+from mmflow.flow.values import StageValues
+from mmflow.identity.canonical import Json, key_of
 from mmflow.identity.keys import Keys
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.failures import inside
-from mmflow.plugin.kinds import Evaluator, Reporter
+from mmflow.plugin.kinds import Evaluator, Reporter, StageContext
 
 if TYPE_CHECKING:
     from mmflow.flow.plan import PlannedStage
@@ -30,7 +34,7 @@ _CHECKPOINT = "checkpoint"
 _log = logging.getLogger("mmflow.store")
 
 
-class FlowContext:
+class FlowContext(StageValues):
     """The `StageContext` of one stage on a run store."""
 
     def __init__(
@@ -45,11 +49,13 @@ class FlowContext:
         device: str,
         workers: int,
         forced: bool = False,
+        offline: bool = False,
     ) -> None:
+        super().__init__(Sources(spec, self.upstream))
         self.name = stage.name
         self.key = stage.key
         self.spec = spec
-        self.scope: Scope = spec.scope(stage.name)
+        self._stage = stage.stage
         self.output = output
         self.report = report
         self.device = device
@@ -59,6 +65,11 @@ class FlowContext:
         self._has_checkpoint = False
         self._forced, self._made = forced, set[str]()
         self.remarks: list[str] = []
+        self._offline = offline
+        self._services: dict[str, RecordedService] = {}
+        self._fetched: dict[str, Path] = {}
+        declared = spec.scope(stage.stage)
+        self.scope: Scope = replace(declared, source=self._sources.of(declared))
 
     def remark(self, text: str) -> None:
         """Warn about the stage's result; each remark once."""
@@ -67,9 +78,35 @@ class FlowContext:
 
     def upstream(self, stage: str) -> Path:
         """The local directory with the outputs of an earlier stage; not to be written to."""
-        return self._store.fetch(self._keys.stage(stage))
+        if stage not in self._fetched:
+            self._fetched[stage] = self._store.fetch(self._keys.stage(stage))
+        return self._fetched[stage]
 
-    def memo(self, identity: Mapping[str, Any], produce: Callable[[Path], None]) -> Path:
+    def _context(self) -> StageContext:
+        return self
+
+    def service(self, *place: str | int) -> RecordedService:
+        """The service in a field of the stage, whose answers are recorded in the run store and replayed."""
+        service, name = service_at(self.scope, place)
+        if name not in self._services:
+            self._services[name] = RecordedService(
+                service, name, self._keys.service(service), store=self._store, report=self.report,
+                offline=self._offline,
+            )  # fmt: skip
+        return self._services[name]
+
+    def memo(self, request: Mapping[str, Json], produce: Callable[[], Json]) -> Json:
+        """The value recorded for `request` of this very stage; that of `produce()`, recorded now, where there is none.
+
+        A forced stage makes each again, once.
+        """
+        whole = {"stage": self.key, "request": request}
+        key = key_of(whole)
+        again = self._forced and key not in self._made
+        self._made.add(key)
+        return self._store.memo(whole, produce, again=again)
+
+    def memo_files(self, identity: Mapping[str, Any], produce: Callable[[Path], None]) -> Path:
         """The directory stored under `identity`; made by `produce(directory)` where it is not there, or damaged.
 
         A forced stage makes each again, once.
@@ -86,9 +123,9 @@ class FlowContext:
             self._made.add(key)
         return self._store.fetch(key)
 
-    def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Any]:
+    def encoder_identity(self, target: Target, data: Target | None = None) -> Mapping[str, Any]:
         """The identity of one encoder's encodings over the rows of `data` (None: the stage's own), for `memo`."""
-        return self._keys.encoding(self.name, target, data)
+        return self._keys.encoding(self._stage, target, data)
 
     def save_partial(self, directory: Path) -> None:
         """Store a checkpoint of this unfinished stage. Where that fails and an older one is there, it is a warning."""
@@ -118,18 +155,19 @@ def run_stage(
     device: str,
     workers: int,
     forced: bool = False,
+    offline: bool = False,
 ) -> None:
     """Run one stage and publish its outputs under its key, all or nothing."""
     started, began = datetime.now(UTC), time.monotonic()
-    meta = {"stage": stage.name, "use": stage.declaration.use}
+    meta = {"stage": stage.stage, "use": stage.declaration.use}
     if store.publish_kept(stage.key, meta):
         store.drop_partial(stage.key)
         return
-    _seed_stray_draws(stage.declaration.seeded(spec.seed))
+    _seed_stray_draws(spec.scope(stage.stage).seed)
     with store.scratch() as output:
         context = FlowContext(
             stage, spec=spec, keys=keys, store=store, output=output, report=report, device=device, workers=workers,
-            forced=forced,
+            forced=forced, offline=offline,
         )  # fmt: skip
         if isinstance(stage.declaration, Evaluator):
             from mmflow.evaluate.harness import run_evaluator
@@ -139,7 +177,7 @@ def run_stage(
             with inside(f"stage {stage.name}", stage.declaration):
                 stage.declaration.run(context)
         about: AboutStage = {
-            "stage": stage.name,
+            "stage": stage.stage,
             "use": stage.declaration.use,
             "key": stage.key,
             "seconds": round(time.monotonic() - began, 3),

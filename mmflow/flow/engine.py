@@ -28,7 +28,7 @@ def run_jobs(
 
     A job whose key is stored is `cached`, unless `force` is true or names it. `finish` is called once, after the last
     stage of a run that was not stopped, with the outcome so far: the place to write a report. `api` is an embedded
-    Prefect API that the caller has started early (`prefect.server.start_early`); it is closed at the end. Exit codes:
+    Prefect API that the caller has begun to start (`prefect.api.find_api`); it is closed at the end. Exit codes:
     0, 1 (a stage failed, or the run was cancelled), 2 (the engine cannot start), 130 (SIGINT), 143 (SIGTERM). To be
     called in the main thread, where signals arrive.
     """

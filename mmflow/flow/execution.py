@@ -5,12 +5,13 @@ key is stored is not run again, stages that read a failed one are skipped, and a
 at work to save and stop.
 """
 
+import re
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from mmflow.flow.jobs import Outcome, StageJob, StageState, TableRows, Watcher
+from mmflow.flow.jobs import SETTLED, NotNeeded, Outcome, StageJob, StageState, TableRows, Watcher
 from mmflow.flow.stopping import Stopper, Terminated
 from mmflow.flow.store import RunAbout, RunStore, StoreError
 from mmflow.plugin.failures import told
@@ -38,6 +39,8 @@ class Execution:
         finish: Callable[[Outcome, Reporter], None] | None,
     ):
         self.jobs = tuple(jobs)
+        self.keys = {job.name: job.key for job in jobs}
+        """The keys of all stages, as far as they are known."""
         self.store = store
         self.run_name = run_name
         self.outcome = Outcome(run_id)
@@ -70,29 +73,37 @@ class Execution:
     def prepare(self) -> None:
         """Find out which results are stored. Every byte of them is checked, as the run shows them all."""
         for job in self.jobs:
-            if self._forced(job) or self.store.entry(job.key) is None:
+            if job.decide is not None or self._forced(job) or self.store.entry(job.key) is None:
                 continue
             if self.store.verify(job.key):
                 self._cached.add(job.name)
             else:
                 self.note(f"the stored result of stage {job.name} was damaged: it was set aside and is made again")
+        if self._cached:
+            count = f"{len(self._cached)} of" if len(self._cached) < len(self.jobs) else "all"
+            self.note(f"{count} {len(self.jobs)} stages found in the store", warning=False)
 
     def run(self, job: StageJob) -> StageState:
         """Take one stage as far as it goes. Raises nothing: failures and stops are in the outcome."""
         if job.name in self._cached:
             return self._settle(job, "cached")
-        lacking = [name for name in job.after if self.outcome.stages[name] not in ("done", "cached")]
+        lacking = [name for name in job.after if self.outcome.stages[name] not in SETTLED]
         if lacking or self.stop.reason:
             return self._settle(job, "skipped", f"needs {', '.join(lacking)}" if lacking else "the run was stopped")
         try:
-            if not self._forced(job) and self.store.has(job.key):
-                same = next((one.name for one in self.jobs if one.key == job.key and one is not job), None)
+            key = self._decided(job)
+            # Every byte of a stored result is checked once: by `prepare`, or here where its key was not known then.
+            known = self.store.has if job.decide is None else self.store.verify
+            if not self._forced(job) and known(key):
+                same = next((name for name, other in self.keys.items() if other == key and name != job.name), None)
                 why = f"the same stage as {same}" if same else "another run has stored it meanwhile"
-                return self._settle(job, "cached", why)
+                return self._settle(job, "cached", why if job.decide is None else "")
             self.tell(lambda watcher: watcher.stage(job.name, "running"))
             with self.stop.stage():
                 job.run(_Reporter(self, job.name))
-            stored = self.store.has(job.key)
+            stored = self.store.has(key)
+        except NotNeeded as reason:
+            return self._settle(job, "unneeded", str(reason))
         except (StageStopped, Terminated) as stop:
             if self.stop.reason is None:
                 return self._fail(job, RuntimeError(f"it stopped though nothing has asked it to: {stop}"))
@@ -125,11 +136,16 @@ class Execution:
         left = [job.name for job in self.jobs if states.get(job.name, "skipped") in ("stopped", "skipped")]
         return left + ["the report"] * self._unfinished
 
-    def note(self, text: str) -> None:
-        """Tell the user one line, now and in the outcome."""
+    def note(self, text: str, *, warning: bool = True) -> None:
+        """Tell the user one line; a warning stays with the outcome."""
         text = redacted(text)
-        self.outcome.notes.append(text)
-        self.tell(lambda watcher: watcher.note(text))
+        if warning:
+            self.outcome.notes.append(text)
+        self.tell(lambda watcher: watcher.note(text, warning=warning))
+
+    def waiting(self, text: str) -> None:
+        """Tell the user what takes a moment now."""
+        self.tell(lambda watcher: watcher.waiting(text))
 
     def tell(self, event: Callable[[Watcher], None]) -> None:
         """Tell every watcher of an event; a watcher that raises is no longer told."""
@@ -142,6 +158,12 @@ class Execution:
 
     def _forced(self, job: StageJob) -> bool:
         return self._force if isinstance(self._force, bool) else job.name in self._force
+
+    def _decided(self, job: StageJob) -> str:
+        if job.decide is not None:
+            self.keys[job.name] = key = job.decide()
+            self.tell(lambda watcher: watcher.decided(job.name, key))
+        return self.keys[job.name]
 
     def _settle(self, job: StageJob, state: StageState, detail: str = "") -> StageState:
         self.outcome.stages[job.name] = state
@@ -158,7 +180,7 @@ class Execution:
         try:
             text = redacted("".join(traceback.format_exception(error)))
             self.tell(lambda watcher: watcher.traceback(name, text))
-            where = f" (traceback: {self.store.run(self.outcome.run_id).write(f'{name}.error.txt', text)})"
+            where = f" (traceback: {self.store.run(self.outcome.run_id).write(_file(name), text)})"
         except Exception:
             # The store itself may have failed: its message alone must do.
             if not isinstance(error, StoreError):
@@ -182,6 +204,11 @@ class Execution:
             outcome.status, outcome.exit_code = "failed", 1
 
 
+def _file(stage: str) -> str:
+    """The file for the traceback of a stage, whose name may hold those of members of a matrix."""
+    return f"{re.sub('[^A-Za-z0-9._-]+', '-', stage)}.error.txt"
+
+
 class _Reporter:
     """The `Reporter` of one stage."""
 
@@ -191,6 +218,9 @@ class _Reporter:
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
         self._execution.tell(lambda watcher: watcher.progress(self._name, done, total, metrics))
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        self._execution.tell(lambda watcher: watcher.log(self._name, step, numbers))
 
     def table(self, key: str, rows: TableRows) -> None:
         shown = redacted_data(rows)
@@ -205,8 +235,7 @@ class _Reporter:
         self._execution.tell(lambda watcher: watcher.link(self._name, key, where, shown))
 
     def note(self, text: str) -> None:
-        line = redacted(f"{self._name}: {text}")
-        self._execution.tell(lambda watcher: watcher.note(line))
+        self._execution.note(f"{self._name}: {text}", warning=False)
 
     def should_stop(self) -> bool:
         return self._execution.stop.polled()
@@ -232,10 +261,14 @@ class _Recorder(Watcher):
         self._record.describe(self._about)
         self._record.event("opened", name=run_name, engine=self._engine)
 
+    def decided(self, name: str, key: str) -> None:
+        self._about["keys"][name] = key
+        self._record.describe(self._about)
+
     def stage(self, name: str, state: str, detail: str = "") -> None:
         self._record.event("stage", stage=name, state=state, detail=detail)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, warning: bool = False) -> None:
         self._record.event("note", text=text)
 
     def closed(self, outcome: Outcome) -> None:

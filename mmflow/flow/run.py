@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmflow.artifacts import MetricsArtifact
 from mmflow.flow.engine import run_jobs
 from mmflow.flow.jobs import Outcome, StageJob, Watcher
+from mmflow.flow.members import record_members, recorded_members
 from mmflow.flow.observers import Observers
-from mmflow.flow.plan import Plan, PlannedStage, build_plan
+from mmflow.flow.plan import Plan, PlannedStage, plan_members
+from mmflow.flow.repeats import key_after
 from mmflow.flow.store import RunStore, StoreError, new_run_id
+from mmflow.flow.trackers import Trackers
 from mmflow.identity.canonical import Json
-from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Reporter
 from mmflow.redaction import redacted_data
+from mmflow.spec import Matrix
 
 if TYPE_CHECKING:
     from mmflow.spec import Spec
 
-_SPEC = "spec.yaml"
 _REPORT = "report.html"
 
 
@@ -37,6 +40,8 @@ class RunOptions:
     workers: int = 0
     """Loader processes of stages that set none."""
     device: str = "auto"
+    offline: bool = False
+    """Services give recorded answers only."""
 
 
 @dataclass
@@ -55,6 +60,8 @@ class RunOutcome:
     """Warnings about the results, by stage."""
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entry of `data`: samples that could not be read and were left out by its policy, with the reason."""
+    table: list[dict[str, Any]] = field(default_factory=list)
+    """Of a matrix: each metric of each group of members that differ in their seed alone, against the first group."""
 
     @property
     def exit_code(self) -> int:
@@ -66,7 +73,8 @@ class RunOutcome:
             "run": self.outcome.run_id,
             "status": self.outcome.status,
             "stages": {
-                stage.name: {"state": self.outcome.stages.get(stage.name), "key": stage.key} for stage in self.plan
+                stage.name: {"state": self.outcome.stages.get(stage.name), "key": stage.key or None}
+                for stage in self.plan
             },
             "metrics": self.metrics,
             "remarks": self.remarks,
@@ -74,34 +82,48 @@ class RunOutcome:
             "report": self.report,
             "notes": self.outcome.notes,
         }
+        if list(self.plan.by_member) != [""]:
+            said |= {"members": {name: self.plan.names(name) for name in self.plan.by_member}, "table": self.table}
         return redacted_data(said)
 
 
 def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) -> RunOutcome:
-    """Run every stage of `spec` whose result is not stored.
+    """`run_members` for one spec."""
+    return run_members(Matrix.of(spec), options, watchers)
 
-    Raises `StoreError` and `ComponentError` for mistakes found before the first stage; later failures are in the
-    outcome.
+
+def run_members(matrix: Matrix, options: RunOptions, watchers: Sequence[Watcher] = ()) -> RunOutcome:
+    """Run every stage of all members whose result is not stored; equal stages of several members once.
+
+    Raises `StoreError`, `ComponentError`, `SpecError` and `EngineUnavailable` for mistakes found before the first stage;
+    later failures are in the outcome, and stop no member that does not need the failed stage.
     """
+
+    def waiting(text: str) -> None:
+        for watcher in watchers:
+            watcher.waiting(text)
+
+    count = sum(len(member.spec.stages) for member in matrix)
+    waiting(f"planning {count} stages, with the store {options.store}")
     store = open_store(options.store)
-    plan = build_plan(spec, store)
-    unknown = [name for name in options.force if name not in spec.stages]
-    if unknown:
-        raise ComponentError(f"--force {unknown[0]}: no such stage", expected=f"one of: {', '.join(spec.stages)}")
-    forced = plan.following(options.force)
-    working = any(not stage.cached or stage.name in forced for stage in plan)
+    plan, forced = plan_members(matrix, store, options.force)
+    working = [stage for stage in plan if not (stage.cached or stage.unneeded) or stage.name in forced]
     api = None
     if options.engine == "prefect":
-        from mmflow.flow.prefect.server import start_early
+        waiting("loading Prefect")
+        from mmflow.flow.prefect.api import find_api
 
         # The API comes up while torch is imported.
-        api = start_early(store.url)
+        api = find_api(store.url)
     if working:
         from mmflow.flow.context import choose_device
 
         try:
+            waiting("loading PyTorch")
             choose_device(options.device)
-            rehearse(spec, [stage.name for stage in plan if not stage.cached or stage.name in forced])
+            waiting("checking shapes, and samples of the data")
+            for member in matrix:
+                rehearse(member.spec, [stage.stage for stage in working if stage.members[0] == member.name])
         except BaseException:
             if api is not None:
                 api.close()
@@ -111,59 +133,67 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
     def notify(text: str) -> None:
         failures.append(text)
         for watcher in watchers:
-            watcher.note(text)
+            watcher.note(text, warning=True)
 
     observers = Observers(notify)
 
     def job(stage: PlannedStage) -> StageJob:
+        spec, keys = matrix.members[stage.members[0]].spec, plan.by_member[stage.members[0]]
+
         def run(reporter: Reporter) -> None:
             from mmflow.flow.context import choose_device, run_stage
 
-            observers.stage_started(stage.name, stage.key)
+            decided = replace(stage, key=keys.stage(stage.stage))
+            observers.stage_started(stage.name, decided.key)
             run_stage(
-                stage,
+                decided,
                 spec=spec,
-                keys=plan.keys,
+                keys=keys,
                 store=store,
                 report=reporter,
                 device=choose_device(options.device),
                 workers=options.workers,
                 forced=stage.name in forced,
+                offline=options.offline,
             )
-            observers.stage_finished(stage.name, stage.key, {"metrics": stored_metrics(store, stage)})
+            observers.stage_finished(stage.name, decided.key, {"metrics": stored_metrics(store, decided)})
 
-        return StageJob(stage.name, stage.key, stage.inputs, run, describe={"use": stage.declaration.use})
+        decide = partial(key_after, stage, spec, keys, store) if stage.awaits else None
+        describe = {"use": stage.declaration.use}
+        return StageJob(stage.name, stage.key, stage.after, run, describe=describe, decide=decide)
 
-    run_id = new_run_id(spec.name)
+    trackers = [Trackers(one, plan.names(one.name), store, notify) for one in matrix if one.spec.track]
+    name = matrix.first.name
+    run_id = new_run_id(name)
+    record = store.run(run_id)
     # At once, so that the report of a run that was killed can be written later.
-    store.run(run_id).write(_SPEC, spec.to_yaml().encode())
+    record_members(record, matrix, plan)
     result = RunOutcome(Outcome(run_id), plan)
 
     def finish(outcome: Outcome, reporter: Reporter) -> None:
-        from mmflow.flow.report import collect, render, summary_lines, summary_markdown
+        from mmflow.flow.report import collect_members
 
-        record = store.run(run_id)
-        report = collect(store, record, spec)
-        result.lines = summary_lines(report)
-        result.remarks = {stage.name: stage.remarks for stage in report.stages if stage.remarks}
-        result.left_out = {entry.name: entry.skipped for entry in report.data if entry.skipped}
-        result.report = record.write(_REPORT, render(report))
+        report = collect_members(store, record, {one.name: (one, plan.names(one.name)) for one in matrix})
+        result.lines, result.table = report.lines(), report.table()
+        result.remarks, result.left_out = report.remarks(), report.left_out()
+        result.report = record.write(_REPORT, report.page())
         reporter.link("report", result.report, "report")
-        reporter.markdown("summary", summary_markdown(report))
+        reporter.markdown("summary", report.markdown())
 
     result.outcome = run_jobs(
         [job(stage) for stage in plan],
         store=store,
-        run_name=spec.name,
+        run_name=name,
         run_id=run_id,
         engine=options.engine,
         force=forced,
-        watchers=[*watchers, observers],
+        watchers=[*watchers, observers, *trackers],
         finish=finish,
         api=api,
     )
     result.outcome.notes += failures
-    for stage in plan:
+    result.plan = plan.settled()
+    for stage in result.plan:
         if result.outcome.stages.get(stage.name) in ("done", "cached") and (found := stored_metrics(store, stage)):
             result.metrics[stage.name] = found
     return result
@@ -193,8 +223,7 @@ def open_store(url: str) -> RunStore:
 
 def write_report(store: RunStore, run_id: str = "latest") -> str:
     """Write the report of a recorded run again; returns its path or URL. Raises `StoreError` for an unknown run."""
-    from mmflow.flow.report import collect, render
-    from mmflow.spec import load_text
+    from mmflow.flow.report import collect_members
 
     known = store.runs()
     if not known:
@@ -204,15 +233,12 @@ def write_report(store: RunStore, run_id: str = "latest") -> str:
     if run_id not in known:
         raise StoreError(f"no run {run_id} is recorded in {store.url}; the newest is {known[-1]}")
     record = store.run(run_id)
-    text = record.read(_SPEC)
-    if text is None:
-        raise StoreError(f"the record of run {run_id} in {store.url} holds no spec")
-    return record.write(_REPORT, render(collect(store, record, load_text(text, file=f"{run_id}/{_SPEC}"))))
+    return record.write(_REPORT, collect_members(store, record, recorded_members(record)).page())
 
 
 def stored_metrics(store: RunStore, stage: PlannedStage) -> list[dict[str, Any]]:
     """The metrics that a stage has stored; none for a stage that measures nothing."""
-    if "Metrics" not in stage.declaration.gives.values():
+    if "Metrics" not in stage.declaration.gives.values() or not stage.key:
         return []
     try:
         return MetricsArtifact(store.fetch(stage.key)).read().get("metrics", [])

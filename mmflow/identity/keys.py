@@ -20,108 +20,179 @@ from mmflow.identity.canonical import key_of
 from mmflow.identity.closure import code_of, component_code
 from mmflow.identity.files import content_of
 from mmflow.plugin.component import Component, Shared, in_identity, known_by_content, known_by_order
-from mmflow.plugin.kinds import Encoder, Source, Stage
+from mmflow.plugin.kinds import Encoder, Service, Source, Stage
 from mmflow.plugin.modality import modality
-from mmflow.plugin.references import Ref
-from mmflow.plugin.targets import STAGE, Owner, Place
+from mmflow.plugin.references import Ref, words
+from mmflow.plugin.targets import INIT, STAGE, Owner, Place, Target
+from mmflow.spec.references.borrowed import SEPARATOR, lender
 
 if TYPE_CHECKING:
-    from mmflow.spec import Scope, Spec, Target
+    from mmflow.spec import Scope, Spec
 
 FORMAT = 3
 """Raised when a key's make-up or the layout of stored results changes, so that old results are not taken for new."""
 
-INIT = "init"
-"""The name in specs of the model before any training."""
-
 _EMBEDDING = "mmflow.evaluate.rows"
 _EVALUATING = "mmflow.evaluate.harness"
+_JOINING = "mmflow.flow.sources"
+_HANDING = "mmflow.flow.values"
+
+
+class Undecided(Exception):
+    """A key that depends on where the repetition `repeat` ends, which is not known yet."""
+
+    def __init__(self, repeat: str) -> None:
+        super().__init__(f"where {repeat} ends is not known yet")
+        self.repeat = repeat
 
 
 class Keys:
-    """The keys of one spec's stages and encodings; each is computed once."""
+    """The keys of one spec's stages and encodings; each is computed once.
+
+    Those of stages that read the last iteration of a repetition with `until` are known once it has ended: before, they
+    raise `Undecided`.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._stages: dict[str, str] = {}
         self._data: dict[str, Any] = {}
+        self._ends: dict[str, int] = {}
+
+    def ended(self, repeat: str, index: int) -> None:
+        """Take note that the iteration `index` was the last of a repetition."""
+        self._ends[repeat] = index
 
     def stage(self, name: str) -> str:
         """The key under which the results of stage `name` are stored."""
+        name = self._named(name)
         if name not in self._stages:
             self._stages[name] = key_of(self.describe_stage(name))
         return self._stages[name]
+
+    def _named(self, stage: str) -> str:
+        """The stage behind `round.last.fit`; any other as it is."""
+        if stage == INIT or stage in self._spec.stages:
+            return stage
+        repeat, *_, inside = words(stage)
+        if repeat not in self._ends:
+            raise Undecided(repeat)
+        return self._spec.repeats[repeat].stage(self._ends[repeat], inside)
 
     def describe_stage(self, name: str) -> dict[str, Any]:
         """The content that the key of stage `name` is the hash of."""
         scope = self._spec.scope(name)
         declaration = scope.declaration
         owners = scope.reached()
-        stage = self._described(declaration, (), scope.targets(STAGE))
-        for place in ("data", "start", "model", "losses"):
+        stage = self._described(declaration, (), scope.targets(STAGE), scope)
+        for place in ("data", "model", "losses"):
             # Said by content below: entries of data and stages have names that mean nothing, losses are nodes.
             stage["fields"].pop(place, None)
+        if not isinstance(stage["fields"].get("start"), Mapping) or "fields" not in stage["fields"]["start"]:
+            stage["fields"].pop("start", None)
         description: dict[str, Any] = {
             "format": FORMAT,
             "core": _core(declaration),
             "stage": stage,
             "nodes": self._nodes(scope, owners),
             "modalities": _modalities(scope, owners),
-            "data": self.data(scope.data_name),
+            "data": self.data(scope.data),
             "preparation": self._preparation(scope, owners),
             "origin": self._origin(scope),
-        }
+        } | self._joining(scope, owners)
         if _draws(declaration, owners):
-            description["seed"] = declaration.seeded(self._spec.seed)
+            description["seed"] = scope.seed
         return description | _cut(declaration, scope, owners)
 
-    def encoding(self, stage: str, target: Target, data: str | None) -> dict[str, Any]:
+    def encoding(self, stage: str, target: Target, data: Target | None) -> dict[str, Any]:
         """The content of the key of one encoder's encodings over the rows of one data entry.
 
         Only the closure of the encoder counts: encoders beside it, and training that cannot have changed its
         weights, do not.
         """
-        scope = self._spec.scope(stage if target.stage in (None, INIT) else target.stage)
+        here = self._spec.scope(stage)
+        scope = here if target.stage is None else self._scope_of(target.stage, here)
         owners = scope.reach(target.owner)
-        origin = self._model(target.stage) if target.stage else self._trained_by(scope, owners)
-        return {
+        said = {
             "format": FORMAT,
             "what": "encoding",
             "core": str(code_of(_EMBEDDING)),
             "node": str(target.owner),
             "nodes": self._nodes(scope, owners),
             "modalities": _modalities(scope, owners),
-            "data": self.data(data or self._spec.scope(stage).data_name),
+            "data": self.data(data or here.data),
             "preparation": self._preparation(scope, owners),
-            "origin": origin,
-            "seed": self._spec.seed,
-        } | _cut(self._spec.stages[stage], scope, owners)
+            "origin": self._model(target.stage) if target.stage else self._trained_by(scope, owners),
+            "seed": here.seed,
+        }
+        return said | self._joining(here, owners) | _cut(self._spec.stages[stage], scope, owners)
 
-    def data(self, name: str | None) -> Any:
-        """The content of a data entry: the source's code, fields and fingerprint, without the entry's name."""
-        if name is None:
+    def _scope_of(self, stage: str, here: Scope) -> Scope:
+        """The view of the stage whose model an encoder belongs to."""
+        return here.untrained if stage == INIT else self._spec.scope(self._named(stage))
+
+    def data(self, data: Target | None) -> Any:
+        """The content of data: of an entry the source's code, fields and fingerprint, without the entry's name; of
+        data that a stage makes the stage."""
+        if data is None:
             return None
-        if name not in self._data:
-            self._data[name] = self._described(self._spec.data[name], (), {})
-        return self._data[name]
+        if data.section == "stages":
+            return {"made": data.output, "by": self.stage(data.name)}
+        if data.name not in self._data:
+            self._data[data.name] = self._described(self._spec.data[data.name], (), {}, None)
+        return self._data[data.name]
+
+    def service(self, service: Service) -> dict[str, Any]:
+        """The identity of a service under which its answers are recorded.
+
+        Neither its code nor fields left at their defaults are in it, so that paid answers outlive an upgrade; a change
+        in what an answer means is the service's `revision`.
+        """
+        fields = self._fields(service, (), {}, None)
+        changed = {n: v for n, v in fields.items() if getattr(service, n) != type(service).model_fields[n].default}
+        files = service.fingerprint()
+        said: dict[str, Any] = {"use": service.use, "revision": service.revision, "fields": changed}
+        return said if files is None else {**said, "files": _plain(files)}
 
     def upstream(self, name: str) -> tuple[str, ...]:
-        """Stages whose outputs stage `name` reads, in file order."""
+        """Stages whose outputs stage `name` reads, in file order, then those of iterations that are not known yet."""
         scope = self._spec.scope(name)
         targets = [target for owner in (STAGE, *scope.reached()) for target in scope.targets(owner).values()]
         found = {t.stage for t in targets if t.stage} | {t.name for t in targets if t.section == "stages"}
         found |= {scope.start, scope.model}
-        return tuple(stage for stage in self._spec.stages if stage in found - {name})
+        if scope.preparation_data is not None and scope.preparation_data.section == "stages":
+            found.add(scope.preparation_data.name)
+        open_ends = [stage for stage in self._spec.scopes if stage not in self._spec.stages]
+        return tuple(stage for stage in (*self._spec.stages, *open_ends) if stage in found - {name})
+
+    def _joining(self, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
+        """The values of stages that join the data as fields which `owners` read, and the code that joins them."""
+        fields = {o.name: scope.joined[o.name] for o in owners if o.section == "fields" and o.name in scope.joined}
+        read = [target for owner in owners for target in scope.targets(owner).values()]
+        if not fields and not any(target.section == "stages" for target in (*read, *filter(None, (scope.data,)))):
+            return {}
+        joined = {name: self._target(target, scope) for name, target in fields.items()}
+        return {"joined": joined, "joining": str(code_of(_JOINING))}
 
     def _nodes(self, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
         entries = {owner: entry for owner in owners if (entry := scope.component(owner)) is not None}
-        return {str(owner): self._described(entry, (), scope.targets(owner)) for owner, entry in entries.items()}
+        return {
+            self._node_name(owner): self._described(entry, (), scope.targets(owner), scope)
+            for owner, entry in entries.items()
+        }
 
-    def _described(self, value: Any, place: Place, targets: Mapping[Place, Target]) -> Any:
+    def _node_name(self, owner: Owner) -> str:
+        """A node by its name; one of another stage's model by what it is there."""
+        lent = lender(owner)
+        if lent is None:
+            return str(owner)
+        return f"{owner.section}.{self._model(lent[0])}{SEPARATOR}{lent[1]}"
+
+    def _described(self, value: Any, place: Place, targets: Mapping[Place, Target], scope: Scope | None) -> Any:
         if place in targets:
-            return self._target(targets[place])
+            return self._target(targets[place], scope)
         if isinstance(value, BaseModel):
-            said: dict[str, Any] = {"fields": self._fields(value, place, targets)}
+            said: dict[str, Any] = {"fields": self._fields(value, place, targets, scope)}
             if isinstance(value, Component):
                 said |= {"use": value.use, "code": component_code(value)}
                 # A source's fingerprint covers the sources inside it.
@@ -129,12 +200,14 @@ class Keys:
                 said |= {} if files is None else {"files": _plain(files)}
             return said
         if isinstance(value, Mapping):
-            return {str(k): self._described(v, (*place, k), targets) for k, v in value.items()}
+            return {str(k): self._described(v, (*place, k), targets, scope) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self._described(v, (*place, i), targets) for i, v in enumerate(value)]
+            return [self._described(v, (*place, i), targets, scope) for i, v in enumerate(value)]
         return _plain(value)
 
-    def _fields(self, declared: BaseModel, above: Place, targets: Mapping[Place, Target]) -> dict[str, Any]:
+    def _fields(
+        self, declared: BaseModel, above: Place, targets: Mapping[Place, Target], scope: Scope | None
+    ) -> dict[str, Any]:
         said: dict[str, Any] = {}
         for name, info in type(declared).model_fields.items():
             if not in_identity(type(declared), name):
@@ -145,22 +218,25 @@ class Keys:
             if isinstance(value, str) and known_by_content(type(declared), name):
                 said[name] = {"content": content_of(value, says=".".join(map(str, place)))}
             elif isinstance(value, Mapping) and known_by_order(type(declared), name):
-                said[name] = [[key, self._described(one, (*place, key), targets)] for key, one in value.items()]
+                said[name] = [[key, self._described(one, (*place, key), targets, scope)] for key, one in value.items()]
             else:
-                said[name] = self._described(value, place, targets)
+                said[name] = self._described(value, place, targets, scope)
         return said
 
-    def _target(self, target: Target) -> dict[str, Any]:
+    def _target(self, target: Target, scope: Scope | None) -> dict[str, Any]:
         if target.section == "data":
-            return {"data": self.data(target.name)}
+            return {"data": self.data(target)}
         if target.section == "stages":
             return {"output": target.output, "of": self._model(target.name)}
-        said: dict[str, Any] = {"node": str(target.owner)}
+        said: dict[str, Any] = {"node": self._node_name(target.owner)}
         for part in ("index", "output", "detach", "after", "field"):
             if getattr(target, part) not in (None, False, ()):
                 said[part] = getattr(target, part)
         if target.stage:
             said["of"] = self._model(target.stage)
+        if target.stage == INIT and scope is not None:
+            # Nothing is stored of the untrained model: its declarations say what it is.
+            said["nodes"] = self._nodes(scope.untrained, scope.untrained.reach(target.owner))
         return said
 
     def _model(self, stage: str) -> str:
@@ -182,9 +258,11 @@ class Keys:
         """The key of the newest stage on the chain of models that can have changed the weights of `owners`."""
         weights = frozenset(filter(_may_have_weights, owners))
         while (stage := scope.start or scope.model) is not None:
+            stage = self._named(stage)
             reached = self._trained.get(stage)
-            # A stage of another type may have changed anything.
-            if reached is None or not reached.isdisjoint(weights):
+            # A stage of another type may have changed anything, and what is not taken over begins again.
+            taken = all(map(scope.wiring.takes, weights))
+            if reached is None or not taken or not reached.isdisjoint(weights):
                 return self.stage(stage)
             scope = self._spec.scope(stage)
         return None
@@ -222,7 +300,7 @@ def _core(declaration: Stage) -> str | None:
     """The core's code that runs a stage of a plugin; a stage of the core reaches it by itself."""
     if declaration.measures:
         return str(code_of(_EVALUATING))
-    return None if type(declaration).__module__.startswith("mmflow.") else str(code_of(_EMBEDDING))
+    return None if type(declaration).__module__.startswith("mmflow.") else str(code_of(_HANDING))
 
 
 def _cut(declaration: Stage, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mmflow.plugin.targets import Place
-from mmflow.plugin.values import Argument, Encoding, Tokens
+from mmflow.plugin.values import Argument, Encoding, Tokens, same_rows
 
 Inputs = Mapping[Place, Encoding | None]
 """Encodings by the places of the references that read them."""
@@ -25,7 +25,7 @@ def one_by_one(run: Callable[[Inputs, int], Argument], inputs: Inputs, row_axis:
     for row in range(count):
         own = {
             place: encoding.rows(slice(row, row + 1))
-            if encoding is not None and encoding.axes[:1] == (row_axis,)
+            if encoding is not None and same_rows(encoding.axes[0], row_axis)
             else encoding
             for place, encoding in inputs.items()
         }

@@ -12,15 +12,19 @@ from mmflow.model.draws import Inputs, generators_left_alone, one_by_one
 from mmflow.model.graph import Graph, Node, Output, Read, Site
 from mmflow.model.modules import Modules
 from mmflow.model.results import check_loss
-from mmflow.model.rows import fold, pick, unfold
+from mmflow.model.rows import fold, of_rows, pick, row_axis, taken, unfold
 from mmflow.plugin.addresses import address
 from mmflow.plugin.binding import Binding, binding
 from mmflow.plugin.component import Component, ComponentError, Shared
+from mmflow.plugin.emission import emitting
 from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
-from mmflow.plugin.targets import Owner
-from mmflow.plugin.values import Argument, Encoding, Tokens, in_all
+from mmflow.plugin.targets import Owner, Place
+from mmflow.plugin.values import SAMPLE, Argument, Encoding, Tokens, in_all, of_samples, same_rows
+
+Ids = Mapping[str, Sequence[str]]
+"""The ids of rows, by their axis."""
 
 Fetch = Callable[[Output], Encoding | None]
 """Gives one output as an `Encoding` that holds just it, or None where a memory is not ready."""
@@ -36,6 +40,7 @@ class Execution:
         """The update of the step that runs, where a step has several: its draws are its own."""
         self._draws: set[Owner] = set()
         """Nodes that were seen to draw from torch's own generators in evaluation."""
+        self._emits: dict[Owner, tuple[str, ...]] = {}
         self._bound: dict[Owner, tuple[Callable[..., Argument], Binding]] = {}
 
     # --- reading ---------------------------------------------------------------------------------------
@@ -43,7 +48,7 @@ class Execution:
     def fetch(self, read: Read, fetch: Fetch) -> Encoding | None:
         """The encoding that a reference reads: group index and `.detach` applied; None if not ready."""
         merged: dict[str, Argument] = {}
-        axes: tuple[str, ...] = ("sample",)
+        axes: tuple[str, ...] = (SAMPLE,)
         present: Tensor | None = None
         for output in read.outputs:
             found = fetch(output)
@@ -52,13 +57,24 @@ class Execution:
             producer = self.graph.producer(output)
             label = {"head": "pooled", "tokens": "tokens"}.get(producer.role if producer else "", output[1])
             merged[label] = found.outputs[output[1]]
-            axes, present = found.axes, in_all(present, found.present)
+            axes, there = found.axes, found.present
+            if producer is not None and output[1] in self.emits(producer):
+                # One value a row, also where the encoder's outputs have axes of their own.
+                axes, there = of_rows(axes, there, merged[label].ndim)
+            present = in_all(present, there)
         encoding = Encoding(merged, axes, present)
         if read.target.index is not None:
             encoding = pick(encoding, read.target)
         if read.target.detach:
             encoding = encoding.map(torch.Tensor.detach)
         return encoding
+
+    def emits(self, node: Node) -> tuple[str, ...]:
+        """Names that a node emits."""
+        if node.owner not in self._emits:
+            named = node.role in ("encoder", "head")
+            self._emits[node.owner] = self.scope.emits(node.owner) if named else ()
+        return self._emits[node.owner]
 
     def argument(self, read: Read, encoding: Encoding | None) -> Argument:
         """The form in which a component receives a reference: an `Encoding`, `Tokens`, a tensor or a list."""
@@ -67,36 +83,75 @@ class Execution:
         only = next(iter(encoding.outputs.values()))
         if not read.whole:
             return only
-        if read.target.section == "memories":
+        if read.target.section in ("memories", "stages"):
             return Encoding({"pooled": only}, encoding.axes, encoding.present)
         return encoding
+
+    def gathered(self, node: Node, fetch: Fetch) -> dict[Place, Fetch]:
+        """For each input of a node that gathers its rows, how these are had: the rows that its index names."""
+
+        def source(index: Encoding) -> Fetch:
+            def take(output: Output) -> Encoding | None:
+                whole = fetch(output)
+                return None if whole is None else taken(whole, index)
+
+            return take
+
+        found = {}
+        for number, read in enumerate(node.gathers):
+            index = self.fetch(read, fetch)
+            assert index is not None
+            found["of", number] = source(index)
+        return found
+
+    def gathered_ids(self, node: Node, fetch: Fetch, ids: Ids) -> list[str]:
+        """The ids of the rows that a node gathers: those of the rows that they are made of."""
+        found: list[list[str]] = []
+        for number, read in enumerate(node.gathers):
+            index, of = self.fetch(read, fetch), next(one for one in node.given if one.place == ("of", number))
+            assert index is not None
+            producer = self.graph.producer(of.outputs[0])
+            axis = producer.rows if producer is not None else self.scope.type_of(of.target).axes[0]
+            names = ids.get(axis)
+            numbers: list[int] = next(iter(index.outputs.values())).tolist()
+            found.append([str(one) if names is None else names[one] for one in numbers])
+        return list(map("/".join, zip(*found, strict=True)))
 
     # --- calling ---------------------------------------------------------------------------------------
 
     def encode(
-        self, node: Node, fetch: Fetch, ids: Sequence[str], *, ordinal: int | None = None, taps: Sequence[str] = ()
-    ) -> Encoding:
-        """Run an encoder, a head or a token projection on the rows that `fetch` gives, whose ids are `ids`.
+        self, node: Node, fetch: Fetch, ids: Ids, *, ordinal: int | None = None, taps: Sequence[str] = (),
+        by_place: Mapping[Place, Fetch] | None = None,
+    ) -> Encoding:  # fmt: skip
+        """Run an encoder, a head or a token projection on the rows that `fetch` gives, whose ids are `ids`, by axis.
 
         `ordinal` is the number of the micro-batch in training (-1: the whole batch); None in evaluation, where rows
         that draw do so at their ids, so that the size of the batch changes nothing. `taps`: asked for beside.
+        `by_place` gives the inputs of a node that gathers its rows; by default these are gathered here.
         """
-        encodings = [self.fetch(read, fetch) for read in node.reads]
+        if by_place is None and node.gathers:
+            by_place = self.gathered(node, fetch)
+            ids = {**ids, node.rows: self.gathered_ids(node, fetch, ids)}
+        sources = by_place or {}
+        encodings = [self.fetch(read, sources.get(read.place, fetch)) for read in node.given]
         structure = node.structure
         assert isinstance(structure, Encoder)
         axes, folded, groups = fold(encodings, structure.axes)
-        present = structure.presence([e for e in encodings if e is not None and e.axes[0] == axes[0]])
-        inputs = {read.place: encoding for read, encoding in zip(node.reads, folded, strict=True)}
+        present = structure.presence([e for e in encodings if e is not None and same_rows(e.axes[0], axes[0])])
+        inputs = {read.place: encoding for read, encoding in zip(node.given, folded, strict=True)}
         asked = (*self.graph.taps.get(node.owner, ()), *taps)
-        rows = [f"{id}.{member}" for id in ids for member in range(prod(groups))] if groups else ids
+        rows = ids.get(axes[0], ())
+        if groups:
+            rows = [f"{id}.{member}" for id in rows for member in range(prod(groups))]
 
         def run(inputs: Inputs, row: int | None = None) -> Argument:
             if node.role == "tokens":
-                (tokens,) = (self.argument(read, inputs[read.place]) for read in node.reads)
+                (tokens,) = (self.argument(read, inputs[read.place]) for read in node.given)
                 function, _ = self._binding(node)
                 return Tokens(function(tokens.values), tokens.mask)
             at = () if node.static or (row is None and ordinal is not None) else tuple(rows[row or 0 :][:1])
-            return self._call(node, inputs, {"at": at}, named={"taps": asked} if asked else {})
+            found = self._call(node, inputs, {"at": at}, named={"taps": asked} if asked else {})
+            return found if isinstance(found, Mapping) else {"pooled": found}
 
         alone = node.scope == "row" and len(rows) > 0
         if alone and self._asks_for_generator(node):
@@ -109,7 +164,7 @@ class Execution:
         outputs = result if isinstance(result, Mapping) else {"pooled": result}
         unfolded = {name: unfold(value, groups) for name, value in outputs.items()}
         made = self._made_axes(node)
-        if node.apart and axes[0] == "sample":
+        if node.apart and of_samples(axes[0]):
             return Encoding(outputs, made)
         return Encoding(unfolded, (*axes, *made), present)
 
@@ -143,7 +198,8 @@ class Execution:
         A row loss that asks for a generator is called row by row, so that each row draws at its own address.
         """
         if node.scope == "row" and len(ids) and self._asks_for_generator(node):
-            return one_by_one(lambda own, row: self._loss(node, own, ids[row : row + 1]), inputs, "sample", len(ids))
+            axis = row_axis(list(inputs.values()))
+            return one_by_one(lambda own, row: self._loss(node, own, ids[row : row + 1]), inputs, axis, len(ids))
         return self._loss(node, inputs, ids)
 
     def _asks_for_generator(self, node: Node) -> bool:
@@ -151,8 +207,9 @@ class Execution:
 
     def _loss(self, node: Node, inputs: Inputs, ids: Sequence[str]) -> Argument:
         present: Tensor | None = None
+        axis = row_axis(list(inputs.values()))
         for place, encoding in inputs.items():
-            if place[0] == "of" and encoding is not None and encoding.axes[:1] == ("sample",):
+            if place[0] == "of" and encoding is not None and same_rows(encoding.axes[0], axis):
                 present = in_all(present, encoding.present)
         at = tuple(ids) if node.scope == "row" else ()
         found = self._call(node, inputs, {"ids": list(ids), "present": present, "at": at[:1]})
@@ -172,7 +229,7 @@ class Execution:
         """Call a node's module, or its component's method, with the arguments that it asks for."""
         of: list[Argument] = []
         given: dict[str | int, Argument] = {}
-        for read in node.reads:
+        for read in node.given:
             if read.place not in inputs:
                 continue
             value = self.argument(read, inputs[read.place])
@@ -209,8 +266,12 @@ class Execution:
             return {"clock": self.clock, "step": self.clock.step, **requested}[name]
 
         function, bound = self._binding(node)
-        with inside(node.owner, node.structure):
-            return bound.call(function, of, field, request, leading=leading, named=named)
+        with inside(node.owner, node.structure), emitting(str(node.owner), names := self.emits(node)) as emitted:
+            found = bound.call(function, of, field, request, leading=leading, named=named)
+            if not names:
+                return found
+            rows = next((len(e) for p, e in inputs.items() if p[0] == "of" and e is not None), 0)
+            return emitted.beside(found if isinstance(found, Mapping) else {"pooled": found}, rows)
 
     def _binding(self, node: Node) -> tuple[Callable[..., Argument], Binding]:
         """The function that runs a node, and its binding: made once, as reading a signature is slow beside a step."""

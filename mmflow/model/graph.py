@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from mmflow.plugin.component import Component
+from mmflow.plugin.component import Component, nested_components
 from mmflow.plugin.kinds import Application, Encoder, Scope
 from mmflow.plugin.references import Bank, Encoded, RawField, RefType
 from mmflow.plugin.targets import Owner, Place, Target
+from mmflow.plugin.values import SAMPLE
 
 Role = Literal["encoder", "head", "tokens", "loss", "memory"]
 Output = tuple[Owner | str, str]
@@ -39,7 +40,7 @@ class Read:
     @property
     def whole(self) -> bool:
         """True where the reader takes an `Encoding` with everything it needs, not one tensor."""
-        if self.target.section == "memories":
+        if self.target.section in ("memories", "stages"):
             return Bank in self.types or Encoded in self.types
         if self.target.section in ("fields", "views", "sampler"):
             return Encoded in self.types and RawField in self.types
@@ -95,6 +96,18 @@ class Node:
     trains: bool = True
     parameters: tuple[tuple[Place, Target], ...] = ()
     """References to the weights of other entries, with their places."""
+    rows: str = SAMPLE
+    """The axis of its rows."""
+
+    @cached_property
+    def gathers(self) -> tuple[Read, ...]:
+        """The references of an encoder to indices, by which it takes rows of its inputs; one for each input."""
+        return tuple(read for read in self.reads if read.field == "rows") if self.role == "encoder" else ()
+
+    @cached_property
+    def given(self) -> tuple[Read, ...]:
+        """The references that its method receives."""
+        return tuple(read for read in self.reads if read not in self.gathers)
 
     @property
     def follows(self) -> bool:
@@ -167,7 +180,7 @@ class Graph:
                     producer = self.producer(output)
                     if producer is None or (producer.role == "memory" and not read.target.after):
                         continue
-                    crosses = reader.wave > producer.wave
+                    crosses = reader.wave > producer.wave or (producer.scope == "row" and reader.rows != producer.rows)
                     if crosses or (producer.scope == "row" and reader.scope == "batch"):
                         held.add(output)
         return frozenset(held)
@@ -198,4 +211,7 @@ def face(graph: Graph, encoder: Owner, output: str) -> Output:
         return (tokens, "pooled")
     if output == "features":
         return (encoder, "pooled")
+    head = graph.nodes.get(encoder._replace(part="head"))
+    if head is not None and any(output in made.emits() for _, made in nested_components(head.structure)):
+        return (head.owner, output)
     return (encoder, output)

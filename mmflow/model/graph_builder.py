@@ -6,14 +6,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Role, Site, face
-from mmflow.plugin.component import Component, ComponentError
+from mmflow.plugin.component import Component, ComponentError, takes_rows
 from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, StageScope
-from mmflow.plugin.references import Encoded, Parameters, RefType, reference_fields
+from mmflow.plugin.references import Encoded, Parameters, RefType, Weight, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
+from mmflow.plugin.values import SAMPLE, of_samples
 from mmflow.spec.references.forms import needed_outputs
 
-_NODES = ("encoders", "memories", "fields", "views", "sampler")
-"""Sections of targets that a step reads."""
+_NODES = ("encoders", "memories", "fields", "views", "sampler", "stages")
+"""Sections of targets that a step reads; of stages their values."""
 
 
 def build_graph(scope: StageScope, roots: Iterable[Owner]) -> Graph:
@@ -61,19 +62,23 @@ class _Builder:
         structure: Component | None = None, site: Site | None = None, trains: bool = True,
     ) -> None:  # fmt: skip
         structure = structure or component
-        static = role in ("encoder", "head", "tokens") and bool(reads) and all(map(self._static, reads))
+        gathered = role == "encoder" and any(read.field == "rows" for read in reads)
+        node = role in ("encoder", "head", "tokens")
+        static = node and not gathered and bool(reads) and all(map(self._static, reads))
         apart = static or self._apart(owner, role, structure, reads)
         scope: Scope = "batch" if apart or not isinstance(structure, Encoder | Loss) else structure.scope()
+        rows = self._rows(owner, role, reads, apart=apart)
         wave = 0
         for read in reads:
             for output in read.outputs:
                 producer = self.graph.producer(output)
                 if producer is None or (producer.role == "memory" and not read.target.after):
                     continue
-                wave = max(wave, producer.wave + (scope == "row" and producer.scope == "batch"))
+                later = producer.scope == "batch" or producer.rows != rows
+                wave = max(wave, producer.wave + (scope == "row" and later))
         self.graph.nodes[owner] = Node(
             owner, component, role, reads, scope, wave, str(module or owner), structure, site or Site(owner),
-            static, apart, trains, self._parameters(owner, component),
+            static, apart, trains, self._parameters(owner, component), rows,
         )  # fmt: skip
 
     def reads(self, owner: Owner, component: Component) -> tuple[Read, ...]:
@@ -82,17 +87,39 @@ class _Builder:
         if isinstance(component, Application):
             types["of"] = reference_fields(type(self.scope.structure(owner).encoder))["of"]
             del targets["weights",]
-            targets = {**self.scope.inputs(owner), **targets}
+            targets = {**self.scope.inputs(owner), **targets, **self.scope.gathered(owner)}
+        # A field that takes a number for each row has no path to the number of another component.
+        types |= {p[0]: (Weight,) for p, t in targets.items() if takes_rows(type(component), str(p[0])) and not t.field}
         return tuple(
-            Read(place, target, types[name], self._outputs(owner, place, target, types[name]))
+            Read(place, target, wanted, self._outputs(owner, place, target, wanted))
             for place, target in targets.items()
-            if target.section in _NODES and types.get(name := str(place[0]), (Parameters,)) != (Parameters,)
+            if target.section in _NODES and (wanted := types.get(str(place[0]), (Parameters,))) != (Parameters,)
         )
 
     def _parameters(self, owner: Owner, component: Component) -> tuple[tuple[Place, Target], ...]:
         types = reference_fields(type(component))
         targets = self.scope.targets(owner) if not owner.part else {}
         return tuple((p, t) for p, t in targets.items() if types.get(str(p[0])) == (Parameters,))
+
+    def _rows(self, owner: Owner, role: Role, reads: tuple[Read, ...], *, apart: bool) -> str:
+        """The axis of a node's rows: its own where it makes them, that of an index that gathers them, else its inputs'."""
+        if role == "memory":
+            return SAMPLE
+        if apart and role == "encoder" and (given := next(iter(self.scope.outputs(owner).values()), None)) is not None:
+            return given.axes[0] if given.axes else SAMPLE
+        axes: list[str] = []
+        gathered: list[str] = []
+        for read in reads:
+            producers = [p for output in read.outputs if (p := self.graph.producer(output)) is not None]
+            if role == "encoder" and read.field == "rows":
+                gathered += [producer.rows for producer in producers]
+            elif read.target.section == "memories":
+                continue
+            elif producers:
+                axes += [producer.rows for producer in producers]
+            else:
+                axes += self.scope.type_of(read.target).axes[:1]
+        return next(iter(gathered), None) or next(filter(of_samples, axes), None) or next(iter(axes), SAMPLE)
 
     def _static(self, read: Read) -> bool:
         producers = [self.graph.producer(output) for output in read.outputs]
@@ -107,6 +134,8 @@ class _Builder:
             return given is not None and given.static
         if role not in ("encoder", "head", "tokens") or not reads:
             return False
+        if any(read.field == "rows" for read in reads):
+            return False
         producers = [self.graph.producer(output) for read in reads for output in read.outputs]
         return bool(producers) and all(producer is not None and producer.apart for producer in producers)
 
@@ -115,8 +144,8 @@ class _Builder:
     ) -> tuple[Output, ...]:
         if target.stage is not None:
             raise ComponentError(
-                f"{owner} reads {target.stage}.{target.name}, the encoder of another stage's model",
-                hint=f"declare it as an encoder of its own: {{use: frozen, weights: {target.stage}.{target.name}}}",
+                f"{owner} reads {target.stage}.{target.name}, which is a memory of another stage's model",
+                hint="give this stage a memory of its own",
             )
         if target.section == "encoders":
             if target.output is not None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
 from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, static_columns
+from mmflow.model.constraints import Constraining
 from mmflow.model.execution import Execution
-from mmflow.model.graph import Graph, Leaf, Output, Read, Site, face
+from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Site, face
 from mmflow.model.graph_builder import build_graph
 from mmflow.model.modules import Modules, States
 from mmflow.model.preprocessing import LEARN_LIMIT, learn, prepared_structures, state_of
@@ -42,11 +42,28 @@ class Model:
         self.device = torch.device("cpu")
         self.dtype = torch.float32
         self.memories: dict[Owner, dict[str, Tensor]] = {}
+        self.source = scope.source
+        """The data with the static fields that the graph reads."""
         self._static: dict[str, ColumnBatch] | None = None
         self.carried: Carried | None = None
         self.drawn: tuple[str, ...] = ()
         """Encoders whose weights the stored model did not have and no file gives: they are as they were drawn."""
         self.execution = Execution(graph, modules, scope, seed)
+
+    @cached_property
+    def constraints(self) -> Constraining:
+        """The parameters that stay in a set, known once the modules are built."""
+        return Constraining(self.scope, self.graph, self.modules)
+
+    @classmethod
+    def planned(
+        cls, scope: StageScope, roots: Sequence[Owner], *, seed: int, states: States | None = None,
+        upstream: Callable[[str], Path] | None = None,
+    ) -> Model:  # fmt: skip
+        """The model of the entries `roots` before its modules are built: it knows what it reads of the data."""
+        graph = build_graph(scope, roots)
+        modules = Modules(scope, graph, seed=seed, states=states or {}, upstream=upstream)
+        return cls(scope, graph, modules, states or {}, seed)
 
     @classmethod
     def create(
@@ -54,12 +71,12 @@ class Model:
         states: States | None = None, upstream: Callable[[str], Path] | None = None,
     ) -> Model:  # fmt: skip
         """An untrained model of the entries `roots`. `states`: learned preprocessing, see `learn_states`."""
-        graph = build_graph(scope, roots)
-        modules = Modules(scope, graph, seed=seed, states=states or {}, upstream=upstream)
-        with torch.device("meta") if device == "meta" else nullcontext():
-            modules.build()
-        model = cls(scope, graph, modules, states or {}, seed)
-        model._begin_memories()
+        model = cls.planned(scope, roots, seed=seed, states=states, upstream=upstream)
+        model.modules.build()
+        model.constraints.project()
+        for node in model.graph.nodes.values():
+            if isinstance(node.component, Memory):
+                model.memories[node.owner] = model.first_state(node, node.component)
         return model.to(device)
 
     @staticmethod
@@ -75,7 +92,7 @@ class Model:
         states: dict[str, State] = {}
         for structure, applied in prepared_structures(scope, roots):
             owner, _, origin = structure
-            if origin is not None and upstream is not None:
+            if origin is not None and origin.trained and upstream is not None:
                 states[str(owner)] = state_of(origin, upstream)
             else:
                 states[str(owner)] = learn(scope, structure, applied, source, limit)
@@ -106,7 +123,7 @@ class Model:
             owner, _, origin = structure
             if str(owner) in states:
                 continue
-            if origin is not None and upstream is not None:
+            if origin is not None and origin.trained and upstream is not None:
                 states[str(owner)] = state_of(origin, upstream)
             elif train_on is not None:
                 states[str(owner)] = learn(scope, structure, applied, train_on, LEARN_LIMIT)
@@ -150,38 +167,46 @@ class Model:
         self.dtype = dtype or self.dtype
         self.root.to(self.device, dtype)
         move = partial(_moved, device=self.device, dtype=dtype)
-        if self.device.type != "meta":
-            self.memories = {n: {k: move(v) for k, v in s.items()} for n, s in self.memories.items()}
+        self.memories = {n: {k: move(v) for k, v in s.items()} for n, s in self.memories.items()}
         return self
 
     # --- memories --------------------------------------------------------------------------------------
 
-    def _begin_memories(self) -> None:
-        for node in self.graph.nodes.values():
-            if isinstance(node.component, Memory):
-                generator = torch.Generator().manual_seed(address(self.seed, "memory", str(node.owner)))
-                columns = {str(r.place[1]): self.scope.type_of(r.target) for r in node.reads if r.field == "of"}
-                self.memories[node.owner] = node.component.initial(columns, generator=generator)
+    def first_state(self, node: Node, memory: Memory) -> dict[str, Tensor]:
+        """The state in which a memory begins."""
+        generator = torch.Generator().manual_seed(address(self.seed, "memory", str(node.owner)))
+        columns = {str(r.place[1]): self.scope.type_of(r.target) for r in node.reads if r.field == "of"}
+        return memory.initial(columns, generator=generator)
 
     # --- data ------------------------------------------------------------------------------------------
 
+    def read_from(self, source: Source | None) -> None:
+        """Take static fields from `source`, and expect the columns of the batches that it gives."""
+        if source is not self.source:
+            self.source, self._static = source, None
+
     def requests(self) -> list[ColumnRequest]:
         """The columns that the loader must give for this graph; static fields come with the model."""
-        read = [request for request in self._requests() if request.key in self.graph.columns]
-        return [request for request in read if not self.scope.type_of(request.target).static]
+        return self._requests(static=False)
 
-    def _requests(self) -> list[ColumnRequest]:
-        return [
-            ColumnRequest(key, leaf.target, None if leaf.structure is None else self._preprocess(leaf))
-            for key, leaf in self.graph.leaves.items()
-        ]
+    def _requests(self, *, static: bool) -> list[ColumnRequest]:
+        """The columns that the graph reads; those that join the data may not be there yet."""
+        known = self.source.fields() if self.source is not None else {}
+        absent = self.scope.joined.keys() - known.keys()
+        found = []
+        for key, leaf in self.graph.columns.items():
+            target = leaf.target.as_field
+            there = target.section != "fields" or target.name not in absent
+            if there and self.scope.type_of(leaf.target).static == static:
+                preprocess = None if leaf.structure is None else self._preprocess(leaf)
+                found.append(ColumnRequest(key, target, preprocess))
+        return found
 
     def columns(self, batch: Batch) -> dict[str, Encoding]:
         """All leaves of the graph for a batch: its columns, and the fields without the sample axis."""
         if self._static is None:
-            wanted = [r for r in self._requests() if self.scope.type_of(r.target).static]
-            source = self.scope.source
-            self._static = static_columns(source, wanted) if wanted and source is not None else {}
+            wanted = self._requests(static=True)
+            self._static = static_columns(self.source, wanted) if wanted and self.source is not None else {}
         return {key: self.column(column) for key, column in {**batch.columns, **self._static}.items()}
 
     def _preprocess(self, leaf: Leaf) -> Callable[[RawValue], RawValue]:
@@ -206,6 +231,7 @@ class Model:
         asked = {Owner("encoders", name) for name in encoders}
         values: dict[Owner, Encoding] = {}
         columns = self.columns(batch)
+        ids = batch.row_ids()
 
         def fetch(output: Output) -> Encoding | None:
             owner, name = output
@@ -218,7 +244,7 @@ class Model:
                 structure = node.structure
                 own = structure.taps() if isinstance(structure, Encoder) and owner in asked else ()
                 taps = [output for output in outputs if output in own]
-                values[owner] = self.execution.encode(node, fetch, batch.ids, taps=taps)
+                values[owner] = self.execution.encode(node, fetch, ids, taps=taps)
             found = values[owner]
             return Encoding({name: found.outputs[name]}, found.axes, found.present)
 

@@ -19,7 +19,7 @@ from mmflow.artifacts import ModelArtifact
 from mmflow.compat.fsspec import opened
 from mmflow.model.applications import Copy, Ema
 from mmflow.model.graph import Graph, Site
-from mmflow.model.learned import Constrained, LearnedValue
+from mmflow.model.learned import LearnedValue
 from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, ComponentError, nested_components
 from mmflow.plugin.failures import building
@@ -94,11 +94,9 @@ class Modules:
             if isinstance(module, LearnedValue):
                 yield path, module
 
-    def constrain(self) -> None:
-        """After a step: put parameters back where their modules say that they stay (bounds, unit rows)."""
-        for module in self._own.values():
-            if isinstance(module, Constrained):
-                module.constrain()
+    def modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """All modules with their paths."""
+        yield from self._own.items()
 
     def averaged(self) -> Iterator[tuple[str, Ema, nn.Module, nn.Module]]:
         """(path, `Ema` declaration, averaged module, module it follows), body and projections apart."""
@@ -183,14 +181,20 @@ class Modules:
     def _taken(self, owner: Owner, component: Application) -> None:
         """Build the module of an application as another stage's model has it, with the weights stored there."""
         structure = self.scope.structure(owner)
-        self._construct(owner, structure.encoder, self._inputs(owner), self.states.get(str(structure.owner), {}))
+        origin = structure.origin
+        own = isinstance(component, Copy) and component.start == "own"
+        untrained = origin is not None and not origin.trained
+        drawn = origin.module if origin is not None and untrained and not own else None
+        state = self.states.get(str(structure.owner), {})
+        self._construct(owner, structure.encoder, self._inputs(owner), state, drawn)
+        if drawn is not None:
+            self._load_start(owner, structure.encoder)
         for _, module in self.under(owner):
             if not component.trains:
                 module.requires_grad_(False)
         if component.trains:
             self._start(owner, component)
-        origin = structure.origin
-        if self.upstream is None or origin is None or (isinstance(component, Copy) and component.start == "own"):
+        if self.upstream is None or origin is None or untrained or own:
             return
         stored = ModelArtifact(self.upstream(origin.stage)).weights()
         source = f"{origin.module}."
@@ -199,10 +203,14 @@ class Modules:
             raise ComponentError(f"{owner}: the model of {origin.stage} has no weights of {origin.module}")
         self.load(renamed)
 
-    def _construct(self, owner: Owner, component: Encoder, inputs: tuple[TensorType, ...], state: State) -> None:
+    def _construct(
+        self, owner: Owner, component: Encoder, inputs: tuple[TensorType, ...], state: State,
+        drawn: Owner | None = None,
+    ) -> None:  # fmt: skip
+        """Build the module of an encoder and its projections, with weights drawn at its own address, or at `drawn`."""
         declared = component.outputs(*inputs)
         if component.has_weights:
-            with _drawing(self.seed, str(owner)):
+            with _drawing(self.seed, str(drawn or owner)):
                 self._attach(str(owner), component.build(*inputs, state=state))
         for part, projection, output in (("head", component.head, "pooled"), ("tokens", component.tokens, "tokens")):
             if projection is None:
@@ -212,7 +220,7 @@ class Modules:
             if not projection.has_weights:
                 continue
             path = str(owner._replace(part=part))
-            with _drawing(self.seed, path):
+            with _drawing(self.seed, str((drawn or owner)._replace(part=part))):
                 self._attach(path, projection.build(declared[output], state={}))
         # Projections are inside the component, and so are their learned numbers.
         self._learned(component, Site(owner))
@@ -240,13 +248,17 @@ class Modules:
             if isinstance(part, Learned) and path not in self._own:
                 self._attach(path, LearnedValue(part.init, part.min, part.max, exponential=part.exponential))
 
-    def _start(self, owner: Owner, component: Encoder) -> None:
-        """First weights from files, then `freeze`: the stage says it for the encoder, and for each projection."""
-        declared = {"": component, ".head": component.head, ".tokens": component.tokens}
-        for part, made in declared.items():
+    def _load_start(self, owner: Owner, component: Encoder) -> None:
+        """First weights from files, where they are declared."""
+        for part, made in _parts(component).items():
             module = self.at(f"{owner}{part}")
             if made is not None and made.init is not None and module is not None:
                 _load_into(module, made.init, owner)
+
+    def _start(self, owner: Owner, component: Encoder) -> None:
+        """First weights from files, then `freeze`: the stage says it for the encoder, and for each projection."""
+        declared = _parts(component)
+        self._load_start(owner, component)
         projected = tuple(f"{part}." for part in (".head", ".tokens") if self.at(f"{owner}{part}") is not None)
         for name, module in self.under(owner):
             for inner, parameter in module.named_parameters():
@@ -257,6 +269,11 @@ class Modules:
                     inside = path.startswith(f"{part}.")
                     if inside and made is not None and _freezes(made, inner_path, projections):
                         parameter.requires_grad_(False)
+
+
+def _parts(component: Encoder) -> dict[str, Encoder | None]:
+    """An encoder and its projections, by their place under its path."""
+    return {"": component, ".head": component.head, ".tokens": component.tokens}
 
 
 def _freezes(component: Encoder, path: str, projections: tuple[str, ...]) -> bool:

@@ -9,6 +9,7 @@ from mmflow.model.graph import Graph, Output, face
 from mmflow.model.rehearsal import problem_of, said_by
 from mmflow.model.rows import pick
 from mmflow.plugin.kinds import Evaluator, Score, Stage, StageScope
+from mmflow.plugin.references import Encoded, Pooled, reference_fields
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import Argument, Encoding, Tokens
 from mmflow.spec.references.forms import brought, form_of, misfit, needed_outputs
@@ -29,7 +30,8 @@ def received(scope: StageScope, passes: Mapping[str | None, Rehearsed]) -> dict[
     """The encodings behind a stage's `of`, as far as they are known; `passes` by the stage whose model has them."""
     needs = needed_outputs(scope, STAGE)
     found: dict[Place, Encoding] = {}
-    for place, target in scope.targets(STAGE).items():
+    types = reference_fields(type(scope.component(STAGE))).get("of", ())
+    for place, target in scope.targets(STAGE).items() if {Encoded, Pooled} & set(types) else ():
         if place[0] == "of" and target.section == "encoders" and target.stage in passes:
             encoding = _received(passes[target.stage], target, brought(target, needs))
             if encoding is not None:

@@ -13,7 +13,8 @@ from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Data, Model, reference_fields
 from mmflow.plugin.samples import SampleError
 from mmflow.plugin.targets import STAGE, Target
-from mmflow.spec.references.views import fields_of
+from mmflow.spec.references.forms import reference_at
+from mmflow.spec.references.views import fields_of, numbers_of
 from mmflow.spec.text.problems import Problem
 
 SPREAD = 4
@@ -22,43 +23,83 @@ FIRST = 32
 """Batches that are looked at for one that is not left out whole by the source's policy."""
 DRAWN = 200_000
 """Samples up to which a sampler that reads all of them is asked for its first batch."""
+ORDERED = 4_000_000
+"""Samples up to which any sampler is."""
 COUNTED = 5_000
 """Samples of an entry up to which the rows of each class are counted."""
-
-Counts = dict[tuple[str, str], Mapping[int, int]]
-"""Rows of each class, by entry of data and field, as far as they were counted."""
-
-
-def first_rows(source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> Batch:
-    """The first batch with a sample in it; raises `SampleError` where all that are looked at are left out.
-
-    A source with static fields alone (one big graph) has no samples to read: an empty batch.
-    """
-    reasons: list[str] = []
-    for number, batch in enumerate(scan(source, views, requests, batch_size=rows)):
-        if batch.size:
-            return batch
-        reasons += [reason for reason, _ in batch.skipped.values()]
-        if number >= FIRST:
-            break
-    if not reasons:
-        return Batch({}, [], 0, 0, 0)
-    raise SampleError(f"none of the first {len(reasons)} samples can be read: {reasons[0]}")
+MOST_NUMBERS = 200_000_000
+"""Numbers that one check reads of the data: those of 1,000 images of 256 x 256 pixels in color."""
 
 
-def rows_from_all_over(
-    source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], data: str = ""
-) -> None:
-    """Read some samples between the first and the last through views and preprocessing; raises what they raise."""
-    fields = source.fields()
-    lacking = [name for request in requests for name in fields_of(request.target, views) if name not in fields]
-    if lacking:
-        known = ", ".join(fields)
-        raise ComponentError(f"data {data!r} has no field {lacking[0]!r}", expected=f"one of: {known}")
-    count = count_of(source)
-    if count is not None and source.streaming() is None and requests:
-        last = max(count - 1, 0)
-        sample_of(source, views, requests, sorted({last * place // (SPREAD - 1) for place in range(SPREAD)}))
+class TooMuch(ComponentError):
+    """More numbers than one check reads."""
+
+
+class Reading:
+    """Reads samples for one check, as long as they are not too large, as far as their sizes are declared."""
+
+    def __init__(self) -> None:
+        self._left = MOST_NUMBERS
+        self._counted: dict[tuple[str, str], Mapping[int, int]] = {}
+
+    def first_rows(
+        self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int
+    ) -> Batch:
+        """The first batch with a sample in it; raises `SampleError` where all that are looked at are left out.
+
+        A source with static fields alone (one big graph) has no samples to read: an empty batch.
+        """
+        self._spend(source, views, requests, rows)
+        reasons: list[str] = []
+        for number, batch in enumerate(scan(source, views, requests, batch_size=rows)):
+            if batch.size:
+                return batch
+            reasons += [reason for reason, _ in batch.skipped.values()]
+            if number >= FIRST:
+                break
+        if not reasons:
+            return Batch({}, [], 0, 0, 0)
+        raise SampleError(f"none of the first {len(reasons)} samples can be read: {reasons[0]}")
+
+    def rows_from_all_over(
+        self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], data: str = ""
+    ) -> None:
+        """Read some samples between the first and the last through views and preprocessing; raises what they raise."""
+        fields = source.fields()
+        lacking = [name for request in requests for name in fields_of(request.target, views) if name not in fields]
+        if lacking:
+            known = ", ".join(fields)
+            raise ComponentError(f"data {data!r} has no field {lacking[0]!r}", expected=f"one of: {known}")
+        count = count_of(source)
+        if count is not None and source.streaming() is None and requests:
+            last = max(count - 1, 0)
+            places = sorted({last * place // (SPREAD - 1) for place in range(SPREAD)})
+            self._spend(source, views, requests, len(places))
+            sample_of(source, views, requests, places)
+
+    def tally(self, data: str, source: Source, labels: Mapping[str, str]) -> Tally:
+        """The rows of an entry of data, and those of each class; `labels` are fields by the references to them."""
+        rows, fields = count_of(source), source.fields()
+        if rows is None or rows > COUNTED or source.streaming() is not None:
+            return Tally(rows, {}, {})
+        labels = {reference: field for reference, field in labels.items() if field in fields}
+        for field in set(labels.values()):
+            if (data, field) not in self._counted:
+                column = read_column(source.open(), source, field)
+                found = [int(value) for value in column if value is not None]
+                self._counted[data, field] = Counter(value for value in found if value >= 0)
+        return Tally(
+            rows,
+            {reference: self._counted[data, field] for reference, field in labels.items()},
+            {reference: fields[field].names for reference, field in labels.items()},
+        )
+
+    def _spend(self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> None:
+        """Count what `rows` rows take; raises `TooMuch`."""
+        targets = dict.fromkeys(request.target for request in requests if request.target.section in ("fields", "views"))
+        self._left -= rows * numbers_of(targets, views, source.fields())
+        if self._left < 0:
+            raise TooMuch(f"the data hold more than {MOST_NUMBERS:,} numbers in a few rows, and a check reads no more")
 
 
 def declaration_of(scope: StageScope) -> Stage:
@@ -75,11 +116,8 @@ def other_data(scope: StageScope) -> Iterator[str]:
             yield target.name
 
 
-def read_problems(spec: StageSpec, scope: StageScope, stage: str, counted: Counts) -> Iterator[Problem]:
-    """Mistakes in the fields that a stage reads itself, in its sampler's first draw, and too few rows or classes.
-
-    `counted` holds what other stages have counted, and is added to.
-    """
+def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Problem]:
+    """Mistakes in the fields that a stage reads itself, in its sampler's first draw, and too few rows or classes."""
     source, declaration = scope.source, declaration_of(scope)
     if source is None:
         return
@@ -93,47 +131,32 @@ def read_problems(spec: StageSpec, scope: StageScope, stage: str, counted: Count
     requests = [request for request in requests if not scope.type_of(request.target).static]
     try:
         for data in ["", *other_data(scope)]:
-            rows_from_all_over(spec.data[data] if data else source, scope.views, requests, data)
+            reading.rows_from_all_over(spec.data[data] if data else source, scope.views, requests, data)
         _draw(scope, source)
         if isinstance(declaration, Evaluator) and type(declaration).refuses_rows is not Evaluator.refuses_rows:
-            for field, message, hint in declaration.refuses_rows(_tallies(spec, scope, counted)):
+            for field, message, hint in declaration.refuses_rows(_tallies(reading, spec, scope)):
                 yield Problem(message, ("stages", stage, field), hint=hint)
+    except TooMuch:
+        return
     except Exception as error:  # sources, transforms and samplers may raise anything
         yield said(error, stage, declaration.use)
 
 
-def _tallies(spec: StageSpec, scope: StageScope, counted: Counts) -> dict[str, Tally]:
-    """The entries that an evaluator reads, by the field that names them."""
+def _tallies(reading: Reading, spec: StageSpec, scope: StageScope) -> dict[str, Tally]:
+    """The entries of data that an evaluator reads, by the field that names them."""
     declaration, targets = declaration_of(scope), scope.targets(STAGE)
     labels: dict[str, str] = {}
     for place, target in targets.items():
         if target.section != "fields" or target.index is not None:
             continue
         declared = scope.type_of(target)
-        if len(declared.axes) == 1 and modality(declared.modality).classes:
-            written = getattr(declaration, str(place[0]))
-            labels[str(written[int(place[1])] if isinstance(written, tuple) else written)] = target.name
+        if len(declared.axes) == 1 and not declared.static and modality(declared.modality).classes:
+            labels[reference_at(declaration, place)] = target.name
     return {
-        str(place[0]): _tally(target.name, spec.data[target.name], labels, counted)
+        str(place[0]): reading.tally(target.name, spec.data[target.name], labels)
         for place, target in targets.items()
         if target.section == "data"
     }
-
-
-def _tally(data: str, source: Source, labels: Mapping[str, str], counted: Counts) -> Tally:
-    rows, fields = count_of(source), source.fields()
-    if rows is None or rows > COUNTED or source.streaming() is not None:
-        return Tally(rows, {}, {})
-    labels = {reference: field for reference, field in labels.items() if field in fields}
-    for field in set(labels.values()):
-        if (data, field) not in counted:
-            column = read_column(source.open(), source, field)
-            counted[data, field] = Counter(int(value) for value in column if value is not None and int(value) >= 0)
-    return Tally(
-        rows,
-        {reference: counted[data, field] for reference, field in labels.items()},
-        {reference: fields[field].names for reference, field in labels.items()},
-    )
 
 
 def _draw(scope: StageScope, source: Source) -> None:
@@ -168,7 +191,7 @@ def _loader(scope: StageScope, source: Source) -> Iterator[Loader | None]:
         or sizes is None
         or source.streaming() is not None
         or any(target.section == "stages" for target in targets)
-        or (targets and (count_of(source) or 0) > DRAWN)
+        or (count_of(source) or 0) > (DRAWN if targets else ORDERED)
     ):
         yield None
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from mmflow.model.draws import Inputs
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.targets import Place, Target
-from mmflow.plugin.values import Argument, Encoding, Tokens
+from mmflow.plugin.values import SAMPLE, Argument, Encoding, Tokens, in_all, of_samples, same_rows
 
 
 def tensor_map(value: Argument, function: Callable[[Tensor], Tensor]) -> Argument:
@@ -20,17 +20,36 @@ def tensor_map(value: Argument, function: Callable[[Tensor], Tensor]) -> Argumen
     return function(value) if isinstance(value, Tensor) else value
 
 
-def batch_inputs(reads: Inputs) -> tuple[dict[Place, Encoding | None], Tensor | None, int]:
+def batch_inputs(reads: Inputs, *, paired: bool = True) -> tuple[dict[Place, Encoding | None], Tensor | None, int]:
     """Keep the rows that are present in all inputs with the row axis: (inputs, index or None, rows kept).
 
-    That axis is `sample`, or where no input has samples (one big graph) the axis of the first input.
+    That axis is the one of the samples, or where no input has samples (one big graph) that of the first input. Rows of
+    several streams belong together, one of each; where they are not `paired`, each stream keeps its own, and the index
+    is that of the first.
     """
     row = row_axis(list(reads.values()))
+    kept, index, count = _present(reads, row, exactly=not paired)
+    if not paired:
+        axes = [e.axes[0] for e in reads.values() if e is not None and same_rows(e.axes[0], row)]
+        for axis in dict.fromkeys(axes):
+            kept, _, own = _present(kept, axis, exactly=True) if axis != row else (kept, None, 1)
+            count = count if own else 0
+    return kept, index, count
+
+
+def _present(reads: Inputs, row: str, *, exactly: bool) -> tuple[dict[Place, Encoding | None], Tensor | None, int]:
+    def belongs(encoding: Encoding) -> bool:
+        return encoding.axes[0] == row if exactly else same_rows(encoding.axes[0], row)
+
     mask: Tensor | None = None
     rows = 0
     for encoding in reads.values():
-        if encoding is not None and encoding.axes[:1] == (row,):
-            rows = max(rows, len(encoding))
+        if encoding is not None and belongs(encoding):
+            if rows and rows != len(encoding):
+                raise ComponentError(
+                    f"{rows} rows meet {len(encoding)}", hint="streams whose rows pair need batches of one size"
+                )
+            rows = len(encoding)
             if encoding.present is not None:
                 own = encoding.present
                 own = own.flatten(1).any(1) if own.ndim > 1 else own
@@ -39,10 +58,20 @@ def batch_inputs(reads: Inputs) -> tuple[dict[Place, Encoding | None], Tensor | 
         return dict(reads), None, rows
     index = mask.nonzero().squeeze(1)
     kept = {
-        path: encoding.rows(index) if encoding is not None and encoding.axes[:1] == (row,) else encoding
+        path: encoding.rows(index) if encoding is not None and belongs(encoding) else encoding
         for path, encoding in reads.items()
     }
     return kept, index, int(index.numel())
+
+
+def taken(encoding: Encoding, index: Encoding) -> Encoding:
+    """The rows of an encoding that an index names, which have its axis; a number below zero names none."""
+    numbers: Tensor = next(iter(index.outputs.values()))
+    found = encoding.rows(numbers.clamp_min(0))
+    present = in_all(index.present, found.present)
+    if bool((numbers < 0).any()):
+        present = in_all(numbers >= 0, present)
+    return Encoding(found.outputs, (index.axes[0], *encoding.axes[1:]), present)
 
 
 def pick(encoding: Encoding, target: Target) -> Encoding:
@@ -57,6 +86,13 @@ def pick(encoding: Encoding, target: Target) -> Encoding:
     return Encoding(outputs, (encoding.axes[0], *encoding.axes[2:]), present)
 
 
+def of_rows(axes: tuple[str, ...], present: Tensor | None, count: int) -> tuple[tuple[str, ...], Tensor | None]:
+    """The first `count` axes; a row is present where any member inside it is."""
+    if present is not None and present.ndim > count:
+        present = present.flatten(count).any(count)
+    return axes[:count], present
+
+
 def fold(
     encodings: list[Encoding | None], own_axes: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[Encoding | None], tuple[int, ...]]:
@@ -65,7 +101,7 @@ def fold(
     axes: tuple[str, ...] = (row,)
     groups: tuple[int, ...] = ()
     for encoding in encodings:
-        if encoding is not None and encoding.axes[0] == row:
+        if encoding is not None and same_rows(encoding.axes[0], row):
             foreign = [a for a in encoding.axes[1:] if a not in own_axes]
             if len(foreign) + 1 > len(axes):
                 axes = (row, *foreign)
@@ -76,7 +112,7 @@ def fold(
         return axes, encodings, ()
     folded: list[Encoding | None] = []
     for encoding in encodings:
-        if encoding is None or encoding.axes[0] != row:
+        if encoding is None or not same_rows(encoding.axes[0], row):
             folded.append(encoding)
             continue
         count = len([a for a in encoding.axes[1:] if a not in own_axes])
@@ -95,14 +131,16 @@ def fold(
     return axes, folded, groups
 
 
-def folded(reads: Inputs, own_axes: tuple[str, ...]) -> tuple[Inputs, int]:
-    """The values of a row node's references with members of groups as rows, and the members of a row."""
+def folded(reads: Inputs, own_axes: tuple[str, ...], ids: Sequence[str]) -> tuple[Inputs, Sequence[str]]:
+    """The values of a row node's references with members of groups as rows, and the ids of these rows."""
     if "*" in own_axes:
-        return reads, 1
+        return reads, ids
     # Presence of rows with fewer group axes holds for every member.
     whole = [None if e is None else _with_presence(e) for e in reads.values()]
     _, encodings, groups = fold(whole, own_axes)
-    return dict(zip(reads, encodings, strict=True)), prod(groups)
+    members = prod(groups)
+    ids = [f"{id}.{member}" for id in ids for member in range(members)] if members > 1 else ids
+    return dict(zip(reads, encodings, strict=True)), ids
 
 
 def _with_presence(encoding: Encoding) -> Encoding:
@@ -119,7 +157,7 @@ def _with_presence(encoding: Encoding) -> Encoding:
 def row_axis(encodings: list[Encoding | None]) -> str:
     """The axis of the rows that an encoder runs on: static inputs beside samples are the same for every row."""
     rows = [encoding.axes[0] for encoding in encodings if encoding is not None]
-    return "sample" if "sample" in rows or not rows else rows[0]
+    return next(filter(of_samples, rows), None) or next(iter(rows), SAMPLE)
 
 
 def unfold(value: Argument, groups: tuple[int, ...]) -> Argument:

@@ -6,60 +6,37 @@ wrong dimension, a missing field or a wrong modality shows before any work. Untr
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-)
 
-from mmflow.data import ColumnBatch
-from mmflow.kernels.dispatch import VARIABLE
-from mmflow.model.graph import Graph, Node, Output
+from mmflow.compat.torch import fake_on_cpu
+from mmflow.data import Batch, ColumnBatch
+from mmflow.model.graph import Node
 from mmflow.model.model import Model
 from mmflow.model.outlook import StagedSpec
-from mmflow.model.received import form_problems, received, score_problems, shown
-from mmflow.model.rehearsal import (
-    Counts,
-    first_rows,
-    other_data,
-    problem_of,
-    read_problems,
-    rows_from_all_over,
-    said,
-    said_by,
-    smallest_batch,
-)
+from mmflow.model.received import form_problems, received, score_problems
+from mmflow.model.rehearsal import Reading, TooMuch, other_data, read_problems, said, smallest_batch
+from mmflow.model.tracing import SAMPLES, UNTRACEABLE, TooLarge, Trace, Tracing, materialized, taps_of
 from mmflow.model.trained import trained_by_entry
-from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Stage, StageScope
-from mmflow.plugin.numbers import Clock
-from mmflow.plugin.targets import STAGE, Owner, Target
-from mmflow.plugin.values import Encoding
+from mmflow.plugin.kinds import Source, Stage, StageScope, View
+from mmflow.plugin.targets import INIT, STAGE, Owner, Target
+from mmflow.plugin.values import Encoding, TensorType
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.text.problems import Problem
 
-SAMPLES = 2
+ReadColumns: TypeAlias = "dict[Target, Mapping[str, View] | None]"
+"""Fields and views that were read, each view with all views of its stage, one of which it may be made of."""
+
 LEARNED_FROM = 64
 """Samples that tokenizers and the like learn from here: sizes of vocabularies are not what is checked."""
 
-UNTRACEABLE = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-    NotImplementedError,
+
+NO_ROW_ALONE = (
+    "leave a last batch of one row out (`sampler: {use: shuffle, drop_last: true}`), or write another `batch_size` or "
+    "`micro_batch_size`"
 )
 
 
@@ -73,6 +50,8 @@ class ShapeReport:
     shapes: list[str] = field(default_factory=list)
     trained: list[str] = field(default_factory=list)
     """By stage that trains, how many parameters of each entry do."""
+    memories: list[str] = field(default_factory=list)
+    """By stage that trains, how large its memories are."""
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self.problems)
@@ -86,225 +65,183 @@ class CheckedSpec(StagedSpec, Protocol):
 
 def check_shapes(spec: CheckedSpec, stages: Collection[str] | None = None) -> ShapeReport:
     """Check every stage of a resolved spec, or those of `stages`. Raises nothing: whatever fails is in the report."""
-    report, counted = ShapeReport(), Counts()
-    for name in spec.stages if stages is None else [name for name in spec.stages if name in stages]:
+    check = _Check(spec)
+    for name, declaration in spec.stages.items():
+        if stages is not None and name not in stages:
+            continue
         scope = spec.scope(name)
-        problems = len(report.problems)
-        with _materialized(), torch.random.fork_rng(devices=[]):
-            _check(report, spec, scope, name)
-            if len(report.problems) == problems:
-                report.problems += [_placed(spec, name, found) for found in read_problems(spec, scope, name, counted)]
+        problems = len(check.report.problems)
+        with materialized(), torch.random.fork_rng(devices=[]):
+            if scope.source is not None:
+                check.stage(name, declaration, scope, scope.source)
+            if len(check.report.problems) == problems:
+                found = read_problems(check.reading, spec, scope, name)
+                check.report.problems += [_placed(spec, name, problem) for problem in found]
+    report = check.report
     report.problems = list(dict.fromkeys(report.problems))
     report.untraced = list(dict.fromkeys(report.untraced))
     report.shapes = list(dict.fromkeys(report.shapes))
     return report
 
 
-def _check(report: ShapeReport, spec: CheckedSpec, scope: StageScope, stage: str) -> None:
-    declaration = spec.stages[stage]
-    try:
-        passes = {name: _begun(spec, scope, name, roots) for name, roots in _roots(declaration, scope).items()}
-    except Exception as error:  # components, sources and files may raise anything
-        report.problems.append(_placed(spec, stage, said(error, stage, declaration.use)))
-        return
-    if declaration.trains and None in passes:
-        counts = ", ".join(trained_by_entry(passes[None].model, declaration.patterns()))
-        report.trained.append(f"{stage}: trains {counts}")
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    problems: list[Problem] = []
-    with mode:
-        for one in passes.values():
-            one.run(mode)
-            problems += one.problems
-            report.untraced += one.untraced
-            report.shapes += one.shapes
-        if not problems and not declaration.trains:
-            found = received(scope, passes)
-            problems += form_problems(declaration, scope, found)
-            # Widths that a loss has refused are the same mistake.
-            if not problems and not report.problems:
-                problems += score_problems(declaration, scope, found, report.untraced, UNTRACEABLE)
-    if declaration.trains and not problems:
-        problems += _alone(spec, scope, declaration)
-    report.problems += [_placed(spec, stage, problem) for problem in problems]
+class _Check:
+    """One check: its report, the fake tensors of all stages, and the encodings that stages had so far."""
+
+    def __init__(self, spec: CheckedSpec) -> None:
+        self.spec, self.report, self.tracing = spec, ShapeReport(), Tracing()
+        self.reading = Reading()
+        self._traced: list[Trace] = []
+        self._read_already: list[tuple[str | None, ReadColumns]] = []
+
+    def stage(self, stage: str, declaration: Stage, scope: StageScope, source: Source) -> None:
+        spec, report = self.spec, self.report
+        try:
+            traces = {
+                name: self._trace(scope, name, roots, source, trains=declaration.trains)
+                for name, roots in _roots(declaration, scope).items()
+            }
+        except (TooLarge, TooMuch) as error:
+            report.untraced.append(f"{stage}: {error}")
+            return
+        except Exception as error:  # components, sources and files may raise anything
+            report.problems.append(_placed(spec, stage, said(error, stage, declaration.use)))
+            return
+        if declaration.trains and None in traces:
+            counts = ", ".join(trained_by_entry(traces[None].model, declaration.patterns()))
+            report.trained.append(f"{stage}: trains {counts}")
+        problems: list[Problem] = []
+        with self.tracing.running():
+            for trace in traces.values():
+                trace.begin_memories()
+                trace.run()
+                problems += trace.problems
+            if not problems and not declaration.trains:
+                found = received(scope, traces)
+                problems += form_problems(declaration, scope, found)
+                # Widths that a loss has refused are the same mistake.
+                if not problems and not report.problems:
+                    problems += score_problems(declaration, scope, found, report.untraced, UNTRACEABLE)
+        if declaration.trains and not problems:
+            problems += self._alone(declaration, scope, source)
+        report.problems += [_placed(spec, stage, problem) for problem in problems]
+        for trace in traces.values():
+            report.untraced += trace.untraced
+            report.shapes += trace.shapes
+            report.memories += [f"{stage}: {line}" for line in trace.memories]
+
+    def _alone(self, declaration: Stage, scope: StageScope, source: Source) -> Iterator[Problem]:
+        """What cannot take a micro-batch of one row (batch norm), where the stage will have one."""
+        if smallest_batch(scope, source) != 1:
+            return
+        for name, roots in _roots(declaration, scope).items():
+            trace = self._trace(scope, name, roots, source, trains=True, rows=1)
+            with self.tracing.running():
+                trace.run()
+            for problem in trace.problems:
+                message = f"the stage has a micro-batch of one row: {problem.message}"
+                yield replace(problem, message=message, hint=NO_ROW_ALONE)
+
+    def _trace(
+        self, reader: StageScope, stage: str | None, roots: Sequence[Owner], source: Source, *, trains: bool,
+        rows: int = SAMPLES,
+    ) -> Trace:  # fmt: skip
+        """The graph of `roots` with the rows of a stage, ready to run; nodes that earlier ones have run alike are not
+        run again. `reader` is the stage, `stage` that whose model has the entries, where it is another."""
+        scope = reader if stage is None else reader.untrained if stage == INIT else self.spec.scope(stage)
+        model = Model.planned(scope, roots, seed=0)
+        asked = _asked(reader, stage)
+        if not trains:
+            # It has no losses, which would read the same rows as its encoders.
+            whole = [trace for trace in self._traced if len(trace.ids) == SAMPLES]
+            known = self._known(model, whole, asked)
+            if len(known) == len(model.graph.working) and self._has_read(reader, scope, model):
+                return Trace(self.tracing, model, {}, [], known, asked)
+        learned = source if stage is None else scope.source
+        states = Model.learn_states(scope, roots, learned, limit=LEARNED_FROM)
+        model = Model.planned(scope, roots, seed=0, states=states)
+        with self.tracing.building(), torch.device("meta"):
+            model.modules.build()
+        batch = self._read(reader, scope, model, source, rows)
+        with self.tracing:
+            columns = {key: found.map(self.tracing.from_tensor) for key, found in model.columns(batch).items()}
+            fake_on_cpu(self.tracing, model.root)
+        alike = [trace for trace in self._traced if trace.has_rows_like(columns, batch.size)]
+        trace = Trace(self.tracing, model, columns, batch.ids, self._known(model, alike, asked), asked)
+        self._traced.append(trace)
+        return trace
+
+    def _read(self, reader: StageScope, scope: StageScope, model: Model, source: Source, rows: int) -> Batch:
+        """A few rows, and some from all over every entry of data that the stage's encoders read."""
+        requests = model.requests()
+        sampled = [request for request in requests if request.target.section == "sampler"]
+        read = [request for request in requests if request not in sampled]
+        batch = self.reading.first_rows(source, scope.views, read, rows)
+        for request in sampled:
+            dtype = getattr(torch, scope.type_of(request.target).dtype)
+            batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
+        for data in other_data(reader):
+            self.reading.rows_from_all_over(self.spec.data[data], scope.views, read, data)
+        self.reading.rows_from_all_over(source, scope.views, read)
+        self._read_already.append((reader.data_name, _columns(scope, model)))
+        return batch
+
+    def _has_read(self, reader: StageScope, scope: StageScope, model: Model) -> bool:
+        """Whether an earlier stage has read the very columns of the same entry of data."""
+        wanted = _columns(scope, model).items()
+        return not any(other_data(reader)) and any(
+            data == reader.data_name and all(target in read and read[target] == view for target, view in wanted)
+            for data, read in self._read_already
+        )
+
+    def _known(self, model: Model, traces: Sequence[Trace], asked: Sequence[Target]) -> dict[Owner, Encoding]:
+        """The encodings of nodes that were traced in an earlier stage, with all that they read and what is `asked`."""
+        found: dict[Owner, Encoding] = {}
+        for node in model.graph.working:
+            own = _application(model, node)
+            inner = [owner for read in node.reads for owner, _ in read.outputs if isinstance(owner, Owner)]
+            if not all(owner in found for owner in inner):
+                continue
+            taps = taps_of(node, asked)
+            for trace in traces:
+                if node.owner not in trace.values or not trace.values[node.owner].outputs.keys() >= set(taps):
+                    continue
+                if _application(trace.model, trace.model.graph.nodes[node.owner]) == own:
+                    found[node.owner] = trace.values[node.owner]
+                    break
+        return found
 
 
-def _alone(spec: CheckedSpec, scope: StageScope, declaration: Stage) -> Iterator[Problem]:
-    """What cannot take a micro-batch of one row (batch norm), where the stage will have one."""
-    source = scope.source
-    if source is None or source.streaming() is not None or smallest_batch(scope, source) != 1:
-        return
-    hint = (
-        "leave a last batch of one row out (`sampler: {use: shuffle, drop_last: true}`), or write another `batch_size`"
-    )
-    for roots in _roots(declaration, scope).values():
-        one = _begun(spec, scope, None, roots, rows=1)
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            one.run(mode)
-        for problem in one.problems:
-            message = f"the stage has a micro-batch of one row: {problem.message}"
-            yield replace(problem, message=message, hint=f"{hint} or `micro_batch_size`")
-
-
-def _roots(declaration: Stage, scope: StageScope) -> dict[str | None, Sequence[Owner]]:
-    """The entries to be rehearsed, by the stage whose model has them; None: the stage's own."""
+def _roots(declaration: Stage, scope: StageScope) -> dict[str | None, tuple[Owner, ...]]:
+    """The entries to be traced, by the stage whose model has them; None: the stage's own."""
     own = scope.roots()
     if declaration.trains:
         return {None: own} if own else {}
     # Losses and parts that an evaluator names lend it a number or a score: they are not run.
     own = tuple(owner for owner in own if owner.section == "encoders")
-    roots: dict[str | None, Sequence[Owner]] = {None: own} if own else {}
+    roots: dict[str | None, tuple[Owner, ...]] = {None: own} if own else {}
     for target in scope.targets(STAGE).values():
         if target.section == "encoders" and target.stage is not None:
-            roots[target.stage] = (*roots.get(target.stage, ()), target.owner)
-    return {name: tuple(dict.fromkeys(owners)) for name, owners in roots.items() if scope.source is not None}
+            roots[target.stage] = tuple(dict.fromkeys((*roots.get(target.stage, ()), target.owner)))
+    return roots
 
 
-def _begun(
-    spec: CheckedSpec, reader: StageScope, stage: str | None, roots: Sequence[Owner], rows: int = SAMPLES
-) -> _Pass:
-    """The model of `roots` without memory, and samples of all data that the stage `reader` reads, preprocessed."""
-    scope = reader if stage is None else spec.scope(stage)
-    source = reader.source
-    assert source is not None
-    states = Model.learn_states(scope, roots, source if stage is None else scope.source, limit=LEARNED_FROM)
-    model = Model.create(scope, roots, seed=0, states=states, device="meta")
-    requests = model.requests()
-    sampled = [request for request in requests if request.target.section == "sampler"]
-    read = [request for request in requests if request not in sampled]
-    batch = first_rows(source, scope.views, read, rows)
-    for request in sampled:
-        dtype = getattr(torch, scope.type_of(request.target).dtype)
-        batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
-    for data in other_data(reader):
-        rows_from_all_over(spec.data[data], scope.views, read, data)
-    rows_from_all_over(source, scope.views, read)
-    model.device = torch.device("cpu")
-    asked = [t for t in reader.targets(STAGE).values() if t.section == "encoders" and t.stage == stage]
-    return _Pass(model, model.columns(batch), batch.ids, asked)
+def _asked(reader: StageScope, stage: str | None) -> list[Target]:
+    """The encoders of one model that a stage's own references lead to."""
+    return [t for t in reader.targets(STAGE).values() if t.section == "encoders" and t.stage == stage]
 
 
-class _Pass:
-    """One pass of fake tensors through a graph; nodes that follow a failure are left out."""
-
-    def __init__(
-        self, model: Model, columns: dict[str, Encoding], ids: list[str], asked: Sequence[Target] = ()
-    ) -> None:
-        self.model, self.columns, self.ids, self.asked = model, columns, ids, asked
-        self.problems: list[Problem] = []
-        self.untraced: list[str] = []
-        self.shapes: list[str] = []
-        self.execution = model.execution
-        self.execution.clock = Clock(0, 1)
-        self.values: dict[Owner, Encoding] = {}
-        self.lost: set[Owner] = set()
-
-    def run(self, mode: FakeTensorMode) -> None:
-        """Pass fake tensors through the graph."""
-        self.model.root.to_empty(device="cpu")
-        self.columns = {key: encoding.map(partial(_faked, mode)) for key, encoding in self.columns.items()}
-        for node in self.graph.working:
-            if any(owner in self.lost for read in node.reads for owner, _ in read.outputs):
-                self.lost.add(node.owner)
-                continue
-            component = node.structure
-            if isinstance(component, Encoder) and component.untraceable:
-                self._untraced(node, "it says that it cannot be traced")
-                continue
-            try:
-                self._visit(node)
-            except UNTRACEABLE as error:
-                self._untraced(node, said_by(error))
-            except (ComponentError, RuntimeError, TypeError, ValueError, IndexError, KeyError, AssertionError) as error:
-                if "meta tensor" in str(error) or "FakeTensor" in str(error):
-                    self._untraced(node, said_by(error))
-                    continue
-                self.lost.add(node.owner)
-                path = tuple(filter(None, node.owner))
-                reason = said_by(error)
-                message = f"{node.component.use} does not fit its inputs ({self._inputs(node)}): {reason}"
-                self.problems.append(problem_of(path, message, error))
-            except Exception as error:  # a component of a plugin may raise anything
-                self._untraced(node, said_by(error))
-
-    @property
-    def graph(self) -> Graph:
-        return self.model.graph
-
-    def given(self, output: Output) -> Encoding | None:
-        """The rows of one output; None where it could not be traced."""
-        owner, name = output
-        found = self.values.get(owner) if isinstance(owner, Owner) else None
-        if found is None or name not in found.outputs:
-            return None
-        return Encoding({name: found.outputs[name]}, found.axes, found.present)
-
-    def _visit(self, node: Node) -> None:
-        if isinstance(node.component, Loss):
-            inputs = {r.place: self.execution.fetch(r, self._fetch) for r in node.reads if r.field != "rows"}
-            self.execution.call(node, inputs, ids=self.ids)
-        elif not isinstance(node.component, Memory):
-            known = node.structure.taps() if isinstance(node.structure, Encoder) else ()
-            taps = [t.output for t in self.asked if t.owner == node.owner and t.output in known]
-            encoding = self.execution.encode(node, self._fetch, self.ids, ordinal=0, taps=taps)
-            self.values[node.owner] = encoding
-            for name, value in encoding.outputs.items():
-                self.shapes.append(f"{node.owner}: {name} {shown(value)}")
-
-    def _fetch(self, output: Output) -> Encoding | None:
-        owner, name = output
-        if isinstance(owner, str):
-            return self.columns[owner]
-        if owner in self.model.memories:
-            return self._remembered(owner, name)
-        found = self.values[owner]
-        if name not in found.outputs:
-            raise ComponentError(f"{owner} gives no {name!r}; it gives {', '.join(found.outputs)}")
-        return Encoding({name: found.outputs[name]}, found.axes, found.present)
-
-    def _remembered(self, owner: Owner, column: str) -> Encoding | None:
-        """A memory that holds two rows; None where the size of a row is not known."""
-        for read in self.model.graph.nodes[owner].reads:
-            if read.field == "of" and str(read.place[-1]) == column:
-                declared = self.model.scope.type_of(read.target)
-                if None in declared.size:
-                    return None
-                shape = (SAMPLES, *(size for size in declared.size if size is not None))
-                return Encoding({column: torch.zeros(shape, dtype=getattr(torch, declared.dtype))}, (str(owner),))
-        return None
-
-    def _untraced(self, node: Node, why: str) -> None:
-        self.lost.add(node.owner)
-        self.untraced.append(f"{node.owner} ({node.structure.use}): {why}")
-
-    def _inputs(self, node: Node) -> str:
-        shapes = []
-        for read in node.reads:
-            for owner, name in read.outputs:
-                column = isinstance(owner, str)
-                found = self.columns.get(owner) if isinstance(owner, str) else self.values.get(owner)
-                if found is not None:
-                    label = read.target.name if column else name
-                    shapes.append(f"{label} {shown(found.outputs.get(name))}")
-        return ", ".join(shapes) or "none"
+def _columns(scope: StageScope, model: Model) -> ReadColumns:
+    """The columns that a model reads, with the views behind them."""
+    views = dict(scope.views)
+    return {request.target: views if request.target.section == "views" else None for request in model.requests()}
 
 
-@contextmanager
-def _materialized() -> Iterator[None]:
-    """Run the kernels' definitions, which fake tensors pass through; streaming forms read values to choose a path."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "reference"
-    # Torch prints the traceback of what does not fit, which is told as a problem.
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    silent, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = silent
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
+def _application(model: Model, node: Node) -> tuple[Node, tuple[str, ...], tuple[TensorType, ...]]:
+    """All that the shapes of a node's outputs depend on beside those of the nodes that it reads."""
+    leaves = [model.graph.leaves[key] for read in node.reads for key, _ in read.outputs if isinstance(key, str)]
+    types = tuple(model.scope.type_of(leaf.target) for leaf in leaves)
+    # Whether it trains changes no shape.
+    return replace(node, trains=True, component=node.structure), model.graph.taps.get(node.owner, ()), types
 
 
 def _placed(spec: CheckedSpec, stage: str, problem: Problem) -> Problem:
@@ -318,7 +255,3 @@ def _placed(spec: CheckedSpec, stage: str, problem: Problem) -> Problem:
     further = tuple(part for part in rest if part)
     return place.problem(problem.message, further, key=not further, found=problem.found, expected=problem.expected,
                          hint=problem.hint)  # fmt: skip
-
-
-def _faked(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
-    return mode.from_tensor(tensor)

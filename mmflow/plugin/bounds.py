@@ -7,6 +7,7 @@ says why (`any_number`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, Field
@@ -26,7 +27,10 @@ def any_number(default: Any = ..., *, because: str, **kwargs: Any) -> Any:
 
 
 def within_bounds(value: Any, field: FieldInfo) -> Any:
-    """The value of a field, refused where a number in it is larger than the field, or this module, allows."""
+    """The value of a field, refused where a number in it is larger than the field, or this module, allows, or is none.
+
+    Fields of a component are finite by its own configuration; this holds models inside its fields to it, too.
+    """
     extra = field.json_schema_extra
     if not (isinstance(extra, Mapping) and _ANY in extra) and not bounded_above(field):
         _check(value)
@@ -59,10 +63,12 @@ def _check(value: Any) -> None:
         return
     if isinstance(value, int | float):
         most = LARGEST if isinstance(value, int) else LARGEST_FLOAT
-        if value == value and abs(value) > most and abs(value) != float("inf"):
-            context = {"message": "too large a number", "found": f"{value}"[:40], "expected": "", "hint": ""}
-            context["expected"] = f"a number between {-most:g} and {most:g}"
-            raise PydanticCustomError("component", "{message}", context)
+        if not isinstance(value, int) and not isfinite(value):
+            raise _refused(f"{value} is no finite number", value, "a finite number")
+        if abs(value) > most:
+            raise _refused(
+                f"{str(value)[:40]} is too large a number", value, f"a number between {-most:g} and {most:g}"
+            )
     elif isinstance(value, Mapping):
         for one in value.values():
             _check(one)
@@ -72,3 +78,8 @@ def _check(value: Any) -> None:
     elif isinstance(value, BaseModel) and not hasattr(value, "use"):
         for name, field in type(value).model_fields.items():
             within_bounds(getattr(value, name), field)
+
+
+def _refused(message: str, found: float, expected: str) -> PydanticCustomError:
+    context = {"message": message, "found": f"{found}"[:40], "expected": expected, "hint": ""}
+    return PydanticCustomError("component", "{message}", context)

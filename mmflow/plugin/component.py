@@ -66,6 +66,7 @@ class Lookup(Protocol):
     def get(self, kind: str, use: str) -> type[Component]: ...
 
 
+_PER_ROW = "x-mmflow-per-row"
 _lookup: list[Callable[[], Lookup]] = []
 
 
@@ -94,6 +95,8 @@ class Component(BaseModel):
     """The extra of `mmflow-kit` (or of the plugin's distribution) that brings `requires`."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules that must be importable before the component can be built."""
+    observes: ClassVar[bool] = False
+    """Whether it changes no result: no field is part of a key, and each may read the environment."""
     shared: ClassVar[bool] = True
     """Whether a dotted path to a component of the spec may stand for one of this kind."""
     provides: ClassVar[tuple[str, ...]] = ()
@@ -221,6 +224,10 @@ class Component(BaseModel):
             return ()
         return tuple(p for p in inspect.signature(function).parameters if p != "self")
 
+    def emits(self) -> tuple[str, ...]:
+        """Names under which its module emits a value a row (`emit`): further outputs of the encoder that it is part of."""
+        return ()
+
     def withholds(self, request: str) -> str:
         """Why the component cannot have an argument that its kind may ask for; empty where it can."""
         return ""
@@ -260,6 +267,11 @@ def outside_identity(default: Any = ..., **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={"identity": False}, **kwargs)
 
 
+def secret(default: Any = ..., **kwargs: Any) -> Any:
+    """A password or the like (annotate it with `SecretStr`): no part of a key; a spec names it as `$env.NAME` only."""
+    return Field(default, json_schema_extra={"identity": False, "secret": True}, **kwargs)
+
+
 def by_content(default: Any = ..., **kwargs: Any) -> Any:
     """A field that names a file or folder (a path or fsspec URL): a stage's key has its content, not its place."""
     return Field(default, json_schema_extra={"identity": "content"}, **kwargs)
@@ -270,9 +282,21 @@ def in_order(default: Any = ..., **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={"identity": "ordered"}, **kwargs)
 
 
-def default(raw: Any, **kwargs: Any) -> Any:
-    """The default of a component field, written as in a spec: `score: Score = default("cosine")`."""
-    return Field(raw, **kwargs)
+def default(raw: Any, *, per_row: bool = False, **kwargs: Any) -> Any:
+    """The default of a component field, written as in a spec: `score: Score = default("cosine")`.
+
+    `per_row`: of a field that holds a number, that the method takes one a row as well: a tensor [N] for a field or
+    column (`margin: one.margin`), a tensor [K] for a stage's static output.
+    """
+    extra = {"json_schema_extra": {_PER_ROW: True}} if per_row else {}
+    return Field(raw, **extra, **kwargs)
+
+
+def takes_rows(component: type[BaseModel], field: str) -> bool:
+    """Whether a field that holds a number takes one a row as well."""
+    info = component.model_fields.get(field)
+    extra = info.json_schema_extra if info is not None else None
+    return isinstance(extra, Mapping) and bool(extra.get(_PER_ROW))
 
 
 def in_identity(component: type[BaseModel], field: str) -> bool:
@@ -290,9 +314,19 @@ def known_by_order(component: type[BaseModel], field: str) -> bool:
     return _identity_of(component, field) == "ordered"
 
 
+def is_secret(component: type[BaseModel], field: str) -> bool:
+    """Whether a field's value may not stand in a spec."""
+    return _extra_of(component, field, "secret") is True
+
+
 def _identity_of(component: type[BaseModel], field: str) -> object:
+    observes = issubclass(component, Component) and component.observes
+    return False if observes else _extra_of(component, field, "identity")
+
+
+def _extra_of(component: type[BaseModel], field: str, name: str) -> object:
     extra = component.model_fields[field].json_schema_extra
-    return extra.get("identity") if isinstance(extra, Mapping) else None
+    return extra.get(name) if isinstance(extra, Mapping) else None
 
 
 def _refused(message: str, *, found: str = "", expected: str = "", hint: str = "") -> PydanticCustomError:
@@ -317,7 +351,10 @@ __all__ = [
     "default",
     "in_identity",
     "in_order",
+    "is_secret",
     "known_by_content",
     "known_by_order",
     "outside_identity",
+    "secret",
+    "takes_rows",
 ]

@@ -52,6 +52,11 @@ class Image(Modality, name="image"):
             size = (size[2], size[0], size[1])
         return super().absent(rows, declared.with_(size=size))
 
+    def blank(self, declared: TensorType) -> RawValue:
+        if not declared.size:
+            raise ValueError("the size of an image is not declared")
+        return super().blank(declared.with_(dtype="uint8"))
+
     def show(self, value: RawValue, declared: TensorType) -> Shown:
         import numpy as np
 
@@ -86,6 +91,9 @@ class Text(Modality, name="text"):
     def absent(self, rows: int, declared: TensorType) -> Tensor | list[None]:
         return [None] * rows
 
+    def blank(self, declared: TensorType) -> RawValue:
+        return ""
+
     def read(self, cell: RawValue) -> RawValue:
         return str(cell)
 
@@ -114,6 +122,9 @@ class Graph(Modality, name="graph"):
 
     def absent(self, rows: int, declared: TensorType) -> Tensor | list[None]:
         return [None] * rows
+
+    def blank(self, declared: TensorType) -> RawValue:
+        raise ValueError("a graph without content is not known")
 
 
 # --- arrays and numbers --------------------------------------------------------------------------------------
@@ -170,6 +181,10 @@ class Label(Modality, name="label"):
 
         return torch.zeros((rows, *(size or 0 for size in declared.size)), dtype=torch.int64)
 
+    def blank(self, declared: TensorType) -> RawValue:
+        whole = declared.dtype.startswith(("int", "uint", "bool"))
+        return super().blank(declared if whole else declared.with_(dtype="int64"))
+
     def caption(self, value: RawValue, declared: TensorType) -> str:
         return class_name(value, declared)
 
@@ -216,6 +231,9 @@ class Id(Modality, name="id"):
 
     def absent(self, rows: int, declared: TensorType) -> Tensor | list[None]:
         return [None] * rows
+
+    def blank(self, declared: TensorType) -> RawValue:
+        return ""
 
     def read(self, cell: RawValue) -> RawValue:
         return str(cell)

@@ -88,6 +88,16 @@ class Modality(Component, kind="modality"):
 
         return torch.zeros((rows, *(size or 0 for size in declared.size)))
 
+    def blank(self, declared: TensorType) -> RawValue:
+        """A value of the declared size without content, for checks before there are any; raises `ValueError` where a
+        size is not declared. By default zeros: one number where the type has no size, else an array."""
+        import numpy as np
+
+        if None in declared.size:
+            raise ValueError(f"the size {list(declared.size)} of {declared.modality} is not declared")
+        dtype = declared.dtype if declared.dtype.startswith(("int", "uint", "bool", "float")) else "float32"
+        return np.zeros(tuple(size or 0 for size in declared.size), dtype) if declared.size else np.dtype(dtype).type(0)
+
     def show(self, value: RawValue, declared: TensorType) -> Shown:
         """The view of a value in a report; by default a line for a series of numbers, else the caption."""
         import numpy as np

@@ -201,7 +201,8 @@ def expected_of(annotation: Annotation) -> str:
     return " or ".join(t.says for t in reference_types(annotation)) or "a name"
 
 
-def _listed(raw: Written) -> Written:
+def listed(raw: Written) -> Written:
+    """A single text as a list of one."""
     return (raw,) if isinstance(raw, str) else raw
 
 
@@ -209,7 +210,7 @@ def _named(raw: Written) -> Written:
     return {"value": raw} if isinstance(raw, str) else raw
 
 
-Refs = Annotated[tuple[Ref[T], ...], BeforeValidator(_listed)]
+Refs = Annotated[tuple[Ref[T], ...], BeforeValidator(listed)]
 """One reference or a list of them."""
 
 RefMap = Annotated[dict[str, Ref[T]], BeforeValidator(_named)]

@@ -35,6 +35,7 @@ def read_sample(reader: Reader, index: int, fields: Collection[str] | None = Non
 
 def describe(source: Source) -> str:
     """A source in a message: its name in the registry and, where it has one, its place."""
+    source = source.spoken_of()
     place = next((v for f in ("url", "path", "root") if (v := getattr(source, f, None))), "")
     place = ", ".join(place) if isinstance(place, tuple) else str(place)
     return f"source {source.use!r}" + (f" ({place})" if place else "")

@@ -6,8 +6,8 @@ where names leave the program: in parameters of checkpoints, in keys, in message
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 Place = tuple[str | int, ...]
 """A field inside an entry: `("of", 0)`, `("labels",)`, `("sampler", "by")`."""
@@ -32,6 +32,9 @@ class Owner(NamedTuple):
     def __str__(self) -> str:
         return ".".join(filter(None, self))
 
+
+INIT: Final = "init"
+"""The model before any training, where a stage is named."""
 
 STAGE = Owner("stage", "")
 """The stage itself, whose fields hold references as those of an entry do."""
@@ -61,6 +64,13 @@ class Target:
     def owner(self) -> Owner:
         """The entry that the reference leads to."""
         return Owner(self.section, self.name)
+
+    @property
+    def as_field(self) -> Target:
+        """Of a stage's output: the field that it becomes in data that it joins."""
+        if self.section != "stages":
+            return self
+        return replace(self, section="fields", name=f"{self.name}.{self.output}", output=None)
 
     def __str__(self) -> str:
         """The reference as a spec could write it, without its section and stage."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,21 @@ Sample: TypeAlias = Mapping[str, RawValue]
 """The fields of a sample as a source or a view gives them."""
 
 
-ABSENT = -(2**63)
+SAMPLE: Final = "sample"
+"""The row axis of data; that of the stream `pool` of several is `sample.pool`."""
+
+
+def of_samples(axis: str) -> bool:
+    """Whether a row axis is that of the data, or of one of its streams."""
+    return axis.partition(".")[0] == SAMPLE
+
+
+def same_rows(axis: str, other: str) -> bool:
+    """Whether rows of two axes belong together: those of one axis, or of two streams of data."""
+    return axis == other or (of_samples(axis) and of_samples(other))
+
+
+ABSENT: Final = -(2**63)
 """An absent value in a column of int64 numbers, as evaluators receive it; in labels it is -1, in floats NaN."""
 
 
@@ -54,7 +68,7 @@ class TensorType:
 
     @property
     def static(self) -> bool:
-        return not self.axes or self.axes[0] != "sample"
+        return not self.axes or not of_samples(self.axes[0])
 
     def with_(self, **changes: Any) -> TensorType:
         return replace(self, **changes)

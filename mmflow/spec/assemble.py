@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeVar
 
+from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, View
-from mmflow.plugin.targets import STAGE, Target
+from mmflow.plugin.kinds import DataStage, Encoder, Loss, Memory, Source, Stage, Tracker, View
+from mmflow.plugin.references import Ref
+from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.sections import Sections
-from mmflow.spec.references.names import INIT
+from mmflow.spec.references.names import INIT, NODES
 from mmflow.spec.references.resolver import Resolver
 from mmflow.spec.references.scope import Scope
+from mmflow.spec.references.wanted import VALUES
 from mmflow.spec.spec import Spec
 from mmflow.spec.text.document import Document
 from mmflow.spec.text.problems import Problem
@@ -36,11 +40,15 @@ def assembled(
 class _Assembler:
     def __init__(self, sections: Sections, merged: Merged, resolvers: Mapping[str, Resolver]) -> None:
         self.sections, self.merged, self.resolvers = sections, merged, resolvers
+        repeats = [repeat.repetition for repeat in sections.repeats.values()]
+        self.open_ends = {name: stands for one in repeats for name, stands in one.open_ends().items()}
 
     def spec(self, document: Document, notes: tuple[Problem, ...]) -> Spec:
         entries = self.sections.entries
         stages = {name: made for name, stage in self.sections.stages.items() if (made := stage.declaration) is not None}
         scopes = {name: self.scope(name, made) for name, made in stages.items()}
+        repeats = {name: repeat.repetition for name, repeat in self.sections.repeats.items()}
+        scopes |= {name: scopes[furthest] for name, furthest in self.open_ends.items()}
         overridden: dict[str, dict[str, dict[str, Component | View | None]]] = {}
         for name, stage in self.sections.stages.items():
             for section, node in stage.overrides.items():
@@ -68,6 +76,9 @@ class _Assembler:
             losses=_made(entries["losses"], Loss),
             parts=_made(entries["parts"], Component),
             stages=stages,
+            track=_made(entries["track"], Tracker),
+            repeats=repeats,
+            iterations={n: stage.iteration for n, stage in self.sections.stages.items() if stage.iteration is not None},
             overridden=overridden,
             document=document,
             scopes=scopes,
@@ -78,53 +89,99 @@ class _Assembler:
     def scope(self, name: str, made: Stage) -> Scope:
         resolver, entries = self.resolvers[name], self.merged[name]
         targets = resolver.targets(STAGE)
-        data = self.data_of(name)
+        data = data_of(resolver)
         if made.trains:
             chosen = made.minimized(list(entries["losses"]))
         else:
             chosen = [owner.name for owner in resolver.reach(STAGE) if owner.section == "losses"]
-        source = self.sections.entries["data"][data].component if data is not None else None
-        start, model = targets.get(("start",)), targets.get(("model",))
-        return Scope(
+        entry = self.sections.entries["data"].get(data.name) if data is not None and data.section == "data" else None
+        source = entry.component if entry is not None else None
+        iteration = self.sections.stages[name].iteration
+        seed = made.seeded(self.sections.seed)
+        scope = Scope(
             stage=name,
             declaration=made,
-            views=_made(entries["views"], View),
+            seed=seed if iteration is None else address(seed, "iteration", iteration.index),
+            views=_as_read(_made(entries["views"], View), resolver),
             encoders=_made(entries["encoders"], Encoder),
             memories=_made(entries["memories"], Memory),
             losses=_made({loss: entries["losses"][loss] for loss in chosen}, Loss),
             parts=_made(entries["parts"], Component),
-            data_name=data,
+            data=data,
             source=source if isinstance(source, Source) else None,
             fields=dict(resolver.fields or {}),
-            start=_stage_name(start),
-            model=_stage_name(model),
+            joined={},
+            start=_stage_name(targets.get(("start",)) or targets.get(("start", "from"))),
+            model=_stage_name(targets.get(("model",))),
             preparation_data=self.preparation(name),
             wiring=resolver,
         )
+        scope = replace(scope, joined=self.joined(scope))
+        base = {section: self.sections.entries[section] for section in NODES}
+        untrained = replace(
+            scope,
+            views=_made(base["views"], View),
+            encoders=_made(base["encoders"], Encoder),
+            memories=_made(base["memories"], Memory),
+            losses={},
+            parts=_made(base["parts"], Component),
+            start=None,
+            model=None,
+            wiring=resolver.untrained(),
+        )
+        return replace(scope, base=untrained)
 
-    def data_of(self, name: str) -> str | None:
-        """The entry of data that a stage reads."""
-        targets = self.resolvers[name].targets(STAGE)
-        target = targets.get(("data",)) or targets.get(("data", 0))
-        return target.name if target is not None and target.section == "data" else None
+    def joined(self, scope: Scope) -> dict[str, Target]:
+        """Values of other stages that the stage's data is joined with: by `fields`, and where an entry reads one."""
+        found: dict[str, Target] = {}
+        for owner in (STAGE, *scope.reached()):
+            for place, target in scope.targets(owner).items():
+                name = self.open_ends.get(target.name, target.name)
+                there = self.sections.stages.get(name) if target.section == "stages" else None
+                gives = (there.gives if there is not None else None) or {}
+                if gives.get(target.output or "", gives.get("*")) in VALUES:
+                    named = owner == STAGE and place[0] == "fields"
+                    found[str(place[1]) if named else target.as_field.name] = target
+        return found
 
-    def preparation(self, name: str) -> str | None:
+    def preparation(self, name: str) -> Target | None:
         """The data of the train stage at the root of the model chain, else of the first one, else the stage's own."""
         root, seen = name, {name}
         while True:
             targets = self.resolvers[root].targets(STAGE)
-            above = _stage_name(targets.get(("start",)) or targets.get(("model",)))
+            above = _stage_name(targets.get(("start",)) or targets.get(("start", "from")) or targets.get(("model",)))
             if above is None or above in seen:
                 break
-            root = above
+            root = self.open_ends.get(above, above)
             seen.add(root)
         trains = [n for n, stage in self.sections.stages.items() if (made := stage.declaration) and made.trains]
         candidates = [root] if root in trains else trains[:1]
         for candidate in (*candidates, name):
-            data = self.data_of(candidate)
+            data = data_of(self.resolvers[candidate])
             if data is not None:
                 return data
         return None
+
+
+def data_of(resolver: Resolver) -> Target | None:
+    """The data that a stage reads: the first where it names several."""
+    targets = resolver.targets(STAGE)
+    target = targets.get(("data",)) or targets.get(("data", 0))
+    return target if target is not None and target.section in ("data", "stages") else None
+
+
+def _as_read(views: Mapping[str, View], resolver: Resolver) -> Mapping[str, View]:
+    """Views as the stage reads them: with the names of others that stand in for what they name."""
+    made = resolver.stage
+    if not isinstance(made, DataStage) or not made.replace:
+        return views
+    found: dict[str, View] = {}
+    for name, view in views.items():
+        targets = resolver.targets(Owner("views", name))
+        of = tuple(Ref(f"{t.section}.{t}") if (t := targets.get(("of", n))) else r for n, r in enumerate(view.of))
+        changed = targets != resolver.written(Owner("views", name))
+        found[name] = view.model_copy(update={"of": of}) if changed else view
+    return found
 
 
 def _stage_name(target: Target | None) -> str | None:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
+from itertools import groupby
 
 from mmflow.plugin.component import ComponentError, nested_components
-from mmflow.plugin.kinds import Source, Stage
+from mmflow.plugin.kinds import DataStage, Source, Stage
 from mmflow.plugin.modality import check_modalities
-from mmflow.plugin.references import Data, Model, Ref, reference_fields
+from mmflow.plugin.references import Column, Data, Model, Ref, Static, reference_fields, words
 from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.assemble import assembled
 from mmflow.spec.components.data_paths import filled_in, made_of_sources
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.renamed import with_columns_of_today
+from mmflow.spec.components.repeat import LAST
 from mmflow.spec.components.sections import Sections, read_sections
 from mmflow.spec.components.stages import StageEntry, merged_entries
 from mmflow.spec.references.chains import chain_problems
 from mmflow.spec.references.inputs import check_entry
 from mmflow.spec.references.names import INIT, NODES, Seen, StageNames
 from mmflow.spec.references.resolver import Resolver
+from mmflow.spec.references.wanted import Wanted
 from mmflow.spec.spec import Spec
 from mmflow.spec.text.document import Document
 from mmflow.spec.text.problems import Problem, Problems, SpecError, did_you_mean
@@ -36,11 +41,19 @@ def check_document(document: Document) -> Spec:
     sections = read_sections(document, problems)
     checker = _Checker(sections, problems)
     checker.run()
-    errors = [problem for problem in problems if not problem.note]
+    told = _once(problems, sections)
+    errors = [problem for problem in told if not problem.note]
     if errors:
         raise SpecError(errors)
-    notes = tuple(dict.fromkeys(problem for problem in problems if problem.note))
+    notes = tuple(problem for problem in told if problem.note)
     return assembled(document, sections, checker.merged, checker.resolvers, notes)
+
+
+def _once(problems: Sequence[Problem], sections: Sections) -> list[Problem]:
+    """Each problem once: all iterations of a repetition have those of the first."""
+    iterations = re.compile(rf"\b({'|'.join(map(re.escape, sections.repeats)) or '$^'})\.\d+\.")
+    told = {iterations.sub(r"\1.", str(problem)): problem for problem in reversed(problems)}
+    return [*reversed(told.values())]
 
 
 class _Checker:
@@ -50,6 +63,8 @@ class _Checker:
         self.sections, self.problems = sections, problems
         self.fields: dict[str, Mapping[str, TensorType] | None] = {}
         self.resolvers: dict[str, Resolver] = {}
+        self.others: dict[str, Resolver] = {}
+        """The resolvers, also under the names of stages of a last iteration that is not known yet."""
         self.merged: dict[str, dict[str, dict[str, Entry]]] = {}
         self.checked: set[tuple[str | int, ...]] = set()
         self.unreadable: set[tuple[str, str | None]] = set()
@@ -72,13 +87,20 @@ class _Checker:
             | dict.fromkeys(self.sections.refreshed),
             {name: frozenset(merged["encoders"]) for name, merged in self.merged.items()}
             | {INIT: frozenset(base["encoders"])},
+            {name: repeat.repetition for name, repeat in self.sections.repeats.items()},
+            {name: stage.iteration for name, stage in self.sections.stages.items() if stage.iteration is not None},
         )
-        if found := chain_problems(base, self.merged):
+        for open_end, furthest in self.names.open_ends().items():
+            self.names.gives[open_end] = self.names.gives.get(furthest)
+            self.names.encoders[open_end] = self.names.encoders.get(furthest, frozenset())
+        if found := chain_problems(base, self.merged, self.names):
             self.problems += found
             return
         self.default_models()
         for name, stage in self.sections.stages.items():
             self.prepare(name, stage)
+        self.others |= self.resolvers
+        self.others |= {name: self.resolvers[stands] for name, stands in self.names.open_ends().items()}
         for name, stage in self.sections.stages.items():
             self.check_stage(name, stage)
             if self.work > MOST_WORK:
@@ -115,31 +137,68 @@ class _Checker:
         return fields
 
     def default_models(self) -> None:
-        """Write out `start` and `model` where a stage leaves them open: the last model above, else the untrained."""
+        """Write out `start` and `model` where a stage leaves them open: the last model above, else the untrained.
+
+        Every iteration of a repetition has the same stages above it: what goes on from the one before is carried.
+        """
         last = INIT
-        for stage in self.sections.stages.values():
-            made = stage.declaration
-            if made is not None:
-                update = {
-                    name: Ref(last)
-                    for name, types in reference_fields(type(made)).items()
-                    if Model in types and getattr(made, name) is None
-                }
-                stage.entry = replace(stage.entry, component=made.model_copy(update=update))
-            if "Model" in (stage.gives or {}).values():
-                last = stage.name
+        stages = self.sections.stages.values()
+        for repeat, repeated in groupby(stages, lambda stage: stage.iteration and stage.iteration.repeat):
+            above = last
+            for _, iteration in groupby(repeated, lambda stage: stage.iteration and stage.iteration.index):
+                last = above
+                for stage in iteration:
+                    self.default_model(stage, last)
+                    last = stage.name if "Model" in (stage.gives or {}).values() else last
+            if repeat is not None and last != above:
+                last = self.names.repeats[repeat].stage(LAST, words(last)[-1])
+
+    def default_model(self, stage: StageEntry, last: str) -> None:
+        made = stage.declaration
+        if made is not None:
+            update = {
+                name: Ref(last)
+                for name, types in reference_fields(type(made)).items()
+                if Model in types and getattr(made, name) is None
+            }
+            stage.entry = replace(stage.entry, component=made.model_copy(update=update))
 
     def prepare(self, name: str, stage: StageEntry) -> None:
         """The resolver of a stage, with the fields of its data."""
         self.rename_columns(name, stage)
-        seen = Seen(self.merged[name], tuple(self.sections.entries["data"]), self.names, stage.entry)
-        resolver = self.resolvers[name] = Resolver(seen, None)
-        resolver.others = self.resolvers
-        made = stage.declaration
-        if made is None or "fields" in stage.refused or "data" in stage.refused:
-            return
-        read = _data_of(made)
-        resolver.fields = self.fields.get(read) if read is not None else {}
+        base = {section: self.sections.entries[section] for section in NODES}
+        seen = Seen(self.merged[name], tuple(self.sections.entries["data"]), self.names, stage.entry, base)
+        resolver = self.resolvers[name] = Resolver(seen, partial(self.fields_read_by, name, stage))
+        resolver.others = self.others
+
+    def fields_read_by(self, name: str, stage: StageEntry) -> Mapping[str, TensorType] | None:
+        """The fields of a stage's data, with those that join it; None where they are not known."""
+        made, resolver = stage.declaration, self.resolvers[name]
+        if made is None or "data" in stage.refused:
+            return None
+        read, found = _data_of(made), dict[str, TensorType]()
+        if read is not None:
+            own = self.fields_at(resolver, resolver.resolve(Wanted(("data",), words(read), (Data,))))
+            if own is None:
+                return None
+            found |= own
+        for field, reference in made.fields.items() if isinstance(made, DataStage) else ():
+            target = resolver.resolve(Wanted(("fields", field), reference.path, (Column, Static)))
+            declared = resolver.type_of(target) if target is not None else None
+            if field in found:
+                hint = "give it another name"
+                message = f"the data has a field `{field}` of its own"
+                self.problems.append(stage.entry.problem(message, ("fields", field), key=True, hint=hint))
+            found.setdefault(field, declared or TensorType("unknown"))
+        return found
+
+    def fields_at(self, resolver: Resolver, data: Target | None) -> Mapping[str, TensorType] | None:
+        """The fields of an entry of data, or of data that a stage makes."""
+        if data is None or data.section == "data":
+            return self.fields.get(data.name) if data is not None else None
+        there = resolver.other(data.name)
+        made = there.given().get(data.output or "") if there is not None else None
+        return {**made, "id": TensorType("id", dtype="str")} if isinstance(made, Mapping) else None
 
     def rename_columns(self, name: str, stage: StageEntry) -> None:
         """Read old names of columns as today's, where the source of a stage's data says what they are called now."""
@@ -164,8 +223,6 @@ class _Checker:
         if made is None:
             return
         data = resolver.targets(STAGE).get(("data",))
-        if data is not None and data.section == "stages":
-            self.problems.append(stage.entry.problem("not yet: data made by a stage", ("data",)))
         entries = self.merged[name]
         losses = self.selected(stage, made, entries["losses"])
         self.check_faults(stage, made, entries["losses"])
@@ -217,7 +274,8 @@ class _Checker:
                 check_entry(resolver, owner)
                 self.checked.add(entry.path)
         seen = {problem.path for problem in self.problems}
-        self.problems += [problem for problem in resolver.problems.values() if problem.path not in seen]
+        found = {**resolver.problems, **resolver.untrained().problems}
+        self.problems += [problem for problem in found.values() if problem.path not in seen]
 
     def check_unreached(self, base: Mapping[str, Mapping[str, Entry]]) -> None:
         """Entries that no stage uses are checked against the fields of all data."""
@@ -246,7 +304,7 @@ class _Checker:
             self.problems.append(stage.entry.problem(fault.message, fault.place, hint=hint))
 
     def check_groups(self, stage: StageEntry, made: Stage, entries: Mapping[str, Mapping[str, Entry]]) -> None:
-        """A group must be able to match something that has weights."""
+        """A group must be able to match something that has weights; what is taken over must be there."""
         sections = ("encoders", "losses", "parts")
         owners = [str(entry.owner) for section in sections for entry in entries[section].values()]
         for name, pattern in made.patterns().items():
@@ -259,12 +317,21 @@ class _Checker:
                 hint = did_you_mean(pattern, owners, otherwise="paths begin with encoders., losses. or parts.")
                 message = f"the group {name} matches nothing"
                 self.problems.append(stage.entry.problem(message, ("groups", name, "match"), hint=hint))
+        begun = self.resolvers[stage.name].begins()
+        for place, pattern in enumerate(made.taken() or () if begun is not None else ()):
+            assert begun is not None
+            trained = [str(owner) for owner in begun[1].trained() if owner.section not in ("fields", "views")]
+            if not any(fnmatchcase(owner, pattern) for owner in trained):
+                hint = did_you_mean(pattern, trained, most=20)
+                message = f"the model of {begun[0]} has nothing at `{pattern}`"
+                self.problems.append(stage.entry.problem(message, ("start", "only", place), hint=hint))
 
     def check_stage_order(self) -> None:
         """Stages that wait for each other are reported once."""
+        open_ends = self.names.open_ends()
         needs = {
             name: {
-                target.stage or target.name
+                open_ends.get(target.stage or target.name, target.stage or target.name)
                 for owner in (STAGE, *self.resolvers[name].reach(*roots))
                 for target in self.resolvers[name].targets(owner).values()
                 if target.stage or target.section == "stages"

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mmflow.plugin.component import Component
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, View
+from mmflow.plugin.kinds import Encoder, Loss, Memory, Source, Stage, Tracker, View
 from mmflow.plugin.references import Written
 from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import Json
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.repeat import Iteration, Repetition
 from mmflow.spec.components.sections import LANGUAGE, Report
 from mmflow.spec.references.scope import Scope
-from mmflow.spec.text.document import Document
+from mmflow.spec.text.document import Document, Node
 from mmflow.spec.text.problems import Path, Problem
 from mmflow.spec.text.yaml_writer import write_yaml
 
@@ -32,6 +33,11 @@ class Spec:
     losses: Mapping[str, Loss]
     parts: Mapping[str, Component]
     stages: Mapping[str, Stage]
+    """Every stage, those of a repetition for each iteration: `round.2.fit`."""
+    repeats: Mapping[str, Repetition]
+    iterations: Mapping[str, Iteration]
+    """Of the stages inside a repetition, by their names."""
+    track: Mapping[str, Tracker]
     overridden: Mapping[str, Mapping[str, Mapping[str, Component | View | None]]]
     """Stage -> section -> name -> the entry that the stage has instead; None where it removed one."""
     document: Document = field(compare=False, repr=False)
@@ -83,6 +89,11 @@ class Spec:
         found |= {name: section(name, made) for name, made in sections.items() if made}
         stages: dict[str, Written] = {}
         for name, declaration in self.stages.items():
+            if name in self.iterations:
+                repeat = self.iterations[name].repeat
+                if repeat not in stages and (written_there := self._written(repeat)) is not None:
+                    stages[repeat] = _as_written(written_there)
+                continue
             above = places[Owner("stages", name)]
             stages[name] = {**entry(above, declaration)}
             for carried, own in self.overridden.get(name, {}).items():
@@ -93,9 +104,17 @@ class Spec:
                 }
         if stages:
             found["stages"] = stages
+        if self.track:
+            found["track"] = section("track", self.track)
         if report := self.report.model_dump(exclude_defaults=True):
             found["report"] = _escaped(report)
         return found
+
+    def _written(self, stage: str) -> Node | None:
+        """A stage as the file has it."""
+        sections = map(self.document.root.child, ("stages", "eval"))
+        found = [section.entries()[stage] for section in sections if section is not None and stage in section.entries()]
+        return found[0] if found else None
 
     def to_yaml(self) -> str:
         """`resolved` as YAML text. Values of the environment stay `${env.NAME}`."""
@@ -131,6 +150,15 @@ def _escaped(value: Written) -> Written:
     if isinstance(value, list | tuple):
         return [_escaped(item) for item in value]
     return value
+
+
+def _as_written(node: Node) -> Written:
+    """The tree as data of the language, values of the environment by name."""
+    if isinstance(node.value, Mapping):
+        return {name: _as_written(child) for name, child in node.value.items()}
+    if isinstance(node.value, tuple):
+        return [_as_written(child) for child in node.value]
+    return node.text if node.env else _escaped(node.value)
 
 
 def _put(data: Written, path: Path, text: str | None) -> None:

@@ -21,12 +21,16 @@ class Kept:
     origin: Tensor | None = None
     """The tensor with its graph, for outputs of batch nodes."""
 
-    def add_gradient(self, rows: slice, gradient: Tensor | None) -> None:
+    def add_gradient(self, rows: slice | Tensor, gradient: Tensor | None) -> None:
+        """Add the gradient of some rows; of rows by number, which may be there more than once."""
         if gradient is None or self.leaf is None:
             return
         if self.leaf.grad is None:
             self.leaf.grad = torch.zeros_like(self.leaf)
-        self.leaf.grad[rows] += gradient
+        if isinstance(rows, Tensor):
+            self.leaf.grad.index_put_((rows,), gradient.to(self.leaf.dtype), accumulate=True)
+        else:
+            self.leaf.grad[rows] += gradient
 
 
 def join(parts: list[Encoding]) -> Encoding:

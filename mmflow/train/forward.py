@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from mmflow.data import Batch
-from mmflow.model.execution import Fetch
+from mmflow.model.execution import Fetch, Ids
 from mmflow.model.graph import Graph, Node, Output
 from mmflow.model.model import Model
-from mmflow.model.rows import batch_inputs
+from mmflow.model.rows import batch_inputs, row_axis, taken
 from mmflow.plugin.kinds import Memory
-from mmflow.plugin.targets import Owner
-from mmflow.plugin.values import Encoding, Tokens
+from mmflow.plugin.targets import Owner, Place
+from mmflow.plugin.values import Encoding, Tokens, same_rows
 from mmflow.train.cuts import Kept, cut, join, running_statistics
 from mmflow.train.losses import (
     ROWS,
@@ -35,27 +35,44 @@ from mmflow.train.losses import (
     row_weights,
 )
 
+_Place = tuple[int, str]
+"""A wave and the axis of some of its row nodes."""
+
+Leaves = dict[tuple[Output, int], tuple[Tensor, slice | Tensor]]
+"""Cut rows of kept outputs, each with the rows that it stands for; of a node that gathers, by the number of the input."""
+
 
 class Run:
     """The state of one forward, and the gradients of its losses."""
 
     def __init__(
-        self, model: Model, graph: Graph, batch: Batch, *, slices: Sequence[slice], active: Collection[Owner],
+        self, model: Model, graph: Graph, batch: Batch, *, micro_batch_size: int | None, active: Collection[Owner],
         autocast: torch.dtype | None = None,
     ) -> None:  # fmt: skip
-        self.model, self.graph, self.execution, self.batch = model, graph, model.execution, batch
-        self.slices, self.active, self.autocast = slices, active, autocast
-        self.single = len(self.slices) == 1
+        self.model, self.graph, self.execution = model, graph, model.execution
+        self.micro_batch_size, self.active, self.autocast = micro_batch_size, active, autocast
+        self.ids: dict[str, Sequence[str]] = dict(batch.row_ids())
+        """The ids of rows that are cut into micro-batches, by axis: those of samples, and those that are gathered."""
         self.columns = self.model.columns(batch)
         self.kept: dict[Output, Kept] = {}
         self.row_sums: dict[Owner, RowSum] = {}
-        self.saved: dict[int, tuple[dict[Output, Encoding], dict[Owner, RowSum]]] = {}
+        self.saved: dict[_Place, tuple[dict[Output, Encoding], dict[Owner, RowSum]]] = {}
         self.batch_values: dict[Output, Encoding] = {}
         self.batch_losses: dict[int, dict[Owner, Tensor]] = {}
         self.next_memories: dict[Owner, dict[str, Tensor]] = {}
         self.result = StepResult()
-        self.moved: set[int] = set()
-        """Waves in which running statistics of row nodes have moved."""
+        self.moved: set[_Place] = set()
+        """Where running statistics of row nodes have moved."""
+
+    def slices(self, axis: str) -> list[slice]:
+        """The micro-batches of an axis; rows that belong to no sample (static fields alone) are one."""
+        size = len(self.ids.get(axis, ()))
+        micro = self.micro_batch_size or size
+        return [slice(start, min(start + micro, size)) for start in range(0, size, micro)] if size else [slice(None)]
+
+    def single(self, axis: str) -> bool:
+        """Whether the rows of an axis are one micro-batch, so that nothing is run twice."""
+        return len(self.slices(axis)) == 1
 
     # --- forward ---------------------------------------------------------------------------------------
 
@@ -69,51 +86,67 @@ class Run:
         self.result.memories = self.next_memories
 
     def _rows_forward(self, wave: int) -> None:
-        nodes = self.graph.at(wave, "row")
-        if not nodes:
-            return
-        pieces: dict[Output, list[Encoding]] = {}
-        for ordinal, rows in enumerate(self.slices):
-            with torch.set_grad_enabled(self.single), running_statistics(self.model.root, move=self.single):
-                outputs, sums = self._row_nodes(nodes, rows, ordinal, leaves=None)
-            if self.single:
-                self.saved[wave] = (outputs, sums)
-            for output, encoding in outputs.items():
-                if output in self.graph.kept:
-                    pieces.setdefault(output, []).append(encoding)
-            for owner, piece in sums.items():
-                before = self.row_sums.get(owner)
-                value, weight = piece.value.detach(), piece.weight.detach()
-                self.row_sums[owner] = RowSum(
-                    value if before is None else before.value + value,
-                    weight if before is None else before.weight + weight,
-                    piece.rows if before is None else before.rows + piece.rows,
-                )
-        for output, parts in pieces.items():
-            self.kept[output] = cut(join(parts), output[1])
+        for axis, nodes in self._row_nodes(wave).items():
+            self._name_gathered(nodes)
+            single = self.single(axis)
+            pieces: dict[Output, list[Encoding]] = {}
+            for ordinal, rows in enumerate(self.slices(axis)):
+                with torch.set_grad_enabled(single), running_statistics(self.model.root, move=single):
+                    outputs, sums = self._run_rows(nodes, rows, ordinal, leaves=None)
+                if single:
+                    self.saved[wave, axis] = (outputs, sums)
+                for output, encoding in outputs.items():
+                    if output in self.graph.kept:
+                        pieces.setdefault(output, []).append(encoding)
+                for owner, piece in sums.items():
+                    before = self.row_sums.get(owner)
+                    value, weight = piece.value.detach(), piece.weight.detach()
+                    self.row_sums[owner] = RowSum(
+                        value if before is None else before.value + value,
+                        weight if before is None else before.weight + weight,
+                        piece.rows if before is None else before.rows + piece.rows,
+                    )
+            for output, parts in pieces.items():
+                self.kept[output] = cut(join(parts), output[1])
 
-    def _row_nodes(
-        self, nodes: list[Node], rows: slice, ordinal: int, leaves: dict[Output, Tensor] | None
+    def _row_nodes(self, wave: int) -> dict[str, list[Node]]:
+        """The row nodes of a wave by their axis; those of one do not read those of another."""
+        found: dict[str, list[Node]] = {}
+        for node in self.graph.at(wave, "row"):
+            found.setdefault(node.rows, []).append(node)
+        return found
+
+    def _name_gathered(self, nodes: Sequence[Node]) -> None:
+        """The ids of the rows that nodes gather, which say how many there are."""
+        for node in nodes:
+            if node.gathers and node.rows not in self.ids:
+                self.ids[node.rows] = self.execution.gathered_ids(node, self._whole(node.wave), self.ids)
+
+    def _run_rows(
+        self, nodes: list[Node], rows: slice, ordinal: int, leaves: Leaves | None
     ) -> tuple[dict[Output, Encoding], dict[Owner, RowSum]]:
         """Run a wave's row nodes on a micro-batch. `leaves` collects cut inputs that want a gradient."""
         values: dict[Owner, Encoding] = {}
         sums: dict[Owner, RowSum] = {}
+        axis = nodes[0].rows
+        ids = {axis: self.ids[axis][rows]} if axis in self.ids else {}
 
         def fetch(output: Output) -> Encoding | None:
             owner, name = output
             if not isinstance(owner, str) and owner in values:
                 found = values[owner]
                 return Encoding({name: found.outputs[name]}, found.axes, found.present)
-            return self._outside(output, rows, leaves)
+            return self._outside(output, axis, rows, leaves)
 
         with torch.autocast(self.model.device.type, self.autocast, enabled=self.autocast is not None):
             for node in nodes:
                 if node.role == "loss":
                     if node.owner in self.active:
-                        sums[node.owner] = self._row_loss(node, fetch, self.batch.ids[rows])
+                        sums[node.owner] = self._row_loss(node, fetch, ids)
                 else:
+                    by_place = self._gathered(node, rows, leaves) if node.gathers else None
                     with torch.set_grad_enabled(torch.is_grad_enabled() and node.trains):
-                        values[node.owner] = self.execution.encode(node, fetch, self.batch.ids[rows], ordinal=ordinal)
+                        values[node.owner] = self.execution.encode(node, fetch, ids, ordinal=ordinal, by_place=by_place)
         flat: dict[Output, Encoding] = {
             (owner, name): Encoding({name: value}, e.axes, e.present)
             for owner, e in values.items()
@@ -121,32 +154,59 @@ class Run:
         }
         return flat, sums
 
-    def _outside(self, output: Output, rows: slice, leaves: dict[Output, Tensor] | None) -> Encoding | None:
-        """A row node's read from outside its wave: a column, a kept output (its rows), or a memory."""
+    def _outside(self, output: Output, axis: str, rows: slice, leaves: Leaves | None) -> Encoding | None:
+        """A read from outside its wave by a row node of `axis`: a column, a kept output (its rows), or a memory."""
         owner, name = output
         if isinstance(owner, str):
             column = self.columns[owner]
-            return column.rows(rows) if column.axes[:1] == ("sample",) else column
+            return column.rows(rows) if same_rows(column.axes[0], axis) else column
         if owner.section == "memories":
             return self._memory(owner, name)
         kept = self.kept[output]
-        whole = kept.encoding
-        piece = whole.rows(rows) if whole.axes[:1] == ("sample",) else whole
-        if leaves is None and not self.single:
+        own = same_rows(kept.encoding.axes[0], axis)
+        piece = kept.encoding.rows(rows) if own else kept.encoding
+        return self._leaf(output, piece, rows if own else slice(None), axis, leaves)
+
+    def _gathered(self, node: Node, rows: slice, leaves: Leaves | None) -> dict[Place, Fetch]:
+        """For each input of a node that gathers its rows, how those of a micro-batch are had."""
+        whole = self._whole(node.wave)
+
+        def source(index: Encoding, number: int) -> Fetch:
+            numbers: Tensor = next(iter(index.outputs.values())).clamp_min(0)
+
+            def take(output: Output) -> Encoding | None:
+                owner, _ = output
+                if isinstance(owner, str) or owner.section == "memories":
+                    found = whole(output)
+                    return None if found is None else taken(found, index)
+                found = taken(self.kept[output].encoding, index)
+                return self._leaf(output, found, numbers, node.rows, leaves, number)
+
+            return take
+
+        found: dict[Place, Fetch] = {}
+        for number, read in enumerate(node.gathers):
+            index = self.execution.fetch(read, whole)
+            assert index is not None
+            found["of", number] = source(index.rows(rows), number)
+        return found
+
+    def _leaf(
+        self, output: Output, piece: Encoding, rows: slice | Tensor, axis: str, leaves: Leaves | None, number: int = -1
+    ) -> Encoding:
+        """Rows of a kept output as a micro-batch reads them: cut again where the nodes are run a second time."""
+        kept, name = self.kept[output], output[1]
+        if leaves is None or kept.leaf is None or self.single(axis):
             return piece
-        if self.single or kept.leaf is None:
-            return piece
-        assert leaves is not None
-        if output not in leaves:
-            value = piece.outputs[name]
-            tensor = (value.values if isinstance(value, Tokens) else value).detach().requires_grad_()
-            leaves[output] = tensor
-        tensor = leaves[output]
         value = piece.outputs[name]
+        if (output, number) not in leaves:
+            tensor = (value.values if isinstance(value, Tokens) else value).detach().requires_grad_()
+            leaves[output, number] = (tensor, rows)
+        tensor, _ = leaves[output, number]
         again = Tokens(tensor, value.mask) if isinstance(value, Tokens) else tensor
         return Encoding({name: again}, piece.axes, piece.present)
 
-    def _row_loss(self, node: Node, fetch: Fetch, ids: Sequence[str]) -> RowSum:
+    def _row_loss(self, node: Node, fetch: Fetch, ids: Ids) -> RowSum:
         reads = {read.place: self.execution.fetch(read, fetch) for read in node.reads}
         zero = torch.zeros((), device=self.model.device, dtype=self.model.dtype)
         return row_loss(self.execution, node, reads, ids) or RowSum(zero, zero)
@@ -161,7 +221,7 @@ class Run:
                 self._memory_update(node)
             else:
                 with torch.set_grad_enabled(node.trains):
-                    encoding = self.execution.encode(node, self._whole(wave), self.batch.ids, ordinal=-1)
+                    encoding = self.execution.encode(node, self._whole(wave), self.ids, ordinal=-1)
                 for name, value in encoding.outputs.items():
                     output = (node.owner, name)
                     self.batch_values[output] = Encoding({name: value}, encoding.axes, encoding.present)
@@ -191,7 +251,7 @@ class Run:
             read.place: self.execution.fetch(read, self._whole(node.wave, after=read.target.after))
             for read in node.reads
         }
-        found = batch_loss(self.execution, node, reads, self.batch.ids)
+        found = batch_loss(self.execution, node, reads, self.ids)
         if found is None:
             return None
         weight = self._loss_weight(node.owner) if found.rows else 0.0
@@ -255,21 +315,28 @@ class Run:
         return factors
 
     def _rows_backward(self, wave: int, factors: Mapping[Owner, float | Tensor], *, last: bool) -> None:
-        nodes = self.graph.at(wave, "row")
-        outputs = [o for o in self.graph.kept if o in self.kept and self._is_row(o, wave)]
+        for axis, nodes in self._row_nodes(wave).items():
+            self._axis_backward((wave, axis), nodes, factors, last=last)
+
+    def _axis_backward(
+        self, place: _Place, nodes: list[Node], factors: Mapping[Owner, float | Tensor], *, last: bool
+    ) -> None:
+        owners = {node.owner for node in nodes}
+        outputs = [output for output in self.graph.kept if output in self.kept and output[0] in owners]
         wanted = [o for o in outputs if (leaf := self.kept[o].leaf) is not None and leaf.grad is not None]
         losses = [n for n in nodes if n.role == "loss" and n.owner in self.row_sums and n.owner in factors]
         if not wanted and not losses:
             return
-        move = wave not in self.moved
-        self.moved.add(wave)
-        for ordinal, rows in enumerate(self.slices):
-            leaves: dict[Output, Tensor] = {}
-            if self.single:
-                values, sums = self.saved[wave]
+        single = self.single(place[1])
+        move = place not in self.moved
+        self.moved.add(place)
+        for ordinal, rows in enumerate(self.slices(place[1])):
+            leaves: Leaves = {}
+            if single:
+                values, sums = self.saved[place]
             else:
                 with torch.enable_grad(), running_statistics(self.model.root, move=move):
-                    values, sums = self._row_nodes(nodes, rows, ordinal, leaves)
+                    values, sums = self._run_rows(nodes, rows, ordinal, leaves)
             roots: list[Tensor] = []
             gradients: list[Tensor | None] = []
             for output in wanted:
@@ -290,16 +357,11 @@ class Run:
                     factor = self._loss_weight(node.owner) / total * factors[node.owner]
                     roots.append(sums[node.owner].value * factor)
                     gradients.append(None)
-            _backward(roots, gradients, retain=self.single and not last)
-            for output, leaf in leaves.items():
-                whole = self.kept[output].encoding.axes[:1] != ("sample",)
-                self.kept[output].add_gradient(slice(None) if whole else rows, leaf.grad)
+            _backward(roots, gradients, retain=single and not last)
+            for (output, _), (leaf, read) in leaves.items():
+                self.kept[output].add_gradient(read, leaf.grad)
         if last:
-            self.saved.pop(wave, None)
-
-    def _is_row(self, output: Output, wave: int) -> bool:
-        node = self.graph.producer(output)
-        return node is not None and node.scope == "row" and node.wave == wave
+            self.saved.pop(place, None)
 
     # --- memories --------------------------------------------------------------------------------------
 
@@ -316,10 +378,10 @@ class Run:
             return
         reads = {r.place: self.execution.fetch(r, self._whole(node.wave)) for r in node.reads}
         kept, index, count = batch_inputs(inputs_of(reads))
-        ids = picked(self.batch.ids, index)
+        ids = picked(self.ids.get(row_axis(list(kept.values())), ()), index, count)
         if (given := reads.get(ROWS)) is not None:
             chosen = row_weights(given, index) > 0
-            ids = picked(ids, chosen.nonzero().flatten())
+            ids = picked(ids, chosen.nonzero().flatten(), count)
             kept = {p: e.rows(chosen) if e is not None else None for p, e in kept.items()}
             count = int(chosen.sum())
         if count:

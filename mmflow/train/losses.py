@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mmflow.model.execution import Execution
+from mmflow.model.execution import Execution, Ids
 from mmflow.model.graph import Node
-from mmflow.model.rows import batch_inputs, folded
+from mmflow.model.rows import batch_inputs, folded, row_axis
 from mmflow.plugin.kinds import Loss
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import Owner, Place
-from mmflow.plugin.values import Encoding
+from mmflow.plugin.values import Encoding, same_rows
 
 Reads = Mapping[Place, Encoding | None]
 """The encodings that the references of a node gave, by their places; None where a memory is not ready."""
@@ -67,17 +67,17 @@ def active(node: Node, clock: Clock) -> bool:
     return limits is None or limits.at(clock.step, clock.epoch)
 
 
-def row_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str]) -> RowSum | None:
-    """The sums of a row loss over the rows of a micro-batch, whose ids are `ids`; None where no row is there.
+def row_loss(execution: Execution, node: Node, reads: Reads, ids: Ids) -> RowSum | None:
+    """The sums of a row loss over the rows of a micro-batch, whose ids are `ids`, by axis; None where no row is there.
 
     Group axes that the loss does not take itself are folded into rows: each member is a row.
     """
-    reads, members = folded(reads, type(node.component).axes if isinstance(node.component, Loss) else ())
+    axes = type(node.component).axes if isinstance(node.component, Loss) else ()
+    reads, names = folded(reads, axes, _names(ids, reads))
     kept, index, count = batch_inputs(inputs_of(reads))
     if count == 0:
         return None
-    ids = [f"{id}.{member}" for id in ids for member in range(members)] if members > 1 else ids
-    found = execution.call(node, kept, ids=picked(ids, index))
+    found = execution.call(node, kept, ids=picked(names, index, count))
     value, weight = found if isinstance(found, tuple) else (found, torch.ones_like(found))
     weight = weight.detach().to(value.dtype)
     if (given := reads.get(ROWS)) is not None:
@@ -86,23 +86,28 @@ def row_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str])
     return RowSum(torch.where(weight == 0, 0, value * weight).sum(), weight.sum(), count)
 
 
-def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Sequence[str]) -> RowSum | None:
+def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Ids) -> RowSum | None:
     """A batch loss (0-d) with the rows that took part, none perhaps; None where a memory that it needs is not ready."""
     if any(found is None and _required(node, place) for place, found in reads.items()):
         return None
-    kept, index, count = batch_inputs(inputs_of(reads))
+    paired = isinstance(node.component, Loss) and node.component.paired
+    kept, index, count = batch_inputs(inputs_of(reads), paired=paired)
     given = reads.get(ROWS)
     if given is not None and (mask := next(iter(given.outputs.values()))).dtype == torch.bool:
         chosen = (mask if index is None else mask[index]).nonzero().squeeze(1)
-        kept = {p: e.rows(chosen) if e is not None and e.axes[:1] == ("sample",) else e for p, e in kept.items()}
+        axis = row_axis(list(kept.values()))
+        belong = same_rows if paired else str.__eq__
+        kept = {p: e.rows(chosen) if e is not None and belong(e.axes[0], axis) else e for p, e in kept.items()}
         count, given = int(chosen.numel()), None
         index = chosen if index is None else index[chosen]
+    names = _names(ids, reads)
     if not kept:
         # It reads weights alone.
-        count = len(ids)
+        names = next(iter(ids.values()), ())
+        count = len(names)
     if count == 0:
         return RowSum(torch.zeros(()), torch.zeros(()))
-    found: Tensor = execution.call(node, kept, ids=picked(ids, index))
+    found: Tensor = execution.call(node, kept, ids=picked(names, index, count))
     share = torch.tensor(float(count))
     if found.ndim:
         weights = row_weights(given, index).to(found.dtype) if given is not None else None
@@ -123,12 +128,16 @@ def row_weights(encoding: Encoding, index: Tensor | None) -> Tensor:
     return (weights if index is None else weights[index]).detach()
 
 
-def picked(ids: Sequence[str], index: Tensor | None) -> Sequence[str]:
-    """The ids at `index`; all where None."""
+def _names(ids: Ids, reads: Reads) -> Sequence[str]:
+    """The ids of the rows that a loss compares; none where they are numbers."""
+    return ids.get(row_axis([e for p, e in reads.items() if p != ROWS]), ())
+
+
+def picked(ids: Sequence[str], index: Tensor | None, count: int) -> Sequence[str]:
+    """The ids at `index`, or of all `count` rows where None; rows without a name of their own have their number."""
     if index is None:
-        return ids
+        return ids or list(map(str, range(count)))
     places: list[int] = index.tolist()
-    # Rows of a static field have numbers for ids.
     return [ids[place] if place < len(ids) else str(place) for place in places]
 
 

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmflow.plugin.component import default, in_order, outside_identity
-from mmflow.plugin.kinds import Active, BatchSizes, Fault, Optimizer, Sampler, Source, Stage
+from mmflow.plugin.kinds import Active, BatchSizes, DataStage, Fault, Optimizer, Sampler, Source
 from mmflow.plugin.numbers import Value
-from mmflow.plugin.references import Data, Model, Ref
+from mmflow.plugin.references import Model, Ref
 from mmflow.plugin.targets import Place
 
 
@@ -49,13 +49,24 @@ class Update(BaseModel):
     )
 
 
-class Training(Stage):
+class Start(BaseModel):
+    """The model that a stage begins with, and what it takes over from it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    model: Ref[Model] = Field(alias="from", description="the stage whose model it is")
+    only: tuple[str, ...] | None = Field(
+        None, min_length=1, description="entries that are taken over (`encoders.image`, `losses.*`); all by default"
+    )
+    memories: bool = Field(True, description="with the content of memories, which begin empty otherwise")
+
+
+class Training(DataStage):
     """A stage that trains: its data, batches, losses, optimizer and records."""
 
     gives: ClassVar[Mapping[str, str]] = {"model": "Model", "history": "Files"}
     trains: ClassVar[bool] = True
 
-    data: Ref[Data]
     epochs: float | None = Field(None, gt=0)
     steps: int | None = Field(None, ge=1)
     batch_size: int = Field(256, ge=1)
@@ -71,7 +82,9 @@ class Training(Stage):
     seed: int | None = outside_identity(
         None, ge=0, lt=2**63, description="of the stage's weights, batches and draws, instead of the spec's"
     )
-    start: Ref[Model] | None = Field(None, description="the stage whose model this one begins with; init: untrained")
+    start: Ref[Model] | Start | None = Field(
+        None, description="the stage whose model this one begins with; init: untrained"
+    )
     compile: bool = outside_identity(False, description="torch.compile the row encoders")
     workers: int | None = outside_identity(None, ge=0, le=64, description="loader processes; --workers where unset")
     log_every: int = outside_identity(10, ge=1, description="steps")
@@ -99,6 +112,9 @@ class Training(Stage):
 
     def sizes(self) -> BatchSizes:
         return BatchSizes(self.batch_size, min(self.micro_batch_size or self.batch_size, self.batch_size))
+
+    def taken(self) -> Sequence[str] | None:
+        return self.start.only if isinstance(self.start, Start) else None
 
     def order(self) -> Sampler:
         return self.sampler

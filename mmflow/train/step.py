@@ -52,14 +52,8 @@ class Step:
             module.eval()
         self.active = {owner for owner, node in self.losses.items() if active(node, clock)}
         run = Run(
-            self.model, self.graph, batch, slices=self.slices(batch.size), active=self.active, autocast=self.autocast
-        )
+            self.model, self.graph, batch, micro_batch_size=self.micro_batch_size, active=self.active,
+            autocast=self.autocast,
+        )  # fmt: skip
         run.forward()
         return run
-
-    def slices(self, size: int) -> list[slice]:
-        """The micro-batches of a batch; a batch without rows (static fields alone) is one."""
-        if not size:
-            return [slice(0, 0)]
-        micro = self.micro_batch_size or size
-        return [slice(start, min(start + micro, size)) for start in range(0, size, micro)]

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from mmflow.artifacts import CheckpointArtifact, ColumnArtifact, HistoryArtifact, ModelArtifact, TrainingSummary
+from mmflow.artifacts import CheckpointArtifact, HistoryArtifact, ModelArtifact, TrainingSummary
 from mmflow.data import Batch, Loader
 from mmflow.data.workers import warm_up
 from mmflow.model.model import Model
@@ -22,7 +22,6 @@ from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import describe
 from mmflow.plugin.targets import STAGE, Owner
-from mmflow.plugin.values import RawValue
 from mmflow.train.remarks import Bounds, Length, equal_rows, remarks
 from mmflow.train.settings import Training
 from mmflow.train.updates import Moves, Updates
@@ -50,7 +49,7 @@ class Trainer:
 
     def __init__(self, declaration: Training, context: StageContext) -> None:
         self.declaration, self.context, self.scope = declaration, context, context.scope
-        self.seed: int = declaration.seeded(context.spec.seed)
+        self.seed: int = context.scope.seed
         self.device = torch.device(context.device)
         self.roots = self.scope.roots()
         if (source := self.scope.source) is None:
@@ -71,7 +70,7 @@ class Trainer:
         self.waited_before = 0.0
         self.loader = Loader(
             self.source, self.scope.views, self.model.requests(), sampler=declaration.sampler,
-            batch_size=declaration.batch_size, seed=self.seed, workers=workers, columns=self._stage_columns(),
+            batch_size=declaration.batch_size, seed=self.seed, workers=workers, sampled=self._sampled(),
             pin=self.device.type == "cuda",
         )  # fmt: skip
         self.steps: int = declaration.steps or self.loader.steps(declaration.epochs or 0)
@@ -81,14 +80,10 @@ class Trainer:
         if declaration.compile:
             self._compile()
 
-    def _stage_columns(self) -> dict[str, dict[str, RawValue]]:
-        """Values by id of the stages' columns that the sampler refers to."""
-        columns: dict[str, dict[str, RawValue]] = {}
-        for place, target in self.scope.targets(STAGE).items():
-            if place[0] == "sampler" and target.section == "stages":
-                stored = ColumnArtifact.find(self.context.upstream(target.name), target.name, target.output)
-                columns[str(place[1])] = stored.read()
-        return columns
+    def _sampled(self) -> dict[str, str]:
+        """The fields of the data that the sampler's references lead to."""
+        targets = self.scope.targets(STAGE).items()
+        return {str(place[1]): target.as_field.name for place, target in targets if place[0] == "sampler"}
 
     def _model(self) -> Model:
         upstream = self.context.upstream
@@ -117,6 +112,10 @@ class Trainer:
         checkpoint = self.context.load_partial()
         if checkpoint is not None:
             self._resume(checkpoint)
+            self.context.report.note(f"resumed at step {self.step} of {self.steps} from {checkpoint}")
+        else:
+            # The model that it begins with may come from a stage without these constraints.
+            self.model.constraints.project()
         lines = trained_by_entry(self.model, self.declaration.patterns())
         self.context.report.note(f"trains {', '.join(lines)}")
         begun = saved = time.monotonic()
@@ -230,6 +229,7 @@ class Trainer:
             "seconds": round(self.seconds, 3), **self.pace.measured(),
         }  # fmt: skip
         self.history.append(line)
+        self.context.report.log(self.step, line)
         self.context.report.progress(
             self.step, self.steps, loss=numbers["loss"], lr=moves["lr"], samples_per_second=line["samples_per_second"],
             **self.pace.measured(),
@@ -266,6 +266,9 @@ class Trainer:
         self.shares, self.updates.moved = state["shares"], state["moved"]
         self.waited_before = state["waited"]
         self.pace = Pace(*state["pace"])
+        for line in self.history:
+            # A tracker of this run has seen none of the earlier one.
+            self.context.report.log(int(line["step"]), line)
 
     @property
     def waited(self) -> float:

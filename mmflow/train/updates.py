@@ -210,7 +210,7 @@ class Updates:
         norm = optimization.clip()
         if there:
             self.scaler.step(optimization.optimizer)
-        self.model.modules.constrain()
+        self.model.constraints.project([p for p in optimization.parameters if p.grad is not None])
         for parameter in optimization.parameters:
             parameter.grad = None
         return norm

@@ -13,6 +13,7 @@ def mmflow_components() -> dict[str, str]:
         "loss/supcon": "mmflow_objectives.contrastive.supcon:SupCon",
         "loss/caption_nll": "mmflow_objectives.prediction.caption_nll:CaptionNLL",
         "loss/cross_entropy": "mmflow_objectives.prediction.cross_entropy:CrossEntropy",
+        "loss/emitted": "mmflow_objectives.prediction.emitted:EmittedValue",
         "loss/mse": "mmflow_objectives.prediction.mse:MeanSquaredError",
         "loss/alignment": "mmflow_objectives.distance.alignment:Alignment",
         "loss/uniformity": "mmflow_objectives.distance.uniformity:Uniformity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -84,6 +85,17 @@ def test_a_column(tmp_path: Path, values: object, expected: dict):
     assert ColumnArtifact.find(tmp_path, "stage", None).read().keys() == expected.keys()
 
 
+def test_a_column_knows_its_axis_and_type(tmp_path: Path):
+    nodes = TensorType("label", ("node",), dtype="int64", names=("a", "b"))
+    ColumnArtifact(tmp_path, "of_nodes").write(["0", "1"], [1, 0], type_=nodes)
+    ColumnArtifact(tmp_path, "plain").write(["0", "1"], torch.ones(2, 3))
+    assert ColumnArtifact(tmp_path, "of_nodes").type() == nodes
+    assert ColumnArtifact(tmp_path, "plain").type() == TensorType("vector", size=(3,))
+    rows = pickle.loads(pickle.dumps(ColumnArtifact(tmp_path, "plain").rows()))
+    assert rows.place("1") == rows.place("1", near=1) == 1
+    assert rows.place("2") is None
+
+
 def test_absent_rows_and_group_axes_of_a_column(tmp_path: Path):
     present = torch.tensor([[True, False], [False, False]])
     ColumnArtifact(tmp_path, "x").write(["a", "b"], torch.ones(2, 2, 3), present)
@@ -143,11 +155,26 @@ def test_encodings(tmp_path: Path, value: object, present: torch.Tensor | None):
 
 
 def test_data_static_and_files(tmp_path: Path):
-    types = {"text": TensorType("text"), "vector": TensorType("vector", size=(2,))}
-    fields = {"text": ["x", None], "vector": [[1.0, 2.0], None]}
-    DataArtifact(tmp_path, "made").write(["a", "b"], fields, types)
-    assert DataArtifact(tmp_path, "made").read() == (["a", "b"], fields)
+    types = {
+        "text": TensorType("text"), "vector": TensorType("vector", size=(2,)), "image": TensorType("image"),
+        "boxes": TensorType("boxes", ("sample", "object")), "names": TensorType("text", ("class",)),
+    }  # fmt: skip
+    fields = {
+        "text": ["x", None],
+        "vector": [np.float32([1.0, 2.0]), None],
+        "image": [np.arange(12, dtype=np.uint8).reshape(2, 2, 3), np.zeros((1, 1, 3), np.uint8)],
+        "boxes": [np.ones((2, 4), np.float32), np.ones((0, 4), np.float32)],
+    }
+    DataArtifact(tmp_path, "made").write(["a", "b"], fields, types, static={"names": np.array(["cat", "dog"])})
+    ids, read = DataArtifact(tmp_path, "made").read()
+    assert ids == ["a", "b"]
+    assert read["text"] == ["x", None]
+    assert read["vector"][1] is None
+    for name, row in (("vector", 0), ("image", 0), ("image", 1), ("boxes", 0)):
+        assert read[name][row].dtype == fields[name][row].dtype
+        assert np.array_equal(read[name][row], fields[name][row])
     assert DataArtifact(tmp_path, "made").types() == types
+    assert DataArtifact(tmp_path, "made").static()["names"].read()[0].tolist() == ["cat", "dog"]
     with pytest.raises(ValueError, match="differ"):
         DataArtifact(tmp_path, "made").write(["a"], {"x": [1]}, {})
     centers, type_ = np.eye(3, dtype=np.float32), TensorType("vector", ("cluster",), (3,), names=("a", "b", "c"))

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from mmflow.cli.terminal import Bars, Lines, Notes, Pace, duration, progress_watcher
+from mmflow.cli.terminal import Lines, Pace, duration, progress_watcher
 
 pytestmark = pytest.mark.process
 
@@ -70,13 +70,13 @@ def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[
     assert lines[3].startswith("train: done after ")
 
 
-def test_quiet_tells_notes_only(capsys: pytest.CaptureFixture[str]):
+def test_quiet_tells_warnings_only(capsys: pytest.CaptureFixture[str]):
     watcher = progress_watcher(quiet=True)
-    assert isinstance(watcher, Notes)
-    assert not isinstance(watcher, (Lines, Bars))
+    watcher.waiting("loading PyTorch")
     watcher.stage("train", "running")
     watcher.progress("train", 1, 2, {})
-    watcher.note("the API is gone")
+    watcher.note("all 2 stages found in the store")
+    watcher.note("the API is gone", warning=True)
     assert capsys.readouterr().err == "note: the API is gone\n"
 
 

@@ -73,11 +73,40 @@ def test_events_that_nobody_takes_are_dropped(tmp_path: Path):
     assert prefect(program, tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api").splitlines() == ["0", "True"]
 
 
-def test_threads_are_silenced_through_the_settings():
-    from prefect.settings import temporary_settings
+THREAD = """
+import threading
+import prefect.main
+from prefect._internal._logging import logger
+from mmflow.compat.prefect import silence_threads
 
-    from mmflow.compat.prefect import silence_threads
+def complain():
+    logger.getChild("concurrency").error("a complaint of a thread")
 
-    with temporary_settings() as settings:
-        silence_threads(settings)
-        assert settings.internal.logging_level == "CRITICAL"
+for silent in (False, True):
+    if silent:
+        silence_threads()
+    thread = threading.Thread(target=complain)
+    thread.start()
+    thread.join()
+    print("end")
+"""
+
+
+def test_threads_are_silenced_in_debug_mode_too(tmp_path: Path):
+    for mode in ({}, {"PREFECT_DEBUG_MODE": "1"}):
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        clean |= {"PREFECT_HOME": str(tmp_path), **mode}
+        done = subprocess.run([sys.executable, "-c", THREAD], capture_output=True, text=True, env=clean, check=True)
+        assert done.stderr.count("a complaint of a thread") == 1
+
+
+def test_clients_connect_directly_inside_the_block_alone(tmp_path: Path):
+    program = (
+        "from prefect.client.orchestration import get_client\n"
+        "from mmflow.compat.prefect import direct_clients\n"
+        "def trusts(): return [get_client(sync_client=s)._client._trust_env for s in (False, True)]\n"
+        "with direct_clients(): print(trusts())\n"
+        "print(trusts())\n"
+    )
+    said = prefect(program, tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api").splitlines()
+    assert said == ["[False, False]", "[True, True]"]

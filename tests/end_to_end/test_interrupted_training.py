@@ -86,6 +86,11 @@ def test_sigterm_writes_a_checkpoint_and_the_next_run_goes_on(tmp_path: Path, en
 
     second = Run(spec, tmp_path / "store", *options)
     assert second.end() == 0, "\n".join(second.lines)
+    (said,) = [line for line in second.lines if "resumed" in line]
+    assert said.startswith(f"note: train: resumed at step {reached} of 200 from ")
+    assert str(checkpoint.parent) in said
+    report = Path(next(line for line in second.lines if line.startswith("report: ")).removeprefix("report: "))
+    assert f"resumed at step {reached} of 200 from" in report.read_text()
     (history,) = (tmp_path / "store").rglob("history.jsonl")
     steps = [json.loads(line)["step"] for line in history.read_text().splitlines()]
     assert steps == list(range(1, 201))

@@ -42,17 +42,17 @@ class Look(Evaluator, name="look_of_tests"):
     """Keeps what it was given."""
 
     labels: Ref[Labels] | None = None
-    fields: Refs[RawField] = ()
+    columns: Refs[RawField] = ()
     test: Ref[Data] | None = None
     score: Score = default("cosine")
     factor: float = 2.0
     value: float | None = 1.0
 
     def evaluate(
-        self, first: Encoding, *others: Encoding, labels: Any, fields: Any, test: Any, score: Any, factor: float,
+        self, first: Encoding, *others: Encoding, labels: Any, columns: Any, test: Any, score: Any, factor: float,
         ids: Any, data: Any,
     ) -> EvaluationResult:  # fmt: skip
-        SEEN.update(first=first, others=others, labels=labels, fields=fields, test=test, score=score)
+        SEEN.update(first=first, others=others, labels=labels, columns=columns, test=test, score=score)
         SEEN.update(factor=factor, ids=ids, data=data)
         if self.value == -1:
             return None  # type: ignore[return-value]
@@ -122,7 +122,7 @@ def test_arguments_are_what_their_fields_lead_to(write):
     path = write(
         TABLE
         + "eval:\n  look:\n    use: look_of_tests\n    data: rows\n    of: [text]\n    labels: kind\n"
-        + "    fields: [words, length]\n    test: other\n"
+        + "    columns: [words, length]\n    test: other\n"
     )
     outcome, store = run(path)
     stored(outcome, store, "look")
@@ -135,7 +135,7 @@ def test_arguments_are_what_their_fields_lead_to(write):
     assert first.present.tolist() == [True, True, False, True]
     names = load_spec(str(path)).data["rows"].fields()["kind"].names
     assert [names[i] if i >= 0 else None for i in SEEN["labels"].tolist()] == ["one", "two", None, "one"]
-    words, length = SEEN["fields"]
+    words, length = SEEN["columns"]
     assert words == ["red circle", "blue circle", None, "blue square"]
     assert length.isnan().tolist() == [False, True, False, False]
     assert SEEN["factor"] == 2.0
@@ -143,7 +143,7 @@ def test_arguments_are_what_their_fields_lead_to(write):
     test = SEEN["test"]
     assert len(test) == 2
     assert torch.equal(test.of[0].pooled, first.pooled[:2])
-    assert test.fields["fields"][0] == ["red circle", "blue circle"]
+    assert test.fields["columns"][0] == ["red circle", "blue circle"]
     assert SEEN["others"] == ()
 
 
@@ -274,7 +274,7 @@ def test_encodings_and_fields_are_joined_by_id(write, monkeypatch):
     path = write(
         TABLE
         + "eval:\n  look: {use: look_of_tests, data: rows, of: [text]}\n"
-        + "  again: {use: look_of_tests, data: rows, of: [text], fields: [words], factor: 3}\n"
+        + "  again: {use: look_of_tests, data: rows, of: [text], columns: [words], factor: 3}\n"
     )
     # A fingerprint that lies: the order of the file changes between two runs and the source does not say so.
     source = type(load_spec(str(path)).data["rows"])
@@ -287,7 +287,7 @@ def test_encodings_and_fields_are_joined_by_id(write, monkeypatch):
     assert outcome.outcome.stages == {"look": "cached", "again": "done"}
     assert dict(zip(SEEN["ids"], SEEN["first"].pooled.tolist(), strict=True)) == before
     words = {row["id"]: row["words"] for row in ROWS}
-    assert SEEN["fields"][0] == [words[id] for id in SEEN["ids"]]
+    assert SEEN["columns"][0] == [words[id] for id in SEEN["ids"]]
 
 
 @pytest.mark.parametrize("order", [("text", "both"), ("both", "text")])

@@ -2,7 +2,7 @@
 
 python child_run.py STORE ENGINE OPTIONS writes one JSON object a line: what a watcher sees, and last the outcome.
 OPTIONS (JSON): `steps` and `pause` of the stage `train`; `asks`: whether it asks should_stop; `workers`: of its
-DataLoader; `salt`: part of the keys; `stages`: how many; `run_name`.
+DataLoader; `salt`: part of the keys; `stages`: how many; `fails`: the name of one that raises; `run_name`.
 """
 
 import json
@@ -12,14 +12,13 @@ from collections.abc import Iterable
 
 from mmflow.flow.engine import run_jobs
 from mmflow.flow.jobs import StageJob, Watcher
-from mmflow.flow.prefect.server import start_early
 from mmflow.flow.store import RunStore
 from mmflow.identity.canonical import key_of
 from mmflow.plugin.kinds import Reporter, StageStopped
 
 store = RunStore(sys.argv[1])
-defaults = {"steps": 3, "pause": 0.01, "asks": True, "workers": 0, "salt": "", "stages": 3, "run_name": "Clip shapes"}
-options = defaults | json.loads(sys.argv[3])
+defaults = {"steps": 3, "pause": 0.01, "asks": True, "workers": 0, "salt": "", "stages": 3, "fails": ""}
+options = defaults | {"run_name": "Clip shapes"} | json.loads(sys.argv[3])
 
 
 def say(event: str, **fields: object) -> None:
@@ -33,7 +32,7 @@ class Speaker(Watcher):
     def progress(self, name, done, total, metrics):
         say("progress", name=name, done=done)
 
-    def note(self, text):
+    def note(self, text, *, warning=False):
         say("note", text=text)
 
 
@@ -68,6 +67,8 @@ def job(name: str, *after: str) -> StageJob:
         saved = store.load_partial(key, "checkpoint")
         begin = int((saved / "step").read_text()) if saved else 0
         say("begin", name=name, step=begin)
+        if name == options["fails"]:
+            raise ValueError("no images at all")
         for step in steps() if name == "train" else range(1):
             if step < begin:
                 continue
@@ -96,7 +97,6 @@ def finish(outcome, reporter: Reporter) -> None:
 if __name__ == "__main__":
     jobs = [job("train"), job("retrieval", "train"), job("zero_shot", "train")]
     jobs += [job(f"probe_{number}", "train") for number in range(3, options["stages"])]
-    api = start_early(store.url) if sys.argv[2] == "prefect" else None
     outcome = run_jobs(
         jobs[: options["stages"]],
         store=store,
@@ -104,7 +104,6 @@ if __name__ == "__main__":
         run_name=options["run_name"],
         watchers=[Speaker()],
         finish=finish,
-        api=api,
     )
     say("outcome", **vars(outcome))
     sys.exit(outcome.exit_code)

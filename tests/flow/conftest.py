@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def _wait_for(condition: Callable[[], Any], what: str, timeout: float = DEADLINE
 class ChildRun:
     """`child_run.py` at work; `until` reads what it says."""
 
-    def __init__(self, store: Path, engine: str, environment: dict[str, str], **options: Any):
+    def __init__(self, store: Path, engine: str, environment: dict[str, str], folder: Path | None, **options: Any):
         command = [
             sys.executable,
             str(Path(__file__).with_name("child_run.py")),
@@ -43,7 +44,9 @@ class ChildRun:
         ]
         self.errors = store.parent / f"stderr-{time.monotonic_ns()}"
         with self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=folder
+            )  # fmt: skip
         self.lines: list[dict[str, Any]] = []
         self._queue: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -88,15 +91,18 @@ def mmflow_cache(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def start_run(tmp_path, mmflow_cache) -> Iterator[Callable[..., ChildRun]]:
-    """Starts a run in a child process, with the store `tmp_path / "store"`."""
+    """Starts a run in a child process, with the store `tmp_path / "store"`, in a `folder` and with `variables`."""
     children: list[ChildRun] = []
 
-    def start(engine: str, api_url: str | None = None, cache: Path = mmflow_cache, **options) -> ChildRun:
+    def start(
+        engine: str, api_url: str | None = None, cache: Path = mmflow_cache, folder: Path | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}), **options,
+    ) -> ChildRun:  # fmt: skip
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         clean |= {"MMFLOW_CACHE": str(cache), "PREFECT_HOME": str(mmflow_cache / "home")}
         clean |= {"PREFECT_API_URL": api_url} if api_url else {}
-        clean |= {"OMP_NUM_THREADS": "1"}
-        children.append(ChildRun(tmp_path / "store", engine, clean, **options))
+        clean |= {"OMP_NUM_THREADS": "1", **variables}
+        children.append(ChildRun(tmp_path / "store", engine, clean, folder, **options))
         return children[-1]
 
     yield start

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import os
 import shutil
 import socket
@@ -28,6 +29,12 @@ def post(url: str, body: dict) -> dict | list:
         return json.loads(answer.read() or "{}")
 
 
+def log_of(server, run: dict) -> list[dict]:
+    lines = post(f"{server.url}/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
+    assert isinstance(lines, list)
+    return lines
+
+
 def latest_flow_run(server) -> dict:
     runs = post(f"{server.url}/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
     assert isinstance(runs, list)
@@ -43,14 +50,36 @@ def test_a_run_is_seen_with_its_log_and_artifacts(start_run, server, wait_for):
     of_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
 
     def logged() -> set[str]:
-        logs = post(f"{server.url}/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
-        return {line["message"] for line in logs}
+        return {line["message"] for line in log_of(server, run)}
 
     expected = {"stage train: done", "stage zero_shot: done", "train metrics: at=1, recall=0.5, chance=nan"}
     wait_for(lambda: expected <= logged(), "the log of the run")
     keys = {artifact["key"] for artifact in post(f"{server.url}/artifacts/filter", of_run)}
     assert {"clip-shapes-stages", "clip-shapes-train-progress", "clip-shapes-retrieval-metrics"} <= keys
     assert not outcome["stderr"].count("stage train: done"), "the terminal has the watcher's lines, not these"
+    start_run("prefect", api_url=server.url).end()
+    again = latest_flow_run(server)
+    found = wait_for(
+        lambda: [line for line in log_of(server, again) if "found in" in line["message"]], "what is stored"
+    )
+    assert [(line["message"], line["level"]) for line in found] == [("all 3 stages found in the store", logging.INFO)]
+
+
+def test_the_traceback_of_a_failed_stage_is_in_the_log_of_its_run(start_run, server, wait_for):
+    outcome = start_run("prefect", api_url=server.url, salt="fails", fails="retrieval").end()
+    assert (outcome["returncode"], outcome["status"]) == (1, "failed")
+    run = latest_flow_run(server)
+    assert (run["state_name"], run["name"]) == ("Failed", outcome["run_id"])
+    head = "stage retrieval failed\nTraceback (most recent call last):\n"
+    lines = wait_for(
+        lambda: [x for x in log_of(server, run) if x["message"].startswith(head)], "the traceback in the log"
+    )
+    assert [line["level"] for line in lines] == [logging.ERROR]
+    text = lines[0]["message"]
+    assert "child_run.py" in text
+    assert text.endswith("ValueError: no images at all\n")
+    assert "Traceback" not in outcome["stderr"]
+    assert outcome["notes"][0].startswith("stage retrieval failed: no images at all (ValueError")
 
 
 @pytest.mark.parametrize("asks", [True, False])

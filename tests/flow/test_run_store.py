@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -321,6 +322,53 @@ def test_no_room_for_a_new_result_leaves_the_old_ones(tmp_path):
     assert contents(store.fetch(KEY)) == {"a": b"old"}
     assert contents(checkpoint(store)) == {"a": b"old"}
     assert len(inside(store).children(f"entries/{KEY}")) == 2, "the failed attempt has been removed"
+
+
+SCRATCH = """
+import os, sys, time
+from mmflow.flow.store import RunStore
+with RunStore(sys.argv[1]).scratch() as folder:
+    (folder / "state").write_text("half")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_scratch_folder_of_a_killed_process_goes_with_the_next_one_and_of_a_living_one_never(tmp_path):
+    root = tmp_path / "store"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRATCH, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    folders = [Path(process.stdout.readline().strip()) for process in processes]
+    assert [(folder / "state").read_text() for folder in folders] == ["half", "half"]
+    # As that of a stage that works for a week.
+    for folder in folders:
+        os.utime(folder, (0, 0))
+    processes[0].kill()
+    processes[0].wait()
+    with RunStore(root).scratch() as own:
+        assert [folder.exists() for folder in folders] == [False, True]
+        assert own.exists()
+    processes[1].communicate("", timeout=60)
+    assert processes[1].returncode == 0
+    assert list((root / "scratch").iterdir()) == []
+
+
+def test_scratch_folders_without_a_lock_or_of_another_machine_go_when_they_are_old(tmp_path):
+    scratch = tmp_path / "store" / "scratch"
+    for name, host in (("old", None), ("young", None), ("far", b"elsewhere"), ("forgotten", b"elsewhere")):
+        tree(scratch / f"20200101T000000-{name}", state="x")
+        if host is not None:
+            (scratch / f"20200101T000000-{name}.lock").write_bytes(host)
+    days = {"old": 2, "far": 2, "forgotten": 40}
+    for name, age in days.items():
+        at = time.time() - age * 86400
+        os.utime(scratch / f"20200101T000000-{name}", (at, at))
+    assert RunStore(tmp_path / "store").sweep() == 2
+    assert sorted(path.name.partition("-")[2] for path in scratch.iterdir()) == ["far", "far.lock", "young"]
 
 
 def test_a_result_that_cannot_be_published_is_kept_and_stored_later(tmp_path):

@@ -47,6 +47,7 @@ def test_every_number_of_every_installed_component_has_a_bound_or_a_reason() -> 
 
 class Widths(BaseModel):
     inner: int = 1
+    share: float = 1.0
 
 
 class Free(Loss, name="free"):
@@ -63,7 +64,8 @@ class Free(Loss, name="free"):
 @pytest.mark.parametrize(
     "fields",
     [{"count": 10**9 + 1}, {"count": -(10**12)}, {"shares": {"a": 1e31}}, {"pairs": [[1, 10**10]]},
-     {"widths": {"inner": 10**10}}, {"seed": 2**63}],
+     {"widths": {"inner": 10**10}}, {"seed": 2**63}, {"widths": {"share": float("inf")}},
+     {"widths": {"share": float("nan")}}, {"shares": {"a": float("inf")}}],
 )  # fmt: skip
 def test_a_number_without_a_bound_of_its_own_gets_one(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:

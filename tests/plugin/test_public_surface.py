@@ -9,12 +9,12 @@ from importlib.resources import files
 import mmflow.plugin
 
 KINDS = """
-Component Encoder Evaluator Loss Memory Modality Optimizer Sampler Score Service Source Stage Tokenizer Tracker
-Transform Value
+Component Constraint Encoder Evaluator Loss Memory Modality Optimizer Sampler Score Service Source Stage Tokenizer
+Tracker Transform Value
 """
 FIELDS = """
 Active Bounds Constant Field Freeze Learned NonNegativeFloat NonNegativeInt PositiveFloat PositiveInt Scope Shared View
-any_number by_content default outside_identity
+any_number by_content default in_order outside_identity
 """
 REFERENCES = """
 Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled RawField Ref RefMap Refs Sampled
@@ -24,7 +24,7 @@ GIVEN = """
 ABSENT Clock Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader Reporter ShardReader Shown
 StageContext Streamed Streaming Tally TensorType Tokens describe in_all read_sample with_random_access
 """
-WIRING = "Application BatchSizes Origin Owner Place STAGE StageScope StageSpec Structure Target"
+WIRING = "Application BatchSizes Fault Origin Owner Place STAGE StageScope StageSpec Structure Target"
 RAISED = "ComponentError SampleError SkippedSample StageStopped"
 ADDRESSES = "Address address global_generators numpy_generator"
 

@@ -154,10 +154,10 @@ def test_encoders_of_another_stage_are_typed_there() -> None:
     assert scope.targets(STAGE)["of", 0] == Target("encoders", "extra", stage="warm")
     assert scope.type_of(Target("encoders", "image", stage="warm")).size == (4,)
     assert scope.type_of(Target("encoders", "image")).size == (4,)
-    with pytest.raises(SpecError, match=r"of\.0: `warm\.nothing` is no encoder of the stage warm"):
+    with pytest.raises(SpecError, match=r"of\.0: the stage warm gives no `nothing`: expected an encoder"):
         load_text(text.replace("[warm.extra,", "[warm.nothing,"))
-    with pytest.raises(SpecError, match=r"not yet: an encoder of the untrained model"):
-        load_text(text.replace("[warm.extra,", "[init.text,"))
+    untrained = load_text(text.replace("[warm.extra,", "[init.text,"), "s.yaml").scope("old")
+    assert untrained.targets(STAGE)["of", 0] == Target("encoders", "text", stage="init")
 
 
 def test_models_and_data_of_stages(spec: Spec) -> None:
@@ -165,7 +165,7 @@ def test_models_and_data_of_stages(spec: Spec) -> None:
     assert [scopes[name].start for name in ("warm", "main")] == [None, "warm"]
     assert [scopes[name].model for name in ("near", "first", "plain")] == ["main", "warm", None]
     assert [scopes[name].data_name for name in spec.stages] == ["train", "train", "test", "first_data", "test"]
-    assert [scopes[name].preparation_data for name in spec.stages] == ["train", "train", "train", "train", "train"]
+    assert {scopes[name].preparation_data for name in spec.stages} == {Target("data", "train")}
     assert scopes["near"].fields["caption"].modality == "text"
     assert scopes["near"].fields["id"].modality == "id"
     assert scopes["first"].source == spec.data["first_data"]

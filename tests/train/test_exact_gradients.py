@@ -109,7 +109,7 @@ def test_the_step_agrees_with_autograd_over_the_uncut_graph(plain: Spec) -> None
         if owner.section == "memories":
             return None
         if owner not in values:
-            values[owner] = execution.encode(model.graph.nodes[owner], fetch, batch.ids, ordinal=0)
+            values[owner] = execution.encode(model.graph.nodes[owner], fetch, batch.row_ids(), ordinal=0)
         return Encoding({name: values[owner].outputs[name]}, values[owner].axes)
 
     total = torch.zeros((), dtype=torch.float64)

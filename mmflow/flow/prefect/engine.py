@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from mmflow.compat.prefect import drain_events, drop_unsent_events, silence_threads
 from mmflow.flow.execution import EngineUnavailable, Execution
 from mmflow.flow.jobs import StageJob, Watcher
-from mmflow.flow.prefect.api import api_settings
+from mmflow.flow.prefect.api import api_settings, find_api
 from mmflow.flow.prefect.link import ApiLink
 from mmflow.flow.prefect.log import run_log
-from mmflow.flow.prefect.server import EmbeddedApi, start_early
+from mmflow.flow.prefect.server import EmbeddedApi
+from mmflow.flow.prefect.settings import WITHOUT
 from mmflow.flow.stopping import Terminated
 from mmflow.plugin.failures import told
 
@@ -44,16 +45,14 @@ def run_with_prefect(execution: Execution, api: EmbeddedApi | None) -> None:
         )
     with contextlib.ExitStack() as stack:
         try:
-            opened = api_settings(execution.store.url, api or start_early(execution.store.url))
-            settings, own = stack.enter_context(opened)
+            found = api or find_api(execution.store.url)
+            execution.waiting("waiting for the Prefect API")
+            settings, own = stack.enter_context(api_settings(found))
             import prefect.main  # noqa: F401  (sets the levels of its loggers)
         except EngineUnavailable:
             raise
         except Exception as error:
-            raise EngineUnavailable(
-                f"Prefect cannot start: {told(error)}; look at its settings (PREFECT_..., prefect.toml, profiles), or "
-                "use `--local`, which runs the same stages without Prefect"
-            ) from error
+            raise EngineUnavailable(f"Prefect cannot start: {told(error)}; {WITHOUT}") from error
         _PrefectRun(execution, settings, own).run()
 
 
@@ -88,7 +87,7 @@ class _PrefectRun:
         levels = {name: logging.getLogger(name).level for name in _LOGGERS}
         if self.own:
             _quieten(_SILENT)
-            silence_threads(self.settings)
+            silence_threads()
         try:
             asyncio.run(self._supervise())
             # Where Prefect has failed between two stages, the rest is done without it.
@@ -126,8 +125,7 @@ class _PrefectRun:
             return
         if not self.begun:
             raise EngineUnavailable(
-                f"the Prefect API at {self.url} refused the flow run: {type(error).__name__}: {error}; "
-                "`--local` runs the same stages without Prefect"
+                f"the Prefect API at {self.url} refused the flow run: {type(error).__name__}: {error}; {WITHOUT}"
             ) from error
         self._lost(f"{type(error).__name__}")
 
@@ -141,6 +139,7 @@ class _PrefectRun:
             name=_accepted(self.execution.run_name),
             flow_run_name=self.execution.outcome.run_id,
             persist_result=False,
+            retries=0,
             validate_parameters=False,
         )
         # Typed as if it were not async.
@@ -218,9 +217,11 @@ class _PrefectRun:
         self.link.begin_stage(job.name, context.task_run.id)
         state = self.execution.run(job)
         if state == "done":
-            return Completed(message=f"stored under {job.key}")
+            return Completed(message=f"stored under {self.execution.keys[job.name]}")
         if state == "cached":
-            return Completed(name="Cached", message=f"was stored under {job.key}")
+            return Completed(name="Cached", message=f"was stored under {self.execution.keys[job.name]}")
+        if state == "unneeded":
+            return Completed(name="Unneeded", message="a repetition has ended before this iteration")
         if state == "failed":
             return Failed(message=self.execution.outcome.notes[-1])
         if state == "skipped":
@@ -246,7 +247,7 @@ class _PrefectRun:
             return
         self.lost_told = True
         _quieten(_SILENT)
-        silence_threads(self.settings)
+        silence_threads()
         self.execution.note(
             f"the Prefect API at {self.url} has stopped answering ({why}); the run goes on without it, "
             "and its results are stored"

@@ -23,8 +23,8 @@ class _RunLog(Watcher):
     def stage(self, name: str, state: str, detail: str = "") -> None:
         self._log.info("stage %s: %s%s", name, state, f" ({detail})" if detail else "", extra=_TO_API_ONLY)
 
-    def note(self, text: str) -> None:
-        self._log.warning(text, extra=_TO_API_ONLY)
+    def note(self, text: str, *, warning: bool = False) -> None:
+        self._log.log(logging.WARNING if warning else logging.INFO, text, extra=_TO_API_ONLY)
 
     def traceback(self, name: str, text: str) -> None:
         self._log.error("stage %s failed\n%s", name, text, extra=_TO_API_ONLY)

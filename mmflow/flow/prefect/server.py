@@ -22,11 +22,10 @@ from typing import IO
 
 from mmflow.cache import user_cache
 from mmflow.compat.prefect import SERVER_ENVIRONMENT
+from mmflow.flow.prefect.settings import may_name_an_api
 
 START_TIMEOUT = 120.0
 """Seconds to wait for the API; a loaded machine needs many more than the usual three."""
-
-_SETTINGS_FILES = (".env", "prefect.toml", "pyproject.toml")
 
 # For an API that serves mmflow only. Measured: each of these costs time at the start or at the end of a run.
 _SERVER_SETTINGS = {
@@ -60,7 +59,7 @@ class EmbeddedApi:
 
     def __init__(self, store_url: str, *, cache: Path | None = None, linger: float | None = None):
         digest = hashlib.sha256(store_url.encode()).hexdigest()[:16]
-        self.home = (cache or user_cache()) / "prefect" / version("prefect")
+        self.home = (cache or user_cache()).absolute() / "prefect" / version("prefect")
         self.folder = self.home / digest
         self.linger = float(os.environ.get("MMFLOW_SERVER_LINGER", "0")) if linger is None else linger
         self.process: subprocess.Popen[bytes] | None = None
@@ -69,6 +68,7 @@ class EmbeddedApi:
         self._url = ""
         self._error: Exception | None = None
         self._ready = threading.Event()
+        self._given_back = False
 
     @property
     def log(self) -> Path:
@@ -89,10 +89,14 @@ class EmbeddedApi:
 
     def close(self) -> None:
         """Give the API back; the process ends when no other run uses it and its time to linger is over."""
-        self._ready.wait()
-        if self._lease is not None:
-            self._lease.close()
-            self._lease = None
+        self._given_back = True
+        if self._ready.is_set():
+            self._release()
+
+    def _release(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.close()
 
     def _bring_up(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
@@ -105,23 +109,25 @@ class EmbeddedApi:
                 self._url = running_at(self.folder) or self._spawn(deadline)
         except Exception as error:
             self._error = error
-            if self._lease is not None:
-                self._lease.close()
-                self._lease = None
         finally:
             self._ready.set()
+            if self._error is not None or self._given_back:
+                self._release()
 
     def _spawn(self, deadline: float) -> str:
         (self.folder / "server.json").unlink(missing_ok=True)
         database = f"sqlite+aiosqlite:///{self.folder / 'prefect.db'}"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API_")}
-        environment = {**inherited, **_SERVER_SETTINGS, "PREFECT_API_DATABASE_CONNECTION_URL": database}
+        # Nothing of the user's settings: they are for other servers, and a mistake in them would end this one.
+        inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("PREFECT_")}
+        own = {"PREFECT_HOME": str(self.folder), "PREFECT_API_DATABASE_CONNECTION_URL": database}
+        environment = {**inherited, **_SERVER_SETTINGS, **own}
         command = [sys.executable, "-m", "mmflow.flow.prefect.process", str(self.folder), str(self.linger)]
         with open(self.log, "wb") as log:
             # A session of its own, so that Ctrl-C in the terminal reaches the run and not its API.
             self.process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
         while time.monotonic() < deadline:
             if url := running_at(self.folder):
                 return url
@@ -139,21 +145,9 @@ class EmbeddedApi:
 def start_early(store_url: str) -> EmbeddedApi | None:
     """Start the embedded API of a store, unless the user seems to have an API: decided without importing Prefect.
 
-    `run_jobs(..., api=...)` takes the returned object. Where it is None, Prefect's own settings decide later.
+    Where it is None, Prefect's own settings decide later.
     """
-    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
-    files = [Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml"), *map(Path, _SETTINGS_FILES)]
-    if "PREFECT_API_URL" in os.environ or any(_may_name_an_api(file) for file in files):
-        return None
-    return EmbeddedApi(store_url).start()
-
-
-def _may_name_an_api(file: Path) -> bool:
-    try:
-        text = file.read_text(errors="replace")
-    except OSError:
-        return False
-    return "PREFECT_API_URL" in text or "prefect.api" in text or (file.name == "prefect.toml" and "api" in text)
+    return None if may_name_an_api() else EmbeddedApi(store_url).start()
 
 
 def running_at(folder: Path) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmflow.artifacts import EmbeddingMap, Environment, HistoryArtifact, MetricsArtifact, StageRecord, TrainingSummary
+from mmflow.flow.jobs import SETTLED
 from mmflow.flow.store import Event, RunAbout, RunRecord, RunStore, StoreError
 from mmflow.plugin.modality import Shown, first_member, modality
 from mmflow.plugin.values import Example as StoredExample
@@ -120,32 +121,37 @@ class RunReport:
         newest = max((s for s in self.stages if s.environment), key=lambda s: s.started, default=None)
         return newest.environment if newest else {}
 
-    @property
-    def remarks(self) -> list[tuple[str, list[str]]]:
-        """Warnings about the results, each once with the stages that it is about."""
-        found: dict[str, list[str]] = {}
-        for stage in self.stages:
-            for remark in stage.remarks:
-                found.setdefault(remark, []).append(stage.name)
-        return list(found.items())
-
     def stage(self, name: str) -> StageReport:
         return next(stage for stage in self.stages if stage.name == name)
 
 
-def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
+def collect(
+    store: RunStore,
+    record: RunRecord,
+    spec: Spec,
+    names: Mapping[str, str] | None = None,
+    shown: Mapping[str, tuple[str, StageReport]] | None = None,
+    *,
+    illustrated: bool = True,
+) -> RunReport:
     """Gather the report of a recorded run, at its end or later; results that are not stored (any more) are left out.
 
-    Nothing that is missing or cannot be read makes this fail: it becomes a note in the report.
+    Of a member of a matrix, `names` are those of its stages in the run, and `shown` the stages that another member
+    shows, which stand here with their metrics alone; so do examples and maps where it is not `illustrated`. Nothing
+    that is missing or cannot be read makes this fail: it becomes a note in the report.
     """
     about = record.about()
     events = record.events()
     states = _states(about, events)
-    notes = [str(note) for note in about.get("notes") or [e.get("text") for e in events if e["event"] == "note"]]
+    notes = [event.get("text", "") for event in events if event["event"] == "note"]
     stages = []
     for name, declaration in spec.stages.items():
-        key = str(about.get("keys", {}).get(name, ""))
-        state, detail = states.get(name, ("", ""))
+        in_run = (names or {}).get(name, name)
+        if shown and in_run in shown:
+            stages.append(_shared(name, *shown[in_run]))
+            continue
+        key = str(about.get("keys", {}).get(in_run, ""))
+        state, detail = states.get(in_run, ("", ""))
         stage = StageReport(name, declaration.use, key, state, detail=detail)
         try:
             folder = store.fetch(key) if key else None
@@ -153,7 +159,7 @@ def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
             folder = None
         if folder is not None:
             try:
-                _fill(stage, folder, spec, notes)
+                _fill(stage, folder, spec, notes, illustrated)
             except Exception as error:
                 # One result that cannot be read must not cost the others.
                 notes.append(f"the stored result of {name} cannot be shown: {type(error).__name__}: {error}")
@@ -162,7 +168,7 @@ def collect(store: RunStore, record: RunRecord, spec: Spec) -> RunReport:
     return RunReport(
         name=spec.report.title or spec.name,
         run_id=record.id,
-        status=_status(about, stages),
+        status=_status(about if names is None else {"status": "running"}, stages),
         started=started,
         seconds=_between(started, ended),
         seed=spec.seed,
@@ -183,13 +189,13 @@ def _states(about: RunAbout, events: Sequence[Event]) -> dict[str, tuple[str, st
 
 
 def _status(about: RunAbout, stages: Sequence[StageReport]) -> str:
-    """The run's status; while its report is being written the run itself is still open."""
+    """The run's status; while its report is being written the run itself is still open. A member's is its stages'."""
     status = str(about.get("status", ""))
     if status != "running":
         return status
     if any(stage.state == "failed" for stage in stages):
         return "failed"
-    return "completed" if all(stage.state in ("done", "cached") for stage in stages) else "running"
+    return "completed" if all(stage.state in SETTLED for stage in stages) else "running"
 
 
 def _between(started: str, ended: str) -> float | None:
@@ -199,26 +205,33 @@ def _between(started: str, ended: str) -> float | None:
         return None
 
 
-def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str]) -> None:
+def _shared(name: str, member: str, stage: StageReport) -> StageReport:
+    """A stage that another member of the matrix shows."""
+    state = "cached" if stage.state == "done" else stage.state
+    bare = replace(stage, name=name, state=state, detail=f"shared with {member}, which shows it")
+    return replace(bare, figures=[], examples=[], map=None, history=[])
+
+
+def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str], illustrated: bool) -> None:
     about = StageRecord(folder).read()
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
     stage.environment = about.get("environment") or {}
     stage.remarks = list(about.get("remarks", []))
     measured = MetricsArtifact(folder).read()
-    stage.metrics = [Metric.read(stored) for stored in measured.get("metrics", [])]
+    stage.metrics = MetricsArtifact(folder).metrics()
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
     stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]
     stage.skipped = dict(measured.get("skipped", {}))
     stage.notes = list(measured.get("notes", []))
-    stage.map = MetricsArtifact(folder).map()
+    stage.map = MetricsArtifact(folder).map() if illustrated else None
     stage.training, stage.history = HistoryArtifact(folder).summary(), HistoryArtifact(folder).lines()
     if not measured and (name := spec.scope(stage.name).data_name):
         stage.data, stage.reads = name, [name]
     if stage.training:
         stage.rows = stage.training.get("samples")
         stage.skipped |= stage.training.get("skipped", {})
-    if examples := measured.get("examples"):
+    if illustrated and (examples := measured.get("examples")):
         try:
             stage.examples = _examples(examples, spec, stage.name)
         except Exception as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from markupsafe import Markup
 
 from mmflow.flow.report import figures
 from mmflow.flow.report.collect import RunReport, ShownRow, StageReport
-from mmflow.flow.report.summary import grouped, interval, number, seconds, times_chance
+from mmflow.flow.report.comparison import ComparedMetric
+from mmflow.flow.report.summary import grouped, interval, number, remarks_of, seconds, times_chance
 from mmflow.plugin.values import Metric
 
 HEADLINES = 6
@@ -24,23 +26,53 @@ _CURVES = (
 
 
 def render(report: RunReport) -> str:
-    """The whole page as text. Everything that comes from data, spec or run is escaped."""
-    measured = [stage for stage in report.stages if stage.metrics]
-    return _template().render(
-        report=report,
-        measured=measured,
-        headlines=_headlines(measured),
-        trained=[stage for stage in report.stages if stage.history],
-        curves=_curves,
-        maps=_maps(report),
-        shown=_shown,
-        environment=report.environment,
+    """The whole page of one spec as text. Everything that comes from data, spec or run is escaped."""
+    return _template("page").render(**_shown_of(report), body=_body(report, anchors=True), style=Markup(_style()))
+
+
+def render_members(members: Mapping[str, RunReport], compared: Sequence[ComparedMetric]) -> str:
+    """The page of the members of a matrix: the table over them, then each folded."""
+    return _template("members").render(
+        report=next(iter(members.values())),
+        compared=[(stage, list(metrics)) for stage, metrics in groupby(compared, lambda one: one.stage)],
+        notes=list(dict.fromkeys(note for report in members.values() for note in report.notes)),
+        members=[(name, report, _body(report, anchors=False)) for name, report in members.items()],
         style=Markup(_style()),
     )
 
 
+def _body(report: RunReport, *, anchors: bool) -> Markup:
+    """The sections about one spec; `anchors` makes them targets of links."""
+
+    def anchor(name: str) -> Markup:
+        return Markup(' id="{}"').format(name) if anchors else Markup("")
+
+    return Markup(_template("run").render(**_shown_of(report), anchor=anchor))
+
+
+def _shown_of(report: RunReport) -> dict[str, Any]:
+    measured = [stage for stage in report.stages if stage.metrics]
+    return {
+        "report": report,
+        "remarks": remarks_of(report),
+        "measured": measured,
+        "headlines": _headlines(measured),
+        "trained": [stage for stage in report.stages if stage.history],
+        "curves": _curves,
+        "maps": _maps(report),
+        "shown": _shown,
+        "environment": report.environment,
+    }
+
+
+def figure_page(title: str, data: Mapping[str, Any]) -> str:
+    """One figure of an evaluator as a page of its own."""
+    page = Markup("<!doctype html><meta charset='utf-8'><title>{}</title><style>{}</style><main><h3>{}</h3>{}</main>")
+    return str(page.format(title, Markup(_style()), title, _figure(data)))
+
+
 @cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -52,7 +84,7 @@ def _template() -> jinja2.Template:
         "number": number, "seconds": seconds, "grouped": grouped, "times_chance": times_chance, "interval": interval,
         "figure": _figure, "gauge": _gauge, "moment": _moment,
     }  # fmt: skip
-    return environment.get_template("page.html.j2")
+    return environment.get_template(f"{name}.html.j2")
 
 
 @cache

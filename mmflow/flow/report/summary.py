@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mmflow.flow.report.collect import RunReport, StageReport
 from mmflow.plugin.values import Metric
+
+if TYPE_CHECKING:
+    from mmflow.flow.report.comparison import ComparedMetric
 
 FIRST_IDS = 5
 """Samples left out that are named; the report's page names more."""
@@ -106,13 +110,27 @@ def summary_lines(report: RunReport) -> list[str]:
         for name, value, chance, times in metric_rows(stage):
             lines.append(f"  {name:<{width}}{value:<{values}}{chance:<{chances}}{times}".rstrip())
         lines += [f"  note: {note}" for note in stage.notes]
-    return lines + waiting_lines(report) + left_out_lines(report) + remark_lines(report)
+    return lines + waiting_lines(report) + left_out_lines(report) + remark_lines(remarks_of(report))
 
 
-def remark_lines(report: RunReport) -> list[str]:
-    """The warnings about the results, under a title of their own."""
-    lines = [f"  {', '.join(stages)}: {remark}" for remark, stages in report.remarks]
+def said_once(remarks: Mapping[str, Sequence[str]]) -> list[tuple[str, list[str]]]:
+    """Warnings about results by stage, each once with the stages that it is about."""
+    found: dict[str, list[str]] = {}
+    for stage, those in remarks.items():
+        for remark in those:
+            found.setdefault(remark, []).append(stage)
+    return list(found.items())
+
+
+def remark_lines(remarks: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Warnings with the stages that they are about, under a title."""
+    lines = [f"  {', '.join(stages)}: {remark}" for remark, stages in remarks]
     return ["remarks", *lines] if lines else []
+
+
+def remarks_of(report: RunReport) -> list[tuple[str, list[str]]]:
+    """The warnings about the results of a run."""
+    return said_once({stage.name: stage.remarks for stage in report.stages})
 
 
 def waiting_lines(report: RunReport) -> list[str]:
@@ -127,9 +145,7 @@ def waiting_lines(report: RunReport) -> list[str]:
 def summary_markdown(report: RunReport) -> str:
     """The metrics and stages as Markdown tables."""
     parts = [f"# {_cell(report.name)}", f"Run `{report.run_id}`, {report.status}, {seconds(report.seconds)}."]
-    if report.remarks:
-        parts.append("## remarks")
-        parts += [f"- {_cell(', '.join(stages))}: {_cell(remark)}" for remark, stages in report.remarks]
+    parts += _remarks_markdown(remarks_of(report))
     for stage in report.stages:
         if stage.metrics:
             parts.append(f"## {_cell(stage.name)}")
@@ -139,6 +155,21 @@ def summary_markdown(report: RunReport) -> str:
     parts += ["## stages", _table(["stage", "use", "state", "time", "key"], rows)]
     parts += [f"- {_cell(note)}" for note in (*left_out_lines(report), *report.notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def tables_markdown(report: RunReport, compared: Sequence[ComparedMetric]) -> str:
+    """The table over the members of a matrix in Markdown; `report` is that of one of them."""
+    parts = [f"# {_cell(report.name)}", f"Run `{report.run_id}`, {seconds(report.seconds)}."]
+    for metric in compared:
+        parts.append(f"## {_cell(f'{metric.stage}: {metric.metric.label}')}")
+        parts.append(_table(["members", "value", "over seeds", "difference from the first", "p"], metric.rows()))
+    parts += [f"- {_cell(note)}" for note in report.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def _remarks_markdown(remarks: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    lines = [f"- {_cell(', '.join(stages))}: {_cell(remark)}" for remark, stages in remarks]
+    return ["## remarks", *lines] if lines else []
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,12 +128,12 @@ class LocalStorage(Storage):
     def unpublished(self) -> Path:
         return self._at("unpublished")
 
-    def scratch(self, prefix: str) -> Path:
+    def scratch(self) -> Path:
         folder = self._at("scratch")
         folder.mkdir(parents=True, exist_ok=True)
         # Made before it is needed: a full disk has no room for a folder.
         self.unpublished().mkdir(exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
+        return folder
 
 
 def _make_folder(folder: Path) -> None:

@@ -86,9 +86,9 @@ class GuardedStorage(Storage):
     def unpublished(self) -> Path:
         return self._inner.unpublished()
 
-    def scratch(self, prefix: str) -> Path:
+    def scratch(self) -> Path:
         with self._guarded("make a folder for results"):
-            return self._inner.scratch(prefix)
+            return self._inner.scratch()
 
 
 def _first_line(error: Exception) -> str:

@@ -123,5 +123,5 @@ class ObjectStorage(Storage):
     def unpublished(self) -> Path:
         return self.cache / "unpublished"
 
-    def scratch(self, prefix: str) -> Path:
-        return Path(tempfile.mkdtemp(prefix=f"mmflow-{prefix}"))
+    def scratch(self) -> Path:
+        return self.cache / "scratch"

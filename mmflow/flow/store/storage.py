@@ -80,8 +80,8 @@ class Storage(ABC):
         """A local directory for results that could not be stored, on the disk of `scratch` where that is possible."""
 
     @abstractmethod
-    def scratch(self, prefix: str) -> Path:
-        """A new empty local directory whose name begins with `prefix`, below `scratch/` where the storage is local."""
+    def scratch(self) -> Path:
+        """A local directory for scratch folders, on the disk of the storage where that is local."""
 
 
 def files_below(source: Path) -> Iterator[tuple[str, Path]]:

@@ -26,8 +26,9 @@ from mmflow.flow.store.attempts import ABANDONED, Attempts
 from mmflow.flow.store.checkpoints import Checkpoints
 from mmflow.flow.store.errors import DamagedEntry, NotStored, StoreError
 from mmflow.flow.store.locations import open_storage
-from mmflow.flow.store.manifest import STAMP, Entry, checked_name, manifest_of, parse_manifest
+from mmflow.flow.store.manifest import Entry, checked_name, manifest_of, parse_manifest
 from mmflow.flow.store.records import RunRecord
+from mmflow.flow.store.scratch import scratch_folder, sweep
 from mmflow.flow.store.storage import DamagedFile
 from mmflow.identity.canonical import Json, key_of, plain
 from mmflow.redaction import redacted_data
@@ -154,13 +155,16 @@ class RunStore:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """An empty directory to write a result in before it is published; removed at the end."""
-        self._attempts.sweep("scratch", datetime.now(UTC) - ABANDONED)
-        folder = self._storage.scratch(f"{datetime.now(UTC).strftime(STAMP)}-")
-        try:
+        """An empty directory to write a result in before it is published; removed at the end.
+
+        Those that killed processes have left are removed first.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(scratch_folder(self._storage.scratch()))
+            except OSError as error:
+                raise StoreError(f"cannot make a folder for results in {self.url}: {error}") from error
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     # Unfinished stages
 
@@ -178,13 +182,13 @@ class RunStore:
 
     # Single results
 
-    def memo(self, request: Mapping[str, Json], produce: Callable[[], Json]) -> Json:
-        """The JSON value recorded for `request`, or else the return value of `produce()`, recorded now.
+    def memo(self, request: Mapping[str, Json], produce: Callable[[], Json], *, again: bool = False) -> Json:
+        """The JSON value recorded for `request`, or else (always with `again`) that of `produce()`, recorded now.
 
         The value comes back in the form that JSON gives it, the first time too.
         """
         name = f"memo/{key_of(request)}.json"
-        data = self._storage.read(name)
+        data = None if again else self._storage.read(name)
         if data is not None:
             try:
                 record = json.loads(data)
@@ -193,8 +197,8 @@ class RunStore:
                 return record["value"]
             except (ValueError, KeyError, TypeError) as error:
                 self._attempts.set_aside(name, str(error))
-        value = plain(produce(), "the value")
-        record = {"request": plain(request, ""), "value": value, "sha256": _digest(value)}
+        value = redacted_data(plain(produce(), "the value"))
+        record = {"request": redacted_data(plain(request, "")), "value": value, "sha256": _digest(value)}
         with self._attempts.reported("a recorded value"):
             self._storage.write(name, json.dumps(record).encode())
         return value
@@ -214,16 +218,16 @@ class RunStore:
     def sweep(self, older_than: timedelta = ABANDONED) -> int:
         """Remove leftovers of killed processes: attempts that no manifest names and scratch folders; returns how many.
 
-        Only leftovers older than `older_than` go, so that a run at work loses nothing.
+        Only attempts older than `older_than` go, so that a run at work loses nothing.
         """
         limit = datetime.now(UTC) - older_than
         removed = 0
         folders = [f"entries/{key}" for key in self._storage.children("entries")]
         for key in self._storage.children("partial"):
             folders += [f"partial/{key}/{name}" for name in self._storage.children(f"partial/{key}")]
-        for folder in [*folders, "scratch"]:
+        for folder in folders:
             removed += self._attempts.sweep(folder, limit)
-        return removed
+        return removed + sweep(self._storage.scratch())
 
 
 def _digest(value: Json) -> str:

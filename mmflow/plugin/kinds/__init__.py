@@ -6,13 +6,12 @@ tensors, sub-components built, moving numbers as numbers or tensors); the others
 """
 
 from mmflow.plugin.kinds.context import (
-    Origin,
+    ColumnValues,
+    DataRows,
     Reporter,
     StageContext,
-    StageScope,
-    StageSpec,
+    StageModel,
     StageStopped,
-    Structure,
 )
 from mmflow.plugin.kinds.data import (
     Draw,
@@ -30,48 +29,55 @@ from mmflow.plugin.kinds.data import (
 from mmflow.plugin.kinds.model import (
     Active,
     Application,
+    Constraint,
     Encoder,
     Freeze,
+    Lora,
     Loss,
     Memory,
     Optimizer,
     Scope,
     Score,
 )
-from mmflow.plugin.kinds.stages import (
-    BatchSizes,
-    Evaluator,
-    Fault,
-    Service,
-    Stage,
-    Tally,
-    Tracker,
-)
+from mmflow.plugin.kinds.scope import Origin, StageScope, StageSpec, Structure
+from mmflow.plugin.kinds.services import Answering, RemoteService, Service, ServiceBusy
+from mmflow.plugin.kinds.stages import BatchSizes, DataStage, Evaluator, Fault, Stage, StageInputs, Tally
+from mmflow.plugin.kinds.trackers import TrackedRun, Tracker, Tracking
 
 __all__ = [
     "Active",
+    "Answering",
     "Application",
     "BatchSizes",
+    "ColumnValues",
+    "Constraint",
+    "DataRows",
+    "DataStage",
     "Draw",
     "Encoder",
     "Evaluator",
     "Fault",
     "Freeze",
     "LeftOut",
+    "Lora",
     "Loss",
     "Memory",
     "Optimizer",
     "Origin",
     "Reader",
+    "RemoteService",
     "Reporter",
     "Sampler",
     "Scope",
     "Score",
     "Service",
+    "ServiceBusy",
     "ShardReader",
     "Source",
     "Stage",
     "StageContext",
+    "StageInputs",
+    "StageModel",
     "StageScope",
     "StageSpec",
     "StageStopped",
@@ -80,7 +86,9 @@ __all__ = [
     "Structure",
     "Tally",
     "Tokenizer",
+    "TrackedRun",
     "Tracker",
+    "Tracking",
     "Transform",
     "View",
 ]

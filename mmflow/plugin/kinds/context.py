@@ -1,16 +1,21 @@
-"""The surroundings of a running stage: its context, the answers of its scope, the whole spec, and a reporter."""
+"""The surroundings of a running stage: its context with inputs and outputs, and a reporter."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mmflow.plugin.component import Component
-from mmflow.plugin.kinds.data import Source, View
-from mmflow.plugin.kinds.model import Encoder, Loss, Memory
-from mmflow.plugin.targets import Owner, Place, Target
-from mmflow.plugin.values import Json, TensorType
+from mmflow.plugin.kinds.data import Source
+from mmflow.plugin.kinds.scope import StageScope, StageSpec
+from mmflow.plugin.kinds.services import Answering
+from mmflow.plugin.targets import Place, Target
+from mmflow.plugin.values import Argument, Encoding, Json, Metric, RawValue, TensorType
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
 
 class Reporter(Protocol):
@@ -18,6 +23,10 @@ class Reporter(Protocol):
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
         """`done` of `total` units of work (steps, batches), with current values to show beside."""
+        ...
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Everything that was measured at a step, by name (`loss/align`), for trackers to draw."""
         ...
 
     def table(self, key: str, rows: Sequence[Mapping[str, Json]]) -> None:
@@ -45,144 +54,54 @@ class StageStopped(Exception):
     """Raised by a stage that was asked to stop, after it has saved the state that its next run starts from."""
 
 
-class Origin(NamedTuple):
-    """Where another stage's model has an encoder: its module, and the entry that keeps its learned preprocessing."""
+@dataclass(frozen=True)
+class ColumnValues:
+    """A stored column: a value for each id (None where absent), and the declared type."""
 
-    stage: str
-    module: Owner
-    preparation: Owner
+    ids: list[str]
+    values: list[RawValue]
+    type: TensorType
+
+    def present(self) -> tuple[list[str], list[RawValue]]:
+        """The ids that have a value, and these values."""
+        there = [place for place, value in enumerate(self.values) if value is not None]
+        return [self.ids[place] for place in there], [self.values[place] for place in there]
 
 
-class Structure(NamedTuple):
-    """The declaration that builds an encoder's module, found by following `weights`.
+@dataclass(frozen=True)
+class DataRows:
+    """Rows of a stage's data: ids, and by the place of each reference what it leads to.
 
-    `owner` is the entry of this stage under which its learned preprocessing is kept. `origin` is set where structure,
-    weights and preprocessing come from another stage's model.
+    An encoder gives an `Encoding`; a field a tensor [N, ...], `Tokens` or a list, absent values -1 in integers, NaN in
+    floats and None in lists.
     """
 
-    owner: Owner
-    encoder: Encoder
-    origin: Origin | None = None
+    ids: list[str]
+    columns: Mapping[Place, Argument]
+
+    def __getitem__(self, field: str | Place) -> Argument:
+        """The column of a field (`"labels"`), or of a place in one (`("of", 0)`)."""
+        return self.columns[(field,) if isinstance(field, str) else field]
 
 
-class StageScope(Protocol):
-    """The view of one stage, and every answer about how its entries are wired.
+class StageModel(Protocol):
+    """The model that a stage uses, for further values and for another version of its weights."""
 
-    The sections are the global ones merged with the stage's own. `losses` are those that the stage minimizes, or, for
-    a stage that minimizes none, those that it refers to.
-    """
-
-    @property
-    def views(self) -> Mapping[str, View]: ...
-    @property
-    def encoders(self) -> Mapping[str, Encoder]: ...
-    @property
-    def memories(self) -> Mapping[str, Memory]: ...
-    @property
-    def losses(self) -> Mapping[str, Loss]: ...
-    @property
-    def parts(self) -> Mapping[str, Component]: ...
-    @property
-    def data_name(self) -> str | None:
-        """The entry of data that the stage reads."""
+    def encode(self, encoder: str, values: Sequence[RawValue]) -> Encoding:
+        """Encode raw values (prompts, images) with an encoder that reads one field; `encoder` is a reference of the
+        stage, and the outputs are those that it brings."""
         ...
 
-    @property
-    def source(self) -> Source | None: ...
-    @property
-    def fields(self) -> Mapping[str, TensorType]:
-        """The declared fields of its data."""
-        ...
-
-    @property
-    def start(self) -> str | None:
-        """Of a stage that trains: the stage whose model it begins with; None: an untrained one."""
-        ...
-
-    @property
-    def model(self) -> str | None:
-        """Of other stages: the stage whose model they use; None: an untrained one."""
-        ...
-
-    @property
-    def preparation_data(self) -> str | None:
-        """The entry of data that encoders learn their preprocessing from."""
-        ...
-
-    def component(self, owner: Owner) -> Component | View | None:
-        """The declaration behind an owner, the stage's own included; None for a field of the data."""
-        ...
-
-    def targets(self, owner: Owner) -> Mapping[Place, Target]:
-        """Every reference inside an entry, or inside the stage itself, by its place."""
-        ...
-
-    def type_of(self, target: Target) -> TensorType:
-        """The declared type behind a target; raises `ComponentError` where it has none (a stage's output)."""
-        ...
-
-    def outputs(self, owner: Owner) -> Mapping[str, TensorType]:
-        """All declared outputs of an encoder or a view, by name."""
-        ...
-
-    def inputs(self, owner: Owner) -> Mapping[Place, Target]:
-        """The targets of `of`; an application without `of` reads what its structure reads."""
-        ...
-
-    def structure(self, owner: Owner) -> Structure:
-        """Where `weights` lead from an encoder; raises `ComponentError` where there is no encoder at the end."""
-        ...
-
-    def module(self, owner: Owner) -> Owner:
-        """The encoder whose module runs `owner`: itself, or the one whose very weights it applies."""
-        ...
-
-    def trains(self, owner: Owner) -> bool:
-        """Whether a gradient may reach the weights that run an encoder."""
-        ...
-
-    def held(self, owner: Owner) -> Iterator[tuple[Place, Component]]:
-        """The components in the fields of an entry by place, shared ones as the entry that they lead to."""
-        ...
-
-    def reach(self, *owners: Owner) -> tuple[Owner, ...]:
-        """All entries that the owners need, themselves included, each after those that must come before it."""
-        ...
-
-    def reached(self) -> tuple[Owner, ...]:
-        """All entries that the stage needs: by its own references, by its losses, and to keep its model whole."""
-        ...
-
-    def roots(self) -> tuple[Owner, ...]:
-        """The entries that the stage's model is built for.
-
-        The losses that the stage minimizes, the memories that they read, and the averages of what it trains; for a
-        stage that minimizes none, the encoders, losses, memories and parts that its own fields name.
-        """
-        ...
-
-
-class StageSpec(Protocol):
-    """The whole spec, as far as a running stage may look at it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def data(self) -> Mapping[str, Source]: ...
-    @property
-    def trains(self) -> bool:
-        """Whether any of its stages does."""
-        ...
-
-    def scope(self, stage: str) -> StageScope:
-        """The view of another stage; KeyError for a stage that is not there."""
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers by path (`encoders.image.blocks.0.mlp.weight`), on the CPU."""
         ...
 
 
 class StageContext(Protocol):
-    """The tools and places that a running stage gets from the flow."""
+    """The tools and places that a running stage gets from the flow.
+
+    Fields of the stage that hold references are read by their names: `column("of")`, of several `column("of", 1)`.
+    """
 
     name: str
     output: Path
@@ -197,6 +116,81 @@ class StageContext(Protocol):
     @property
     def report(self) -> Reporter: ...
 
+    def column(self, *place: str | int) -> ColumnValues:
+        """The column of another stage that a reference leads to."""
+        ...
+
+    def static(self, *place: str | int) -> tuple[np.ndarray, TensorType]:
+        """The static output of another stage that a reference leads to: values [R, ...] and their type."""
+        ...
+
+    def files(self, *place: str | int) -> Mapping[str, Path]:
+        """The files of another stage that a reference leads to, by their relative names."""
+        ...
+
+    def metrics(self, *place: str | int) -> list[Metric]:
+        """The metrics of another stage that a reference leads to."""
+        ...
+
+    def source(self, data: Target | None = None) -> Source:
+        """The stage's data with what joins it (or other data, by the target of a reference), to be opened and read."""
+        ...
+
+    def rows(self, *fields: str) -> DataRows:
+        """All rows of the stage's data with what its fields `fields` refer to: encodings, fields, columns that join.
+
+        Encodings come from the store where they are there.
+        """
+        ...
+
+    def scan(self, *fields: str, batch_size: int = 256) -> Iterator[DataRows]:
+        """The same, batch by batch, for data that does not fit in memory; nothing is stored."""
+        ...
+
+    def model(self) -> StageModel:
+        """The model that the stage uses."""
+        ...
+
+    def write_column(
+        self,
+        name: str,
+        ids: Sequence[str],
+        values: Tensor | Sequence[RawValue],
+        type_: TensorType | None = None,
+        present: Tensor | None = None,
+    ) -> None:
+        """Write an output of type `Column`; `type_` is what `outputs` declares where it is left out."""
+        ...
+
+    def write_static(self, name: str, values: np.ndarray, type_: TensorType | None = None) -> None:
+        """Write an output of type `Static`, values [R, ...]."""
+        ...
+
+    def write_data(
+        self,
+        name: str,
+        ids: Sequence[str],
+        fields: Mapping[str, Sequence[RawValue]],
+        types: Mapping[str, TensorType],
+        *,
+        static: Mapping[str, np.ndarray] | None = None,
+        continues: Sequence[str] | None = None,
+    ) -> None:
+        """Write an output of type `Data`: rows with ids and fields.
+
+        With `continues`, each row is one of the stage's own data (named by its id) with fields added, and nothing is
+        copied.
+        """
+        ...
+
+    def write_files(self, name: str) -> Path:
+        """The empty folder of an output of type `Files`, to write in."""
+        ...
+
+    def write_model(self, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write the model that the stage uses as its own output, with `weights` in place of those of equal path."""
+        ...
+
     def remark(self, text: str) -> None:
         """Warn about the stage's result, with numbers: stored with it, and shown wherever it is shown."""
         ...
@@ -205,13 +199,24 @@ class StageContext(Protocol):
         """The local directory with the outputs of a stage that this one reads."""
         ...
 
-    def memo(self, identity: Mapping[str, Json], produce: Callable[[Path], None]) -> Path:
-        """The directory stored under `identity`; made by `produce(directory)` where it is not there."""
+    def service(self, *place: str | int) -> Answering:
+        """The service in a field of the stage, such as `service("judge")` or `service("propose", "service")`; its
+        answers are recorded in the run store and replayed."""
         ...
 
-    def encoder_identity(self, target: Target, data: str | None = None) -> Mapping[str, Json]:
-        """All that the encodings of one encoder depend on, data included (the entry `data`; the stage's own where
-        None), for `memo`."""
+    def memo(self, request: Mapping[str, Json], produce: Callable[[], Json]) -> Json:
+        """A single result of this very stage: the one recorded for `request`, else that of `produce()`, recorded at
+        once, so that a killed stage goes on from there. Both are JSON; the value comes back as JSON gives it."""
+        ...
+
+    def memo_files(self, identity: Mapping[str, Json], produce: Callable[[Path], None]) -> Path:
+        """The directory stored under `identity`, for all stages that name it; made by `produce(directory)` where it is
+        not there."""
+        ...
+
+    def encoder_identity(self, target: Target, data: Target | None = None) -> Mapping[str, Json]:
+        """All that the encodings of one encoder depend on, data included (other data than the stage's own where it is
+        given), for `memo_files`."""
         ...
 
     def save_partial(self, directory: Path) -> None:

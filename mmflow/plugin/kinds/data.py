@@ -115,6 +115,10 @@ class Source(Component, kind="source"):
         """The stand-in for the content in a key (sizes, etags, hashes), beside the fields; procedural: None."""
         return None
 
+    def spoken_of(self) -> Source:
+        """The source that messages name: itself, or the one that it only adds something to."""
+        return self
+
     def left_out(self) -> Sequence[LeftOut]:
         """Files, members and columns that belong to no sample, counted by reason; those of the sources inside."""
         inner: list[object] = []

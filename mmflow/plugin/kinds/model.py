@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from mmflow.plugin.component import Component, by_content, default
 from mmflow.plugin.numbers import Value
@@ -22,6 +22,8 @@ from mmflow.plugin.references import (
     Refs,
     TokenSequence,
     Weight,
+    Written,
+    listed,
 )
 from mmflow.plugin.values import Encoding, RawValue, State, TensorType, in_all
 
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Scope = Literal["row", "batch"]
+
+
+def _listed(raw: Written) -> Written:
+    if raw is None:
+        return ()
+    return raw if isinstance(raw, list | tuple) else (raw,)
 
 
 class Freeze(BaseModel):
@@ -46,6 +54,46 @@ class Freeze(BaseModel):
     def excepts(self, name: str) -> bool:
         """Whether a parameter trains though the encoder is frozen."""
         return any(fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for pattern in self.but)
+
+
+class Constraint(Component, kind="constraint"):
+    """A set in which weights stay: they are put back there at the start, and after each step of an optimizer that moved
+    them. Write `project`, the nearest point of the set or another one."""
+
+    shared: ClassVar[bool] = False
+    least_axes: ClassVar[int] = 0
+    """Parameters with fewer axes (biases, scales) are left alone."""
+
+    match: str = Field(
+        "*", description="which parameters stay there: names inside the component, as a pattern or the beginning of one"
+    )
+
+    def holds_for(self, name: str, axes: int) -> bool:
+        """Whether a parameter of so many axes stays there, by its name inside the component."""
+        return axes >= self.least_axes and (fnmatchcase(name, self.match) or name.startswith(f"{self.match}."))
+
+    def project(self, weights: Tensor) -> Tensor:
+        """The values that stand for `weights`, of the same shape and dtype. Without gradient."""
+        raise NotImplementedError
+
+
+Constraints = Annotated[tuple[Constraint, ...], BeforeValidator(_listed)]
+"""One constraint, or a list that is gone through in order."""
+
+
+class Lora(BaseModel):
+    """Low-rank adapters beside layers of an encoder (Hu et al., 2022): these train, and the encoder itself does not.
+
+    A layer W x becomes W x + alpha / rank * B A drop(x). Names in `targets` are those of layers inside the encoder: a
+    pattern as for file names, or the beginning of a path; `*` alone means all linear layers and attentions.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(ge=1)
+    alpha: float | None = Field(None, gt=0, description="the rank by default: a factor of 1")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = ("*",)
 
 
 class Encoder(Component, kind="encoder"):
@@ -67,6 +115,9 @@ class Encoder(Component, kind="encoder"):
     """True where fake tensors cannot pass through: `check --shapes` then trusts `outputs`."""
 
     of: Refs[Pooled | RawField] = ()
+    rows: Refs[Index] = Field(
+        (), description="the rows of its inputs that it takes: an index output of a miner for each; its rows are those"
+    )
     head: Encoder | None = None
     """A projection of the pooled vector; the vector before it stays readable as the output `features`."""
     tokens: Encoder | None = None
@@ -77,6 +128,8 @@ class Encoder(Component, kind="encoder"):
         False, description="true: the encoder with head, tokens and learned numbers; body: all but head and tokens"
     )
     lr_scale: float = Field(1.0, ge=0)
+    constrain: Constraints = Field((), description="where its weights stay; `head` and `tokens` say it themselves")
+    lora: Lora | None = Field(None, description="low-rank adapters, which train in place of the encoder's own weights")
 
     def scope(self) -> Scope:
         """`row` where a row's output depends on that row alone, else `batch`."""
@@ -160,6 +213,8 @@ class Score(Component, kind="score"):
 
     needs: ClassVar[tuple[str, ...]] = ("pooled",)
 
+    constrain: Constraints = Field((), description="where its weights stay")
+
     def vectors(self, a: Encoding) -> Tensor | None:
         return None
 
@@ -200,12 +255,15 @@ class Loss(Component, kind="loss"):
     axes: ClassVar[tuple[str, ...]] = ()
     """Group axes that inputs in `of` may have; `*` stands for any. The checker refuses others of a batch loss by name;
     a row loss has them folded into rows, each member one."""
+    paired: ClassVar[bool] = True
+    """False where inputs of several streams may have rows of their own: no row of one belongs to a row of another."""
 
     of: Refs[Pooled] = ()
     weight: Value = default(1.0)
     rows: Ref[Weight] | None = None
     """A weight or mask for each row."""
     active: Active | None = None
+    constrain: Constraints = Field((), description="where its weights stay")
 
     def scope(self) -> Scope:
         return "row" if self.per_row else "batch"

@@ -1,4 +1,4 @@
-"""Kinds that do the work of a run and follow it: stages, evaluators, services, trackers."""
+"""Kinds that do the work of a run: stages and evaluators."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+from pydantic import Field
+
 from mmflow.plugin.component import Component, outside_identity
 from mmflow.plugin.kinds.context import StageContext
 from mmflow.plugin.kinds.data import Sampler, Source
-from mmflow.plugin.references import Data, Encoded, Model, Ref, Refs
+from mmflow.plugin.references import Column, Data, Encoded, Model, RawField, Ref, Refs, Static
 from mmflow.plugin.targets import Place
-from mmflow.plugin.values import Argument, Encoding, EvaluationResult, Json
+from mmflow.plugin.values import Argument, Encoding, EvaluationResult, TensorType
 
 
 class BatchSizes(NamedTuple):
@@ -44,9 +46,22 @@ class Tally:
     """Names of the classes, by the same references."""
 
 
+@dataclass(frozen=True)
+class StageInputs:
+    """What is declared of a stage's inputs before any of them is made: the types behind its references by place, and
+    the fields of its data."""
+
+    types: Mapping[Place, TensorType]
+    fields: Mapping[str, TensorType]
+
+    def of(self, *place: str | int) -> TensorType:
+        """The type behind a reference; of the modality `unknown` where nobody has declared it."""
+        return self.types.get(place, TensorType("unknown"))
+
+
 class Stage(Component, kind="stage"):
-    """A node of the plan: a plain function of its declaration and inputs. `outputs` maps names to types
-    (`Model`, `Data`, `Column`, `Static`, `Files`, `Metrics`); the first is the main one.
+    """A node of the plan: a plain function of its declaration and inputs. `gives` maps the names of its outputs to
+    types (`Model`, `Data`, `Column`, `Static`, `Files`, `Metrics`); the first is the main one.
 
     The core asks a stage for its part in a run by the attributes and methods below, never by its name.
     """
@@ -61,9 +76,19 @@ class Stage(Component, kind="stage"):
         """The outputs of this declaration, where its fields name them."""
         return self.gives
 
+    def outputs(self, given: StageInputs) -> Mapping[str, TensorType | Mapping[str, TensorType]]:
+        """The declared types of its outputs: of a `Column` and a `Static` the type of a value, of `Data` the types of
+        its fields. A column's type names the axis of its ids first, a static output's the axis of its rows."""
+        return {}
+
     def seeded(self, seed: int) -> int:
         """The seed of the stage's draws, where the spec's is `seed`."""
         return seed
+
+    def taken(self) -> Sequence[str] | None:
+        """Path patterns of the entries (`encoders.image`, `losses.*`) that the stage takes over from the model that it
+        begins with; None for all."""
+        return None
 
     def minimized(self, losses: Sequence[str]) -> Sequence[str]:
         """Names of the losses that the stage minimizes, where the spec has those of `losses`."""
@@ -94,7 +119,19 @@ class Stage(Component, kind="stage"):
         raise NotImplementedError
 
 
-class Evaluator(Stage):
+class DataStage(Stage):
+    """A stage that reads the rows of data."""
+
+    data: Ref[Data]
+    fields: dict[str, Ref[Column | Static]] = Field(
+        {}, description="outputs of other stages as fields of the data: a column joins by id, a static one as it is"
+    )
+    replace: dict[str, Ref[Encoded | RawField]] = Field(
+        {}, description="views, fields and encoders that others stand in for, in this stage"
+    )
+
+
+class Evaluator(DataStage):
     """A stage that measures. Write `evaluate` with `of` in order, each an `Encoding` over all rows of `data`,
     and other fields by name (references to fields as tensors or lists, `score` built); on request `ids`
     (list of str), `model` (an object with `encode`, to encode further values) and `generator` (a
@@ -109,7 +146,6 @@ class Evaluator(Stage):
     encodes: ClassVar[Mapping[int, str]] = {}
     """Encoders that are given values of the evaluator's own, by their place in `of`, with the modality of these."""
 
-    data: Ref[Data]
     of: Refs[Encoded] = ()
     model: Ref[Model] | None = None
     batch_size: int = outside_identity(256, ge=1)
@@ -125,20 +161,4 @@ class Evaluator(Stage):
         return iter(())
 
     def evaluate(self, *args: Argument, **kwargs: Argument) -> EvaluationResult:
-        raise NotImplementedError
-
-
-class Service(Component, kind="service"):
-    """Something outside that answers (a language model, a judge): `ask(request) -> response`."""
-
-    def ask(self, request: Mapping[str, Json]) -> Mapping[str, Json]:
-        raise NotImplementedError
-
-
-class Tracker(Component, kind="tracker"):
-    """Receives logged metrics (an experiment tracker). It observes and is no part of any key."""
-
-    shared: ClassVar[bool] = False
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
         raise NotImplementedError

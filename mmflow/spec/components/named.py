@@ -33,8 +33,7 @@ MOST_STAGES = 200
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 _TAKEN = ("fields", "views", "encoders", "memories", "losses", "parts", "stages", "data", "sampler")
-_NOT_YET = ("constrain", "lora", "rows", "passes")
-_NOT_YET_KINDS: Mapping[str, str] = {"service": "services", "tracker": "trackers"}
+_NOT_YET = ("lora", "passes")
 
 
 def validated(entry: Entry, problems: list[Problem]) -> Entry:
@@ -49,9 +48,6 @@ def validated(entry: Entry, problems: list[Problem]) -> Entry:
     entry = up_to_date(entry, kinds_named(KINDS[entry.section]), problems)
     component, fields = find_class(entry, KINDS[entry.section], problems)
     if component is None:
-        return entry
-    if component.kind in _NOT_YET_KINDS:
-        problems.append(entry.problem(f"not yet: {_NOT_YET_KINDS[component.kind]}", ("use",), hint="leave it out"))
         return entry
     if component.kind == "encoder":
         for name in _NOT_YET:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.named import KINDS, at_key, named_nodes, validated
+from mmflow.spec.components.repeat import RepeatEntry, is_repeat, listed, read_repeat
 from mmflow.spec.components.stages import StageEntry, read_stages
 from mmflow.spec.components.validate import validate_model
 from mmflow.spec.text.document import Document, Node
@@ -38,6 +39,7 @@ class Sections:
     report: Report
     entries: dict[str, dict[str, Entry]]
     stages: dict[str, StageEntry]
+    repeats: dict[str, RepeatEntry]
     refreshed: tuple[str, ...] = ()
     """Names that only a refused `refresh` would give."""
     complete: bool = True
@@ -54,16 +56,32 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
     _language(top.get("mmflow"), problems)
     matrix = top.get("matrix")
     if matrix is not None and matrix.value:
-        problems.append(at_key(matrix, ("matrix",), "not yet: matrix", hint="write one spec a member, with `extends`"))
-    named = {section: named_nodes(top.get(section), section, problems) for section in NAMED}
+        # Members have no such section any more.
+        hint = "read its members with `load_members`"
+        problems.append(at_key(matrix, ("matrix",), "a matrix of specs stands where one spec is read", hint=hint))
+    named = {section: named_nodes(top.get(section), section, problems) for section in NAMED if section != "track"}
+    repeats = {
+        name: repeat
+        for section in ("stages", "eval")
+        for name, node in named[section].items()
+        if is_repeat(node) and (repeat := read_repeat(name, (section, name), node, problems)) is not None
+    }
+    train = top.get("train")
+    if repeats:
+        known = {name: repeat.repetition for name, repeat in repeats.items()}
+        for section, nodes in named.items():
+            named[section] = {name: listed(node, known, (section, name), problems) for name, node in nodes.items()}
+        train = listed(train, known, ("train",), problems) if train is not None else None
+        repeats = {name: repeat.listed(known, problems) for name, repeat in repeats.items()}
     entries: dict[str, dict[str, Entry]] = {
         section: {
             name: validated(Entry(section, name, (section, name), node), problems)
             for name, node in named[section].items()
         }
-        for section in ("data", "views", *(kind for kind in KINDS if kind != "data"))
+        for section in ("data", "views", *(kind for kind in KINDS if kind not in ("data", "track")))
     }
-    stages = read_stages(top.get("train"), named, entries["data"], problems)
+    entries["track"] = _trackers(top.get("track"), problems)
+    stages = read_stages(train, named, repeats, entries["data"], problems)
     refreshed = [
         name
         for stage in stages.values()
@@ -76,9 +94,24 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
         report=_report(top.get("report"), problems),
         entries=entries,
         stages=stages,
+        repeats=repeats,
         refreshed=tuple(refreshed),
         complete=all(name in SECTIONS for name in top),
     )
+
+
+def _trackers(node: Node | None, problems: list[Problem]) -> dict[str, Entry]:
+    """The entries of `track`: named ones, or a list, whose entries are named by their `use`."""
+    if node is None or not isinstance(node.value, tuple):
+        named = named_nodes(node, "track", problems)
+        return {n: validated(Entry("track", n, ("track", n), child), problems) for n, child in named.items()}
+    found: dict[str, Entry] = {}
+    for index, child in enumerate(node.value):
+        use = child.child("use") or child
+        name = use.value if isinstance(use.value, str) else "tracker"
+        name = name if name not in found else f"{name}-{index}"
+        found[name] = validated(Entry("track", name, ("track", index), child.brought(*node.via)), problems)
+    return found
 
 
 def _language(node: Node | None, problems: list[Problem]) -> None:

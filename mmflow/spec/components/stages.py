@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Stage
-from mmflow.plugin.references import Data, Written, reference_fields
+from mmflow.plugin.references import Data, Written, reference_fields, words
 from mmflow.spec.components.classes import field_names
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.named import at_key, name_is_good, validated
 from mmflow.spec.components.renamed import kinds_named, up_to_date
+from mmflow.spec.components.repeat import Iteration, RepeatEntry, is_repeat
 from mmflow.spec.components.validate import find_class, validate_component
 from mmflow.spec.text.document import Node
 from mmflow.spec.text.expand import merge
@@ -20,7 +22,10 @@ from mmflow.spec.text.problems import Path, Place, Problem, did_you_mean
 OVERRIDES = ("views", "encoders", "memories", "losses")
 """Sections that a stage may carry, merged over the global ones."""
 
-_NOT_YET = ("refresh", "keep", "stop", "fields", "replace", "processes", "devices", "nodes")
+MOST_IN_ALL = 1000
+"""Stages at most, each iteration of a `repeat` with its own."""
+
+_NOT_YET = ("refresh", "keep", "stop", "processes", "devices", "nodes")
 
 
 @dataclass
@@ -32,6 +37,8 @@ class StageEntry:
     component: type[Component] | None = None
     refused: tuple[str, ...] = ()
     """The features that it asks for and that are not built yet."""
+    iteration: Iteration | None = None
+    """Of a stage inside a repetition."""
 
     @property
     def name(self) -> str:
@@ -51,24 +58,76 @@ class StageEntry:
 
 
 def read_stages(
-    train: Node | None, named: Mapping[str, Mapping[str, Node]], data: dict[str, Entry], problems: list[Problem]
+    train: Node | None,
+    named: Mapping[str, Mapping[str, Node]],
+    repeats: dict[str, RepeatEntry],
+    data: dict[str, Entry],
+    problems: list[Problem],
 ) -> dict[str, StageEntry]:
-    """Every stage in order: `train`, then `stages`, then `eval`, which so measures the last model."""
+    """Every stage in order: `train`, then `stages`, then `eval`, which so measures the last model.
+
+    Instead of a stage that repeats others stand those of all its iterations.
+    """
     written: list[tuple[str, Path, Node]] = []
     if train is not None and train.value is not None:
         written.append(("train", ("train",), _with_use(train, "train")))
     written += [(name, ("stages", name), node) for name, node in named["stages"].items()]
     written += [(name, ("eval", name), node) for name, node in named["eval"].items()]
     found: dict[str, StageEntry] = {}
+    taken: dict[str, Node] = {}
+
+    def is_new(name: str, path: Path, node: Node) -> bool:
+        if name not in taken:
+            return True
+        first, _ = taken[name].place((), key=True)
+        also = (Place("the first is at", first),)
+        problems.append(at_key(node, path, f"two stages are called {name}", also=also, hint="rename one of the two"))
+        return False
+
+    for name, _, node in written:
+        taken.setdefault(name, node)
+    for name, repeat in repeats.items():
+        new = [is_new(stage, (*repeat.entry.path, "stages", stage), node) for stage, node in repeat.inside.items()]
+        repeats[name] = replace(repeat, sound=repeat.sound and all(new))
+    taken.clear()
     for name, path, node in written:
-        if name in found:
-            first, _ = found[name].entry.node.place((), key=True)
-            also = (Place("the first is at", first),)
-            problems.append(
-                at_key(node, path, f"two stages are called {name}", also=also, hint="rename one of the two")
-            )
+        if not is_new(name, path, node):
             continue
-        found[name] = _stage(Entry("stages", name, path, node), data, problems)
+        taken[name] = node
+        if not is_repeat(node):
+            found[name] = _stage(Entry("stages", name, path, node), data, problems)
+        elif name in repeats:
+            found |= _iterations(repeats[name], data, problems)
+    if len(found) > MOST_IN_ALL:
+        stage = list(found.values())[MOST_IN_ALL]
+        hint = "repeat less often, or split the spec"
+        problems.append(stage.entry.problem(f"more than {MOST_IN_ALL} stages with all iterations", key=True, hint=hint))
+        return dict(islice(found.items(), MOST_IN_ALL))
+    return found
+
+
+def _iterations(repeat: RepeatEntry, data: dict[str, Entry], problems: list[Problem]) -> dict[str, StageEntry]:
+    found: dict[str, StageEntry] = {}
+    for iteration, node in repeat.iterations(problems if repeat.sound else []):
+        name = repeat.repetition.stage(iteration.index, iteration.stage)
+        path = (*repeat.entry.path, "stages", iteration.stage)
+        entry = Entry("stages", name, path, node)
+        found[name] = _stage(entry, data, problems) if repeat.sound else StageEntry(entry, refused=("repeat",))
+        found[name].iteration = iteration
+    if repeat.repetition.until is not None and repeat.sound:
+        stage, metric = repeat.repetition.judged
+        judge = found.get(repeat.repetition.stage(0, stage))
+        place = ("until", "metric")
+        if judge is None:
+            hint = did_you_mean(stage, repeat.inside, otherwise="name a stage inside that measures")
+            problems.append(
+                repeat.entry.problem(f"there is no stage `{stage}` in {repeat.entry.name}", place, hint=hint)
+            )
+        elif "Metrics" not in (judge.gives or {"": "Metrics"}).values():
+            hint = "name a stage inside that measures"
+            problems.append(repeat.entry.problem(f"the stage {stage} measures nothing", place, hint=hint))
+        elif not metric:
+            problems.append(repeat.entry.problem(f"`{stage}` names no metric", place, hint=f"write {stage}.METRIC"))
     return found
 
 
@@ -79,9 +138,6 @@ def _with_use(node: Node, use: str) -> Node:
 
 
 def _stage(entry: Entry, data: dict[str, Entry], problems: list[Problem]) -> StageEntry:
-    if entry.node.child("use") is not None and entry.node.entries()["use"].value == "repeat":
-        problems.append(entry.problem("not yet: repeat", ("use",), hint="write the stages one after another"))
-        return StageEntry(entry, refused=("repeat",))
     overrides = {
         section: node
         for section, node in entry.node.entries().items()
@@ -121,10 +177,6 @@ def _refuse(
     if isinstance(streams, dict) and "use" not in streams:
         refused.append("data")
         problems.append(entry.problem("not yet: several streams of data", ("data",), hint="name one entry of data"))
-    if isinstance(fields.get("start"), dict):
-        refused.append("start")
-        fields.pop("start")
-        problems.append(entry.problem("not yet: the long form of `start`", ("start",), hint="write start: STAGE"))
     return tuple(refused)
 
 
@@ -140,8 +192,9 @@ def _inline_data(
         node = entry.node.entries().get(name)
         if Data not in types or node is None or not isinstance(node.value, Mapping) or "use" not in node.value:
             continue
-        anonymous = f"{entry.name}_{name}"
-        while anonymous in data:
+        # One for all iterations of a stage that is repeated.
+        anonymous = f"{'_'.join(word for word in words(entry.name) if not word.isdecimal())}_{name}"
+        while anonymous in data and data[anonymous].node != node:
             anonymous += "_"
         data[anonymous] = validated(Entry("data", anonymous, (*entry.path, name), node), problems)
         assert isinstance(entry.node.value, Mapping)

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mmflow.plugin import registry as registries
-from mmflow.plugin.component import Component, ComponentError, in_identity, nested_components, with_article
+from mmflow.plugin.component import Component, ComponentError, in_identity, is_secret, nested_components, with_article
 from mmflow.plugin.references import Annotation, Written
 from mmflow.spec.components.classes import class_at, class_of, field_of, models_in, plain_types
 from mmflow.spec.components.entry import Entry
@@ -79,6 +79,10 @@ def validate_component(
 
 def validate_model(entry: Entry, model: type[M], fields: Mapping[str, Written], problems: list[Problem]) -> M | None:
     """The fields of an entry as an instance of `model`, or None after problems."""
+    if open_secrets := list(_open_secrets(entry, model)):
+        # Nothing else is told of these fields, as it might be told with the value.
+        problems += open_secrets
+        return None
     mistyped = dict(_mistyped(entry, model))
     for path, expected in mistyped.items():
         node = entry.node.at(path)
@@ -126,6 +130,21 @@ def _mistyped_value(entry: Entry, annotation: Annotation, node: Node, path: Path
             yield path, " or ".join([*words, *(["true or false"] if bool in plain else [])])
         elif not isinstance(value, bool) and plain == {bool}:
             yield path, "true or false"
+
+
+def _open_secrets(entry: Entry, model: type[BaseModel], path: Path = ()) -> Iterator[Problem]:
+    """Secrets that are written in the spec, which everybody may read who may read results."""
+    node = entry.node.at(path)
+    for name, child in node.entries().items() if node is not None else ():
+        attribute, place = field_of(model, name), (*path, name)
+        if attribute is None or child.value is None:
+            continue
+        if is_secret(model, attribute) and not child.env:
+            hint = "set a variable of the environment, and write $env.NAME"
+            yield entry.problem(f"`{name}` is a secret, and may not be written down", place, hint=hint)
+        inside = class_of(models_in(model.model_fields[attribute].annotation), child.plain())
+        if inside is not None:
+            yield from _open_secrets(entry, inside, place)
 
 
 def _environment(entry: Entry, model: type[BaseModel], fields: Mapping[str, Written]) -> Iterator[Problem]:

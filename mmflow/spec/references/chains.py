@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.references.names import BadReference, StageNames
 from mmflow.spec.references.wanted import references
 from mmflow.spec.text.problems import Problem
 
@@ -24,9 +25,9 @@ _Key = tuple[str, str, str]
 """Stage, section and name of an entry; an empty stage for what stages without entries of their own see."""
 
 
-def chain_problems(base: Entries, merged: Mapping[str, Entries]) -> list[Problem]:
+def chain_problems(base: Entries, merged: Mapping[str, Entries], stages: StageNames) -> list[Problem]:
     """One problem for the first entry at the end of a chain of more than `LONGEST` steps."""
-    graph = _Graph(base, merged)
+    graph = _Graph(base, merged, stages)
     if len(graph.entries) > MOST:
         entry = list(graph.entries.values())[MOST]
         hint = "declare entries once, outside the stages, where they are alike"
@@ -44,7 +45,8 @@ def chain_problems(base: Entries, merged: Mapping[str, Entries]) -> list[Problem
 
 
 class _Graph:
-    def __init__(self, base: Entries, merged: Mapping[str, Entries]) -> None:
+    def __init__(self, base: Entries, merged: Mapping[str, Entries], stages: StageNames) -> None:
+        self.stages = stages
         self.entries: dict[_Key, Entry] = {}
         self.names: dict[str, dict[str, list[_Key]]] = {}
         self._words: dict[int, tuple[tuple[str, ...], ...]] = {}
@@ -67,15 +69,27 @@ class _Graph:
         """The entries that references of an entry may name: of its own stage, or of one that they begin with."""
         entry = self.entries[key]
         if id(entry) not in self._words:
-            self._words[id(entry)] = tuple({found.words[:3]: None for found in references(entry.component)})
+            self._words[id(entry)] = tuple({found.words[:5]: None for found in references(entry.component)})
         found: dict[_Key, None] = {}
         for words in self._words[id(entry)]:
-            for place, word in enumerate(words):
+            found |= dict.fromkeys(self.repeated(words, key[0]))
+            for place, word in enumerate(words[:3]):
                 found |= dict.fromkeys(self.names[key[0]].get(word, ()))
                 stage = words[place - 1] if place else ""
                 found |= dict.fromkeys(self.names.get(stage, {}).get(word, ()) if stage else ())
         found.pop(key, None)
         return list(found)
+
+    def repeated(self, words: tuple[str, ...], inside: str) -> list[_Key]:
+        """The entries of an iteration's stage that a reference may name."""
+        words = words[1:] if words[0] == "stages" and len(words) > 1 else words
+        if words[0] in self.stages.gives or not self.stages.begins(words[0], inside):
+            return []
+        try:
+            stage, rest = self.stages.cut(words, inside)
+        except BadReference:
+            return []
+        return self.names.get(stage, {}).get(rest[0], []) if rest else []
 
     def from_the_end(self, key: _Key, known: Mapping[_Key, int]) -> Iterator[_Key]:
         """`key` and the entries behind it that are not `known`, each after those behind it; circles are cut."""

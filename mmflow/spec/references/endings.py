@@ -9,16 +9,25 @@ from pydantic import BaseModel
 
 from mmflow.plugin.component import Component, Shared, with_article
 from mmflow.plugin.kinds import Memory, Stage
-from mmflow.plugin.references import Encoded, Grid, Parameters, RefType, Sampled, TokenSequence, Written
+from mmflow.plugin.references import Encoded, Grid, Parameters, RefType, TokenSequence, Written
 from mmflow.plugin.targets import Owner, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.classes import field_of
-from mmflow.spec.references.names import INIT, NODES, SECTIONS, SINGULAR, BadReference, Seen, expected_of
+from mmflow.spec.references.names import INIT, NODES, SINGULAR, BadReference, Seen, expected_of
 from mmflow.spec.references.types import Types, main_output
-from mmflow.spec.references.wanted import LEADS_TO, fits
+from mmflow.spec.references.wanted import GIVEN_BY, LEADS_TO, VALUES, fits, fits_output
 from mmflow.spec.text.problems import did_you_mean
 
 Words = tuple[str, ...]
+
+OUTPUT_SAYS: Mapping[str, str] = {
+    "Column": "a stage's column",
+    "Static": "a stage's static output",
+    "Data": "data made by a stage",
+    "Files": "a stage's files",
+    "Metrics": "a stage's metrics",
+    "Model": "a stage's model",
+}
 
 
 class Endings:
@@ -144,44 +153,42 @@ class Endings:
 
     def of_stage(self, words: Words, own: Words, wanted: tuple[type[RefType], ...]) -> Target:
         """A stage, one of its outputs, or an encoder of its model; `own` are the words from its name on."""
-        text, name, rest = ".".join(words), own[0], own[1:]
+        text, (name, rest) = ".".join(words), self.seen.cut(own)
         if name == INIT and name not in self.seen.stages.gives:
             gives: Mapping[str, str] | None = {"model": "Model"}
         else:
             gives = self.seen.stages.gives[name]
-        types = {t.__name__ for t in wanted} | ({"Column"} if Sampled in wanted else set())
-        nodes = {s for t in wanted if "stages" not in LEADS_TO[t] for s in LEADS_TO[t]}
         if gives is None:
             return Target("stages", name, output=".".join(rest) or None)
-        trained = "Model" in gives.values()
-        if nodes and rest and trained and rest[0] in self.seen.stages.encoders.get(name, ()):
-            if name == INIT:
-                raise BadReference(
-                    f"not yet: an encoder of the untrained model (`{text}`)", hint="give the stage `model: init`"
-                )
-            inside = self.other(name) or self
-            return replace(inside.of_node("encoders", ".".join(rest), rest, wanted), stage=name)
-        output = ".".join(rest) or next((given for given in gives if given != "*"), None)
-        fitting = output is not None and gives.get(output, gives.get("*")) in types
-        if nodes and not fitting:
-            if rest and not trained and (rest[0] in gives or "*" in gives):
-                raise BadReference(f"not yet: a stage's output as a field of the data (`{text}`)")
-            there = did_you_mean(
-                rest[0] if rest else "", self.seen.stages.encoders.get(name, ()), otherwise="name an encoder of it"
-            )
-            raise BadReference(f"`{text}` is no encoder of the stage {name}", hint=there)
-        if not fitting:
-            expected = expected_of(wanted)
-            others = [f"{name}.{o}" for o, given in gives.items() if given in types]
-            found = f"the stage `{text}`"
-            if rest and rest[0] not in gives:
-                near = did_you_mean(rest[0], gives, otherwise=None)
-                raise BadReference(f"the stage {name} gives no `{'.'.join(rest)}`", expected=expected, hint=near)
-            hint = f"write {' or '.join(others)}" if others else self._stages_that_give(types)
-            raise BadReference("", found=found, expected=expected, hint=hint)
-        return Target("stages", name, output=".".join(rest) or None)
+        trained, inside = "Model" in gives.values(), self.seen.stages.encoders.get(name, ())
+        nodes = {s for t in wanted for s in LEADS_TO[t] if s != "stages"}
+        if "encoders" in nodes and rest and trained and rest[0] in inside:
+            there = self.other(name) or self
+            return replace(there.of_node("encoders", ".".join(rest), rest, wanted), stage=name)
+        output = ".".join(rest) or main_of(gives)
+        given = gives.get(output, gives.get("*", "")) if output is not None else ""
+        target = Target(
+            "stages", name, output=(output if given in (*VALUES, "Data") else None) or ".".join(rest) or None
+        )
+        declared = self.types.type_of(target) if given in VALUES else None
+        if given and fits_output(wanted, given, target, declared):
+            return target
+        expected, types = expected_of(wanted), {given for t in wanted for given in GIVEN_BY.get(t, ())}
+        if given:
+            said = f" of {declared.modality}" if declared is not None and declared.modality != "unknown" else ""
+            others = [f"{name}.{o}" for o, other in gives.items() if other in types and o not in (output, "*")]
+            hint = f"write {' or '.join(others)}" if others else self._stages_that_give(types, nodes)
+            raise BadReference("", found=f"`{text}`, {OUTPUT_SAYS[given]}{said}", expected=expected, hint=hint)
+        known = [
+            *(sorted(inside) if "encoders" in nodes and trained else ()),
+            *(given for given in gives if given != "*"),
+        ]
+        hint = did_you_mean(rest[0] if rest else "", known, otherwise="it gives nothing", most=20)
+        raise BadReference(f"the stage {name} gives no `{'.'.join(rest)}`", expected=expected, hint=hint)
 
-    def _stages_that_give(self, types: set[str]) -> str | None:
+    def _stages_that_give(self, types: set[str], nodes: set[str]) -> str | None:
+        if nodes:
+            return None
         names = [name for name, gives in self.seen.stages.gives.items() if types & set((gives or {}).values())]
         return f"such as {', '.join(names[:4])}" if names else None
 
@@ -189,10 +196,6 @@ class Endings:
         """A dotted path in a component field: that very component."""
         section, text = words[0], ".".join(words)
         if section not in NODES:
-            if kind == "value" and section in (*self.seen.stages.gives, *(self.types.fields or ()), *SECTIONS):
-                raise BadReference(f"not yet: a number for each row (`{text}`)")
-            if any(gives is None for gives in self.seen.stages.gives.values()) and section in self.seen.stages.gives:
-                return Target("stages", section, output=".".join(words[1:]) or None)
             hint = did_you_mean(section, NODES, otherwise="begin with the section: parts.NAME or losses.NAME.FIELD")
             raise BadReference(f"`{text}` is no path to {with_article(kind)}", hint=hint)
         name = words[1]
@@ -232,3 +235,8 @@ class Endings:
             value = getattr(value, attribute)
             attributes.append(attribute)
         return "no component" if value is None else value, tuple(attributes)
+
+
+def main_of(gives: Mapping[str, str]) -> str | None:
+    """The output that a stage's bare name means: the first; None where any name is one."""
+    return next((given for given in gives if given != "*"), None)

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+from pydantic import BaseModel
+
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Score, View
 from mmflow.plugin.modality import modality
+from mmflow.plugin.references import Written
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Argument, TensorType, Tokens
 
@@ -36,6 +39,14 @@ def needed_outputs(wiring: Holder, owner: Owner) -> tuple[str, ...]:
     component = wiring.component(owner)
     own = component.needs if isinstance(component, Component) else ()
     return tuple(dict.fromkeys(needs or own or ("pooled",)))
+
+
+def reference_at(made: BaseModel | None, place: Place) -> str:
+    """The reference at a place of a component's fields, as a spec has it; empty where there is none."""
+    value: Written = made
+    for part in place:
+        value = value[part] if isinstance(value, Mapping | Sequence) else getattr(value, str(part), None)
+    return str(value or "")
 
 
 def brought(target: Target, needs: Sequence[str]) -> dict[str, str]:

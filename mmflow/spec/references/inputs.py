@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmflow.plugin.binding import binding
-from mmflow.plugin.component import Component, ComponentError, with_article
+from mmflow.plugin.component import Component, ComponentError, takes_rows, with_article
 from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Score, Stage, View
-from mmflow.plugin.references import Column, Data, Model, Parameters, reference_fields
+from mmflow.plugin.references import Data, Model, Parameters, reference_fields
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import TensorType
+from mmflow.spec.components.classes import field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.fitting import scores_that_need, transforms_to
 from mmflow.spec.references.forms import FORMS, brought, declared_form, misfit, needed_outputs
 from mmflow.spec.references.resolver import Resolver, as_written
+from mmflow.spec.references.wanted import GIVEN_BY, VALUES, is_number, references
 from mmflow.spec.references.wiring import differing
 from mmflow.spec.text.problems import Path, did_you_mean
 
-_OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale")
+_OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale", "constrain")
 """Fields that mean nothing for applications of weights, and those that mean nothing where the weights do not train."""
 
 
@@ -30,6 +32,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         return
     if isinstance(made, View):
         resolver.outputs_of(owner)
+        return
+    if not _check_numbers(resolver, entry, made, targets):
         return
     if isinstance(made, Encoder | Loss | Memory) and not _check_arguments(resolver, entry, made, targets):
         return
@@ -122,20 +126,45 @@ def _check_delivered(
         types = reference_fields(type(made)).get(str(place[0]), ())
         if not types or Data in types or Model in types or (place[0] == "weights" and isinstance(made, Application)):
             continue
-        if isinstance(made, Evaluator):
-            given = target.section in ("fields", "views", "encoders") or (
-                target.section == "stages" and Column in types
-            )
-        elif types == (Parameters,):
-            given = not isinstance(made, Memory)
-        else:
-            given = target.section in ("fields", "views", "encoders", "memories", "sampler")
-        if given and (types != (Parameters,) or not isinstance(made, Evaluator)):
+        given = target.section in ("fields", "views", "encoders") or (
+            target.section == "stages" and any(set(GIVEN_BY.get(kind, ())) & set(VALUES) for kind in types)
+        )
+        if types == (Parameters,):
+            given = not isinstance(made, Evaluator | Memory)
+        elif not isinstance(made, Evaluator):
+            given = given or target.section in ("memories", "sampler")
+        if given:
             continue
         says = " or ".join(kind.says for kind in types)
-        message = f"not yet: {says} for {with_article(made.kind)} (`{target}`)"
-        hint = f"{with_article(made.kind)} can be given fields, views and outputs of encoders"
-        hint += ", and columns of stages" if isinstance(made, Evaluator) else ""
+        message = f"{with_article(made.kind)} cannot be given {says} (`{target}`)"
+        hint = f"{with_article(made.kind)} can be given fields, views, outputs of encoders, and values of stages"
+        resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
+        return False
+    return True
+
+
+def _check_numbers(resolver: Resolver, entry: Entry, made: Component, targets: Mapping[Place, Target]) -> bool:
+    """Whether fields that hold a number are given one, or one a row where they take that."""
+    known = reference_fields(type(made))
+    if all(str(place[0]) in known for place in targets):
+        return True
+    for found in references(made):
+        place, target = found.place, targets.get(found.place)
+        field = field_of(type(made), str(place[0]))
+        if target is None or field is None or found.kind != "value" or not is_number(target):
+            continue
+        declared = resolver.type_of(target)
+        hint = None
+        if len(place) > 1 or not takes_rows(type(made), field):
+            message = f"{made.use} takes one number as `{'.'.join(map(str, place))}`, and `{target}` gives one a row"
+            hint = (
+                "write `rows: NAME` for a weight of each row" if field == "weight" else "write a number or a schedule"
+            )
+        elif declared is not None and (declared.size or declared.axes[1:]) and declared.modality != "unknown":
+            message = f"`{target}` is no number a row"
+            hint = f"it is {declared.modality} {list(declared.size)} for {' and '.join(declared.axes)}"
+        else:
+            continue
         resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
         return False
     return True

@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmflow.plugin.kinds import Encoder
-from mmflow.plugin.references import Encoded, RefType
+from mmflow.plugin.references import Encoded, RefType, Weight
 from mmflow.plugin.targets import Owner, Target
-from mmflow.spec.references.endings import Endings
+from mmflow.spec.references.endings import Endings, main_of
 from mmflow.spec.references.fitting import transforms_to
-from mmflow.spec.references.names import INIT, SECTIONS, SINGULAR, BadReference, Seen, expected_of
+from mmflow.spec.references.names import INIT, NODES, SECTIONS, SINGULAR, BadReference, Seen, expected_of
 from mmflow.spec.references.types import Types
-from mmflow.spec.references.wanted import LEADS_TO, Output, Wanted
+from mmflow.spec.references.wanted import LEADS_TO, VALUES, Output, Wanted
 from mmflow.spec.text.problems import did_you_mean
 
 Words = tuple[str, ...]
@@ -30,6 +30,9 @@ class Lookup:
         words, wanted = reference.words, reference.types
         if owner.section == "stage" and Encoded in wanted:
             wanted = (*wanted, Output)
+        if not wanted and reference.kind == "value" and self._is_node(words):
+            # A number for each row, or constants, and not the number of another component.
+            wanted = (Weight,)
         if not wanted:
             return self.endings.shared(words, reference.kind)
         allowed = tuple(dict.fromkeys(section for t in wanted for section in LEADS_TO.get(t, ())))
@@ -61,11 +64,24 @@ class Lookup:
             found.append("memories")
         if "data" in allowed and name in self.seen.data:
             found.append("data")
-        if name == INIT or name in self.seen.stages.gives:
-            # an encoder as a stage left it (`fit.image`), or data that it made and no entry of data
-            inside = not found and len(words) > 1
+        if name == INIT or self.seen.begins_with_stage(name):
+            # an encoder as a stage left it (`fit.image`), one of its values, or data that it made and no entry of data
+            inside = not found and (len(words) > 1 or self._values(words))
             found += ["stages"] if ("stages" in allowed and "data" not in found) or inside else []
         return found
+
+    def _values(self, words: Words) -> bool:
+        """Whether a stage's bare name stands for a column or static output."""
+        stage = words[0] if words[0] in (INIT, *self.seen.stages.repeats) else self.seen.cut(words)[0]
+        gives = self.seen.stages.gives.get(stage) or {}
+        return gives.get(main_of(gives) or "") in VALUES
+
+    def _is_node(self, words: Words) -> bool:
+        """Whether a path in a field that holds a number begins with a name of the data, the graph or another stage."""
+        if words[0] in ("fields", "sampler", "stages"):
+            return True
+        known = words[0] not in NODES and any(self._has(section, words[:1]) for section in ("encoders", "views"))
+        return known or self._exists("stages", words) or self.endings.field(words) is not None
 
     def _has(self, section: str, words: Words) -> bool:
         if section == "fields":
@@ -107,7 +123,7 @@ class Lookup:
 
     def _exists(self, section: str, words: Words) -> bool:
         if section == "stages":
-            return words[0] in self.seen.stages.gives
+            return self.seen.begins_with_stage(words[0])
         return words[0] in self.seen.data if section == "data" else self._has(section, words)
 
     def _names(self, section: str) -> list[str]:
@@ -116,7 +132,7 @@ class Lookup:
         if section == "data":
             return list(self.seen.data)
         if section == "stages":
-            return [*self.seen.stages.gives, INIT]
+            return [*self.seen.stage_names(), INIT]
         return list(self.seen.entries.get(section, ()))
 
     def _explicit(self, words: Words, wanted: tuple[type[RefType], ...], allowed: Sequence[str]) -> Target:

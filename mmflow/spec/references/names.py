@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmflow.plugin.references import RefType
+from mmflow.plugin.targets import INIT
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.repeat import ALL, LAST, Iteration, Repetition
+from mmflow.spec.text.problems import did_you_mean
 
 NODES = ("views", "encoders", "memories", "losses", "parts")
 SECTIONS = ("fields", *NODES, "stages", "data", "sampler")
-INIT = "init"
-"""The model before any training, where a stage is named."""
 
 SINGULAR: Mapping[str, str] = {
     "fields": "a field",
@@ -42,6 +43,60 @@ class StageNames:
 
     gives: dict[str, Mapping[str, str] | None] = field(default_factory=dict)
     encoders: dict[str, frozenset[str]] = field(default_factory=dict)
+    repeats: Mapping[str, Repetition] = field(default_factory=dict)
+    iterations: Mapping[str, Iteration] = field(default_factory=dict)
+    """Of the stages inside a repetition, by their full names."""
+
+    def begins(self, word: str, inside: str) -> bool:
+        """Whether a reference of the stage `inside` that begins with this word leads to a stage."""
+        return word in self.gives or word in self.repeats or word in self._siblings(inside)
+
+    def cut(self, words: tuple[str, ...], inside: str) -> tuple[str, tuple[str, ...]]:
+        """The full name of the stage that the words begin with, as the stage `inside` means it, and the rest."""
+        first, rest = words[0], words[1:]
+        if first in self._siblings(inside):
+            return self.repeats[self.iterations[inside].repeat].stage(self.iterations[inside].index, first), rest
+        return self._of_repetition(words, inside) if first in self.repeats else (first, rest)
+
+    def known(self, inside: str) -> list[str]:
+        """The names of stages that a reference of the stage `inside` may begin with, for hints."""
+        outside = [name for name in self.gives if name not in self.iterations and name not in self.open_ends()]
+        ends = [f"{one.name}.{LAST}.{stage}" for one in self.repeats.values() for stage in one.stages]
+        return [*self._siblings(inside), *outside, *ends]
+
+    def open_ends(self) -> dict[str, str]:
+        """`Repetition.open_ends` of all repetitions."""
+        return {name: stands for repetition in self.repeats.values() for name, stands in repetition.open_ends().items()}
+
+    def _siblings(self, inside: str) -> Sequence[str]:
+        iteration = self.iterations.get(inside)
+        return () if iteration is None else self.repeats[iteration.repeat].stages
+
+    def _of_repetition(self, words: tuple[str, ...], inside: str) -> tuple[str, tuple[str, ...]]:
+        repetition, text = self.repeats[words[0]], ".".join(words)
+        which, stage = words[1] if len(words) > 1 else "", words[2] if len(words) > 2 else ""
+        last = f"{repetition.name}.{LAST}"
+        if which in repetition.stages:
+            raise BadReference(f"`{text}`: {repetition.name} is repeated", hint=f"write {last}.{'.'.join(words[1:])}")
+        if which == ALL:
+            raise BadReference(f"`{text}` stands for several, which belong in a list", hint=f"write {last}.{stage}")
+        if which.isdecimal():
+            if int(which[:9]) >= repetition.times:
+                message = f"`{text}`: {repetition.name} has {repetition.times} iterations, counted from 0"
+                raise BadReference(message, hint=f"the last one is {last}")
+            own = self.iterations.get(inside)
+            run_before = own.index if own is not None and own.repeat == repetition.name else 0
+            if repetition.until is not None and int(which) > run_before:
+                message = f"`{text}`: whether there is an iteration {which} is known only while {repetition.name} runs"
+                raise BadReference(message, hint=f"write {last}.{stage}")
+        elif which != LAST:
+            hint = f"write {last}.{repetition.stages[-1]}, or {repetition.name}.0.{repetition.stages[-1]}"
+            raise BadReference(f"`{text}` names no iteration of {repetition.name}", hint=hint)
+        if stage not in repetition.stages:
+            hint = did_you_mean(stage, repetition.stages, otherwise=f"write {last}.{repetition.stages[-1]}")
+            missing = f"there is no stage `{stage}` in {repetition.name}" if stage else "it names no stage"
+            raise BadReference(f"`{text}`: {missing}", hint=hint)
+        return repetition.stage(which if which == LAST else int(which), stage), words[3:]
 
 
 @dataclass(frozen=True)
@@ -52,8 +107,25 @@ class Seen:
     data: Sequence[str]
     stages: StageNames
     stage: Entry | None
+    base: Mapping[str, Mapping[str, Entry]] = field(default_factory=dict)
+    """The entries that all stages share."""
+
+    def begins_with_stage(self, word: str) -> bool:
+        """Whether a reference that begins with this word leads to a stage."""
+        return self.stages.begins(word, self.stage.name if self.stage is not None else "")
+
+    def stage_names(self) -> list[str]:
+        """The names of stages that a reference may begin with, for hints."""
+        return self.stages.known(self.stage.name if self.stage is not None else "")
+
+    def cut(self, words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+        """The full name of the stage that the words begin with, and the rest; raises `BadReference`."""
+        return self.stages.cut(words, self.stage.name if self.stage is not None else "")
 
 
 def expected_of(wanted: Sequence[type[RefType]]) -> str:
     """In words, where a reference of one of these types must lead."""
     return " or ".join(dict.fromkeys(kind.says for kind in wanted))
+
+
+__all__ = ["INIT", "NODES", "SECTIONS", "SINGULAR", "BadReference", "Seen", "StageNames", "expected_of"]

@@ -20,19 +20,36 @@ class Scope:
 
     stage: str
     declaration: Stage
+    seed: int
     views: Mapping[str, View]
     encoders: Mapping[str, Encoder]
     memories: Mapping[str, Memory]
     losses: Mapping[str, Loss]
     """Those that the stage minimizes; for a stage that minimizes none, those that it refers to."""
     parts: Mapping[str, Component]
-    data_name: str | None
+    data: Target | None
+    """The entry of data that the stage reads, or the stage that makes its data."""
     source: Source | None
+    """Its source; None for data that is not made yet. A running stage has it with all that joins it."""
     fields: Mapping[str, TensorType]
+    joined: Mapping[str, Target]
+    """Outputs of stages that join the data, by the name of the field that each becomes."""
     start: str | None
     model: str | None
-    preparation_data: str | None
+    preparation_data: Target | None
     wiring: Types = field(repr=False)
+    base: Scope | None = field(default=None, repr=False)
+    """The entries that all stages share, on this stage's data; None for that scope itself."""
+
+    @property
+    def data_name(self) -> str | None:
+        """The data that the stage reads, as a spec names it."""
+        return str(self.data) if self.data is not None else None
+
+    @property
+    def untrained(self) -> Scope:
+        """The view of the model `init`: the entries that all stages share, on the data of this one."""
+        return self.base or self
 
     def component(self, owner: Owner) -> Component | View | None:
         return self.wiring.component(owner)
@@ -52,9 +69,21 @@ class Scope:
         """All declared outputs of an encoder or a view, by name."""
         return self.wiring.outputs_of(owner) or {}
 
+    def emits(self, owner: Owner) -> tuple[str, ...]:
+        """Names under which the module of an encoder, or of its head, emits values beside its outputs."""
+        return self.wiring.emits(owner)
+
+    def given(self) -> Mapping[str, TensorType | Mapping[str, TensorType]]:
+        """The declared types of the stage's outputs: of a value, or of the fields of data."""
+        return self.wiring.given()
+
     def inputs(self, owner: Owner) -> Mapping[Place, Target]:
         """The targets of `of`; an application without `of` reads what its structure reads."""
         return self.wiring.inputs(owner)
+
+    def gathered(self, owner: Owner) -> Mapping[Place, Target]:
+        """The targets of `rows`; an application without `of` takes the rows that its structure takes."""
+        return self.wiring.gathered(owner)
 
     def structure(self, owner: Owner) -> Structure:
         """Where `weights` lead from an encoder; raises `ComponentError` where there is no encoder at the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mmflow.plugin.kinds import Encoder, View
@@ -12,19 +12,33 @@ from mmflow.plugin.targets import Owner, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.references.wiring import Wiring
 
+Fields = Mapping[str, TensorType] | None
+"""Declared fields; None where they are not known."""
+
 
 class Types(Wiring):
     """A wiring with the outputs of its entries, each worked out once. None stands for a type that is not known."""
 
-    fields: Mapping[str, TensorType] | None
-
-    def __init__(self, fields: Mapping[str, TensorType] | None) -> None:
-        self.fields = fields
+    def __init__(self, fields: Fields | Callable[[], Fields]) -> None:
+        self._fields = fields
         self._outputs: dict[Owner, Mapping[str, TensorType] | None] = {}
         self._open: list[Owner] = []
 
+    @property
+    def fields(self) -> Fields:
+        """The fields of the stage's data, those that join it included; None where they are not known."""
+        if callable(self._fields):
+            # Types of stages that read each other end here; the circle is told elsewhere.
+            read, self._fields = self._fields, None
+            self._fields = read()
+        return self._fields
+
     @abstractmethod
     def other(self, stage: str) -> Types | None: ...
+
+    def given(self) -> Mapping[str, TensorType | Mapping[str, TensorType]]:
+        """The declared types of the stage's outputs: of a value, or of the fields of data."""
+        return {}
 
     @abstractmethod
     def sampler_fields(self) -> Mapping[str, TensorType] | None:
@@ -43,6 +57,10 @@ class Types(Wiring):
             found = (self.sampler_fields() or {}).get(target.name)
         elif target.section == "fields":
             found = (self.fields or {}).get(target.name)
+        elif target.section == "stages":
+            there = self.other(target.name)
+            made = there.given().get(target.output or "") if there is not None else None
+            found = made if isinstance(made, TensorType) else None
         elif target.section in ("views", "encoders"):
             known = self.outputs_of(target.owner)
             if known is None:
@@ -124,6 +142,7 @@ class Types(Wiring):
                 size = base.tokens.outputs(vector)["pooled"].size
                 found["tokens"] = tokens.with_(size=(*tokens.size[:-1], *size[-1:]))
             check_modalities(found)
+            found |= self._emitted(owner, found, inputs)
         except Exception as error:  # a declaration of a plugin may raise anything
             if made is base:
                 self.refused(owner, f"{made.use} does not fit its inputs: {error}")
@@ -133,6 +152,17 @@ class Types(Wiring):
                 axes = (declared.axes[0], *groups[0], *declared.axes[1:])
                 found[name] = declared.with_(axes=axes, groups=(*groups[1], *declared.groups))
         return found
+
+    def _emitted(
+        self, owner: Owner, outputs: Mapping[str, TensorType], inputs: Sequence[TensorType]
+    ) -> dict[str, TensorType]:
+        """The types of what an encoder and its head emit: a number for each row of the first input."""
+        names = (*self.emits(owner), *self.emits(owner._replace(part="head")))
+        for number, name in enumerate(names):
+            if name in outputs or name in names[:number]:
+                raise ValueError(f"it emits {name!r}, and has an output of that name")
+        axes = inputs[0].axes[:1] if inputs else ("sample",)
+        return {name: TensorType("number", axes) for name in names}
 
     def is_tap(self, target: Target) -> bool:
         """Whether a target is an output that an encoder gives only when asked."""

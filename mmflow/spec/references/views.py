@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import prod
 
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import View
@@ -51,6 +52,27 @@ def needs_batch(target: Target, views: Mapping[str, View]) -> bool:
     """Whether a transform that mixes the rows of a batch stands behind a target."""
     behind = _behind(target.name, views) if target.section == "views" else ()
     return any(transform.per_batch for name in behind for transform in views[name].apply)
+
+
+def numbers_of(targets: Iterable[Target], views: Mapping[str, View], fields: Mapping[str, TensorType]) -> int:
+    """The numbers that fields and views hold in one row, as far as declared, with all that is made of them on the way.
+
+    Raises as `ViewTypes.column` does.
+    """
+    types = ViewTypes(views, fields)
+    wanted = list(targets)
+    total = sum(_numbers(types.column(target)) for target in wanted)
+    for name in dict.fromkeys(view for t in wanted if t.section == "views" for view in _behind(t.name, views)):
+        inner = [types.column(target) for target in inputs_of(name, views)]
+        total += sum(map(_numbers, inner))
+        for transform in views[name].apply:
+            inner = [transform.result(type_) for type_ in inner]
+            total += sum(map(_numbers, inner)) * views[name].copies
+    return total
+
+
+def _numbers(type_: TensorType) -> int:
+    return prod(size for size in (*type_.groups, *type_.size) if size is not None)
 
 
 def _behind(name: str, views: Mapping[str, View]) -> tuple[str, ...]:

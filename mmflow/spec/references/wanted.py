@@ -66,6 +66,29 @@ LEADS_TO: Mapping[type[RefType], tuple[str, ...]] = {
 }
 
 
+VALUES = ("Column", "Static")
+"""Outputs of stages that are values: one an id, or rows of an axis of their own."""
+
+GIVEN_BY: Mapping[type[RefType], tuple[str, ...]] = {
+    Encoded: VALUES,
+    Output: VALUES,
+    Pooled: VALUES,
+    RawField: VALUES,
+    Sampled: ("Column",),
+    Labels: VALUES,
+    Index: VALUES,
+    Weight: VALUES,
+    Bank: ("Static",),
+    Data: ("Data",),
+    Model: ("Model",),
+    Column: ("Column",),
+    Static: ("Static",),
+    Files: ("Files",),
+    Metrics: ("Metrics",),
+}
+"""The types of stages' outputs that a reference may lead to."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """A reference as a field holds it, and where it may lead."""
@@ -119,14 +142,31 @@ def _leaves(value: Written, place: Place, wanted: tuple[type[RefType], ...], kin
             yield from _leaves(item, (*place, index), wanted, kind)
 
 
+def is_number(target: Target) -> bool:
+    """Whether a path in a field that holds a number leads to one a row, or to constants, and not to the number of
+    another component."""
+    return target.section not in ("losses", "parts") and not target.field
+
+
 def fits(wanted: tuple[type[RefType], ...], target: Target, declared: TensorType | None) -> bool:
     return any(_fit(kind, target, declared) for kind in wanted if target.section in LEADS_TO[kind])
 
 
+def fits_output(wanted: tuple[type[RefType], ...], given: str, target: Target, declared: TensorType | None) -> bool:
+    """Whether an output of a stage, of the type `given`, is of use for a reference."""
+    kinds = [kind for kind in wanted if given in GIVEN_BY.get(kind, ())]
+    return any(given not in VALUES or _fit(kind, target, declared) for kind in kinds)
+
+
 def _fit(kind: type[RefType], target: Target, declared: TensorType | None) -> bool:
-    if kind is Encoded:
+    if kind is Encoded and target.section == "encoders":
         return target.output is None
-    if declared is None or kind in (RawField, Sampled, Parameters, Output) or declared.modality == "unknown":
+    if (
+        kind in (Column, Static)
+        or declared is None
+        or kind in (RawField, Sampled, Parameters, Output)
+        or declared.modality == "unknown"
+    ):
         return True
     form = modality(declared.modality)
     if kind is Pooled:

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.component import Component, Shared, nested_components
 from mmflow.plugin.kinds import Application, Encoder, Origin, Structure, View
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Argument
 
+_PROJECTIONS = (("head",), ("tokens",))
+
 _BESIDE = ("losses", "parts")
 """Sections whose entries are needed in no order."""
 
-_OF_THE_STAGE = ("of", "init", "freeze", "lr_scale")
+_OF_THE_STAGE = ("of", "rows", "init", "freeze", "lr_scale", "constrain")
 """Fields of an encoder that say how a stage uses it, and not what its module is."""
 
 
@@ -68,10 +70,18 @@ class Wiring(ABC):
 
     def brought(self, owner: Owner) -> tuple[str, Wiring] | None:
         """The newest stage whose model brings the module of an encoder of this stage; None where it is made here."""
+        wiring: Wiring = self
         for stage, there in self.models():
+            if not wiring.takes(owner):
+                return None
             if owner in there.trained() and there.module(owner) == owner:
                 return stage, there
+            wiring = there
         return None
+
+    def takes(self, owner: Owner) -> bool:
+        """Whether the stage takes over an entry of the model that it begins with."""
+        return True
 
     def applied(self, owner: Owner) -> Iterator[Link]:
         """The encoders on the way of `weights`, from `owner` to the one that is built; cut where it leads nowhere."""
@@ -147,6 +157,17 @@ class Wiring(ABC):
                 break
         return found
 
+    def gathered(self, owner: Owner) -> dict[Place, Target]:
+        """The targets of `rows`; an application without `of` takes the rows that its structure takes."""
+        found: dict[Place, Target] = {}
+        for link in self.applied(owner):
+            found = {place: t for place, t in link.wiring.targets(link.owner).items() if place[0] == "rows"}
+            if link.stage is not None:
+                found = {place: _elsewhere(target, link.stage) for place, target in found.items()}
+            if link.encoder.of or link.encoder.rows:
+                break
+        return found
+
     def held(self, owner: Owner) -> Iterator[tuple[Place, Component]]:
         """The components in the fields of an entry, shared ones as the entry that they lead to."""
         made = self.component(owner)
@@ -167,6 +188,20 @@ class Wiring(ABC):
             further = self.targets(target.owner).get(target.field)
             return self.shared(further) if further is not None else None
         return made if isinstance(made, Component) else None
+
+    def emits(self, owner: Owner) -> tuple[str, ...]:
+        """Names that the module of an encoder emits, components in its fields included; of its head for a `head`."""
+        behind = self.structure(owner.whole)
+        if behind is None:
+            return ()
+        own = behind.encoder.head if owner.part == "head" else behind.encoder if not owner.part else None
+        names = [
+            name for place, made in nested_components(own) if place[:1] not in _PROJECTIONS for name in made.emits()
+        ]
+        if not owner.part:
+            held = [made for place, made in self.held(behind.owner) if place not in _PROJECTIONS]
+            names += [name for made in held for name in made.emits()]
+        return tuple(dict.fromkeys(names))
 
     def reach(self, *owners: Owner) -> tuple[Owner, ...]:
         """All entries that the owners need, each after those that must come before it; circles are reported and cut."""
@@ -197,7 +232,7 @@ class Wiring(ABC):
         inside = self.targets(need.owner).items()
         targets = [target for place, target in inside if place[: len(need.field)] == need.field]
         if need.owner.section == "encoders":
-            targets += self.inputs(need.owner).values()
+            targets += (*self.inputs(need.owner).values(), *self.gathered(need.owner).values())
         for target in targets:
             if target.section in ("stages", "data", "sampler") or target.stage is not None:
                 continue

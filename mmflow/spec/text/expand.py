@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import Final, Unpack
 
 from mmflow.spec.text.document import Document, Node
-from mmflow.spec.text.overrides import apply_override, parse_override
+from mmflow.spec.text.matrix import Choice, Variant, read_choices, variants
+from mmflow.spec.text.overrides import apply_override, of_member, parse_override
 from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, Problems, SpecError, did_you_mean
 from mmflow.spec.text.variables import Variables
 from mmflow.spec.text.yaml_reader import MAX_BYTES, read_tree
@@ -31,8 +32,7 @@ def read_spec(source: str, overrides: Sequence[str] = (), env: Mapping[str, str]
     `overrides` are texts `a.b.c=value`; `env` stands in for the process environment. Raises `SpecError` with
     everything that is wrong. The sections `vars` and `matrix` stay in the tree, `matrix` as it was written.
     """
-    address = os.fspath(source)
-    return _expanded(address if "://" in address else os.path.normpath(address), None, overrides, env)
+    return _expanded(_address(source), None, overrides, env)
 
 
 def read_text(
@@ -40,6 +40,69 @@ def read_text(
 ) -> Document:
     """`read_spec` for a text at hand; `file` names it in messages, and `extends` in it is relative to `file`."""
     return _expanded(file, text, overrides, env)
+
+
+def read_members(
+    source: str, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None, text: str | bytes | None = None
+) -> list[tuple[Variant, Document | SpecError]]:
+    """The members of a spec's `matrix`, each as a document or with what is wrong with it alone; one without a matrix.
+
+    An override `a.b.c=value` is for all members, `MEMBER:a.b.c=value` for one. Raises `SpecError` for what is wrong
+    with all of them. `text` is the content of `source`, where it is at hand.
+    """
+    problems: list[Problem] = Problems()
+    address = _address(source)
+    files = _Files(problems)
+    root = files.load(address, None, text)
+    if root is None:
+        raise SpecError(problems)
+    of_matrix = [one for one in overrides if one.partition("=")[0].split(".")[0].strip() == "matrix"]
+    root = _overridden(root, of_matrix, (), problems)
+    choices = read_choices(root, problems)
+    names = [variant.name for variant in variants(root, choices, [])]
+    others = [of_member(one, names) for one in overrides if one not in of_matrix]
+    root = _overridden(root, [one for member, one in others if not member], names, problems, choices)
+    found: list[tuple[Variant, Document | SpecError]] = []
+    for variant in variants(root, choices, problems):
+        tree = _overridden(
+            variant.root, [one for member, one in others if member == variant.name and member], names, problems
+        )
+        own: list[Problem] = Problems()
+        try:
+            expanded = Variables(tree, os.environ if env is None else env, own).expanded() if not problems else tree
+        except SpecError as error:
+            own, expanded = [*error.problems], tree
+        found.append((variant, SpecError(own) if own else Document(expanded, address, tuple(files.trees))))
+    if problems:
+        raise SpecError(problems)
+    return found
+
+
+def _overridden(
+    root: Node,
+    overrides: Sequence[str],
+    members: Sequence[str],
+    problems: list[Problem],
+    choices: Sequence[Sequence[Choice]] = (),
+) -> Node:
+    """The tree with overrides applied; what an axis of the matrix says cannot be overridden for all members."""
+    axes = {choice.overrides[0].path: choice.axis for axis in choices for choice in axis if choice.axis}
+    for written in overrides:
+        override = parse_override(written, problems, members)
+        if override is None:
+            continue
+        axis = next((name for path, name in axes.items() if path[: len(override.path)] == override.path), None)
+        if axis is not None:
+            hint = f"write --set 'matrix.{axis}=[...]', or --set 'MEMBER:{'.'.join(override.path)}=...' for one member"
+            problems.append(Problem(f"{axis} is an axis of the matrix", override.path, override.mark, hint=hint))
+            continue
+        root = apply_override(root, override, problems)
+    return root
+
+
+def _address(source: str) -> str:
+    address = os.fspath(source)
+    return address if "://" in address else os.path.normpath(address)
 
 
 def _expanded(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mmflow.spec.text.document import Node
-from mmflow.spec.text.problems import Mark, Place, Problem, dotted, shown
+from mmflow.spec.text.problems import Mark, Place, Problem, did_you_mean, dotted, shown
 from mmflow.spec.text.yaml_reader import MAX_DEPTH, read_tree
+
+_UNNAMED = ("vars", "report", "train")
+"""Sections without named entries."""
+_BEGIN = ("use", "of")
+"""Fields that a new entry may be begun with."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +22,23 @@ class Override:
     mark: Mark
 
 
-def parse_override(text: str, problems: list[Problem]) -> Override | None:
+def of_member(text: str, members: Iterable[str]) -> tuple[str, str]:
+    """The member that an override is for, and the rest: `wide:train.epochs=2`; no member where it is for all."""
+    found = [name for name in members if name and text.startswith(f"{name}:")]
+    name = max(found, key=len, default="")
+    return name, text[len(name) + 1 :] if name else text
+
+
+def parse_override(text: str, problems: list[Problem], members: Sequence[str] = ()) -> Override | None:
+    """The override that a text says; None after a problem. `members` are those of the spec's matrix, for hints."""
     mark = Mark(f"--set {text if len(text) <= 80 else text[:77] + '...'}")
     where, equals, written = text.partition("=")
     path = tuple(where.strip().split("."))
+    if ":" in where:
+        member = where.partition(":")[0]
+        hint = did_you_mean(member, members, otherwise="this spec has no matrix" if not members else None)
+        problems.append(Problem(f"there is no member {shown(member)}", mark=mark, hint=hint))
+        return None
     if not equals or not all(path) or len(path) > MAX_DEPTH:
         problems.append(Problem("an override is written a.b.c=value", mark=mark, found=shown(text)))
         return None
@@ -67,6 +85,11 @@ def apply_override(root: Node, override: Override, problems: list[Problem]) -> N
             trail.append((node, part))
             if part not in node.value:
                 missing = path[depth + 1 :]
+                if depth == 1 and missing and missing[0] not in _BEGIN and path[0] not in _UNNAMED:
+                    message = f"there is no {shown(part)} in `{path[0]}` to override"
+                    hint = did_you_mean(part, node.value, otherwise=f"`{path[0]}` has no entry")
+                    problems.append(Problem(message, path[:2], mark, (place,), hint=hint))
+                    return root
                 break
             node = node.value[part]
         else:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 class PrototypeVectors(Encoder, name="prototype_vectors"):
     """Learned vectors that belong to no sample (prototypes, class weights): `pooled` [count, dim], axis `prototype`.
 
-    It has no input. A loss or a score uses it as a part, weights included (`prototypes: parts.protos`). `constrain`
-    projects the vectors after each step of the optimizer, and at the start: `unit_rows` to length one (SwAV; Caron et
-    al., 2020), `simplex` to nonnegative rows of sum one.
+    It has no input. A loss or a score uses it as a part, weights included (`prototypes: parts.protos`).
     """
 
-    example: ClassVar[str] = "parts: {protos: {use: encoder/prototype_vectors, count: 300, dim: 128}}"
+    example: ClassVar[str] = (
+        "parts: {protos: {use: encoder/prototype_vectors, count: 300, dim: 128, constrain: unit_rows}}"
+    )
 
     of: Refs[Pooled | RawField] = Field((), max_length=0)
     count: int = Field(ge=1, le=100_000_000, description="number of vectors")
@@ -30,7 +30,6 @@ class PrototypeVectors(Encoder, name="prototype_vectors"):
     start: Literal["normal", "uniform", "unit"] = Field(
         "normal", description="N(0, 1); uniform in [0, 1); or uniform on the sphere of radius one"
     )
-    constrain: Literal["none", "unit_rows", "simplex"] = Field("none", description="what every row stays in")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         return {"pooled": TensorType("vector", ("prototype",), (self.dim,))}
@@ -38,4 +37,4 @@ class PrototypeVectors(Encoder, name="prototype_vectors"):
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.modules.tables import Prototypes
 
-        return Prototypes(self.count, self.dim, start=self.start, constraint=self.constrain)
+        return Prototypes(self.count, self.dim, start=self.start)

@@ -9,9 +9,7 @@ import torch
 from mmflow_encoders.fusion.concat import Concat
 from mmflow_encoders.fusion.gated import Gated
 from mmflow_encoders.fusion.product import Product
-from mmflow_encoders.modules.tables import on_simplex
 from mmflow_encoders.tables.lookup import Lookup
-from mmflow_encoders.tables.prototype_vectors import PrototypeVectors
 from torch import Tensor
 
 from mmflow.plugin import ComponentError, Encoding, TensorType, Tokens
@@ -103,30 +101,3 @@ def test_a_label_reads_its_row_of_the_table() -> None:
         module(torch.tensor([3]))
     with pytest.raises(ComponentError, match="how many labels"):
         Lookup.model_validate({"of": "label"}).build(TensorType("label"), state={})
-
-
-@pytest.mark.parametrize("constrain", ["unit_rows", "simplex"])
-def test_prototypes_stay_where_they_must(constrain: str) -> None:
-    module: Any = PrototypeVectors.model_validate({"count": 6, "dim": 4, "constrain": constrain}).build(state={})
-    for _ in range(3):
-        vectors = module()
-        if constrain == "unit_rows":
-            torch.testing.assert_close(vectors.norm(dim=1), torch.ones(6))
-        else:
-            assert (vectors >= 0).all()
-            torch.testing.assert_close(vectors.sum(1), torch.ones(6))
-        with torch.no_grad():
-            module.vectors.add_(torch.randn(6, 4))
-        module.constrain()
-
-
-def test_the_nearest_point_of_the_simplex() -> None:
-    x = 2 * drawn(4, 3, seed=12)
-    steps = torch.linspace(0, 1, 201, dtype=torch.float64)
-    first, second = torch.meshgrid(steps, steps, indexing="ij")
-    every = torch.stack([first, second, 1 - first - second], dim=-1).flatten(0, 1)
-    every = every[every[:, 2] >= -1e-12]
-    distances = (x[:, None] - every).norm(dim=-1)
-    found = on_simplex(x)
-    assert ((x - found).norm(dim=-1) <= distances.amin(1) + 1e-9).all()
-    torch.testing.assert_close(on_simplex(found), found)

@@ -37,7 +37,7 @@ class Nearest(Loss, name="nearest_prototype"):
         return torch.nn.functional.cross_entropy(scores, scores.argmax(1), reduction="none")
 
 
-@pytest.mark.parametrize("constrain", ["none", "unit_rows", "simplex"])
+@pytest.mark.parametrize("constrain", ["[]", "unit_rows", "simplex_rows"])
 def test_prototypes_train_and_keep_their_constraint(constrain: str, register: Callable[..., None]) -> None:
     register(Nearest)
     spec = load_text(SPEC.replace("CONSTRAIN", constrain))
@@ -52,11 +52,11 @@ def test_prototypes_train_and_keep_their_constraint(constrain: str, register: Ca
         Step(model, micro_batch_size=4).run(batch, Clock(number, 3))
         optimization.begin(Clock(number, 3))
         optimization.optimizer.step()
-        model.modules.constrain()
+        model.constraints.project()
         assert (vectors - before).abs().max() > 1e-3
         if constrain == "unit_rows":
             torch.testing.assert_close(vectors.norm(dim=1), torch.ones(5))
-        elif constrain == "simplex":
+        elif constrain == "simplex_rows":
             assert (vectors >= 0).all()
             torch.testing.assert_close(vectors.sum(1), torch.ones(5))
         else:

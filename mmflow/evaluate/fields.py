@@ -1,0 +1,171 @@
+"""What the fields of any stage refer to, for stages that do their work themselves: rows of data, and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from mmflow.artifacts import ModelArtifact
+from mmflow.evaluate.reading import WHOLE
+from mmflow.evaluate.rows import Embedder, Wanted
+from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import DataRows, Encoder, StageContext, StageScope
+from mmflow.plugin.modality import modality
+from mmflow.plugin.references import Encoded, Pooled, reference_fields, words
+from mmflow.plugin.targets import STAGE, Owner, Place, Target
+from mmflow.plugin.values import Encoding, RawValue
+from mmflow.spec.references.forms import brought, needed_outputs, reference_at
+
+BATCH = 256
+
+
+class UsedModel:
+    """The model that a stage uses: for further values, and its weights (`StageModel`)."""
+
+    def __init__(self, embedder: Embedder, scope: StageScope) -> None:
+        self._embedder, self._scope = embedder, scope
+
+    def encode(self, encoder: str, values: Sequence[RawValue]) -> Encoding:
+        """Encode raw values (prompts, images) with an encoder that reads one field; `encoder` is a reference of the
+        stage, and the outputs are those that it brings."""
+        want = self._wanted(encoder)
+        target = want.target
+        roots = self._scope.roots() if target.stage is None else (target.owner,)
+        model = self._embedder.model(roots, target.stage)
+        found = model.encode_values(target.name, values, tuple(want.outputs.values()))
+        # Single values are no groups to pick from.
+        return replace(want, target=replace(target, index=None)).of(found)
+
+    def _wanted(self, encoder: str) -> Wanted:
+        declaration, known = self._scope.component(STAGE), []
+        for place, target in self._scope.targets(STAGE).items():
+            if target.section == "encoders":
+                known.append(reference_at(declaration, place))
+                if known[-1] == encoder:
+                    return wanted(self._scope, place, target)
+        raise ComponentError(f"the stage refers to no encoder {encoder!r}", expected=" or ".join(known))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers by path, on the CPU."""
+        model = self._embedder.model(self._scope.roots())
+        return {name: tensor.detach().cpu() for name, tensor in model.modules.state_dict().items()}
+
+    def reads(self, encoder: str) -> tuple[str, bool]:
+        """The field of the data behind an encoder (empty where there is none), and whether its values are plain enough
+        to be compared: texts, names, numbers, classes."""
+        name = field_behind(self._scope, encoder)
+        known = self._scope.fields.get(name)
+        if known is None:
+            return "", False
+        return name, known.modality == "text" or modality(known.modality).discrete
+
+    def names(self, field: str) -> tuple[str, ...]:
+        """Class names of the labels behind a field of the stage (`labels`); empty where the data gives none."""
+        return self._scope.type_of(self._scope.targets(STAGE)[field,]).names
+
+
+def wanted(scope: StageScope, place: Place, target: Target) -> Wanted:
+    """What the reference at a place of the stage's fields brings of an encoder."""
+    declaration = scope.component(STAGE)
+    types = reference_fields(type(declaration))[str(place[0])]
+    if Encoded not in types and Pooled not in types:
+        output = target.output or "pooled"
+        return Wanted(target, {output: output})
+    needs = needed_outputs(scope, STAGE) if Encoded in types else ("pooled",)
+    return Wanted(target, brought(target, needs), reference_at(declaration, place))
+
+
+def field_behind(scope: StageScope, name: str) -> str:
+    """The field of the data behind an encoder that a reference of the stage names; the name itself where none is."""
+    if name in scope.fields:
+        return name
+    encoder = Owner("encoders", words(name)[0])
+    if not isinstance(scope.component(encoder), Encoder):
+        return name
+    return next((owner.name for owner in scope.reach(encoder) if owner.section == "fields"), name)
+
+
+def used_model(context: StageContext) -> UsedModel:
+    """The model of a stage, as far as its own fields name parts of it."""
+    return UsedModel(Embedder(context, BATCH), context.scope)
+
+
+def read_rows(context: StageContext, fields: Sequence[str]) -> DataRows:
+    """All rows of a stage's data, with what `fields` refer to."""
+    encoded, plain = _places(context, fields)
+    rows = Embedder(context, BATCH).rows(list(encoded.values()), plain)
+    found = dict(zip(encoded, rows.of, strict=True))
+    return DataRows(rows.ids, {**found, **rows.fields})
+
+
+def scan_rows(context: StageContext, fields: Sequence[str], batch_size: int) -> Iterator[DataRows]:
+    """The rows of a stage's data batch by batch; what has rows of an axis of its own comes with each."""
+    encoded, plain = _places(context, fields)
+    embedder = Embedder(context, batch_size)
+    stages = {want.target.stage for want in encoded.values() if want.encoded}
+    if len(stages) > 1:
+        raise ComponentError(f"stage {context.name} reads encoders of several models batch by batch")
+    missing = [(w.encoder, output) for w in encoded.values() if w.encoded for output in w.outputs.values()]
+    whole = {(WHOLE, str(want.target)): want.target for want in encoded.values() if not want.encoded}
+    reading = embedder.reading(missing, {**plain, **whole}, None, next(iter(stages), None))
+    beside = {place: part.value for place, part in reading.static_parts().items()}
+    for batch, found in reading.batches():
+        if not batch.ids:
+            continue
+        values = {**beside, **found}
+        columns = {place: values[place] for place in plain}
+        for place, want in encoded.items():
+            outputs = want.outputs.values() if want.encoded else ()
+            parts = [values[want.encoder, output] for output in outputs]
+            parts = parts or [values[WHOLE, str(want.target)]]
+            merged = {name: value for part in parts for name, value in part.outputs.items()}
+            columns[place] = want.of(Encoding(merged, parts[0].axes, parts[0].present))
+        yield DataRows(batch.ids, columns)
+
+
+def write_model(context: StageContext, weights: Mapping[str, Tensor], to: ModelArtifact) -> None:
+    """Write the model that a stage uses, with some weights in place of its own.
+
+    Raises `ComponentError` for weights that it has not, or of another shape.
+    """
+    if context.scope.model is None:
+        Embedder(context, BATCH).model(context.scope.roots()).save(to)
+        stored = to
+    else:
+        stored = ModelArtifact(context.upstream(context.scope.model))
+    own = stored.weights()
+    for name, tensor in weights.items():
+        if name not in own or own[name].shape != tensor.shape:
+            found = f"{name} {list(tensor.shape)}"
+            expected = f"{name} {list(own[name].shape)}" if name in own else ", ".join(list(own)[:6])
+            message = f"stage {context.name} writes weights that its model has not"
+            raise ComponentError(message, found=found, expected=expected)
+    to.write({**own, **weights}, stored.memories(), stored.states())
+
+
+def _places(context: StageContext, fields: Sequence[str]) -> tuple[dict[Place, Wanted], dict[Place, Target]]:
+    """The references in `fields`: those that are read as encodings, and those that are read as they are."""
+    scope = context.scope
+    types = reference_fields(type(scope.component(STAGE)))
+    unknown = [field for field in fields if field not in types]
+    if unknown:
+        raise ComponentError(
+            f"stage {context.name} has no field {unknown[0]!r} of references", expected=", ".join(types)
+        )
+    encoded: dict[Place, Wanted] = {}
+    plain: dict[Place, Target] = {}
+    for place, target in scope.targets(STAGE).items():
+        if place[0] not in fields:
+            continue
+        if target.section == "encoders":
+            encoded[place] = wanted(scope, place, target)
+        elif Encoded in types[str(place[0])]:
+            encoded[place] = Wanted(target, {"pooled": "pooled"})
+        else:
+            plain[place] = target
+    return encoded, plain
+
+
+__all__ = ["UsedModel", "field_behind", "read_rows", "scan_rows", "used_model", "wanted", "write_model"]

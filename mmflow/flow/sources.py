@@ -1,0 +1,63 @@
+"""The data of a stage as it is when the stage runs: entries of data, rows that stages have made, what joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmflow.artifacts import ColumnArtifact, DataArtifact, StaticArtifact
+from mmflow.artifacts.data import CONTINUES
+from mmflow.data.joined import Joined, JoinedValues, StoredColumn, StoredStatic
+from mmflow.data.made import MadeData
+from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import Source
+from mmflow.plugin.targets import Target
+
+if TYPE_CHECKING:
+    from mmflow.spec import Scope, Spec
+
+Upstream = Callable[[str], Path]
+"""The local directory with the outputs of a stage."""
+
+
+class Sources:
+    """Opens the data that stages of one spec name, from the outputs of earlier stages that `upstream` gives."""
+
+    def __init__(self, spec: Spec, upstream: Upstream) -> None:
+        self._spec, self._upstream = spec, upstream
+
+    def of(self, scope: Scope, data: Target | None = None) -> Source | None:
+        """The data that a stage reads (or other data) with the values that join it; None where it names none."""
+        data = data or scope.data
+        source = self._at(data) if data is not None else None
+        if source is None or not scope.joined:
+            return source
+        return Joined(of=source, columns=self.values(scope.joined))
+
+    def values(self, joined: Mapping[str, Target]) -> dict[str, JoinedValues]:
+        """The stored values behind outputs of stages, by the names of the fields that they become."""
+        return {name: stored_values(self._upstream(target.name), target) for name, target in joined.items()}
+
+    def _at(self, data: Target) -> Source:
+        if data.section == "data":
+            return self._spec.data[data.name]
+        artifact = DataArtifact(self._upstream(data.name), str(data.output))
+        continued = None
+        if CONTINUES in artifact.rows().names():
+            continued = self.of(self._spec.scope(data.name))
+        return MadeData(path=str(data), artifact=artifact, of=continued)
+
+
+def stored_values(output: Path, target: Target) -> JoinedValues:
+    """The values of a stage's output, a column or a static one; raises `ComponentError` where there are none."""
+    static = StaticArtifact(output, str(target.output))
+    if static.exists():
+        return StoredStatic(static)
+    column = ColumnArtifact.find(output, target.name, target.output)
+    return StoredColumn(column.rows(), column.type())
+
+
+def no_data(stage: str) -> ComponentError:
+    """The error of a stage that reads data and names none."""
+    return ComponentError(f"stage {stage} names no data to read")

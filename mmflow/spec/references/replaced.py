@@ -1,0 +1,102 @@
+"""`replace` of a stage: nodes that others stand in for (`{two: plain}`), wherever the stage reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from mmflow.plugin.kinds import DataStage, Stage
+from mmflow.plugin.references import words
+from mmflow.plugin.targets import STAGE, Owner, Place, Target
+from mmflow.plugin.values import TensorType
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.references.names import Seen
+from mmflow.spec.references.types import Fields
+from mmflow.spec.text.problems import Path, Problem, did_you_mean
+
+
+class References(Protocol):
+    """The references of one stage, as they are written."""
+
+    seen: Seen
+
+    @property
+    def stage(self) -> Stage | None: ...
+    @property
+    def fields(self) -> Fields: ...
+    def written(self, owner: Owner) -> Mapping[Place, Target]: ...
+    def type_of(self, target: Target) -> TensorType | None: ...
+    def report(self, entry: Entry, path: Path, problem: Problem) -> None: ...
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A node that stands in for another, and the entries behind it, in which the other keeps its place."""
+
+    target: Target
+    behind: frozenset[Owner]
+
+
+@dataclass
+class Replaced:
+    """The nodes that others stand in for, in one stage."""
+
+    references: References
+    stand_ins: dict[Owner, StandIn] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, references: References) -> Replaced:
+        """Read `replace` of the stage, and report names that it does not have."""
+        found = cls(references)
+        made = references.stage
+        targets = references.written(STAGE) if isinstance(made, DataStage) and made.replace else {}
+        for name in made.replace if isinstance(made, DataStage) else ():
+            target = targets.get(("replace", name))
+            owner = found._named(name, target) if target is not None else None
+            if target is not None and owner is not None:
+                found.stand_ins[owner] = StandIn(target, found._behind(target.owner))
+        return found
+
+    def target(self, owner: Owner, target: Target) -> Target:
+        """The target of a reference inside `owner`, or that which stands in for it there."""
+        found = self.stand_ins.get(target.owner) if target.stage is None else None
+        if found is None or owner in found.behind:
+            return target
+        other = found.target
+        index = target.index if other.index is None else other.index
+        declared = self.references.type_of(replace(other, index=None)) if index is not None else None
+        if declared is not None and len(declared.axes) < 2:
+            # One member for all: the random copies of a view have one deterministic form.
+            index = None
+        return replace(other, index=index, output=target.output or other.output, detach=target.detach or other.detach)
+
+    def _named(self, name: str, target: Target) -> Owner | None:
+        """The entry that is replaced: of the kind of the one that stands in for it."""
+        sections = ("encoders",) if target.section == "encoders" else ("views", "fields")
+        section, *rest = words(name)
+        if section in sections and rest:
+            sections, name = (section,), ".".join(rest)
+        known: list[str] = []
+        for section in sections:
+            names = (self.references.fields or ()) if section == "fields" else self.references.seen.entries[section]
+            if name in names:
+                return Owner(section, name)
+            known += names
+        stage = self.references.seen.stage
+        if stage is not None and (target.section == "encoders" or self.references.fields is not None):
+            kind = "encoder" if target.section == "encoders" else "view or field"
+            hint = did_you_mean(name, known, most=20)
+            problem = stage.problem(f"there is no {kind} `{name}` to replace", ("replace", name), key=True, hint=hint)
+            self.references.report(stage, ("replace", name), problem)
+        return None
+
+    def _behind(self, owner: Owner) -> frozenset[Owner]:
+        """An entry and all entries that it reads, directly or not."""
+        found, left = {owner}, [owner]
+        while left:
+            targets = self.references.written(left.pop()).values()
+            new = {target.owner for target in targets if target.stage is None} - found
+            found |= new
+            left += new
+        return frozenset(found)

@@ -1,0 +1,30 @@
+"""A value that an encoder gives itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from mmflow.plugin import ComponentError, Loss, Pooled, Refs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class EmittedValue(Loss, name="emitted"):
+    """The mean over rows of a number that an encoder's module gives for each of them by `emit`: a penalty or a loss of
+    its own, such as that of blocks that align their inputs, summed over the blocks."""
+
+    per_row: ClassVar[bool] = True
+    example: ClassVar[str] = "{use: emitted, of: video.align, weight: 0.1}"
+
+    of: Refs[Pooled] = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def compute(self, value: Tensor) -> Tensor:
+        if value.ndim != 1:
+            raise ComponentError(
+                f"`emitted` reads one number a row, and {self.of[0]} gives {list(value.shape)}",
+                hint="name an output that a module emits: ENCODER.NAME",
+            )
+        return value

@@ -1,0 +1,1 @@
+"""Sets in which weights stay."""
