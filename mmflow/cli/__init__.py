@@ -16,12 +16,17 @@ def main() -> None:
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
 
-    from mmflow.cli.app import app
-    from mmflow.cli.streams import without_secrets
-
     try:
+        from mmflow.cli.app import app
+        from mmflow.cli.streams import without_secrets
+
         with without_secrets():
             app()
+    except KeyboardInterrupt:
+        # Before a command has begun: inside, `reported` tells of it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.write(2, b"interrupted\n")
+        raise SystemExit(130) from None
     finally:
         # All is saved and said: a second Ctrl-C must not turn the end of the process into a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

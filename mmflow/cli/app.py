@@ -114,7 +114,7 @@ def check(
         said: dict[str, list[str]] = {}
         for one in matrix:
             for name, source in one.spec.data.items():
-                for found in source.left_out():
+                for found in (*source.left_out(), *source.caveats()):
                     said.setdefault(f"{name}: {found}", []).append(one.name)
             for line in outlook(one.spec):
                 said.setdefault(line, []).append(one.name)

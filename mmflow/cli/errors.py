@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ def reported() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        # A second one while this one is told of would end in a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         typer.echo("interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:

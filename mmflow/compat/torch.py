@@ -32,6 +32,13 @@ def end_workers(loader: DataLoader[Made]) -> None:
         iterator._shutdown_workers()
 
 
+def cut_results(loader: DataLoader[Made]) -> None:
+    """Close the pipe through which results come, when no worker is left to write: reading it fails at once then."""
+    queue = getattr(getattr(loader, "_iterator", None), "_worker_result_queue", None)
+    if queue is not None:
+        queue._writer.close()
+
+
 class Flag:
     """The methods that torch needs of an `Event`, without its lock.
 

@@ -127,6 +127,8 @@ class BatchFetcher(Dataset["Result"]):
             assert isinstance(reader, ShardReader)
             self.partitions = PartitionBatches(reader, self.fields, assignment, seed)
         self._templates: dict[str, RawValue] = {}
+        self.reading: Callable[[str], None] = _unnoticed
+        """Told of what is read next; in a worker process another one looks there when it has died."""
 
     def __getitem__(self, task: Task | None) -> Result:
         try:
@@ -137,6 +139,8 @@ class BatchFetcher(Dataset["Result"]):
             if get_worker_info() is None:
                 raise
             return Failed(str(error))
+        finally:
+            self.reading("")
 
     def _of_indices(self, task: BatchTask) -> Batch:
         reader = self.reader
@@ -148,6 +152,7 @@ class BatchFetcher(Dataset["Result"]):
         partitions, reader = self.partitions, self.reader
         assert partitions is not None
         assert isinstance(reader, ShardReader)
+        self.reading(f"the shards of partition {task.partition}")
         try:
             found = partitions.batch(task.epoch, task.partition, task.turn, take=not task.probe)
         except Exception as error:
@@ -185,6 +190,7 @@ class BatchFetcher(Dataset["Result"]):
                 # Each row is finished before the next is read, so that raw samples do not add up.
                 values += self.view([row], epoch)
         if self.together:
+            self.reading(f"the samples {ids[0]!r} to {ids[-1]!r} of a batch" if ids else "")
             # A transform that mixes rows needs those of the other ranks too.
             kept = set(mine)
             values = [v for v, place in zip(self.view(rows, epoch, index), places, strict=True) if place in kept]
@@ -197,6 +203,7 @@ class BatchFetcher(Dataset["Result"]):
 
     def read(self, id: str, get: Callable[[], Sample], turn: int = 0) -> Row:
         """A sample with the fields that the requests need."""
+        self.reading(f"sample {id!r}")
         try:
             sample = {"id": id, **get()}
             if self._unchecked:
@@ -278,6 +285,10 @@ class BatchFetcher(Dataset["Result"]):
                     self._templates[request.key] = member
                     break
         return self._templates[request.key]
+
+
+def _unnoticed(what: str) -> None:
+    return
 
 
 def _turns(ids: Sequence[str]) -> list[int]:

@@ -11,6 +11,9 @@ from mmflow.plugin.targets import Target
 from mmflow.plugin.values import RawValue, Sample
 from mmflow.spec.references.views import copies_of, inputs_of
 
+EVALUATION = -1
+"""The epoch in the addresses of views that draw in evaluation."""
+
 
 class Row(NamedTuple):
     """A sample as its source gives it; `turn` counts how often its batch had it before (repeated augmentation)."""
@@ -85,7 +88,8 @@ class ViewedRows:
 
     A view of one field hands its transforms the value; a view of several hands them a mapping of those that are
     there, and they draw once for all. A transform that works on the batch needs all rows of the global batch here, and
-    draws at the batch's number. `epoch` None is the deterministic form (the generator is None).
+    draws at the batch's number. `epoch` None is the form of evaluation: the generator is None but for views that draw
+    always, whose draws stand at the ids.
     """
 
     def __init__(self, rows: Sequence[Row], drawing: Drawing, *, epoch: int | None, batch: int = 0) -> None:
@@ -137,9 +141,9 @@ class ViewedRows:
             if not before:
                 continue
             generator = None
-            if self.epoch is not None:
+            if (epoch := self._epoch(name)) is not None:
                 many = copy + self.rows[row].turn * copies
-                generator = self.drawing.at("view", self.epoch).at(self.rows[row].id).at(name, many, place).generator()
+                generator = self.drawing.at("view", epoch).at(self.rows[row].id).at(name, many, place).generator()
             try:
                 value, said = _split(apply(before[of[0]] if single else before, generator))
             except Exception as error:
@@ -150,6 +154,12 @@ class ViewedRows:
                 present[row] = _taken(of, [value.get(one) for one in of])
             if said:
                 facts[row].update(said)
+
+    def _epoch(self, name: str) -> int | None:
+        """The epoch at whose address a view draws; None where it does not draw."""
+        if self.epoch is None and self.drawing.views[name].draws == "always":
+            return EVALUATION
+        return self.epoch
 
     def _mix(
         self, transform: Transform, of: Sequence[str], present: list[_Fields], facts: list[_Fields],

@@ -1,34 +1,24 @@
-"""Worker processes that fetch batches: started once, kept between epochs, fed with tasks, and watched."""
+"""Running a fetcher on tasks, here or in worker processes, which are started again once if one of them dies."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import multiprocessing.connection
-import os
-import pickle
-import signal
-import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing.context import BaseContext
+from itertools import chain
 from multiprocessing.process import BaseProcess
-from typing import TypeVar
 
 import torch
-from torch.utils.data import DataLoader
 
-from mmflow.compat.torch import end_workers, worker_context, worker_processes
 from mmflow.data.batches import Batch
 from mmflow.data.fetching import BatchFetcher, Failed, PartitionEnd, Result, Task
+from mmflow.data.processes import Death, WorkerProcesses
 from mmflow.data.quarantine import quarantine
-from mmflow.plugin.authors import place_of
 from mmflow.plugin.samples import SampleError, describe
 from mmflow.redaction import redacted
 
 log = logging.getLogger(__name__)
-
-Fetched = TypeVar("Fetched")
 
 
 class Workers:
@@ -46,16 +36,17 @@ class Workers:
         self.count = count
         self.waited = 0.0
         self.skipped: dict[str, str] = {}
-        self._tasks: Iterable[Task | None] = ()
-        self._loader: DataLoader[Result] | None = None
+        self._processes: WorkerProcesses | None = None
+        self._restarted = False
 
     def run(self, tasks: Iterable[Task | None]) -> Iterator[Batch | PartitionEnd | None]:
         """The results of `tasks`, which are drawn a few ahead.
 
         `waited` grows by the seconds that the caller had to wait. Raises `SampleError` for a batch that could not be
-        fetched, and `RuntimeError` where a worker has died.
+        fetched, and for the second death of a worker; after the first one the tasks without a result are given again.
         """
-        results = iter(self._fetch_here(tasks) if not self.count else self._fetch_in_workers(tasks))
+        pending = _Pending(tasks)
+        results = self._results(pending)
         while True:
             begun = time.perf_counter()
             try:
@@ -63,9 +54,15 @@ class Workers:
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError) as error:
-                raise self._explained(error) from error
+                deaths = self._processes.deaths() if self._processes is not None else ()
+                if isinstance(error, SampleError) or not deaths:
+                    raise
+                self._after(deaths, error)
+                results = self._results(pending)
+                continue
             finally:
                 self.waited += time.perf_counter() - begun
+            pending.answered()
             if isinstance(result, Failed):
                 self.close()
                 raise SampleError(result.message)
@@ -79,55 +76,39 @@ class Workers:
 
     def close(self) -> None:
         """End the worker processes."""
-        loader, self._loader = self._loader, None
-        if loader is not None:
-            end_workers(loader)
+        processes, self._processes = self._processes, None
+        if processes is not None:
+            processes.close()
 
     def processes(self) -> Sequence[BaseProcess]:
         """The worker processes that there are now."""
-        return () if self._loader is None else worker_processes(self._loader)
+        return () if self._processes is None else self._processes.started()
 
-    def _fetch_here(self, tasks: Iterable[Task | None]) -> Iterator[Result]:
+    def _results(self, tasks: Iterable[Task | None]) -> Iterator[Result]:
+        if not self.count:
+            return self._fetched_here(tasks)
+        if self._processes is None:
+            self._processes = WorkerProcesses(self.fetcher, self.count, self.pin)
+        return self._processes.results(tasks)
+
+    def _fetched_here(self, tasks: Iterable[Task | None]) -> Iterator[Result]:
         for task in tasks:
             result = self.fetcher[task]
             yield result.pin_memory() if self.pin and isinstance(result, Batch) else result
 
-    def _fetch_in_workers(self, tasks: Iterable[Task | None]) -> Iterator[Result]:
-        if self._loader is None:
-            _check_travels(self.fetcher)
-            self._loader = DataLoader(
-                self.fetcher,
-                batch_size=None,
-                sampler=_Upcoming(self),  # type: ignore[arg-type]
-                num_workers=self.count,
-                collate_fn=_same,
-                pin_memory=self.pin,
-                prefetch_factor=2,
-                persistent_workers=True,
-                multiprocessing_context=_context(),
-                worker_init_fn=_alone,
-                # Without one of its own, the loader would draw from the global generator.
-                generator=torch.Generator(),
-            )
-        self._tasks = tasks
-        return iter(self._loader)
-
-    def _explained(self, error: Exception) -> Exception:
-        """The error, or an explanation where a worker has died (also in the middle of handing a batch over)."""
-        workers = self.processes()
-        for worker in workers if isinstance(error, (OSError, EOFError)) else ():
-            # The connection breaks a moment before the process is known to be gone.
-            worker.join(timeout=0.5)
-        dead = [worker for worker in workers if not worker.is_alive()]
-        if isinstance(error, SampleError) or not (dead or "DataLoader worker" in str(error)):
-            return error
-        codes = ", ".join(f"process {w.pid}: {_ending(w.exitcode)}" for w in dead) or str(error)
+    def _after(self, deaths: Sequence[Death], error: Exception) -> None:
+        """Make room for new processes; raises where there have been new ones already."""
         self.close()
-        return RuntimeError(
-            f"a loader worker of {describe(self.fetcher.source)} died ({codes}). The usual causes are too little "
-            "memory (fewer workers, smaller batches; SIGBUS: too little shared memory, /dev/shm) or a library that "
-            "crashed; with `workers: 0` it happens in this process."
-        )
+        said = "; ".join(map(str, deaths))
+        whose = f"a loader worker of {describe(self.fetcher.source)} died"
+        if self._restarted:
+            raise SampleError(
+                f"{whose} for the second time ({said}). The usual causes are a sample on which a library crashes, too "
+                "little memory (fewer workers, smaller batches; SIGBUS: too little shared memory, /dev/shm), or a kill "
+                "from outside; with `workers: 0` it happens in the run's own process."
+            ) from error
+        self._restarted = True
+        log.warning("%s (%s); all are started again, once, and go on at the same batch", whose, said)
 
     def _note(self, batch: Batch) -> None:
         for id, (reason, file) in batch.skipped.items():
@@ -146,70 +127,22 @@ class Workers:
                     ) from error
 
 
-def warm_up() -> None:
-    """Begin to start the server that worker processes come from, without waiting: they are ready sooner."""
-    if _context().get_start_method() == "forkserver":
-        from multiprocessing import forkserver
+class _Pending:
+    """Tasks as they are drawn; iterated again, those come first that have no answer yet."""
 
-        forkserver.ensure_running()
-
-
-class _Upcoming:
-    """The sampler of the torch loader: the tasks of the current pass."""
-
-    def __init__(self, workers: Workers) -> None:
-        self.workers = workers
+    def __init__(self, tasks: Iterable[Task | None]) -> None:
+        self._rest = iter(tasks)
+        self._open: deque[Task | None] = deque()
 
     def __iter__(self) -> Iterator[Task | None]:
-        return iter(self.workers._tasks)
+        again, self._open = self._open, deque()
+        for task in chain(again, self._rest):
+            self._open.append(task)
+            yield task
+
+    def answered(self) -> None:
+        """The result of the task drawn first has come."""
+        self._open.popleft()
 
 
-class _Nowhere:
-    """A file that keeps nothing."""
-
-    def write(self, data: bytes) -> int:
-        return len(data)
-
-
-def _check_travels(fetcher: BatchFetcher) -> None:
-    """Refuse a reader that cannot be sent to another process before any is started."""
-    try:
-        pickle.Pickler(_Nowhere(), pickle.HIGHEST_PROTOCOL).dump(fetcher.reader)
-    except Exception as error:
-        made = type(fetcher.reader)
-        raise SampleError(
-            f"{describe(fetcher.source)}: its reader {made.__name__} ({place_of(made)}) cannot be sent to loader "
-            f"processes: {error}; open files when they are first read, not in __init__, or use `--workers 0`"
-        ) from error
-
-
-def _same(result: Fetched) -> Fetched:
-    return result
-
-
-def _alone(_: int) -> None:
-    """The first act of a worker: leave the signals to the main process, and never outlive it."""
-    # Ctrl-C and a scheduler's stop go to the process group; the main process decides about them.
-    os.setpgrp()
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        # A forkserver lives as long as its children, so that they would never miss it: watch the main process itself.
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
-
-
-def _ending(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
-
-
-def _context() -> BaseContext:
-    return worker_context(["mmflow.data.loading"])
-
-
-__all__ = ["Workers", "warm_up"]
+__all__ = ["Workers"]

@@ -39,6 +39,9 @@ class Embed(DataStage, name="embed"):
             raise ValueError("two references in `of` would be stored under one name")
         return self
 
+    def draws(self) -> bool:
+        return False
+
     def given(self) -> Mapping[str, str]:
         return {str(reference): "Column" for reference in self.of}
 

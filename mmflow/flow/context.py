@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmflow.artifacts import AboutStage, Environment, StageRecord
+from mmflow.data.blanks import made_by_stages
 from mmflow.flow.services import RecordedService, service_at
 from mmflow.flow.sources import Sources
 from mmflow.flow.store import NotStored, RunStore, StoreError
@@ -163,12 +164,14 @@ def run_stage(
     if store.publish_kept(stage.key, meta):
         store.drop_partial(stage.key)
         return
-    _seed_stray_draws(spec.scope(stage.stage).seed)
+    _seed_stray_draws(keys.seed(stage.stage) or 0)
     with store.scratch() as output:
         context = FlowContext(
             stage, spec=spec, keys=keys, store=store, output=output, report=report, device=device, workers=workers,
             forced=forced, offline=offline,
         )  # fmt: skip
+        if made_by_stages(context.scope):
+            _rehearse(spec, context)
         if isinstance(stage.declaration, Evaluator):
             from mmflow.evaluate.harness import run_evaluator
 
@@ -190,6 +193,15 @@ def run_stage(
             report.markdown("remarks", "\n".join(f"- {remark}" for remark in context.remarks))
         store.publish_or_keep(stage.key, output, meta)
     store.drop_partial(stage.key)
+
+
+def _rehearse(spec: Spec, context: FlowContext) -> None:
+    """Do with what other stages have made what was done with blank values before the first stage."""
+    from mmflow.model.shapes import check_shapes
+    from mmflow.spec import SpecError
+
+    if problems := check_shapes(spec, [context.name], context.scope).problems:
+        raise SpecError(problems)
 
 
 def choose_device(wanted: str) -> str:

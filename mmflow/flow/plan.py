@@ -98,7 +98,7 @@ class Plan:
         ]
         if not found:
             known = dict.fromkeys(stage.stage for stage in self.stages)
-            raise ComponentError(f"there is no stage {name}", expected=f"one of: {', '.join(known)}")
+            raise ComponentError(f"--force {name}: no such stage", expected=f"one of: {', '.join(known)}")
         return found
 
     def equal(self) -> dict[str, str]:

@@ -95,7 +95,7 @@ def run_spec(spec: Spec, options: RunOptions, watchers: Sequence[Watcher] = ()) 
 def run_members(matrix: Matrix, options: RunOptions, watchers: Sequence[Watcher] = ()) -> RunOutcome:
     """Run every stage of all members whose result is not stored; equal stages of several members once.
 
-    Raises `StoreError`, `ComponentError`, `SpecError` and `EngineUnavailable` for mistakes found before the first stage;
+    Raises `StoreError`, `ComponentError`, `SpecError` and `EngineUnavailable` for mistakes before the first stage;
     later failures are in the outcome, and stop no member that does not need the failed stage.
     """
 

@@ -19,8 +19,15 @@ from pydantic_core import to_jsonable_python
 from mmflow.identity.canonical import key_of
 from mmflow.identity.closure import code_of, component_code
 from mmflow.identity.files import content_of
-from mmflow.plugin.component import Component, Shared, in_identity, known_by_content, known_by_order
-from mmflow.plugin.kinds import Encoder, Service, Source, Stage
+from mmflow.plugin.component import (
+    Component,
+    Shared,
+    in_identity,
+    known_by_content,
+    known_by_order,
+    nested_components,
+)
+from mmflow.plugin.kinds import Application, Encoder, Service, Source, Stage, View
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Ref, words
 from mmflow.plugin.targets import INIT, STAGE, Owner, Place, Target
@@ -100,9 +107,39 @@ class Keys:
             "preparation": self._preparation(scope, owners),
             "origin": self._origin(scope),
         } | self._joining(scope, owners)
-        if _draws(declaration, owners):
-            description["seed"] = scope.seed
+        if (seed := self.seed(name)) is not None:
+            description["seed"] = seed
         return description | _cut(declaration, scope, owners)
+
+    def seed(self, name: str) -> int | None:
+        """The seed that the key of stage `name` covers; None where nothing is drawn, whatever the seed is."""
+        scope = self._spec.scope(self._named(name))
+        declaration, owners = scope.declaration, scope.reached()
+        views = (made for owner in owners if isinstance(made := scope.component(owner), View))
+        drawn = any(view.draws == "always" for view in views)
+        if drawn or declaration.trains or declaration.draws() or self._untrained(scope, owners):
+            return scope.seed
+        return None
+
+    def _untrained(self, scope: Scope, owners: Iterable[Owner]) -> bool:
+        """Whether one of `owners` draws: its own, or weights that no stage on the chain of models has trained."""
+        drawing: set[Owner] = set()
+        for owner in filter(_may_have_weights, owners):
+            made = scope.component(owner)
+            own = made.arguments() if isinstance(made, Component) else ()
+            if "generator" in own:
+                return True
+            brought = owner.section == "encoders" and scope.structure(owner).origin is not None
+            if made is not None and not brought and any(_builds(part) for _, part in nested_components(made)):
+                drawing.add(owner)
+        while drawing and (stage := scope.start or scope.model) is not None:
+            if scope.declaration.taken() is not None:
+                break
+            stage = self._named(stage)
+            # A stage of another type may have made anything.
+            drawing -= self._trained.get(stage, frozenset(drawing))
+            scope = self._spec.scope(stage)
+        return bool(drawing)
 
     def encoding(self, stage: str, target: Target, data: Target | None) -> dict[str, Any]:
         """The content of the key of one encoder's encodings over the rows of one data entry.
@@ -123,8 +160,10 @@ class Keys:
             "data": self.data(data or here.data),
             "preparation": self._preparation(scope, owners),
             "origin": self._model(target.stage) if target.stage else self._trained_by(scope, owners),
-            "seed": here.seed,
         }
+        stored = frozenset[Owner]() if target.stage in (None, INIT) else self._trained.get(self._named(target.stage))
+        if stored is None or not stored.issuperset(filter(_may_have_weights, owners)):
+            said |= {"seed": here.seed} if self._untrained(scope, owners) else {}
         return said | self._joining(here, owners) | _cut(self._spec.stages[stage], scope, owners)
 
     def _scope_of(self, stage: str, here: Scope) -> Scope:
@@ -260,9 +299,11 @@ class Keys:
         while (stage := scope.start or scope.model) is not None:
             stage = self._named(stage)
             reached = self._trained.get(stage)
-            # A stage of another type may have changed anything, and what is not taken over begins again.
-            taken = all(map(scope.wiring.takes, weights))
-            if reached is None or not taken or not reached.isdisjoint(weights):
+            if not all(map(scope.takes, weights)):
+                # They begin again there.
+                return self.stage(scope.stage)
+            # A stage of another type may have changed anything.
+            if reached is None or not reached.isdisjoint(weights):
                 return self.stage(stage)
             scope = self._spec.scope(stage)
         return None
@@ -291,9 +332,11 @@ def _may_have_weights(owner: Owner) -> bool:
     return owner.section not in ("views", "fields")
 
 
-def _draws(declaration: Stage, owners: Iterable[Owner]) -> bool:
-    """Whether the seed can change the result: training, initial weights, evaluators that ask for a generator."""
-    return not declaration.measures or "generator" in declaration.arguments() or any(map(_may_have_weights, owners))
+def _builds(part: Component) -> bool:
+    """Whether a component has weights that are drawn at the start; a learned number begins where it is said to."""
+    if isinstance(part, Encoder):
+        return part.has_weights or isinstance(part, Application)
+    return getattr(part, "build", None) is not None and part.kind not in ("value", "optimizer")
 
 
 def _core(declaration: Stage) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -16,24 +17,29 @@ from mmflow.plugin.targets import Owner
 
 
 class Constraining:
-    """The parameters of a model that stay in a set, found once its modules are built."""
+    """The parameters of a model that stay in a set, found when its modules are built."""
 
     def __init__(self, scope: StageScope, graph: Graph, modules: Modules) -> None:
-        self.modules = modules
-        self.held: dict[str, tuple[nn.Parameter, list[Constraint]]] = {}
-        """The parameters with their constraints, by path."""
-        nodes = [node.owner for node in graph.nodes.values() if node.role in ("encoder", "loss")]
-        for owner in (*nodes, *graph.parts):
-            self._hold(owner, _constrained(scope, owner))
+        self.scope, self.graph, self.modules = scope, graph, modules
 
-    def _hold(self, owner: Owner, made: Component | View | None) -> None:
+    @cached_property
+    def held(self) -> dict[str, tuple[nn.Parameter, list[Constraint]]]:
+        """The parameters with their constraints, by path. Raises `ComponentError` for a constraint of none."""
+        found: dict[str, tuple[nn.Parameter, list[Constraint]]] = {}
+        nodes = [node.owner for node in self.graph.nodes.values() if node.role in ("encoder", "loss")]
+        for owner in (*nodes, *self.graph.parts):
+            for path, parameter, constraint in self._of(owner, _constrained(self.scope, owner)):
+                found.setdefault(path, (parameter, []))[1].append(constraint)
+        return found
+
+    def _of(self, owner: Owner, made: Component | View | None) -> Iterator[tuple[str, nn.Parameter, Constraint]]:
         for place, part in nested_components(made):
             path = Site(owner, place).path
             for constraint in getattr(part, "constrain", ()):
                 there = {name.removeprefix(f"{path}."): parameter for name, parameter in self._parameters(path)}
                 chosen = {name: p for name, p in there.items() if constraint.holds_for(name, p.ndim)}
                 for name, parameter in chosen.items():
-                    self.held.setdefault(f"{path}.{name}", (parameter, []))[1].append(constraint)
+                    yield f"{path}.{name}", parameter, constraint
                 if not chosen:
                     error = ComponentError(
                         f"`constrain: {constraint.use}` holds for no parameter of {path}",

@@ -33,6 +33,32 @@ def one_by_one(run: Callable[[Inputs, int], Argument], inputs: Inputs, row_axis:
     return _joined(results)
 
 
+def by_members(
+    one_pass: Callable[..., Argument], inputs: Inputs, ids: Sequence[str], row_axis: str, members: int
+) -> Argument:
+    """The results of `one_pass(inputs, ids, member)` for each member of groups, which lie one after another in the rows
+    of `inputs`; joined as if the rows had run together."""
+    results = []
+    for member in range(members):
+        chosen = slice(member, None, members)
+        own = {
+            place: encoding.rows(chosen) if encoding is not None and same_rows(encoding.axes[0], row_axis) else encoding
+            for place, encoding in inputs.items()
+        }
+        results.append(one_pass(own, ids[chosen], member))
+    return _in_turn(_joined(results), members)
+
+
+def _in_turn(joined: Argument, members: int) -> Argument:
+    """Rows that lie member by member, ordered so that the members of a row lie together."""
+    if isinstance(joined, Mapping):
+        return {name: _in_turn(value, members) for name, value in joined.items()}
+    if isinstance(joined, Tokens):
+        return Tokens(*(_in_turn(part, members) for part in joined))
+    shape = joined.shape
+    return joined.reshape(members, -1, *shape[1:]).transpose(0, 1).reshape(shape)
+
+
 @contextmanager
 def generators_left_alone() -> Iterator[Callable[[], bool]]:
     """Leave torch's own generators as they were; the function tells whether one was drawn from since it was last

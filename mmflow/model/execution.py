@@ -8,11 +8,12 @@ from math import prod
 import torch
 from torch import Tensor
 
-from mmflow.model.draws import Inputs, generators_left_alone, one_by_one
-from mmflow.model.graph import Graph, Node, Output, Read, Site
+from mmflow.model.draws import Inputs, by_members, generators_left_alone, one_by_one
+from mmflow.model.gathering import Fetch, Ids, gathered, gathered_ids
+from mmflow.model.graph import Graph, Node, Read, Site
 from mmflow.model.modules import Modules
 from mmflow.model.results import check_loss
-from mmflow.model.rows import fold, of_rows, pick, row_axis, taken, unfold
+from mmflow.model.rows import fold, of_rows, pick, row_axis, unfold
 from mmflow.plugin.addresses import address
 from mmflow.plugin.binding import Binding, binding
 from mmflow.plugin.component import Component, ComponentError, Shared
@@ -22,12 +23,6 @@ from mmflow.plugin.kinds import Encoder, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
 from mmflow.plugin.targets import Owner, Place
 from mmflow.plugin.values import SAMPLE, Argument, Encoding, Tokens, in_all, of_samples, same_rows
-
-Ids = Mapping[str, Sequence[str]]
-"""The ids of rows, by their axis."""
-
-Fetch = Callable[[Output], Encoding | None]
-"""Gives one output as an `Encoding` that holds just it, or None where a memory is not ready."""
 
 
 class Execution:
@@ -87,35 +82,10 @@ class Execution:
             return Encoding({"pooled": only}, encoding.axes, encoding.present)
         return encoding
 
-    def gathered(self, node: Node, fetch: Fetch) -> dict[Place, Fetch]:
-        """For each input of a node that gathers its rows, how these are had: the rows that its index names."""
-
-        def source(index: Encoding) -> Fetch:
-            def take(output: Output) -> Encoding | None:
-                whole = fetch(output)
-                return None if whole is None else taken(whole, index)
-
-            return take
-
-        found = {}
-        for number, read in enumerate(node.gathers):
-            index = self.fetch(read, fetch)
-            assert index is not None
-            found["of", number] = source(index)
-        return found
-
-    def gathered_ids(self, node: Node, fetch: Fetch, ids: Ids) -> list[str]:
-        """The ids of the rows that a node gathers: those of the rows that they are made of."""
-        found: list[list[str]] = []
-        for number, read in enumerate(node.gathers):
-            index, of = self.fetch(read, fetch), next(one for one in node.given if one.place == ("of", number))
-            assert index is not None
-            producer = self.graph.producer(of.outputs[0])
-            axis = producer.rows if producer is not None else self.scope.type_of(of.target).axes[0]
-            names = ids.get(axis)
-            numbers: list[int] = next(iter(index.outputs.values())).tolist()
-            found.append([str(one) if names is None else names[one] for one in numbers])
-        return list(map("/".join, zip(*found, strict=True)))
+    def indices(self, node: Node, fetch: Fetch) -> list[Encoding]:
+        """The indices by which a node gathers its rows, one for each input."""
+        found = [self.fetch(read, fetch) for read in node.gathers]
+        return [index for index in found if index is not None]
 
     # --- calling ---------------------------------------------------------------------------------------
 
@@ -130,8 +100,9 @@ class Execution:
         `by_place` gives the inputs of a node that gathers its rows; by default these are gathered here.
         """
         if by_place is None and node.gathers:
-            by_place = self.gathered(node, fetch)
-            ids = {**ids, node.rows: self.gathered_ids(node, fetch, ids)}
+            indices = self.indices(node, fetch)
+            by_place = gathered(indices, fetch)
+            ids = {**ids, node.rows: gathered_ids(node, indices, ids, self.graph, self.scope)}
         sources = by_place or {}
         encodings = [self.fetch(read, sources.get(read.place, fetch)) for read in node.given]
         structure = node.structure
@@ -144,29 +115,39 @@ class Execution:
         if groups:
             rows = [f"{id}.{member}" for id in rows for member in range(prod(groups))]
 
-        def run(inputs: Inputs, row: int | None = None) -> Argument:
-            if node.role == "tokens":
-                (tokens,) = (self.argument(read, inputs[read.place]) for read in node.given)
-                function, _ = self._binding(node)
-                return Tokens(function(tokens.values), tokens.mask)
-            at = () if node.static or (row is None and ordinal is not None) else tuple(rows[row or 0 :][:1])
-            found = self._call(node, inputs, {"at": at}, named={"taps": asked} if asked else {})
-            return found if isinstance(found, Mapping) else {"pooled": found}
+        def one_pass(inputs: Inputs, rows: Sequence[str], *member: int) -> Argument:
+            def run(inputs: Inputs, row: int | None = None) -> Argument:
+                if node.role == "tokens":
+                    (tokens,) = (self.argument(read, inputs[read.place]) for read in node.given)
+                    function, _ = self._binding(node)
+                    return Tokens(function(tokens.values), tokens.mask)
+                at = () if node.static or (row is None and ordinal is not None) else tuple(rows[row or 0 :][:1])
+                found = self._call(node, inputs, {"at": at}, named={"taps": asked} if asked else {})
+                return found if isinstance(found, Mapping) else {"pooled": found}
 
-        alone = node.scope == "row" and len(rows) > 0
-        if alone and self._asks_for_generator(node):
-            result = one_by_one(run, inputs, axes[0], len(rows))
-        elif ordinal is not None:
-            torch.manual_seed(self._address("model", node, ordinal))
-            result = run(inputs)
+            alone = node.scope == "row" and len(rows) > 0
+            if alone and self._asks_for_generator(node):
+                return one_by_one(run, inputs, axes[0], len(rows))
+            if ordinal is not None:
+                torch.manual_seed(self._address("model", node, ordinal, *member))
+                return run(inputs)
+            return self._evaluated(node, run, inputs, axes[0], rows if alone else ())
+
+        if groups and self._in_passes(node):
+            result = by_members(one_pass, inputs, rows, axes[0], prod(groups))
         else:
-            result = self._evaluated(node, run, inputs, axes[0], rows if alone else ())
+            result = one_pass(inputs, rows)
         outputs = result if isinstance(result, Mapping) else {"pooled": result}
         unfolded = {name: unfold(value, groups) for name, value in outputs.items()}
         made = self._made_axes(node)
         if node.apart and of_samples(axes[0]):
             return Encoding(outputs, made)
         return Encoding(unfolded, (*axes, *made), present)
+
+    def _in_passes(self, node: Node) -> bool:
+        """Whether the members of groups go through one after another; projections do as their encoder says."""
+        made = self.scope.component(node.owner.whole)
+        return isinstance(made, Encoder) and made.passes == "separate"
 
     def _evaluated(
         self, node: Node, run: Callable[..., Argument], inputs: Inputs, row_axis: str, rows: Sequence[str]

@@ -7,14 +7,14 @@ node it reads; batch nodes run at the end of the latest wave they read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
 from mmflow.plugin.component import Component, nested_components
 from mmflow.plugin.kinds import Application, Encoder, Scope
-from mmflow.plugin.references import Bank, Encoded, RawField, RefType
+from mmflow.plugin.references import Bank, Encoded, RawField, RefType, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import SAMPLE
 
@@ -109,6 +109,13 @@ class Node:
         """The references that its method receives."""
         return tuple(read for read in self.reads if read not in self.gathers)
 
+    def requires(self, place: Place) -> bool:
+        """Whether it cannot do without a reference: an input, a number, or a field that a spec may not leave out."""
+        field = str(place[0])
+        info = type(self.component).model_fields.get(field)
+        references = reference_fields(type(self.component))
+        return field == "of" or field not in references or info is None or info.is_required()
+
     @property
     def follows(self) -> bool:
         """Whether its module is an average that moves with another encoder."""
@@ -163,6 +170,18 @@ class Graph:
                 if producer is not None and (producer.role != "memory" or read.target.after):
                     yield producer
 
+    def without(self, columns: Collection[str]) -> frozenset[Owner]:
+        """The nodes that cannot run where of the columns that they read only these are there."""
+        off: set[Owner] = set()
+        for node in self.nodes.values():
+            for read in node.reads:
+                # A memory that is not written to can be read as it is.
+                before = [o for o, _ in read.outputs if isinstance(o, str) or o.section != "memories"]
+                lacks = any(o not in columns if isinstance(o, str) else o in off for o in before)
+                if lacks and node.requires(read.place):
+                    off.add(node.owner)
+        return frozenset(off)
+
     def at(self, wave: int, scope: Scope) -> list[Node]:
         return [n for n in self.working if n.wave == wave and n.scope == scope]
 
@@ -199,8 +218,9 @@ class Graph:
     def draws(self) -> Iterator[Owner]:
         """Encoders in which a draw of the model (dropout) makes `micro_batch_size` part of the result."""
         for node in self.working:
-            if node.role == "encoder" and isinstance(node.structure, Encoder) and node.structure.draws():
-                yield node.owner
+            made = node.structure
+            if isinstance(made, Encoder) and (made.draws() or (made.lora is not None and made.lora.dropout)):
+                yield node.owner.whole
 
 
 def face(graph: Graph, encoder: Owner, output: str) -> Output:

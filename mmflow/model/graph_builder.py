@@ -102,7 +102,7 @@ class _Builder:
         return tuple((p, t) for p, t in targets.items() if types.get(str(p[0])) == (Parameters,))
 
     def _rows(self, owner: Owner, role: Role, reads: tuple[Read, ...], *, apart: bool) -> str:
-        """The axis of a node's rows: its own where it makes them, that of an index that gathers them, else its inputs'."""
+        """The axis of a node's rows: its own where it makes them, an index's that gathers them, else its inputs'."""
         if role == "memory":
             return SAMPLE
         if apart and role == "encoder" and (given := next(iter(self.scope.outputs(owner).values()), None)) is not None:

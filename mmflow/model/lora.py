@@ -1,7 +1,7 @@
 """Low-rank adapters inside a module (Hu et al., 2022): put in by peft, under names that the rest of mmflow can rely on.
 
-Beside a layer with the weight W stand A [rank, in] and B [out, rank]: it computes W x + alpha / rank * B A drop(x), with
-B = 0 at first. peft renames the layers that it wraps; outside of this file a wrapped layer keeps its name, and its
+Beside a layer with the weight W stand A [rank, in] and B [out, rank]: it computes W x + alpha / rank * B A drop(x),
+with B = 0 at first. peft renames the layers that it wraps; outside of this file a wrapped layer keeps its name, and its
 adapters are `<layer>.lora_A` and `<layer>.lora_B`, so that weights of a model without adapters fit one with them.
 """
 
@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from copy import deepcopy
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Lora
@@ -34,38 +36,42 @@ def adapt(module: nn.Module, lora: Lora, *, says: str) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    names = _targets(module, lora, says)
-    config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.rank if lora.alpha is None else lora.alpha, lora_dropout=lora.dropout,  # type: ignore[arg-type]
-        target_modules="|".join(map(re.escape, names)),
-    )  # fmt: skip
-    try:
+    layers = {name: module.get_submodule(name) for name in _targets(module, lora, says)}
+    attentions = {name: layer for name, layer in layers.items() if isinstance(layer, nn.MultiheadAttention)}
+    module.requires_grad_(False)
+    if names := [name for name in layers if name not in attentions]:
+        config = LoraConfig(
+            r=lora.rank, lora_alpha=_alpha(lora), lora_dropout=lora.dropout,  # type: ignore[arg-type]
+            target_modules="|".join(map(re.escape, names)),
+        )  # fmt: skip
         inject_adapter_in_model(config, module, adapter_name=_ADAPTER)
-    except ValueError as error:
-        raise ComponentError(f"{says}: peft cannot adapt it: {error}") from error
+    for name, layer in attentions.items():
+        if lora.dropout:
+            message = f"the attention {name} of {says} takes its inputs without dropout"
+            raise _fault(says, "dropout", message, "leave `dropout` out, or name other layers in `targets`")
+        _replace(module, name, AdaptedAttention(layer, lora.rank, _alpha(lora) / lora.rank))
 
 
 def _targets(module: nn.Module, lora: Lora, says: str) -> list[str]:
     """Full names of the layers to adapt; with `*` alone all linear layers and attentions."""
-    within = {
-        f"{name}.{inner}"
-        for name, each in module.named_modules()
-        if isinstance(each, nn.MultiheadAttention)
-        for inner, _ in each.named_modules()
-        if inner
-    }
+    attentions = [name for name, each in module.named_modules() if isinstance(each, nn.MultiheadAttention)]
+    within = tuple(f"{name}." for name in attentions)
     # An attention is adapted as a whole.
-    known = {n: m for n, m in module.named_modules() if n and isinstance(m, _ADAPTABLE) and n not in within}
+    known = {
+        name: each
+        for name, each in module.named_modules()
+        if name and isinstance(each, _ADAPTABLE) and not name.startswith(within)
+        # Keys and values of other widths have weights of their own there.
+        and getattr(each, "in_proj_weight", each) is not None
+    }  # fmt: skip
     chosen: dict[str, None] = {}
     for pattern in lora.targets:
         kinds = _DENSE if lora.targets == _EVERYWHERE else _ADAPTABLE
         found = [n for n, m in known.items() if isinstance(m, kinds) and _matches(n, pattern)]
         if not found:
-            error = ComponentError(
-                f"{says}: `{pattern}` of lora matches no layer that can have adapters", found=pattern,
-                hint=did_you_mean(pattern, list(known), otherwise="it has no such layer", most=6) or "",
-            )  # fmt: skip
-            raise error
+            hint = did_you_mean(pattern, list(known), otherwise="it has no layer that can have any", most=6)
+            message = f"`{pattern}` matches no layer of {says} that can have adapters"
+            raise _fault(says, "targets", message, hint or "")
         chosen |= dict.fromkeys(found)
     return list(chosen)
 
@@ -113,13 +119,72 @@ def merged(module: nn.Module) -> nn.Module:
 
     copied = deepcopy(module)
     for name, layer in list(copied.named_modules()):
-        if not isinstance(layer, BaseTunerLayer):
-            continue
-        parent, _, own = name.rpartition(".")
-        if hasattr(layer, "unload_and_optionally_merge_module"):
-            plain = layer.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
-        else:
+        if isinstance(layer, AdaptedAttention):
+            _replace(copied, name, layer.whole())
+        elif isinstance(layer, BaseTunerLayer):
             layer.merge()
-            plain = layer.get_base_layer()
-        setattr(copied.get_submodule(parent), own, plain)
+            _replace(copied, name, layer.get_base_layer())
     return copied
+
+
+class AdaptedAttention(nn.Module):
+    """Torch's attention with adapters beside its joint projection of queries, keys and values, and its last one.
+
+    peft adds adapters to these weights and takes them off again in place at each call, which moves frozen weights by
+    rounding; here each call computes with W + scale * B A, and W stays.
+    """
+
+    def __init__(self, attention: nn.MultiheadAttention, rank: int, scale: float) -> None:
+        super().__init__()
+        self.base_layer, self.scale = attention, scale
+        width = attention.embed_dim
+        like = attention.in_proj_weight
+        self.lora_A, self.lora_B = _pair(width, rank, 3 * width, like)
+        self.out_proj = nn.Module()
+        self.out_proj.lora_A, self.out_proj.lora_B = _pair(width, rank, width, like)
+
+    batch_first = property(lambda self: self.base_layer.batch_first)
+    # By this torch's own transformer layers know that they must call the attention, and not read its weights.
+    in_proj_bias = None
+
+    def forward(self, *args: Tensor, **kwargs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return functional_call(self.base_layer, self._weights(), args, kwargs)
+
+    def _weights(self) -> dict[str, Tensor]:
+        joint = self.lora_B.weight @ self.lora_A.weight
+        last = self.out_proj.lora_B.weight @ self.out_proj.lora_A.weight
+        return {
+            "in_proj_weight": self.base_layer.in_proj_weight + self.scale * joint,
+            "out_proj.weight": self.base_layer.out_proj.weight + self.scale * last,
+        }
+
+    @torch.no_grad()
+    def whole(self) -> nn.MultiheadAttention:
+        """The attention with merged weights."""
+        for name, weight in self._weights().items():
+            self.base_layer.get_parameter(name).copy_(weight)
+        return self.base_layer
+
+
+def _pair(inputs: int, rank: int, outputs: int, like: Tensor) -> tuple[nn.Linear, nn.Linear]:
+    """A drawn as torch draws a layer (and peft does), and B = 0."""
+    first = nn.Linear(inputs, rank, bias=False, device=like.device, dtype=like.dtype)
+    second = nn.Linear(rank, outputs, bias=False, device=like.device, dtype=like.dtype)
+    nn.init.zeros_(second.weight)
+    return first, second
+
+
+def _alpha(lora: Lora) -> float:
+    return lora.rank if lora.alpha is None else lora.alpha
+
+
+def _replace(module: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, own = name.rpartition(".")
+    setattr(module.get_submodule(parent), own, layer)
+
+
+def _fault(says: str, field: str, message: str, hint: str) -> ComponentError:
+    """A mistake in one field of `lora` of the encoder `says`."""
+    error = ComponentError(message, hint=hint)
+    error.owner = (*says.split("."), "lora", field)
+    return error

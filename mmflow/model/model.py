@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
-from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, static_columns
+from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, read_column, static_columns
 from mmflow.model.constraints import Constraining
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Site, face
@@ -24,6 +24,9 @@ from mmflow.plugin.kinds import Application, Encoder, Memory, Source, StageScope
 from mmflow.plugin.references import Encoded, words
 from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.plugin.values import Argument, Encoding, RawValue, State
+
+CONTENT = "initial"
+"""The field of a memory with the values that it begins with."""
 
 
 class Carried(NamedTuple):
@@ -111,14 +114,19 @@ class Model:
     @classmethod
     def load(
         cls, artifact: ModelArtifact, scope: StageScope, roots: Sequence[Owner], *, seed: int, device: str = "cpu",
-        upstream: Callable[[str], Path] | None = None, train_on: Source | None = None,
+        upstream: Callable[[str], Path] | None = None, train_on: Source | None = None, memories: bool = True,
     ) -> Model:  # fmt: skip
         """The model that a train stage stored, as far as `roots` need it; parts that it never had are drawn again.
 
         To train it further, on the data `train_on`: encoders that it never had learn from there, and parts of it that
-        `roots` do not need are stored again by `save`.
+        `roots` do not need are stored again by `save`. Of what the stage takes over, memories only with `memories`.
         """
-        states: dict[str, State] = {**artifact.states()}
+        begun = {owner for owner in scope.reach(*roots) if any(p[0] == CONTENT for p in scope.targets(owner))}
+
+        def takes(owner: Owner) -> bool:
+            return train_on is None or (scope.takes(owner) and owner not in begun)
+
+        states: dict[str, State] = {name: state for name, state in artifact.states().items() if takes(_owner(name))}
         for structure, applied in prepared_structures(scope, roots):
             owner, _, origin = structure
             if str(owner) in states:
@@ -133,24 +141,30 @@ class Model:
                     hint="train it with a loss, or measure it with `model: init`",
                 )
         model = cls.create(scope, roots, seed=seed, states=states, upstream=upstream)
-        model.restore(artifact)
+        model.restore(artifact, takes, memories=memories)
         if train_on is not None:
             own = {str(owner.whole) for owner in model.graph.nodes}
+            beside = {name: tensor for name, tensor in artifact.weights().items() if entry_of(name) not in own}
+            kept = {name: state for name, state in artifact.memories().items() if memories and name not in own}
             model.carried = Carried(
-                {name: tensor for name, tensor in artifact.weights().items() if entry_of(name) not in own},
-                {name: state for name, state in artifact.memories().items() if name not in own},
+                {name: tensor for name, tensor in beside.items() if takes(_owner(name))},
+                {name: state for name, state in kept.items() if takes(_owner(name))},
             )
         return model.to(device)
 
-    def restore(self, artifact: ModelArtifact) -> None:
-        """Take over the stored values of every parameter, buffer and memory that this model has."""
-        stored = artifact.weights()
+    def restore(
+        self, artifact: ModelArtifact, takes: Callable[[Owner], bool] | None = None, *, memories: bool = True
+    ) -> None:
+        """Take over the stored values of every parameter, buffer and memory that this model has, as far as `takes`
+        says of their entries."""
+        takes = takes or _all
+        stored = {name: tensor for name, tensor in artifact.weights().items() if takes(_owner(name))}
         self.modules.load(stored)
         self.modules.follow(stored)
         self.drawn = tuple(self._drawn({entry_of(name) for name in stored}))
         owners = {str(owner): owner for owner in self.memories}
-        for memory, state in artifact.memories().items():
-            if memory in owners:
+        for memory, state in artifact.memories().items() if memories else ():
+            if memory in owners and takes(owners[memory]):
                 self.memories[owners[memory]] |= {key: tensor.to(self.device) for key, tensor in state.items()}
 
     def _drawn(self, stored: Collection[str]) -> Iterator[str]:
@@ -176,7 +190,27 @@ class Model:
         """The state in which a memory begins."""
         generator = torch.Generator().manual_seed(address(self.seed, "memory", str(node.owner)))
         columns = {str(r.place[1]): self.scope.type_of(r.target) for r in node.reads if r.field == "of"}
-        return memory.initial(columns, generator=generator)
+        state = memory.initial(columns, generator=generator)
+        targets = self.scope.targets(node.owner).items()
+        given = {str(place[1]): target.as_field for place, target in targets if place[0] == CONTENT}
+        if not given:
+            return state
+        values = {name: self._values_of(target) for name, target in given.items()}
+        return memory.begun(state, values)
+
+    def _values_of(self, field: Target) -> Tensor:
+        """All values of a field that joins the data: its own rows, or those that samples have."""
+        source = self.source
+        if source is None or field.name not in source.fields():
+            raise ComponentError(f"`{field}`, which a memory begins with, is not there yet")
+        declared = source.fields()[field.name]
+        if declared.static:
+            column = static_columns(source, [ColumnRequest("value", field)])["value"]
+        else:
+            column = collate([v for v in read_column(source.open(), source, field.name) if v is not None], declared)
+        if not isinstance(column.values, Tensor):
+            raise ComponentError(f"`{field}` holds no numbers that a memory could begin with")
+        return column.values
 
     # --- data ------------------------------------------------------------------------------------------
 
@@ -236,6 +270,8 @@ class Model:
         def fetch(output: Output) -> Encoding | None:
             owner, name = output
             if isinstance(owner, str):
+                if owner not in columns:
+                    raise ComponentError(f"{owner} is not there yet, which {', '.join(encoders)} read")
                 return columns[owner]
             node = self.graph.nodes[owner]
             if isinstance(node.component, Memory):
@@ -290,6 +326,15 @@ class Model:
 
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for _, parameter in self.modules.named_parameters()]
+
+
+def _owner(path: str) -> Owner:
+    """The entry that a parameter, a memory or learned preprocessing belongs to, by its path."""
+    return Owner(*words(path)[:2])
+
+
+def _all(owner: Owner) -> bool:
+    return True
 
 
 def entry_of(parameter: str) -> str:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
-from mmflow.compat.fsspec import opened
+from mmflow.model import lora
 from mmflow.model.applications import Copy, Ema
 from mmflow.model.graph import Graph, Site
 from mmflow.model.learned import LearnedValue
+from mmflow.model.starts import freezes, load_file
 from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, ComponentError, nested_components
 from mmflow.plugin.failures import building
@@ -43,6 +44,9 @@ class Modules:
         self.root = nn.ModuleList()
         self._own: dict[str, nn.Module] = {}
         self._begun: set[Owner] = set()
+        self._adapted: set[str] = set()
+        """Paths of modules with adapters inside."""
+        self._beneath: set[str] = set()
 
     def build(self) -> nn.Module:
         """Build everything that the graph names; returns the root module."""
@@ -68,11 +72,23 @@ class Modules:
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters under the paths of their modules: `encoders.image.blocks.0.mlp.weight`."""
         for path, module in self._own.items():
-            for name, parameter in module.named_parameters():
+            for name, parameter in self._named(path, module):
                 yield f"{path}.{name}", parameter
 
+    def _named(self, path: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters of a module of this model by their names inside it; adapted layers keep theirs."""
+        return lora.named(module, adapted=path in self._adapted)
+
+    def beneath_adapters(self) -> frozenset[str]:
+        """Paths of the parameters that adapters stand in for: they do not train, whatever groups say."""
+        return frozenset(self._beneath)
+
     def state_dict(self) -> dict[str, Tensor]:
-        return {f"{path}.{n}": v for path, module in self._own.items() for n, v in module.state_dict().items()}
+        return {
+            f"{path}.{name}": value
+            for path, module in self._own.items()
+            for name, value in lora.state(module, adapted=path in self._adapted).items()
+        }
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -154,7 +170,9 @@ class Modules:
         if not isinstance(component, Application):
             made = self.scope.structure(owner).encoder
             self._construct(owner, made, self._inputs(owner), self.states.get(str(owner), {}))
-            self._start(owner, component)
+            self._load_files(owner, component)
+            self._adapt(owner)
+            self._freeze(owner, component)
         elif self._weights(owner).stage is not None:
             self._taken(owner, component)
         else:
@@ -170,13 +188,22 @@ class Modules:
         if isinstance(component, Copy):
             structure = self.scope.structure(owner)
             self._construct(owner, structure.encoder, self._inputs(owner), self.states.get(str(structure.owner), {}))
+            self._adapt(owner)
+            self._freeze(owner, component)
             if component.start == "equal":
-                for _, own, other in self._pairs(owner, source):
-                    own.load_state_dict(other.state_dict())
-            self._start(owner, component)
+                for path, _, _ in self._pairs(owner, source):
+                    self._take_over(path, f"{source}{path.removeprefix(str(owner))}")
             return
         for name, other in self.under(source):
             self._attach(f"{owner}{name}", deepcopy(other).requires_grad_(False))
+
+    @torch.no_grad()
+    def _take_over(self, path: str, other: str) -> None:
+        """Give a module the values of another one of equal structure; adapters that only it has stay as they are."""
+        values = lora.state(self._own[other], adapted=other in self._adapted)
+        for name, own in lora.state(self._own[path], adapted=path in self._adapted).items():
+            if name in values:
+                own.copy_(values[name])
 
     def _taken(self, owner: Owner, component: Application) -> None:
         """Build the module of an application as another stage's model has it, with the weights stored there."""
@@ -188,12 +215,13 @@ class Modules:
         state = self.states.get(str(structure.owner), {})
         self._construct(owner, structure.encoder, self._inputs(owner), state, drawn)
         if drawn is not None:
-            self._load_start(owner, structure.encoder)
-        for _, module in self.under(owner):
-            if not component.trains:
-                module.requires_grad_(False)
+            self._load_files(owner, structure.encoder)
+        self._adapt(owner, drawn)
         if component.trains:
-            self._start(owner, component)
+            self._freeze(owner, component)
+        else:
+            for _, module in self.under(owner):
+                module.requires_grad_(False)
         if self.upstream is None or origin is None or untrained or own:
             return
         stored = ModelArtifact(self.upstream(origin.stage)).weights()
@@ -227,6 +255,8 @@ class Modules:
 
     def _attach(self, path: str, module: nn.Module) -> None:
         self._own[path] = module
+        if lora.is_adapted(module):
+            self._adapted.add(path)
         self.root.append(module)
 
     def _inside(self, component: Component | View | None, site: Site) -> None:
@@ -248,26 +278,40 @@ class Modules:
             if isinstance(part, Learned) and path not in self._own:
                 self._attach(path, LearnedValue(part.init, part.min, part.max, exponential=part.exponential))
 
-    def _load_start(self, owner: Owner, component: Encoder) -> None:
-        """First weights from files, where they are declared."""
+    def _load_files(self, owner: Owner, component: Encoder) -> None:
+        """First weights from files, as the stage says it for the encoder and for each projection."""
         for part, made in _parts(component).items():
             module = self.at(f"{owner}{part}")
             if made is not None and made.init is not None and module is not None:
-                _load_into(module, made.init, owner)
+                load_file(module, made.init, says=str(owner))
 
-    def _start(self, owner: Owner, component: Encoder) -> None:
-        """First weights from files, then `freeze`: the stage says it for the encoder, and for each projection."""
-        declared = _parts(component)
-        self._load_start(owner, component)
+    def _adapt(self, owner: Owner, drawn: Owner | None = None) -> None:
+        """Put in the adapters of an encoder and its projections, drawn at its own address, or at `drawn`."""
+        for part, made in _parts(self.scope.structure(owner).encoder).items():
+            module = self.at(f"{owner}{part}")
+            if made is not None and made.lora is not None and module is not None:
+                with _drawing(self.seed, f"{drawn or owner}{part}.lora"):
+                    lora.adapt(module, made.lora, says=f"{owner}{part}")
+                self._adapted.add(f"{owner}{part}")
+
+    def _freeze(self, owner: Owner, component: Encoder) -> None:
+        """Stop what `freeze` says of the encoder and of each projection, and what adapters stand in for."""
+        declared, built = _parts(component), _parts(self.scope.structure(owner).encoder)
         projected = tuple(f"{part}." for part in (".head", ".tokens") if self.at(f"{owner}{part}") is not None)
         for name, module in self.under(owner):
-            for inner, parameter in module.named_parameters():
+            for inner, parameter in self._named(f"{owner}{name}", module):
                 path = f"{name}.{inner}"
                 for part, made in declared.items():
                     # A projection has none of its own.
-                    inner_path, projections = path.removeprefix(part), () if part else projected
-                    inside = path.startswith(f"{part}.")
-                    if inside and made is not None and _freezes(made, inner_path, projections):
+                    own, projections = path.removeprefix(part), () if part else projected
+                    if made is None or not path.startswith(f"{part}.") or lora.is_adapter(inner):
+                        continue
+                    base = built[part]
+                    if base is not None and base.lora is not None and not own.startswith(projections):
+                        trains = isinstance(made.freeze, Freeze) and made.freeze.excepts(own.removeprefix("."))
+                        self._beneath |= set() if trains else {f"{owner}{path}"}
+                        parameter.requires_grad_(trains)
+                    elif freezes(made, own, projections):
                         parameter.requires_grad_(False)
 
 
@@ -276,41 +320,9 @@ def _parts(component: Encoder) -> dict[str, Encoder | None]:
     return {"": component, ".head": component.head, ".tokens": component.tokens}
 
 
-def _freezes(component: Encoder, path: str, projections: tuple[str, ...]) -> bool:
-    """Whether `freeze` of an encoder holds for one of its parameters (`.blocks.0.weight`, `.head.linear.weight`)."""
-    freeze = component.freeze
-    if isinstance(freeze, Freeze):
-        return not freeze.excepts(path.removeprefix("."))
-    if freeze == "body":
-        return not path.startswith(projections)
-    return freeze
-
-
 @contextmanager
 def _drawing(seed: int, path: str) -> Iterator[None]:
     """Draw from the global generator at an address, and leave its state as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(seed, "weights", path))
         yield
-
-
-def _load_into(module: nn.Module, url: str, owner: Owner) -> None:
-    from safetensors.torch import load
-
-    try:
-        with opened(url) as file:
-            tensors = load(file.read())
-    except Exception as error:
-        raise ComponentError(
-            f"{owner}: cannot read the weights {url}: {error}", hint="give a safetensors file on any fsspec URL"
-        ) from error
-    try:
-        missing, unexpected = module.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise ComponentError(f"{owner}: the weights {url} do not fit: {error}") from error
-    if unexpected or len(missing) == len(module.state_dict()):
-        raise ComponentError(
-            f"{owner}: the weights {url} do not fit",
-            found=f"{len(unexpected)} unknown names such as {', '.join(list(unexpected)[:3]) or '(none)'}",
-            expected=f"names such as {', '.join(list(module.state_dict())[:3])}",
-        )

@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from torch import Tensor
+
 from mmflow.data import Batch, ColumnRequest, Loader, count_of, read_column, sample_of, scan
+from mmflow.data.blanks import blank_source, joins
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Evaluator, Source, Stage, StageScope, StageSpec, Tally, View
 from mmflow.plugin.modality import modality
@@ -29,6 +32,8 @@ COUNTED = 5_000
 """Samples of an entry up to which the rows of each class are counted."""
 MOST_NUMBERS = 200_000_000
 """Numbers that one check reads of the data: those of 1,000 images of 256 x 256 pixels in color."""
+MOST_AT_ONCE = 60_000_000
+"""Numbers that it reads at once."""
 
 
 class TooMuch(ComponentError):
@@ -36,7 +41,7 @@ class TooMuch(ComponentError):
 
 
 class Reading:
-    """Reads samples for one check, as long as they are not too large, as far as their sizes are declared."""
+    """Reads samples for one check, as long as they are not too large."""
 
     def __init__(self) -> None:
         self._left = MOST_NUMBERS
@@ -47,19 +52,13 @@ class Reading:
     ) -> Batch:
         """The first batch with a sample in it; raises `SampleError` where all that are looked at are left out.
 
-        A source with static fields alone (one big graph) has no samples to read: an empty batch.
+        A source with static fields alone (one big graph) has no samples to read: an empty batch. Raises `TooMuch`.
         """
-        self._spend(source, views, requests, rows)
-        reasons: list[str] = []
-        for number, batch in enumerate(scan(source, views, requests, batch_size=rows)):
-            if batch.size:
-                return batch
-            reasons += [reason for reason, _ in batch.skipped.values()]
-            if number >= FIRST:
-                break
-        if not reasons:
-            return Batch({}, [], 0, 0, 0)
-        raise SampleError(f"none of the first {len(reasons)} samples can be read: {reasons[0]}")
+        self._spend(1, _declared(source, views, requests))
+        # One row first: what encoders make of it in their preprocessing is not declared.
+        one = _first(source, views, requests, 1)
+        self._spend(rows, _numbers(one))
+        return _first(source, views, requests, rows)
 
     def rows_from_all_over(
         self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], data: str = ""
@@ -74,8 +73,11 @@ class Reading:
         if count is not None and source.streaming() is None and requests:
             last = max(count - 1, 0)
             places = sorted({last * place // (SPREAD - 1) for place in range(SPREAD)})
-            self._spend(source, views, requests, len(places))
-            sample_of(source, views, requests, places)
+            self._spend(1, _declared(source, views, requests))
+            one = sample_of(source, views, requests, places[:1])
+            if len(places) > 1:
+                self._spend(len(places), _numbers(one))
+                sample_of(source, views, requests, places)
 
     def tally(self, data: str, source: Source, labels: Mapping[str, str]) -> Tally:
         """The rows of an entry of data, and those of each class; `labels` are fields by the references to them."""
@@ -94,12 +96,44 @@ class Reading:
             {reference: fields[field].names for reference, field in labels.items()},
         )
 
-    def _spend(self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> None:
-        """Count what `rows` rows take; raises `TooMuch`."""
-        targets = dict.fromkeys(request.target for request in requests if request.target.section in ("fields", "views"))
-        self._left -= rows * numbers_of(targets, views, source.fields())
-        if self._left < 0:
-            raise TooMuch(f"the data hold more than {MOST_NUMBERS:,} numbers in a few rows, and a check reads no more")
+    def _spend(self, rows: int, numbers: int) -> None:
+        """Count `rows` rows of so many numbers; raises `TooMuch`."""
+        self._left -= rows * numbers
+        if self._left < 0 or rows * numbers > MOST_AT_ONCE:
+            raise TooMuch(f"a row of the data takes {numbers:,} numbers, and a check reads no more")
+
+
+def _first(source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> Batch:
+    reasons: list[str] = []
+    for number, batch in enumerate(scan(source, views, requests, batch_size=rows)):
+        if batch.size:
+            return batch
+        reasons += [reason for reason, _ in batch.skipped.values()]
+        if number >= FIRST:
+            break
+    if not reasons:
+        return Batch({}, [], 0, 0, 0)
+    raise SampleError(f"none of the first {len(reasons)} samples can be read: {reasons[0]}")
+
+
+def _declared(source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest]) -> int:
+    """Numbers of a row, as far as they are declared."""
+    targets = dict.fromkeys(request.target for request in requests if request.target.section in ("fields", "views"))
+    return numbers_of(targets, views, source.fields())
+
+
+def _numbers(batch: Batch) -> int:
+    """Numbers of a row as it was read."""
+    total = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal total
+        total += tensor.numel()
+        return tensor
+
+    for column in batch.columns.values():
+        column.map(count)
+    return total // max(batch.size, 1)
 
 
 def declaration_of(scope: StageScope) -> Stage:
@@ -118,7 +152,7 @@ def other_data(scope: StageScope) -> Iterator[str]:
 
 def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Problem]:
     """Mistakes in the fields that a stage reads itself, in its sampler's first draw, and too few rows or classes."""
-    source, declaration = scope.source, declaration_of(scope)
+    source, declaration = blank_source(scope), declaration_of(scope)
     if source is None:
         return
     types = reference_fields(type(declaration))
@@ -129,9 +163,16 @@ def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: s
     ]
     requests = [ColumnRequest(f"row:{place}", target) for place, target in enumerate(dict.fromkeys(own))]
     requests = [request for request in requests if not scope.type_of(request.target).static]
+    # Values whose type no stage declares are read when the stage runs.
+    known = source.fields()
+    requests = [
+        r for r in requests if r.target.section != "fields" or r.target.name in known or not joins(scope, r.target)
+    ]
     try:
         for data in ["", *other_data(scope)]:
-            reading.rows_from_all_over(spec.data[data] if data else source, scope.views, requests, data)
+            read = blank_source(scope, spec.data[data]) if data else source
+            assert read is not None
+            reading.rows_from_all_over(read, scope.views, requests, data)
         _draw(scope, source)
         if isinstance(declaration, Evaluator) and type(declaration).refuses_rows is not Evaluator.refuses_rows:
             for field, message, hint in declaration.refuses_rows(_tallies(reading, spec, scope)):
@@ -190,7 +231,7 @@ def _loader(scope: StageScope, source: Source) -> Iterator[Loader | None]:
         sampler is None
         or sizes is None
         or source.streaming() is not None
-        or any(target.section == "stages" for target in targets)
+        or any(joins(scope, target) for target in targets)
         or (count_of(source) or 0) > (DRAWN if targets else ORDERED)
     ):
         yield None

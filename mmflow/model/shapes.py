@@ -14,6 +14,7 @@ import torch
 
 from mmflow.compat.torch import fake_on_cpu
 from mmflow.data import Batch, ColumnBatch
+from mmflow.data.blanks import blank_source
 from mmflow.model.graph import Node
 from mmflow.model.model import Model
 from mmflow.model.outlook import StagedSpec
@@ -63,17 +64,24 @@ class CheckedSpec(StagedSpec, Protocol):
     def place(self, stage: str, owner: Owner) -> Entry | None: ...
 
 
-def check_shapes(spec: CheckedSpec, stages: Collection[str] | None = None) -> ShapeReport:
-    """Check every stage of a resolved spec, or those of `stages`. Raises nothing: whatever fails is in the report."""
+def check_shapes(
+    spec: CheckedSpec, stages: Collection[str] | None = None, running: StageScope | None = None
+) -> ShapeReport:
+    """Check every stage of a resolved spec, or those of `stages`. Raises nothing: whatever fails is in the report.
+
+    `running` is the scope of a stage that is about to run, with all that other stages have made for it; before, values
+    of that kind are blank.
+    """
     check = _Check(spec)
     for name, declaration in spec.stages.items():
         if stages is not None and name not in stages:
             continue
-        scope = spec.scope(name)
+        scope = spec.scope(name) if running is None else running
         problems = len(check.report.problems)
         with materialized(), torch.random.fork_rng(devices=[]):
-            if scope.source is not None:
-                check.stage(name, declaration, scope, scope.source)
+            source = blank_source(scope)
+            if source is not None:
+                check.stage(name, declaration, scope, source)
             if len(check.report.problems) == problems:
                 found = read_problems(check.reading, spec, scope, name)
                 check.report.problems += [_placed(spec, name, problem) for problem in found]
@@ -161,6 +169,8 @@ class _Check:
         model = Model.planned(scope, roots, seed=0, states=states)
         with self.tracing.building(), torch.device("meta"):
             model.modules.build()
+            model.constraints.project()
+        model.read_from(source)
         batch = self._read(reader, scope, model, source, rows)
         with self.tracing:
             columns = {key: found.map(self.tracing.from_tensor) for key, found in model.columns(batch).items()}
@@ -180,7 +190,9 @@ class _Check:
             dtype = getattr(torch, scope.type_of(request.target).dtype)
             batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
         for data in other_data(reader):
-            self.reading.rows_from_all_over(self.spec.data[data], scope.views, read, data)
+            other = blank_source(reader, self.spec.data[data])
+            assert other is not None
+            self.reading.rows_from_all_over(other, scope.views, read, data)
         self.reading.rows_from_all_over(source, scope.views, read)
         self._read_already.append((reader.data_name, _columns(scope, model)))
         return batch

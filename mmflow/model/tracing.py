@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.modules.module import register_module_forward_pre_hook, register_module_module_registration_hook
 
 from mmflow.kernels.dispatch import VARIABLE
+from mmflow.model.gathering import Fetch
 from mmflow.model.graph import Graph, Node, Output
 from mmflow.model.model import Model
 from mmflow.model.received import shown
@@ -30,8 +31,8 @@ from mmflow.plugin.component import ComponentError
 from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, Loss, Memory
 from mmflow.plugin.numbers import Clock
-from mmflow.plugin.targets import Owner, Target
-from mmflow.plugin.values import Encoding
+from mmflow.plugin.targets import Owner, Place, Target
+from mmflow.plugin.values import SAMPLE, Encoding
 from mmflow.spec.text.problems import Problem
 
 SAMPLES: Final = 2
@@ -169,6 +170,12 @@ class Trace:
                 self.lost.add(node.owner)
                 continue
             component = node.structure
+            unknown = [
+                o for read in node.reads for o, _ in read.outputs if isinstance(o, str) and o not in self.columns
+            ]
+            if unknown:
+                self._untraced(node, f"no stage declares the type of {unknown[0]}")
+                continue
             if isinstance(component, Encoder) and component.untraceable:
                 self._untraced(node, "it says that it cannot be traced")
                 continue
@@ -204,10 +211,29 @@ class Trace:
             self.execution.call(node, found[0], ids=found[1])
         elif not isinstance(node.component, Memory):
             taps = taps_of(node, self.asked)
-            encoding = self.execution.encode(node, self._fetch, {"sample": self.ids}, ordinal=0, taps=taps)
+            by_place = self._gathered(node) if node.gathers else None
+            encoding = self.execution.encode(
+                node, self._fetch, {SAMPLE: self.ids}, ordinal=0, taps=taps, by_place=by_place
+            )
             self.values[node.owner] = encoding
             for name, value in encoding.outputs.items():
                 self.shapes.append(f"{node.owner}: {name} {shown(value)}")
+
+    def _gathered(self, node: Node) -> dict[Place, Fetch]:
+        """For each input of a node that gathers its rows, as many rows as its index has; fake numbers name none."""
+
+        def source(index: Encoding) -> Fetch:
+            def take(output: Output) -> Encoding | None:
+                found = self._fetch(output)
+                if found is None:
+                    return None
+                rows = found.rows(torch.zeros(len(index), dtype=torch.int64))
+                return Encoding(rows.outputs, (index.axes[0], *rows.axes[1:]), rows.present)
+
+            return take
+
+        indices = [self.execution.fetch(read, self._fetch) for read in node.gathers]
+        return {("of", place): source(index) for place, index in enumerate(indices) if index is not None}
 
     def _fetch(self, output: Output) -> Encoding | None:
         owner, name = output

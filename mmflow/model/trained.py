@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
+from mmflow.model.lora import is_adapter
 from mmflow.model.model import Model, entry_of
 from mmflow.plugin.references import words
 
@@ -14,9 +15,11 @@ from mmflow.plugin.references import words
 def trainable(model: Model, patterns: Mapping[str, str]) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters that the optimizer of a stage moves, with their paths; `patterns` are those of its groups.
 
-    With groups, parameters that no group matches are frozen, and those that one matches train, whatever `freeze` says.
+    With groups, parameters that no group matches are frozen, and those that one matches train, whatever `freeze` says;
+    those that adapters stand in for never do.
     """
     averaged = {path for path, *_ in model.modules.averaged()}
+    beneath = model.modules.beneath_adapters() if patterns else frozenset()
     run = {entry_of(node.module) for node in model.graph.working}
     for path, parameter in model.modules.named_parameters():
         if any(path.startswith(f"{owner}.") for owner in averaged):
@@ -25,7 +28,7 @@ def trainable(model: Model, patterns: Mapping[str, str]) -> Iterator[tuple[str, 
             # It lends its structure or its first weights to others, and does nothing itself.
             continue
         if patterns:
-            parameter.requires_grad_(group_of(patterns, path) is not None)
+            parameter.requires_grad_(group_of(patterns, path) is not None and path not in beneath)
         if parameter.requires_grad:
             yield path, parameter
 
@@ -51,6 +54,7 @@ def trained_by_entry(model: Model, patterns: Mapping[str, str]) -> list[str]:
             entry = entry_of(path)
             part = words(path)[2]
             part = part if part in ("head", "tokens") and f"{entry}.{part}" in model.modules.paths() else "body"
+            part = "adapters" if is_adapter(path) else part
             parts = counts.setdefault(entry, {})
             parts[part] = parts.get(part, 0) + parameter.numel()
     lines = []

@@ -16,7 +16,6 @@ def mmflow_components() -> dict[str, str]:
         "encoder/frozen": "mmflow.model.applications:Frozen",
         "stage/train": "mmflow.train.stage:Train",
         "stage/embed": "mmflow.evaluate.embed:Embed",
-        "stage/ask": "mmflow.evaluate.ask:Ask",
         "stage/repeat": "mmflow.spec.components.repeat:Repeat",
         "modality/image": "mmflow.plugin.modalities:Image",
         "modality/video": "mmflow.plugin.modalities:Video",

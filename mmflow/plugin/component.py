@@ -225,7 +225,7 @@ class Component(BaseModel):
         return tuple(p for p in inspect.signature(function).parameters if p != "self")
 
     def emits(self) -> tuple[str, ...]:
-        """Names under which its module emits a value a row (`emit`): further outputs of the encoder that it is part of."""
+        """Names of further outputs of its encoder, for which its module emits a value a row (`emit`)."""
         return ()
 
     def withholds(self, request: str) -> str:

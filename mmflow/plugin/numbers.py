@@ -46,7 +46,9 @@ class Value(Component, kind="value"):
 
 
 class Constant(Value, name="constant"):
-    """The same number always."""
+    """The same number always; a plain number in a spec is one."""
+
+    example: ClassVar[str] = "temperature: {use: constant, value: 0.07}"
 
     value: float
 

@@ -138,6 +138,7 @@ def _of_view(view: View) -> dict[str, Written]:
         "of": [str(name) for name in view.of],
         "apply": [step.declared() for step in view.apply],
         "copies": view.copies,
+        "draws": view.draws,
     }
 
 

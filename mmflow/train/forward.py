@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from mmflow.data import Batch
-from mmflow.model.execution import Fetch, Ids
+from mmflow.model.gathering import Fetch, Ids, gathered_ids
 from mmflow.model.graph import Graph, Node, Output
 from mmflow.model.model import Model
 from mmflow.model.rows import batch_inputs, row_axis, taken
-from mmflow.plugin.kinds import Memory
+from mmflow.plugin.kinds import Memory, Scope
 from mmflow.plugin.targets import Owner, Place
 from mmflow.plugin.values import Encoding, Tokens, same_rows
 from mmflow.train.cuts import Kept, cut, join, running_statistics
@@ -39,7 +39,7 @@ _Place = tuple[int, str]
 """A wave and the axis of some of its row nodes."""
 
 Leaves = dict[tuple[Output, int], tuple[Tensor, slice | Tensor]]
-"""Cut rows of kept outputs, each with the rows that it stands for; of a node that gathers, by the number of the input."""
+"""Cut rows of kept outputs, each with the rows that it stands for; by the input's number in a node that gathers."""
 
 
 class Run:
@@ -54,6 +54,8 @@ class Run:
         self.ids: dict[str, Sequence[str]] = dict(batch.row_ids())
         """The ids of rows that are cut into micro-batches, by axis: those of samples, and those that are gathered."""
         self.columns = self.model.columns(batch)
+        self.off = graph.without(self.columns)
+        """Nodes that need values which no stage has given yet."""
         self.kept: dict[Output, Kept] = {}
         self.row_sums: dict[Owner, RowSum] = {}
         self.saved: dict[_Place, tuple[dict[Output, Encoding], dict[Owner, RowSum]]] = {}
@@ -109,10 +111,13 @@ class Run:
             for output, parts in pieces.items():
                 self.kept[output] = cut(join(parts), output[1])
 
+    def _at(self, wave: int, scope: Scope) -> list[Node]:
+        return [node for node in self.graph.at(wave, scope) if node.owner not in self.off]
+
     def _row_nodes(self, wave: int) -> dict[str, list[Node]]:
         """The row nodes of a wave by their axis; those of one do not read those of another."""
         found: dict[str, list[Node]] = {}
-        for node in self.graph.at(wave, "row"):
+        for node in self._at(wave, "row"):
             found.setdefault(node.rows, []).append(node)
         return found
 
@@ -120,7 +125,8 @@ class Run:
         """The ids of the rows that nodes gather, which say how many there are."""
         for node in nodes:
             if node.gathers and node.rows not in self.ids:
-                self.ids[node.rows] = self.execution.gathered_ids(node, self._whole(node.wave), self.ids)
+                indices = self.execution.indices(node, self._whole(node.wave))
+                self.ids[node.rows] = gathered_ids(node, indices, self.ids, self.graph, self.model.scope)
 
     def _run_rows(
         self, nodes: list[Node], rows: slice, ordinal: int, leaves: Leaves | None
@@ -158,10 +164,12 @@ class Run:
         """A read from outside its wave by a row node of `axis`: a column, a kept output (its rows), or a memory."""
         owner, name = output
         if isinstance(owner, str):
-            column = self.columns[owner]
-            return column.rows(rows) if same_rows(column.axes[0], axis) else column
+            column = self.columns.get(owner)
+            return column.rows(rows) if column is not None and same_rows(column.axes[0], axis) else column
         if owner.section == "memories":
             return self._memory(owner, name)
+        if owner in self.off:
+            return None
         kept = self.kept[output]
         own = same_rows(kept.encoding.axes[0], axis)
         piece = kept.encoding.rows(rows) if own else kept.encoding
@@ -184,12 +192,8 @@ class Run:
 
             return take
 
-        found: dict[Place, Fetch] = {}
-        for number, read in enumerate(node.gathers):
-            index = self.execution.fetch(read, whole)
-            assert index is not None
-            found["of", number] = source(index.rows(rows), number)
-        return found
+        indices = self.execution.indices(node, whole)
+        return {("of", number): source(index.rows(rows), number) for number, index in enumerate(indices)}
 
     def _leaf(
         self, output: Output, piece: Encoding, rows: slice | Tensor, axis: str, leaves: Leaves | None, number: int = -1
@@ -213,7 +217,7 @@ class Run:
 
     def _batch_forward(self, wave: int) -> None:
         losses: dict[Owner, Tensor] = {}
-        for node in self.graph.at(wave, "batch"):
+        for node in self._at(wave, "batch"):
             if node.role == "loss":
                 if node.owner in self.active and (value := self._batch_loss(node)) is not None:
                     losses[node.owner] = value
@@ -235,9 +239,11 @@ class Run:
         def fetch(output: Output) -> Encoding | None:
             owner, name = output
             if isinstance(owner, str):
-                return self.columns[owner]
+                return self.columns.get(owner)
             if owner.section == "memories":
                 return self._memory(owner, name, after=after)
+            if owner in self.off:
+                return None
             producer = self.graph.nodes[owner]
             # Within a wave the graph stays whole: a leaf here would get its gradient after its origin was used.
             if producer.scope == "batch" and producer.wave == wave:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mmflow.model.execution import Execution, Ids
+from mmflow.model.execution import Execution
+from mmflow.model.gathering import Ids
 from mmflow.model.graph import Node
 from mmflow.model.rows import batch_inputs, folded, row_axis
 from mmflow.plugin.kinds import Loss
@@ -88,7 +89,7 @@ def row_loss(execution: Execution, node: Node, reads: Reads, ids: Ids) -> RowSum
 
 def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Ids) -> RowSum | None:
     """A batch loss (0-d) with the rows that took part, none perhaps; None where a memory that it needs is not ready."""
-    if any(found is None and _required(node, place) for place, found in reads.items()):
+    if any(found is None and node.requires(place) for place, found in reads.items()):
         return None
     paired = isinstance(node.component, Loss) and node.component.paired
     kept, index, count = batch_inputs(inputs_of(reads), paired=paired)
@@ -144,9 +145,3 @@ def picked(ids: Sequence[str], index: Tensor | None, count: int) -> Sequence[str
 def positive(weight: Tensor) -> Tensor:
     """A sum of weights to divide by: where no row took part, the loss is 0."""
     return weight.clamp_min(torch.finfo(weight.dtype).tiny)
-
-
-def _required(node: Node, place: Place) -> bool:
-    """Whether a loss cannot do without a reference: an input, or a field that a spec may not leave out."""
-    field = str(place[0])
-    return field == "of" or type(node.component).model_fields[field].is_required()

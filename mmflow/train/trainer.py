@@ -13,7 +13,7 @@ import torch
 
 from mmflow.artifacts import CheckpointArtifact, HistoryArtifact, ModelArtifact, TrainingSummary
 from mmflow.data import Batch, Loader
-from mmflow.data.workers import warm_up
+from mmflow.data.processes import warm_up
 from mmflow.model.model import Model
 from mmflow.model.trained import trained_by_entry
 from mmflow.plugin.component import ComponentError
@@ -23,7 +23,7 @@ from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import describe
 from mmflow.plugin.targets import STAGE, Owner
 from mmflow.train.remarks import Bounds, Length, equal_rows, remarks
-from mmflow.train.settings import Training
+from mmflow.train.settings import Start, Training
 from mmflow.train.updates import Moves, Updates
 
 PRECISIONS = {
@@ -90,7 +90,11 @@ class Trainer:
         precision = torch.float64 if self.declaration.precision == "float64" else torch.float32
         if self.scope.start is not None:
             stored = ModelArtifact(upstream(self.scope.start))
-            model = Model.load(stored, self.scope, self.roots, seed=self.seed, upstream=upstream, train_on=self.source)
+            memories = not isinstance(start := self.declaration.start, Start) or start.memories
+            model = Model.load(
+                stored, self.scope, self.roots, seed=self.seed, upstream=upstream, train_on=self.source,
+                memories=memories,
+            )  # fmt: skip
         else:
             states = Model.learn_states(self.scope, self.roots, self.source, upstream=upstream)
             model = Model.create(self.scope, self.roots, seed=self.seed, states=states, upstream=upstream)

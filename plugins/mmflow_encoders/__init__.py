@@ -30,6 +30,7 @@ def mmflow_components() -> dict[str, str]:
         "encoder/gated": "mmflow_encoders.fusion.gated:Gated",
         "encoder/product": "mmflow_encoders.fusion.product:Product",
         "encoder/scores": "mmflow_encoders.fusion.scores:Scores",
+        "encoder/hard_pairs": "mmflow_encoders.miners.hard_pairs:HardPairs",
         "encoder/set_transformer": "mmflow_encoders.sets.set_transformer:SetTransformer",
         "encoder/slots": "mmflow_encoders.sets.slots:Slots",
         "encoder/graph": "mmflow_encoders.graphs.graph:Graph",

@@ -10,6 +10,7 @@ def mmflow_components() -> dict[str, str]:
     return {
         "sampler/shuffle": "mmflow_samplers.shuffle:Shuffle",
         "sampler/sequential": "mmflow_samplers.sequential:Sequential",
+        "sampler/subset": "mmflow_samplers.subset:Subset",
         "sampler/balanced": "mmflow_samplers.balanced:Balanced",
         "sampler/group_batches": "mmflow_samplers.group_batches:GroupBatches",
         "sampler/episodes": "mmflow_samplers.episodes:Episodes",

@@ -49,7 +49,7 @@ class HttpChat(RemoteService, name="http_chat"):
     @classmethod
     def _url(cls, endpoint: str) -> str:
         if not endpoint.startswith(("http://", "https://")):
-            raise ValueError("the endpoint begins with http:// or https://")
+            raise ValueError("not a URL that begins with http:// or https://")
         return endpoint.rstrip("/")
 
     @field_validator("options")

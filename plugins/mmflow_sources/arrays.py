@@ -58,10 +58,14 @@ class Arrays(FileSource, name="arrays"):
         return ArraysReader(self)
 
     def fingerprint(self) -> Any:
+        ((folder, names),) = self.files()
+        return folder.fingerprint(names)
+
+    def files(self) -> Sequence[tuple[Folder, Collection[str]]]:
         from mmflow_sources.access.files import split_url
 
         parent, name = split_url(self.url)
-        return self.folder(parent).fingerprint([name])
+        return [(self.folder(parent), [name])]
 
 
 class ArraysReader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,6 +74,18 @@ class FileSource(Source):
 
     def left_out(self) -> Sequence[LeftOut]:
         return self.open().left_out()
+
+    def files(self) -> Iterable[tuple[Folder, Collection[str]]]:
+        """The files whose content `fingerprint` stands for, by folder."""
+        return ()
+
+    def caveats(self) -> Sequence[str]:
+        unknown = [folder.not_hashed(names) for folder, names in self.files()]
+        count, size = (sum(numbers) for numbers in zip((0, 0), *unknown, strict=True))
+        if not count:
+            return ()
+        counted = f"{count:,} file{'s' if count > 1 else ''} of {size / 1e6:,.0f} MB"
+        return (f"{counted} known by size and time, not by content: a change that keeps both is not seen",)
 
     def folder(self, url: str) -> Folder:
         """A folder that is read with this source's patience."""

@@ -146,13 +146,16 @@ class FolderSource(Tabular, name="folder"):
         return groups
 
     def fingerprint(self) -> Any:
-        reader = self.open()
-        rows = reader.rows
+        rows = self.open().rows
         assert isinstance(rows, FolderRows)
-        names = sorted(name for _, files in rows.groups for name in files.values())
+        ((folder, names),) = self.files()
         # The reader is kept while the listing tells of no change: its files are hashed once.
-        rows.fingerprint = rows.fingerprint or reader.root.fingerprint(names)
+        rows.fingerprint = rows.fingerprint or folder.fingerprint(names)
         return {"files": len(names), "content": rows.fingerprint}
+
+    def files(self) -> Sequence[tuple[Folder, Collection[str]]]:
+        reader = self.open()
+        return [(reader.root, sorted(name for _, files in reader.rows.groups for name in files.values()))]
 
     def _check_classes(self, folders: Collection[str]) -> None:
         """Refuse a class that has no folder where one that is not chosen is called almost so.

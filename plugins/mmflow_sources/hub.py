@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection
-from typing import Any, ClassVar, Literal
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from mmflow_sources.access.network import NetworkError
 from mmflow_sources.compat import content_mark
 from mmflow_sources.rows.hub import HubRows
 from mmflow_sources.tabular import RowReader, Streamable
+
+if TYPE_CHECKING:
+    from mmflow_sources.access.files import Folder
 
 COPIED = 8 * 2**20
 """Bytes that are copied at a time."""
@@ -65,21 +68,27 @@ class HfDataset(Streamable, name="hf_dataset"):
         return RowReader(self, rows, root, name=self.path, id_column=id_column)
 
     def fingerprint(self) -> Any:
+        found = [folder.fingerprint(names) for folder, names in self.files()]
+        if found:
+            return found[0]
+        mark = None if self.stream else content_mark(self.open().rows.dataset)
+        return {"revision": self.revision, "fingerprint": mark}
+
+    def files(self) -> Sequence[tuple[Folder, Collection[str]]]:
         import os
 
         if self._at_url():
             inside, state = self._state()
-            return self.folder(self.path).fingerprint(inside + name for name in _data_files(state))
+            return [(self.folder(self.path), [inside + name for name in _data_files(state)])]
         if not self._on_disk():
-            fingerprint = None if self.stream else content_mark(self.open().rows.dataset)
-            return {"revision": self.revision, "fingerprint": fingerprint}
+            return []
         names = [
             os.path.relpath(os.path.join(parent, name), self.path)
             for parent, _, found in os.walk(self.path)
             for name in found
             if name.endswith(".arrow")
         ]
-        return self.folder(self.path).fingerprint(names)
+        return [(self.folder(self.path), names)]
 
     def _on_disk(self) -> bool:
         import os

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from mmflow.plugin import outside_identity
 from mmflow_sources.tabular import Streamable
+
+if TYPE_CHECKING:
+    from mmflow_sources.access.files import Folder
 
 
 class Table(Streamable, name="table"):
@@ -77,3 +81,10 @@ class Table(Streamable, name="table"):
         if not self.stream and (names := (reader := self.open()).files()):
             content["files"] = reader.root.fingerprint(names)
         return content
+
+    def files(self) -> Iterable[tuple[Folder, Collection[str]]]:
+        from mmflow_sources.access.patterns import by_folder
+
+        yield from by_folder(self.folder, self.urls())
+        if not self.stream and (names := (reader := self.open()).files()):
+            yield reader.root, names

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from mmflow.plugin import ComponentError, outside_identity
 from mmflow_sources.access.files import shard_names, split_url
-from mmflow_sources.access.patterns import expanded, fingerprint_of
+from mmflow_sources.access.patterns import by_folder, expanded, fingerprint_of
 from mmflow_sources.left_out import Tally
 from mmflow_sources.rows.kinds import FileKinds
 from mmflow_sources.rows.tars import Group, TarRows, apart, read_index
 from mmflow_sources.tabular import RowReader, Streamable
+
+if TYPE_CHECKING:
+    from mmflow_sources.access.files import Folder
 
 
 class WebDataset(Streamable, name="webdataset"):
@@ -82,3 +86,6 @@ class WebDataset(Streamable, name="webdataset"):
 
     def fingerprint(self) -> Any:
         return fingerprint_of(self.folder, self.shards())
+
+    def files(self) -> Iterable[tuple[Folder, Collection[str]]]:
+        return by_folder(self.folder, self.shards())

@@ -162,16 +162,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_dead_worker_is_reported(tmp_path: Path) -> None:
-    with reader_process.loader(1) as loader:
-        passing = loader.epoch(0)
-        next(passing)
-        for pid in loader.worker_pids():
-            os.kill(pid, signal.SIGKILL)
-        with pytest.raises(RuntimeError, match=r"loader worker of source 'shapes' died.*killed by SIGKILL"):
-            list(passing)
-
-
 def test_a_stop_ends_the_workers_too(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     command = [sys.executable, str(SCRIPT), str(path), "2", "1000000", "0", "0"]

@@ -1,7 +1,7 @@
 """A run of one searching stage in a process of its own, for a test that kills it.
 
-python search_run.py STORE HOLD writes a line for each single result that it makes; at the one numbered HOLD it waits for
-ever. The stage's metric is the sum of all results.
+python search_run.py STORE HOLD [FORCED] writes a line for each single result that it makes; at the one numbered HOLD it
+waits for ever.
 """
 
 import json

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -181,10 +180,7 @@ def test_the_api_killed_in_the_middle_of_a_stage(start_run, api):
     run = start_run("prefect", steps=300, pause=0.01)
     run.until(event="progress", name="train", done=20)
     os.kill(process_id(api), signal.SIGKILL)
-    run.until(event="stage", name="zero_shot", state="done")
-    ended = time.monotonic()
     outcome = run.end()
-    assert time.monotonic() - ended < 30
     assert (outcome["returncode"], outcome["status"]) == (0, "completed")
     assert set(outcome["stages"].values()) == {"done"}
     assert len(outcome["notes"]) == 1

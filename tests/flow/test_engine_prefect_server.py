@@ -207,10 +207,7 @@ def test_the_server_killed_in_the_middle_of_a_stage(start_run, start_prefect_ser
     run = start_run("prefect", api_url=server.url, steps=100, pause=0.05, stages=5)
     run.until(event="progress", name="train", done=5)
     server.kill()
-    run.until(event="stage", name="probe_4", state="done")
-    ended = time.monotonic()
     outcome = run.end()
-    assert time.monotonic() - ended < 30
     assert (outcome["returncode"], outcome["status"]) == (0, "completed")
     assert list(outcome["stages"].values()) == ["done"] * 5
     assert [note for note in outcome["notes"] if "has stopped answering" in note] == outcome["notes"]

@@ -112,9 +112,7 @@ def test_each_request_is_asked_once_and_replayed_offline(run: Callable[..., RunO
     assert chat.asked == WORDS
     assert {headers["Authorization"] for headers in chat.headers} == {f"Bearer {KEY}"}
     # Another stage with the same question, and the same one forced: recorded answers.
-    again = (
-        "stages.again={use: ask, data: words, of: word, service: parts.writer, prompt: 'Color of {word}?', draws: 1}"
-    )
+    again = "stages.again={use: ask, data: words, of: word, service: parts.writer, prompt: 'Color of {word}?'}"
     assert answers(run(again, force=("color",), offline=True), "again") == expected
     assert (
         answers(run("parts.writer.timeout=5", "parts.writer.endpoint=http://127.0.0.1:9/v1", force=("color",)))
@@ -183,9 +181,12 @@ def test_too_many_requests_and_time_outs_are_tried_again(run: Callable[..., RunO
 @pytest.mark.parametrize(
     ("reply", "tries", "says"),
     [
-        ((429, {"Retry-After": "0"}, {"error": {"message": "slow down"}}), 3, "gave no answer in 3 tries: 127.0.0.1 answered 429 Too Many Requests: slow down"),
-        ((429, {"Retry-After": "7200"}, {"error": "quota"}), 1, "429 Too Many Requests: quota (it asks to wait 7200 s)"),
-        ((401, {}, {"error": {"message": f"wrong key {KEY}"}}), 1, "refused the request: 401 Unauthorized: wrong key $env.TEST_CHAT_KEY; look at `key`"),
+        ((429, {"Retry-After": "0"}, {"error": {"message": "slow down"}}), 3,
+         "gave no answer in 3 tries: 127.0.0.1 answered 429 Too Many Requests: slow down"),
+        ((429, {"Retry-After": "7200"}, {"error": "quota"}), 1,
+         "429 Too Many Requests: quota (it asks to wait 7200 s)"),
+        ((401, {}, {"error": {"message": f"wrong key {KEY}"}}), 1,
+         "refused the request: 401 Unauthorized: wrong key $env.TEST_CHAT_KEY; look at `key`"),
         ((404, {}, b"nothing here"), 1, "refused the request: 404 Not Found: nothing here; look at `model`"),
         ((200, {}, b"<html>hello</html>"), 1, "answered something else than a chat completion: <html>hello</html>"),
         ((200, {}, {"choices": []}), 1, "answered something else than a chat completion"),

@@ -72,7 +72,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Ru
 
 
 def wandb_records(data: bytes) -> Iterator[bytes]:
-    """The records of a file of wandb's: a header of 7 bytes, then LevelDB's log (blocks of 32 KiB; crc, length, type)."""
+    """The records of a file of wandb: 7 bytes, then LevelDB's log (blocks of 32 KiB; crc, length, type)."""
     at, record = 7, b""
     while at + 7 <= len(data):
         left = -at % 32768

@@ -9,7 +9,7 @@ import yaml
 
 from mmflow.flow.plan import Plan, build_plan
 from mmflow.flow.store import RunStore
-from mmflow.plugin import ComponentError
+from mmflow.plugin import ComponentError, Target
 from mmflow.spec import load_spec
 
 BASE = """
@@ -117,9 +117,12 @@ def test_writing_a_default_out_means_nothing(plan_of):
     assert changed(plan_of(), plan_of(BASE, "losses.align.score=cosine", "losses.align.weight=1.0")) == set()
 
 
+TRAIN = Target("data", "train")
+
+
 def test_members_of_a_seed_study_share_their_data(plan_of):
     before, after = plan_of(), plan_of(BASE, "seed=4")
-    assert before.keys.data("train") == after.keys.data("train")
+    assert before.keys.data(TRAIN) == after.keys.data(TRAIN)
 
 
 def test_the_content_of_an_initial_file_is_in_the_key_and_its_place_is_not(plan_of, tmp_path: Path):
@@ -182,9 +185,7 @@ def test_a_stored_result_is_seen(plan_of, tmp_path: Path):
 
 
 def encoding(plan: Plan, name: str, data: str | None = None) -> object:
-    from mmflow.spec import Target
-
-    return plan.keys.encoding("retrieval", Target("encoders", name), data)
+    return plan.keys.encoding("retrieval", Target("encoders", name), Target("data", data) if data else None)
 
 
 def test_an_encoding_depends_on_its_own_encoder_only(plan_of):

@@ -59,6 +59,7 @@ LARGE: dict[str, tuple[list[str], list[str], str]] = {
     ),
     "width": (["encoders.image.width=65536", "encoders.text.width=65536"], [], ""),
     "view": ([CROP % 8192], ALL, "a check reads no more"),
+    "pixels": (["encoders.image.size=4096", "encoders.image.of=image"], ALL, "a check reads no more"),
     "copies": ([CROP % 1024, "views.two.copies=64", "encoders.image.of=two.0"], ALL, "a check reads no more"),
     "samples": (["data.train.size=1000000000"], [], ""),
     "batch": (["train.batch_size=1000000000"], [], ""),

@@ -20,6 +20,7 @@ from mmflow.plugin import (
     Encoder,
     EvaluationResult,
     Evaluator,
+    Files,
     Loss,
     Metric,
     Parameters,
@@ -69,6 +70,13 @@ class Fixed(Loss, name="fixed"):
         return a.sum()
 
 
+class Filed(Loss, name="filed"):
+    files: Ref[Files]
+
+    def compute(self, a: Tensor, files: Any) -> Tensor:
+        return a.sum()
+
+
 class Reader(Evaluator, name="reader"):
     """Says what it was given; `of` may be left out."""
 
@@ -102,7 +110,7 @@ class Twice(Encoder, name="twice"):
 
 @pytest.fixture(autouse=True)
 def _registered(register: Callable[..., None], spec: Make) -> None:
-    register(Penalty, Distance, Joined, Fixed, Reader, Twice)
+    register(Penalty, Distance, Joined, Fixed, Filed, Reader, Twice)
 
 
 def test_weights_are_given_by_name_with_their_gradient(spec: Make, build: Build) -> None:
@@ -155,9 +163,18 @@ eval: {read: EVAL}
 @pytest.mark.parametrize(
     ("loss", "evaluator", "message"),
     [
-        ("{use: joined, of: image, column: feats.image}", "{use: reader, data: train}", "a stage's column for a loss"),
-        ("{use: fixed, of: image, static: feats.image}", "{use: reader, data: train}", "static"),
-        ("{use: mse, of: [image, other]}", "{use: reader, data: train, weights: image}", "weights for a stage"),
+        ("{use: joined, of: image, column: fit}", "{use: reader, data: train}", "expected a stage's column"),
+        (
+            "{use: fixed, of: image, static: feats.image}",
+            "{use: reader, data: train}",
+            "expected a stage's static output",
+        ),
+        (
+            "{use: filed, of: image, files: fit.history}",
+            "{use: reader, data: train}",
+            "a loss cannot be given a stage's files",
+        ),
+        ("{use: mse, of: [image, other]}", "{use: reader, data: train, weights: image}", "a stage cannot be given"),
         ("{use: penalty, on: feats}", "{use: reader, data: train}", "expected a component with weights"),
     ],
 )

@@ -9,23 +9,27 @@ from importlib.resources import files
 import mmflow.plugin
 
 KINDS = """
-Component Constraint Encoder Evaluator Loss Memory Modality Optimizer Sampler Score Service Source Stage Tokenizer
-Tracker Transform Value
+Component Constraint DataStage Encoder Evaluator Loss Memory Modality Optimizer RemoteService Sampler Score Service
+Source Stage
+Tokenizer Tracker Transform Value
 """
 FIELDS = """
-Active Bounds Constant Field Freeze Learned NonNegativeFloat NonNegativeInt PositiveFloat PositiveInt Scope Shared View
-any_number by_content default in_order outside_identity
+Active Bounds Constant Field Freeze Learned Lora NonNegativeFloat NonNegativeInt PositiveFloat PositiveInt Scope Shared
+View
+any_number by_content default in_order outside_identity secret
 """
 REFERENCES = """
 Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled RawField Ref RefMap Refs Sampled
 Static TokenSequence Weight
 """
 GIVEN = """
-ABSENT Clock Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader Reporter ShardReader Shown
-StageContext Streamed Streaming Tally TensorType Tokens describe in_all read_sample with_random_access
+ABSENT Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader
+Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming Tally TensorType Tokens TrackedRun
+Tracking
+describe emit in_all read_sample with_random_access
 """
 WIRING = "Application BatchSizes Fault Origin Owner Place STAGE StageScope StageSpec Structure Target"
-RAISED = "ComponentError SampleError SkippedSample StageStopped"
+RAISED = "ComponentError SampleError ServiceBusy SkippedSample StageStopped"
 ADDRESSES = "Address address global_generators numpy_generator"
 
 

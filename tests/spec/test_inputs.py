@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmflow.plugin import Tracker, hookimpl
+from mmflow.plugin import hookimpl
 from mmflow.plugin.registry import Registry
 from mmflow.spec import Owner, Spec, SpecError, Target, load_text
 from mmflow.spec.text.yaml_reader import parse_text
@@ -60,10 +59,9 @@ class TestWithAPlugin:
             ("pair, of: [x, y]", "heavy, of: x", ["heavy needs a_module_that_is_not_there", "install a_module"]),
             ("x: {use: folded", "x: {use: broken", ["encoders.x: broken does not fit", "7 is no multiple of 2"]),
             ("x: {use: folded, of: image", "x: {use: folded, of: [image, image]", ["folded takes 1 input", "found 2"]),
-            ("views:", "parts: {j: {use: service/judge}}\nviews:", ["s.yaml:4:18: parts.j.use: not yet: services"]),
             ("g: {use: graph}", "g: {use: absent}", ["data.g: there is no table pictures.csv; did you mean"]),
             ("g: {use: graph}", "g: {use: raising}", ["data.g: source raising cannot be read: RuntimeError: boom"]),
-            ("x: {use: folded", "x: {use: folded, lora: {rank: 2}", ["encoders.x.lora: not yet: `lora`"]),
+            ("x: {use: folded", "x: {use: folded, lora: {rank: 2}", ["encoders.x.lora: folded has no weights"]),
             ("data: d,", "data: g,", ["encoders.x.of: there is no `image`"]),
         ],
     )  # fmt: skip
@@ -202,16 +200,3 @@ def test_an_input_that_takes_only_pictures_means_the_field_of_that_name() -> Non
     scope = spec.scope("train")
     assert scope.targets(Owner("encoders", "patches"))["of", 0].owner == Owner("fields", "image")
     assert scope.targets(Owner("encoders", "again"))["of", 0].owner == Owner("encoders", "image")
-
-
-class Log(Tracker, name="log"):
-    """A tracker, which nothing calls yet."""
-
-
-def test_a_tracker_is_refused_until_it_is_called(register: Callable[..., None]) -> None:
-    register(Log)
-    text = "data: {d: {use: shapes, size: 8}}\nencoders: {image: {use: vit, of: image}}\n"
-    with pytest.raises(SpecError, match="not yet: trackers"):
-        load_text(
-            f"{text}losses: {{u: {{use: uniformity, of: image}}}}\ntrain: {{data: d, steps: 1}}\ntrack: {{t: log}}"
-        )

@@ -36,7 +36,7 @@ def test_a_sketch_lacks_components_and_nothing_else(path: Path, core_only: Regis
 @pytest.mark.parametrize(
     ("sketch", "refused"),
     [
-        ("03_mcl", ["`fields`", "matrix"]),
+        ("03_mcl", ["matrix"]),
         ("04_gpc", ["`refresh`"]),
         ("08_lm_supcon", ["`refresh`", "`keep`", "matrix"]),
         ("09_pc2", ["several streams", "`refresh`"]),

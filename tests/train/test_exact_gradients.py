@@ -35,6 +35,9 @@ encoders:
   joined: {use: concat, of: [image, normed]}
   after: {use: linear, of: joined, dim: 8}
   slow: {use: ema, weights: image, momentum: 0.9}
+  pairs: {use: hard_pairs, of: [image, text], temperature: losses.align.temperature, exclude: label}
+  fused: {use: cross_attention, of: [text.tokens, image.tokens], rows: [pairs.text, pairs.image], layers: 1, heads: 2}
+  match: {use: linear, of: fused, dim: 2}
 memories:
   queue: {use: queue, size: 40, of: text}
 losses:
@@ -45,6 +48,7 @@ losses:
   head: {use: infonce, of: [normed, text], temperature: 0.3}
   both: {use: infonce, of: [crops.0, crops.1], temperature: 0.5}
   second: {use: infonce, of: [after, text], temperature: 0.3}
+  matching: {use: cross_entropy, of: match, labels: pairs.match}
   slow: {use: infonce, of: [text, slow], directions: [forward], temperature: 0.5}
 train: {data: train, steps: 2, batch_size: 24}
 """
@@ -93,6 +97,15 @@ def test_row_nodes_that_read_a_batch_node_run_in_a_second_wave(plain: Spec) -> N
     assert (nodes[Owner("encoders", "normed")].wave, nodes[Owner("encoders", "normed")].scope) == (0, "batch")
     assert (nodes[Owner("encoders", "after")].wave, nodes[Owner("encoders", "after")].scope) == (1, "row")
     assert nodes[Owner("losses", "second")].wave == 1
+
+
+def test_gathered_rows_are_nodes_of_a_later_wave(plain: Spec) -> None:
+    graph = prepared(plain)[0].graph
+    fused, match = (graph.nodes[Owner("encoders", name)] for name in ("fused", "match"))
+    assert (fused.wave, fused.scope, fused.rows) == (match.wave, match.scope, match.rows) == (1, "row", "pair")
+    kept = {(str(owner), name) for owner, name in graph.kept}
+    assert ("encoders.text.tokens", "pooled") in kept
+    assert ("encoders.fused", "pooled") not in kept
 
 
 def test_the_step_agrees_with_autograd_over_the_uncut_graph(plain: Spec) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from mmflow_example.gated import GatedLinear
 from mmflow_example.margin import CosineMargin
 from mmflow_example.spread import Spread
 
 from mmflow.plugin import Encoding, TensorType
+from mmflow.testing import all_components
+
+
+@pytest.mark.components(all_components("mmflow-example"))
+def test_promises_of_every_component(component_check: Callable[[], None]) -> None:
+    component_check()
 
 
 def test_pairs_above_the_margin_cost_nothing() -> None:

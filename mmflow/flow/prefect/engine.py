@@ -10,6 +10,8 @@ import contextlib
 import logging
 import re
 import signal
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from mmflow.compat.prefect import drain_events, drop_unsent_events, silence_threads
@@ -18,7 +20,7 @@ from mmflow.flow.jobs import StageJob, Watcher
 from mmflow.flow.prefect.api import api_settings, find_api
 from mmflow.flow.prefect.link import ApiLink
 from mmflow.flow.prefect.log import run_log
-from mmflow.flow.prefect.server import EmbeddedApi
+from mmflow.flow.prefect.server import EmbeddedApi, is_alive
 from mmflow.flow.prefect.settings import WITHOUT
 from mmflow.flow.stopping import Terminated
 from mmflow.plugin.failures import told
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
     from prefect.settings import Settings
 
-_END_TIMEOUT = 10.0
-"""Seconds that Prefect gets to report the end of the flow run; then it is left alone."""
+_END_TIMEOUT = 60.0
+"""Seconds that Prefect gets to report the end of the flow run to an API that answers; then it is left alone."""
+_LOOK_EVERY = 5.0
 _DRAIN_TIMEOUT = 5.0
 _LOST_TIMEOUT = 2.0
 
@@ -81,6 +84,7 @@ class _PrefectRun:
         self.states: dict[str, State] = {}
         self.link = ApiLink(execution.run_name, execution.stop.cancel, self._lost)
         self.lost_told = False
+        self._losing = threading.Lock()
 
     def run(self) -> None:
         execution = self.execution
@@ -103,13 +107,18 @@ class _PrefectRun:
                     logging.getLogger(name).setLevel(level)
 
     async def _supervise(self) -> None:
-        """Wait for the flow run; after its last stage no longer than `_END_TIMEOUT`."""
+        """Wait for the flow run; after its last stage no longer than the API answers, and than `_END_TIMEOUT`."""
         self.over = asyncio.Event()
         flow_run = asyncio.create_task(self._call_flow())
         over = asyncio.create_task(self.over.wait())
         await asyncio.wait({flow_run, over}, return_when=asyncio.FIRST_COMPLETED)
         over.cancel()
-        await asyncio.wait({flow_run}, timeout=_LOST_TIMEOUT if self.lost_told else _END_TIMEOUT)
+        deadline = time.monotonic() + _END_TIMEOUT
+        while not flow_run.done() and not self.lost_told and time.monotonic() < deadline:
+            await asyncio.wait({flow_run}, timeout=_LOOK_EVERY)
+            if not flow_run.done() and not await asyncio.to_thread(is_alive, self.url, _LOOK_EVERY):
+                break
+        await asyncio.wait({flow_run}, timeout=_LOST_TIMEOUT)
         while not flow_run.done():
             # Prefect answers a cancellation by telling the API: each time it is cut off there, too.
             self._lost("no answer")
@@ -243,9 +252,11 @@ class _PrefectRun:
         return Completed(message=f"{len(states)} stages, {cached} of them stored before")
 
     def _lost(self, why: str) -> None:
-        if self.lost_told:
-            return
-        self.lost_told = True
+        # The thread of the link and the main thread may both find out.
+        with self._losing:
+            if self.lost_told:
+                return
+            self.lost_told = True
         _quieten(_SILENT)
         silence_threads()
         self.execution.note(

@@ -1,8 +1,8 @@
 """A thread between a run and the Prefect API: sends artifacts, looks for cancellations, notices when the API is gone.
 
-The stages only put things into a queue. When the API does not answer for `PATIENCE` seconds the link is broken:
-queued artifacts wait, and the API is asked again from time to time, so that a server that comes back sees the rest of
-the run.
+The stages only put things into a queue. When the API has been away for `PATIENCE` seconds, or silent for `SILENCE`, the
+link is broken: queued artifacts wait, and the API is asked again from time to time, so that a server that comes back
+sees the rest of the run.
 """
 
 import contextvars
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 PATIENCE = 5.0
-"""Seconds without an answer after which the API counts as gone."""
+"""Seconds of refused connections after which the API counts as gone."""
+SILENCE = 30.0
+"""The same for an API that takes connections and does not answer in time: on a busy machine it may only be slow."""
 _LOOK_EVERY = 1.0
 _RETRY_EVERY = 15.0
-_TIMEOUT = 5.0
-_FLUSH_TIMEOUT = 8.0
+_TIMEOUT = 10.0
+_FLUSH_TIMEOUT = 20.0
 _RETRY_CLOSING = 0.3
 _WAITING_ROOM = 1000
 
@@ -198,6 +200,7 @@ class ApiLink(Watcher):
         )
 
     def _has_failed(self, error: Exception) -> None:
+        from httpx import TimeoutException
         from prefect.exceptions import PrefectHTTPStatusError
 
         if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
@@ -208,6 +211,7 @@ class ApiLink(Watcher):
             return
         now = time.monotonic()
         self._failing_since = self._failing_since or now
-        if not self.lost and now - self._failing_since >= PATIENCE:
+        patience = SILENCE if isinstance(error, TimeoutException) else PATIENCE
+        if not self.lost and now - self._failing_since >= patience:
             self.lost = True
             self._on_lost(f"{type(error).__name__}")

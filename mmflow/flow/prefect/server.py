@@ -24,6 +24,8 @@ from mmflow.cache import user_cache
 from mmflow.compat.prefect import SERVER_ENVIRONMENT
 from mmflow.flow.prefect.settings import may_name_an_api
 
+SLOW = 30.0
+"""Seconds within which an API on a loaded machine answers a question."""
 START_TIMEOUT = 120.0
 """Seconds to wait for the API; a loaded machine needs many more than the usual three."""
 
@@ -154,14 +156,16 @@ def running_at(folder: Path) -> str | None:
     """URL of the API that serves `folder`, None where there is none that answers."""
     try:
         url = f"http://127.0.0.1:{json.loads((folder / 'server.json').read_text())['port']}/api"
-        return url if is_alive(url, timeout=5.0) else None
     except (OSError, ValueError, KeyError):
         return None
+    # A process that takes the connection is there, and a second one beside it would share its database.
+    return url if is_alive(url, timeout=SLOW) else None
 
 
 def is_alive(url: str, timeout: float = 3.0) -> bool:
-    """Whether a loopback API answers its health check within `timeout` seconds."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    """Whether an API answers its health check within `timeout` seconds; a loopback one is asked directly."""
+    proxies = {} if "127.0.0.1" in url else None
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
     try:
         with opener.open(f"{url}/health", timeout=timeout) as answer:
             return answer.status == 200

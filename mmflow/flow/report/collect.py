@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmflow.artifacts import EmbeddingMap, Environment, HistoryArtifact, MetricsArtifact, StageRecord, TrainingSummary
 from mmflow.flow.jobs import SETTLED
-from mmflow.flow.store import Event, RunAbout, RunRecord, RunStore, StoreError
+from mmflow.flow.store import Event, NotStored, RunAbout, RunRecord, RunStore, StoreError
 from mmflow.plugin.modality import Shown, first_member, modality
 from mmflow.plugin.values import Example as StoredExample
 from mmflow.plugin.values import Metric, RawValue, TensorType
@@ -96,6 +96,8 @@ class EntryReport:
     """Samples that could not be read, with the reason."""
     left_out: list[str]
     """Parts of the data that belong to no sample, with their number and the reason."""
+    caveats: list[str]
+    """Sentences that a reader of results must know."""
 
 
 @dataclass
@@ -140,10 +142,11 @@ def collect(
     shows, which stand here with their metrics alone; so do examples and maps where it is not `illustrated`. Nothing
     that is missing or cannot be read makes this fail: it becomes a note in the report.
     """
-    about = record.about()
-    events = record.events()
+    damage: list[str] = []
+    about, events = _recorded(record.about, {}, damage), _recorded(record.events, [], damage)
     states = _states(about, events)
     notes = [event.get("text", "") for event in events if event["event"] == "note"]
+    notes += damage
     stages = []
     for name, declaration in spec.stages.items():
         in_run = (names or {}).get(name, name)
@@ -155,8 +158,10 @@ def collect(
         stage = StageReport(name, declaration.use, key, state, detail=detail)
         try:
             folder = store.fetch(key) if key else None
-        except StoreError:
+        except StoreError as error:
             folder = None
+            if type(error) is not NotStored:
+                notes.append(f"the stored result of {name} cannot be shown: {error}")
         if folder is not None:
             try:
                 _fill(stage, folder, spec, notes, illustrated)
@@ -178,6 +183,15 @@ def collect(
         spec=spec.to_yaml(),
         data=_data(spec, stages),
     )
+
+
+def _recorded(read: Callable[[], T], otherwise: T, damage: list[str]) -> T:
+    """A part of a run's record; what cannot be read is `otherwise`, and told in `damage`."""
+    try:
+        return read()
+    except StoreError as error:
+        damage.append(str(error))
+        return otherwise
 
 
 def _states(about: RunAbout, events: Sequence[Event]) -> dict[str, tuple[str, str]]:
@@ -290,6 +304,7 @@ def _data(spec: Spec, stages: Sequence[StageReport]) -> list[EntryReport]:
                 read_by=[s.name for s in read],
                 skipped=skipped,
                 left_out=_attempt(lambda source=source: [str(found) for found in source.left_out()]) or [],
+                caveats=_attempt(lambda source=source: [*source.caveats()]) or [],
             )
         )
     return entries

@@ -83,10 +83,10 @@ def metric_rows(stage: StageReport) -> list[tuple[str, str, str, str]]:
 
 
 def left_out_lines(report: RunReport) -> list[str]:
-    """For each entry of `data` its parts that belong to no sample, the number of bad samples and the first of them."""
+    """For each entry of `data` its parts that belong to no sample, its caveats, and the first bad samples."""
     lines = []
     for entry in report.data:
-        lines += [f"{entry.name}: {found}" for found in entry.left_out]
+        lines += [f"{entry.name}: {found}" for found in (*entry.left_out, *entry.caveats)]
         if ids := list(entry.skipped):
             count = f"{len(ids)} sample{'s' if len(ids) > 1 else ''} of {entry.name} left out"
             lines.append(f"{count}: {', '.join(ids[:FIRST_IDS])}{', ...' if len(ids) > FIRST_IDS else ''}")

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,8 +70,12 @@ class LocalStorage(Storage):
             file.write(data)
 
     def read(self, name: str) -> bytes | None:
+        path = self._at(name)
         try:
-            return self._at(name).read_bytes()
+            if not stat.S_ISREG(path.stat().st_mode):
+                # A pipe or a device would be waited for.
+                raise OSError(f"{path} is no file")
+            return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -100,8 +105,8 @@ class LocalStorage(Storage):
                 path = Path(folder, entry)
                 try:
                     found[path.relative_to(base).as_posix()] = path.stat().st_size
-                except FileNotFoundError:
-                    # Another process has just removed it.
+                except OSError:
+                    # Another process has just removed it, or it is a link that leads nowhere.
                     continue
         return found
 
@@ -116,10 +121,12 @@ class LocalStorage(Storage):
         for relative, record in files.items():
             path = base / relative
             try:
-                stat = path.stat()
-            except (FileNotFoundError, NotADirectoryError):
+                facts = path.stat()
+            except OSError:
                 raise DamagedFile(f"{path} is missing") from None
-            mark = (str(path), stat.st_size, stat.st_mtime_ns)
+            if not stat.S_ISREG(facts.st_mode):
+                raise DamagedFile(f"{path} is no file")
+            mark = (str(path), facts.st_size, facts.st_mtime_ns)
             if mark not in self._verified:
                 check_file(path, record, shown=str(path))
                 self._verified.add(mark)

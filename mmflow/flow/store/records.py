@@ -6,6 +6,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import NotRequired, TypedDict
 
+from mmflow.flow.store.errors import StoreError
 from mmflow.flow.store.manifest import STAMP, checked_name
 from mmflow.flow.store.storage import Storage
 from mmflow.identity.canonical import Json
@@ -75,14 +76,28 @@ class RunRecord:
         self._storage.append(f"{self._folder}/events.jsonl", json.dumps(line, default=str).encode() + b"\n")
 
     def events(self) -> list[Event]:
-        """All complete lines of `events.jsonl`."""
-        lines = (self.read("events.jsonl") or b"").split(b"\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        """All complete lines of `events.jsonl`; those that cannot be read are left out."""
+        found: list[Event] = []
+        for line in (self.read("events.jsonl") or b"").split(b"\n")[:-1]:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("time"), str):
+                found.append(event)  # type: ignore[arg-type]
+        return found
 
     def about(self) -> RunAbout:
-        """The content of `run.json`; empty where there is none."""
+        """The content of `run.json`; empty where there is none. Raises `StoreError` where it cannot be read."""
         data = self.read(_ABOUT)
-        return json.loads(data) if data else {}
+        try:
+            about = json.loads(data) if data else {}
+        except ValueError as error:
+            raise StoreError(f"{self.url}/{_ABOUT} cannot be read: {error}") from None
+        kinds = {"stages": dict, "keys": dict, "notes": list}
+        if not isinstance(about, dict) or any(not isinstance(about.get(n, kind()), kind) for n, kind in kinds.items()):
+            raise StoreError(f"{self.url}/{_ABOUT} cannot be read: it is no record of a run")
+        return about  # type: ignore[return-value]
 
     def describe(self, about: RunAbout) -> None:
         """Write `run.json`."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.references import RawField, Refs
@@ -121,11 +121,16 @@ class Source(Component, kind="source"):
 
     def left_out(self) -> Sequence[LeftOut]:
         """Files, members and columns that belong to no sample, counted by reason; those of the sources inside."""
-        inner: list[object] = []
+        return [found for source in self._inside() for found in source.left_out()]
+
+    def caveats(self) -> Sequence[str]:
+        """Sentences that a reader of results must know, such as that large files are known by size and time."""
+        return [found for source in self._inside() for found in source.caveats()]
+
+    def _inside(self) -> Iterator[Source]:
         for name in type(self).model_fields:
             value = getattr(self, name)
-            inner += value if isinstance(value, tuple) else (value,)
-        return [found for source in inner if isinstance(source, Source) for found in source.left_out()]
+            yield from (one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, Source))
 
 
 class Transform(Component, kind="transform"):
@@ -135,7 +140,8 @@ class Transform(Component, kind="transform"):
     and returns the new one, or `(value, {"name": fact})` to add fields that say what it did. With `per_batch`, it takes
     a list with one value a row of the global batch (in a view of several fields a mapping of all, None for what is
     absent), None where nothing of the row is there, and returns such a list, or `(values, {"name": [fact a row]})`.
-    `generator` is None in evaluation: the deterministic form (a center crop, no flip, nothing mixed).
+    `generator` is None in evaluation: the deterministic form (a center crop, no flip, nothing mixed); it is there where
+    the view says `draws: always`.
     """
 
     shared: ClassVar[bool] = False
@@ -168,6 +174,16 @@ class View(BaseModel):
     of: Refs[RawField] = Field(min_length=1)
     apply: tuple[Transform, ...] = ()
     copies: int = Field(1, ge=1, le=64)
+    draws: Literal["training", "always"] = Field(
+        "training", description="always: in evaluation too, at the ids of the rows; else the deterministic form there"
+    )
+
+    @model_validator(mode="after")
+    def _alone(self) -> View:
+        mixing = next((transform.use for transform in self.apply if transform.per_batch), None)
+        if self.draws == "always" and mixing is not None:
+            raise ValueError(f"draws: always goes by single rows, and {mixing} mixes the rows of a batch")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:

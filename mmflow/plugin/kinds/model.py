@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from mmflow.plugin.component import Component, by_content, default
 from mmflow.plugin.numbers import Value
 from mmflow.plugin.references import (
+    Column,
     Encoded,
     Grid,
     Index,
@@ -20,6 +21,7 @@ from mmflow.plugin.references import (
     Ref,
     RefMap,
     Refs,
+    Static,
     TokenSequence,
     Weight,
     Written,
@@ -116,7 +118,13 @@ class Encoder(Component, kind="encoder"):
 
     of: Refs[Pooled | RawField] = ()
     rows: Refs[Index] = Field(
-        (), description="the rows of its inputs that it takes: an index output of a miner for each; its rows are those"
+        default=(),
+        description="the rows of its inputs that it takes: an index output of a miner for each; its rows are those",
+    )
+    passes: Literal["joint", "separate"] = Field(
+        default="joint",
+        description="separate: the members of groups (copies, frames) go through one after another, head and tokens "
+        "included, so that statistics of a batch do not mix them",
     )
     head: Encoder | None = None
     """A projection of the pooled vector; the vector before it stays readable as the output `features`."""
@@ -125,11 +133,16 @@ class Encoder(Component, kind="encoder"):
     init: str | None = by_content(None)
     """A safetensors file (any fsspec URL) that the weights start from."""
     freeze: StrictBool | Literal["body"] | Freeze = Field(
-        False, description="true: the encoder with head, tokens and learned numbers; body: all but head and tokens"
+        default=False,
+        description="true: the encoder with head, tokens and learned numbers; body: all but head and tokens",
     )
-    lr_scale: float = Field(1.0, ge=0)
-    constrain: Constraints = Field((), description="where its weights stay; `head` and `tokens` say it themselves")
-    lora: Lora | None = Field(None, description="low-rank adapters, which train in place of the encoder's own weights")
+    lr_scale: float = Field(default=1.0, ge=0)
+    constrain: Constraints = Field(
+        default=(), description="where its weights stay; `head` and `tokens` say it themselves"
+    )
+    lora: Lora | None = Field(
+        default=None, description="low-rank adapters, which train in place of the encoder's own weights"
+    )
 
     def scope(self) -> Scope:
         """`row` where a row's output depends on that row alone, else `batch`."""
@@ -281,14 +294,30 @@ class Memory(Component, kind="memory"):
     columns [K, D], and `present` bool [K] or None; None as a whole while it is not ready.
     """
 
+    model_config = ConfigDict(populate_by_name=True)
+
     method: ClassVar[str] = "update"
 
     of: RefMap[Pooled]
     rows: Ref[Weight] | None = None
     active: Active | None = None
+    content: RefMap[Static | Column] = Field(
+        default={}, alias="initial", description="values of another stage that it begins with, by column"
+    )
+
+    @model_validator(mode="after")
+    def _same_columns(self) -> Memory:
+        if self.content and set(self.content) != set(self.of):
+            raise ValueError(f"`initial` gives {', '.join(self.content)}, and the columns are {', '.join(self.of)}")
+        return self
 
     def initial(self, columns: Mapping[str, TensorType], *, generator: torch.Generator) -> dict[str, Tensor]:
         raise NotImplementedError
+
+    def begun(self, state: Mapping[str, Tensor], content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The first state with values of another stage in it, [K, ...] by column; by default as if they were rows of a
+        batch."""
+        return self.update(state, content)
 
     def update(self, state: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The next state; `columns` hold the rows of the global batch that are present in all of them."""

@@ -138,6 +138,10 @@ class StageScope(Protocol):
         """The encoder whose module runs `owner`: itself, or the one whose very weights it applies."""
         ...
 
+    def takes(self, owner: Owner) -> bool:
+        """Whether the stage takes over an entry of the model that it begins with."""
+        ...
+
     def trains(self, owner: Owner) -> bool:
         """Whether a gradient may reach the weights that run an encoder."""
         ...

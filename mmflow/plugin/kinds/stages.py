@@ -85,6 +85,11 @@ class Stage(Component, kind="stage"):
         """The seed of the stage's draws, where the spec's is `seed`."""
         return seed
 
+    def draws(self) -> bool:
+        """Whether its own work depends on its seed (`context.scope.seed`), beside the weights of encoders that nothing
+        has trained. One that does not is the same stage for all seeds of a matrix."""
+        return True
+
     def taken(self) -> Sequence[str] | None:
         """Path patterns of the entries (`encoders.image`, `losses.*`) that the stage takes over from the model that it
         begins with; None for all."""
@@ -149,6 +154,9 @@ class Evaluator(DataStage):
     of: Refs[Encoded] = ()
     model: Ref[Model] | None = None
     batch_size: int = outside_identity(256, ge=1)
+
+    def draws(self) -> bool:
+        return "generator" in self.arguments()
 
     def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[tuple[str, str, str]]:
         """Why there are too few rows or classes to measure, said as `refuses` does; `tallies` by the field that names

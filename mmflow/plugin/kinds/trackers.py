@@ -35,8 +35,8 @@ class Tracking:
         """The metrics of an evaluation that has ended, now or in an earlier run."""
 
     def figure(self, stage: str, title: str, data: Mapping[str, Json], page: str) -> None:
-        """A figure of an evaluation: its plain data (`kind`: bars, lines, points or matrix), and an HTML page that needs
-        nothing else."""
+        """A figure of an evaluation: its plain data (`kind`: bars, lines, points or matrix), and an HTML page of its
+        own."""
 
     def link(self, title: str, url: str) -> None:
         """A path or URL worth keeping, such as that of the report."""

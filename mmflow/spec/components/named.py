@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Unpack
 
 from mmflow.plugin.kinds import View
-from mmflow.spec.components.classes import field_names
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.renamed import kinds_named, up_to_date
 from mmflow.spec.components.validate import find_class, validate_component, validate_model
@@ -33,7 +32,6 @@ MOST_STAGES = 200
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 _TAKEN = ("fields", "views", "encoders", "memories", "losses", "parts", "stages", "data", "sampler")
-_NOT_YET = ("lora", "passes")
 
 
 def validated(entry: Entry, problems: list[Problem]) -> Entry:
@@ -49,13 +47,6 @@ def validated(entry: Entry, problems: list[Problem]) -> Entry:
     component, fields = find_class(entry, KINDS[entry.section], problems)
     if component is None:
         return entry
-    if component.kind == "encoder":
-        for name in _NOT_YET:
-            if name in fields and name not in field_names(component):
-                fields.pop(name)
-                problems.append(
-                    entry.problem(f"not yet: `{name}` of an encoder", (name,), key=True, hint="leave it out")
-                )
     return replace(entry, component=validate_component(entry, component, fields, problems))
 
 

@@ -62,6 +62,8 @@ def json_schema() -> Schema:
         "eval": _entries({"$ref": "#/$defs/stage"}),
     }
     sections |= {name: _entries({"$ref": f"#/$defs/{kind}"}) for name, kind in KINDS.items() if kind}
+    trackers = {"type": "array", "items": _open({"$ref": "#/$defs/tracker"})}
+    sections["track"] = {"if": {"type": "array"}, "then": trackers, "else": sections["track"]}
     return {
         "$schema": DIALECT,
         "title": "mmflow spec",

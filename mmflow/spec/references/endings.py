@@ -161,7 +161,7 @@ class Endings:
         if gives is None:
             return Target("stages", name, output=".".join(rest) or None)
         trained, inside = "Model" in gives.values(), self.seen.stages.encoders.get(name, ())
-        nodes = {s for t in wanted for s in LEADS_TO[t] if s != "stages"}
+        nodes = {s for t in wanted for s in LEADS_TO[t] if s not in ("stages", "data")}
         if "encoders" in nodes and rest and trained and rest[0] in inside:
             there = self.other(name) or self
             return replace(there.of_node("encoders", ".".join(rest), rest, wanted), stage=name)

@@ -6,20 +6,32 @@ from collections.abc import Mapping
 
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, takes_rows, with_article
-from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Score, Stage, View
+from mmflow.plugin.kinds import (
+    Application,
+    Encoder,
+    Evaluator,
+    Loss,
+    Memory,
+    Sampler,
+    Stage,
+    View,
+)
 from mmflow.plugin.references import Data, Model, Parameters, reference_fields
-from mmflow.plugin.targets import STAGE, Owner, Place, Target
+from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.classes import field_of
 from mmflow.spec.components.entry import Entry
-from mmflow.spec.references.fitting import scores_that_need, transforms_to
-from mmflow.spec.references.forms import FORMS, brought, declared_form, misfit, needed_outputs
+from mmflow.spec.references.adapters import check_adapters
+from mmflow.spec.references.delivered import check_forms, check_needs
+from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.resolver import Resolver, as_written
+from mmflow.spec.references.row_axes import check_gathered, check_pairing
+from mmflow.spec.references.services import check_services
 from mmflow.spec.references.wanted import GIVEN_BY, VALUES, is_number, references
 from mmflow.spec.references.wiring import differing
-from mmflow.spec.text.problems import Path, did_you_mean
+from mmflow.spec.text.problems import did_you_mean
 
-_OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale", "constrain")
+_OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale", "lora", "constrain")
 """Fields that mean nothing for applications of weights, and those that mean nothing where the weights do not train."""
 
 
@@ -40,6 +52,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
     if isinstance(made, Evaluator):
         _check_arguments(resolver, entry, made, targets)
         _check_encodes(resolver, entry, made, targets)
+    if isinstance(made, Stage):
+        resolver.given()
     if isinstance(made, Stage) and (sampler := made.order()) is not None:
         _check_sampler(resolver, entry, sampler, targets)
     if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
@@ -48,14 +62,21 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         return
     if isinstance(made, Encoder) and owner.section == "encoders":
         _check_brought(resolver, entry, owner, made)
+    if isinstance(made, Encoder | Loss | Memory):
+        check_services(resolver, entry, owner, made)
+    if isinstance(made, Encoder) and not check_gathered(resolver, entry, owner, made):
+        return
     if isinstance(made, Encoder):
+        check_adapters(resolver, entry, owner, made)
         _check_modalities(resolver, entry, owner, made)
         resolver.outputs_of(owner)
+    if isinstance(made, Encoder | Loss | Memory) and not check_pairing(resolver, entry, made, targets):
+        return
     if isinstance(made, Loss | Memory | Evaluator):
         _check_axes(resolver, entry, made, targets)
-    _check_needs(resolver, entry, owner, made)
+    check_needs(resolver, entry, owner, made)
     if isinstance(made, Evaluator):
-        _check_forms(resolver, entry, made, targets)
+        check_forms(resolver, entry, made, targets)
 
 
 def _check_arguments(
@@ -177,6 +198,9 @@ def _check_brought(resolver: Resolver, entry: Entry, owner: Owner, made: Encoder
     if found is None or there is None:
         return
     names = [name for name in differing(there.encoder, made) if name in entry.own]
+    if there.encoder.lora is None and "lora" in names:
+        # Adapters may be put beside what is brought.
+        names.remove("lora")
     if not names:
         return
     stage, name = found[0], owner.name
@@ -290,69 +314,3 @@ def _check_axes(
         said = " and ".join(f"{name} of {axis}" for axis, name in rows.items())
         problem = entry.problem(f"{made.use} compares rows: {said}", ("of",), hint="use one row axis")
         resolver.report(entry, ("of",), problem)
-
-
-def _check_needs(resolver: Resolver, entry: Entry, owner: Owner, made: Component) -> None:
-    readers: list[tuple[Path, Component]] = [((), made)] if made.needs else []
-    readers += [(place, held) for place, held in resolver.held(owner) if isinstance(held, Score)]
-    if isinstance(made, Evaluator) and not readers:
-        readers = [((), made)]
-    for path, reader in readers:
-        needs = reader.needs or needed_outputs(resolver, owner)
-        for place, target in resolver.targets(owner).items():
-            if place[0] != "of" or target.section != "encoders" or target.output is not None:
-                continue
-            known, behind = resolver.outputs_of(target.owner), resolver.structure(target.owner)
-            if known is None or behind is None:
-                continue
-            abilities = {*known, *behind.encoder.provides, *behind.encoder.taps()}
-            absent = [need for need in needs if need not in abilities]
-            if absent:
-                problem = entry.problem(
-                    f"{reader.kind} {reader.use} needs {' and '.join(absent)} of {target.name}",
-                    path,
-                    found=f"{behind.encoder.use}, which gives {', '.join(known)}",
-                    hint=_who_gives(resolver, absent[0]),
-                )
-                resolver.report(entry, path, problem)
-                break
-
-
-def _check_forms(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapping[Place, Target]) -> None:
-    """Whether the outputs that an evaluator's inputs name can be read in the place of those that it needs."""
-    needs = needed_outputs(resolver, STAGE)
-    score = next((held for _, held in resolver.held(STAGE) if isinstance(held, Score)), None)
-    reader = f"{made.use} (score {score.use})" if score is not None else made.use
-    for place, target in targets.items():
-        if place[0] != "of" or target.section != "encoders" or target.output is None:
-            continue
-        (need, output), *_ = brought(target, needs).items()
-        declared = resolver.type_of(target)
-        form = declared_form(declared) if declared is not None else None
-        if len(needs) > 1:
-            message, hint = f"{reader} reads {' and '.join(needs)} of an encoder", f"write {target.name}"
-        elif (wanted := misfit(need, output, form)) is not None:
-            message, hint = f"{reader} reads {wanted}", _other_forms(resolver, target, wanted, form, score)
-        else:
-            continue
-        found = f"`{made.of[int(place[-1])]}`, {form or 'one output'}"
-        problem = entry.problem(message, as_written(entry, place), found=found, hint=hint)
-        resolver.report(entry, place, problem)
-
-
-def _other_forms(resolver: Resolver, target: Target, wanted: str, form: str | None, score: Score | None) -> str | None:
-    """References to the same encoder that give the form that is wanted, and scores that read the form that is there."""
-    known = resolver.outputs_of(target.owner) if target.stage is None else None
-    fitting = [name for name, declared in (known or {}).items() if declared_form(declared) == wanted]
-    names = [target.name if name == "pooled" else f"{target.name}.{name}" for name in fitting]
-    ways = [f"write {' or '.join(names[:4])}"] if names else []
-    needs = [need for need, one in FORMS.items() if one == form]
-    scores = [name for need in needs for name in scores_that_need(need)] if score is not None else []
-    ways += [f"`score: {scores[0]}` reads {form}"] if scores else []
-    return "; ".join(ways) or None
-
-
-def _who_gives(resolver: Resolver, need: str) -> str | None:
-    encoders = resolver.seen.entries["encoders"]
-    names = [name for name in encoders if need in (resolver.outputs_of(Owner("encoders", name)) or ())]
-    return f"{', '.join(names[:4])} {'gives' if len(names) == 1 else 'give'} it" if names else None

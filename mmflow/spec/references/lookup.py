@@ -52,6 +52,19 @@ class Lookup:
             raise self._unknown(words, wanted, allowed, owner)
         return self._finish(found[0], words, words, wanted)
 
+    def entry_of(self, reference: Wanted, owner: Owner) -> tuple[Owner, Words] | None:
+        """The entry that a reference inside `owner` begins with, and the words behind its name, by names alone."""
+        words, section = reference.words, ""
+        if words[0] in SECTIONS and len(words) > 1:
+            section, words = words[0], words[1:]
+        else:
+            allowed = [section for wanted in reference.types for section in LEADS_TO.get(wanted, ())]
+            section = next(iter(self._candidates(words, allowed, owner, reference.raw)), "")
+        if section == "fields":
+            name, rest = self.endings.field(words) or (words[0], words[1:])
+            return Owner("fields", name), rest
+        return (Owner(section, words[0]), words[1:]) if section else None
+
     def _candidates(self, words: Words, allowed: Sequence[str], owner: Owner, raw: bool) -> list[str]:
         name = words[0]
         found: list[str] = []

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mmflow.plugin.kinds import DataStage, Stage
 from mmflow.plugin.references import words
-from mmflow.plugin.targets import STAGE, Owner, Place, Target
+from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.names import Seen
 from mmflow.spec.references.types import Fields
+from mmflow.spec.references.wanted import Wanted
 from mmflow.spec.text.problems import Path, Problem, did_you_mean
 
 
@@ -25,7 +26,7 @@ class References(Protocol):
     def stage(self) -> Stage | None: ...
     @property
     def fields(self) -> Fields: ...
-    def written(self, owner: Owner) -> Mapping[Place, Target]: ...
+    def named(self, owner: Owner) -> Iterator[tuple[Wanted, Owner, tuple[str, ...]]]: ...
     def type_of(self, target: Target) -> TensorType | None: ...
     def report(self, entry: Entry, path: Path, problem: Problem) -> None: ...
 
@@ -47,15 +48,23 @@ class Replaced:
 
     @classmethod
     def of(cls, references: References) -> Replaced:
-        """Read `replace` of the stage, and report names that it does not have."""
+        """Read `replace` of the stage, and report names that it does not have.
+
+        No type is looked at: types depend on what stands in for what.
+        """
         found = cls(references)
         made = references.stage
-        targets = references.written(STAGE) if isinstance(made, DataStage) and made.replace else {}
-        for name in made.replace if isinstance(made, DataStage) else ():
-            target = targets.get(("replace", name))
-            owner = found._named(name, target) if target is not None else None
-            if target is not None and owner is not None:
-                found.stand_ins[owner] = StandIn(target, found._behind(target.owner))
+        if not isinstance(made, DataStage) or not made.replace:
+            return found
+        for reference, owner, rest in references.named(STAGE):
+            if reference.place[0] != "replace" or owner.section not in ("encoders", "views", "fields"):
+                continue
+            index = int(rest[0][:9]) if rest and rest[0].isdecimal() else None
+            output = ".".join(word for word in rest[index is not None :] if word != "detach") or None
+            target = Target(owner.section, owner.name, index, output, "detach" in rest)
+            replaced = found._replaced(str(reference.place[1]), target)
+            if replaced is not None:
+                found.stand_ins[replaced] = StandIn(target, found._behind(owner))
         return found
 
     def target(self, owner: Owner, target: Target) -> Target:
@@ -71,7 +80,7 @@ class Replaced:
             index = None
         return replace(other, index=index, output=target.output or other.output, detach=target.detach or other.detach)
 
-    def _named(self, name: str, target: Target) -> Owner | None:
+    def _replaced(self, name: str, target: Target) -> Owner | None:
         """The entry that is replaced: of the kind of the one that stands in for it."""
         sections = ("encoders",) if target.section == "encoders" else ("views", "fields")
         section, *rest = words(name)
@@ -95,8 +104,7 @@ class Replaced:
         """An entry and all entries that it reads, directly or not."""
         found, left = {owner}, [owner]
         while left:
-            targets = self.references.written(left.pop()).values()
-            new = {target.owner for target in targets if target.stage is None} - found
+            new = {named for _, named, _ in self.references.named(left.pop())} - found
             found |= new
             left += new
         return frozenset(found)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 
 from pydantic import BaseModel
 
 from mmflow.plugin.component import Component
-from mmflow.plugin.kinds import Stage, StageInputs, Structure, View
+from mmflow.plugin.kinds import Application, Encoder, Stage, StageInputs, Structure, View
 from mmflow.plugin.modality import check_modalities
 from mmflow.plugin.references import Model, Ref, reference_fields
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
@@ -154,7 +154,6 @@ class Resolver(Types):
         if owner not in self._targets:
             found = dict(self.written(owner))
             if self._replaced is None:
-                # Found in two steps, as the names are looked up among entries as they are written.
                 self._replaced = Replaced.of(self)
             for place, target in found.items():
                 if (owner, place[:1]) != (STAGE, ("replace",)):
@@ -176,13 +175,21 @@ class Resolver(Types):
         if owner not in self._written:
             entry = self.entry(owner)
             found: dict[Place, Target] = {}
-            for reference in references(entry.component) if entry is not None else ():
+            behind = self._applied(owner, entry.component) if entry is not None else None
+            for reference in references(entry.component, behind) if entry is not None else ():
                 assert entry is not None
                 target = self._resolved(entry, reference, owner)
                 if target is not None:
                     found[reference.place] = target
             self._written[owner] = found
         return self._written[owner]
+
+    def named(self, owner: Owner) -> Iterator[tuple[Wanted, Owner, tuple[str, ...]]]:
+        """The references of an entry with the entries that they begin with, and the words behind the names of these."""
+        entry = self.entry(owner)
+        for reference in references(entry.component) if entry is not None else ():
+            if (found := self._lookup.entry_of(reference, owner)) is not None:
+                yield reference, *found
 
     def resolve(self, reference: Wanted) -> Target | None:
         """The target of one reference of the stage itself; None where it leads nowhere, which is told elsewhere."""
@@ -209,6 +216,23 @@ class Resolver(Types):
         if own.name not in self._borrowed and entry is not None:
             self._borrowed[own.name] = borrowed_entry(target, entry)
         return own
+
+    def _applied(self, owner: Owner, made: Component | View | None) -> Encoder | None:
+        """The encoder that an application applies, found by `weights` alone: it says what `of` takes."""
+        resolver, passed = self, set[tuple[int, Owner]]()
+        while isinstance(made, Application) and (id(resolver), owner) not in passed:
+            passed.add((id(resolver), owner))
+            weights = next(found for found in references(made) if found.place == ("weights",))
+            try:
+                target = resolver._lookup.resolve(weights, owner)
+            except BadReference:
+                return None
+            there = resolver.other(target.stage) if target.stage is not None else resolver
+            if there is None:
+                return None
+            resolver, owner = there, target.owner
+            made = resolver.component(owner)
+        return made if passed and isinstance(made, Encoder) and not isinstance(made, Application) else None
 
     def sampler_fields(self) -> Mapping[str, TensorType] | None:
         if self.seen.stage is None or self.seen.stage.component is None:

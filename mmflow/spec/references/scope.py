@@ -96,6 +96,10 @@ class Scope:
         """The encoder whose module runs `owner`: itself, or the one whose very weights it applies."""
         return self.wiring.module(owner)
 
+    def takes(self, owner: Owner) -> bool:
+        """Whether the stage takes over an entry of the model that it begins with."""
+        return self.wiring.takes(owner)
+
     def trains(self, owner: Owner) -> bool:
         """Whether a gradient may reach the weights that run an encoder."""
         return self.wiring.trains(owner)

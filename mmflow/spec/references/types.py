@@ -127,6 +127,7 @@ class Types(Wiring):
         expected = len(made.of or base.of)
         if len(inputs) < len(given) or len(given) < expected:
             return None
+        inputs = self._gathered(owner, inputs)
         row = base.scope() == "row" and bool(inputs)
         groups = (inputs[0].axes[1:], inputs[0].groups) if inputs else ((), ())
         if row and not base.axes:
@@ -163,6 +164,12 @@ class Types(Wiring):
                 raise ValueError(f"it emits {name!r}, and has an output of that name")
         axes = inputs[0].axes[:1] if inputs else ("sample",)
         return {name: TensorType("number", axes) for name in names}
+
+    def _gathered(self, owner: Owner, inputs: list[TensorType]) -> list[TensorType]:
+        """The inputs with the row axis of the indices by which an encoder gathers their rows."""
+        indices = [self.type_of(target) for target in self.gathered(owner).values()]
+        axes = [index.axes[0] for index in indices if index is not None and index.axes]
+        return [one.with_(axes=(axes[0], *one.axes[1:])) for one in inputs] if axes else inputs
 
     def is_tap(self, target: Target) -> bool:
         """Whether a target is an output that an encoder gives only when asked."""

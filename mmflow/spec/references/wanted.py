@@ -103,9 +103,12 @@ class Wanted:
     """Whether it is an input of an encoder that accepts raw data alone (images, texts, sound)."""
 
 
-def references(made: BaseModel | None) -> Iterator[Wanted]:
-    """Every reference and shared path inside a component."""
+def references(made: BaseModel | None, behind: Encoder | None = None) -> Iterator[Wanted]:
+    """Every reference and shared path inside a component; `behind` is the encoder that an application applies."""
     for found in _inside(made, ()):
+        if behind is not None and found.place[0] == "of":
+            yield replace(found, types=reference_fields(type(behind))["of"], raw=_takes_raw(behind, found.place))
+            continue
         raw = isinstance(made, Encoder) and _takes_raw(made, found.place)
         yield replace(found, raw=raw) if raw else found
 

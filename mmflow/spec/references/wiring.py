@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from mmflow.plugin.component import Component, Shared, nested_components
-from mmflow.plugin.kinds import Application, Encoder, Origin, Structure, View
+from mmflow.plugin.kinds import Application, Encoder, Lora, Origin, Structure, View
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Argument
 
@@ -17,7 +17,7 @@ _PROJECTIONS = (("head",), ("tokens",))
 _BESIDE = ("losses", "parts")
 """Sections whose entries are needed in no order."""
 
-_OF_THE_STAGE = ("of", "rows", "init", "freeze", "lr_scale", "constrain")
+_OF_THE_STAGE = ("of", "rows", "passes", "init", "freeze", "lr_scale", "constrain")
 """Fields of an encoder that say how a stage uses it, and not what its module is."""
 
 
@@ -113,13 +113,15 @@ class Wiring(ABC):
         if not links or isinstance(links[-1].encoder, Application):
             return None
         own = [link.owner for link in links if link.stage is None]
+        adapters = next((link.encoder.lora for link in links if link.stage is None and link.encoder.lora), None)
         first = next((link for link in links if link.stage is not None), None)
         if first is None or first.stage is None:
-            return self._made_or_brought(own[-1], links[-1].encoder)
+            return self._made_or_brought(own[-1], _adapted(links[-1].encoder, adapters))
         there = first.wiring.structure(first.owner)
         if there is None:
             return None
-        return Structure(own[-1], there.encoder, Origin(first.stage, first.wiring.module(first.owner), there.owner))
+        origin = Origin(first.stage, first.wiring.module(first.owner), there.owner)
+        return Structure(own[-1], _adapted(there.encoder, adapters), origin)
 
     def _made_or_brought(self, owner: Owner, encoder: Encoder) -> Structure:
         """An encoder as it is declared here, or as the model that the stage begins with has it."""
@@ -127,7 +129,7 @@ class Wiring(ABC):
         made = found[1].structure(owner) if found is not None else None
         if found is None or made is None or not differing(made.encoder, encoder):
             return Structure(owner, encoder)
-        return Structure(owner, made.encoder, Origin(found[0], owner, made.owner))
+        return Structure(owner, _adapted(made.encoder, encoder.lora), Origin(found[0], owner, made.owner))
 
     def module(self, owner: Owner) -> Owner:
         """The entry of this stage whose module runs `owner`: itself, or the one whose very weights it applies."""
@@ -248,6 +250,11 @@ class _Need(NamedTuple):
 
     owner: Owner
     field: Place = ()
+
+
+def _adapted(encoder: Encoder, adapters: Lora | None) -> Encoder:
+    """An encoder with further adapters, where there are some."""
+    return encoder if adapters in (None, encoder.lora) else encoder.model_copy(update={"lora": adapters})
 
 
 def differing(a: Encoder, b: Encoder) -> list[str]:

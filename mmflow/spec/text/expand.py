@@ -18,7 +18,7 @@ from typing import Final, Unpack
 
 from mmflow.spec.text.document import Document, Node
 from mmflow.spec.text.matrix import Choice, Variant, read_choices, variants
-from mmflow.spec.text.overrides import apply_override, of_member, parse_override
+from mmflow.spec.text.overrides import apply_override, member_of, parse_override
 from mmflow.spec.text.problems import Mark, Parts, Path, Place, Problem, Problems, SpecError, did_you_mean
 from mmflow.spec.text.variables import Variables
 from mmflow.spec.text.yaml_reader import MAX_BYTES, read_tree
@@ -59,14 +59,13 @@ def read_members(
     of_matrix = [one for one in overrides if one.partition("=")[0].split(".")[0].strip() == "matrix"]
     root = _overridden(root, of_matrix, (), problems)
     choices = read_choices(root, problems)
-    names = [variant.name for variant in variants(root, choices, [])]
-    others = [of_member(one, names) for one in overrides if one not in of_matrix]
-    root = _overridden(root, [one for member, one in others if not member], names, problems, choices)
+    names = [variant.name for variant in variants(root, choices, []) if variant.name]
+    others = [one for one in overrides if one not in of_matrix]
+    root = _overridden(root, [one for one in others if not member_of(one, names)], names, problems, choices)
     found: list[tuple[Variant, Document | SpecError]] = []
     for variant in variants(root, choices, problems):
-        tree = _overridden(
-            variant.root, [one for member, one in others if member == variant.name and member], names, problems
-        )
+        own_overrides = [one for one in others if variant.name and member_of(one, names) == variant.name]
+        tree = _overridden(variant.root, own_overrides, names, problems)
         own: list[Problem] = Problems()
         try:
             expanded = Variables(tree, os.environ if env is None else env, own).expanded() if not problems else tree

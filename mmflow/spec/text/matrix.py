@@ -135,7 +135,8 @@ def _label(value: Node, index: int) -> str:
     if isinstance(value.value, Mapping | tuple):
         return str(index)
     written = "null" if value.value is None else value.text or shown(value.value).strip('"')
-    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", written)[:60].strip("-") or str(index)
+    plain = re.sub(r"[^A-Za-z0-9_.+-]+", "-", written)[:60]
+    return re.sub(r"^-+(?![0-9.])|-+$", "", plain) or str(index)
 
 
 def variants(root: Node, choices: Sequence[Sequence[Choice]], problems: list[Problem]) -> list[Variant]:

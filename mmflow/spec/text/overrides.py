@@ -22,20 +22,20 @@ class Override:
     mark: Mark
 
 
-def of_member(text: str, members: Iterable[str]) -> tuple[str, str]:
-    """The member that an override is for, and the rest: `wide:train.epochs=2`; no member where it is for all."""
-    found = [name for name in members if name and text.startswith(f"{name}:")]
-    name = max(found, key=len, default="")
-    return name, text[len(name) + 1 :] if name else text
+def member_of(text: str, members: Iterable[str]) -> str:
+    """The member that an override is for, such as `wide:train.epochs=2`; empty where it is for all."""
+    return max((name for name in members if name and text.startswith(f"{name}:")), key=len, default="")
 
 
 def parse_override(text: str, problems: list[Problem], members: Sequence[str] = ()) -> Override | None:
-    """The override that a text says; None after a problem. `members` are those of the spec's matrix, for hints."""
+    """The override that a text says; None after a problem. `members` are those of the spec's matrix."""
     mark = Mark(f"--set {text if len(text) <= 80 else text[:77] + '...'}")
+    member = member_of(text, members)
+    text = text[len(member) + 1 :] if member else text
     where, equals, written = text.partition("=")
     path = tuple(where.strip().split("."))
-    if ":" in where:
-        member = where.partition(":")[0]
+    if ":" in where or ("," in path[0] and ":" in text):
+        member = text.partition(":")[0]
         hint = did_you_mean(member, members, otherwise="this spec has no matrix" if not members else None)
         problems.append(Problem(f"there is no member {shown(member)}", mark=mark, hint=hint))
         return None

@@ -33,7 +33,7 @@ class Scores(Encoder, name="scores"):
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         rows, columns = inputs
         own = columns.axes == (*rows.axes, "class")
-        if columns.axes[:1] == ("sample",) and not own:
+        if not columns.static and not own:
             raise ComponentError(
                 "scores needs a second input that is the same for every sample, or has the axis 'class'",
                 found=f"an input with the axes {', '.join(columns.axes)}",

@@ -221,19 +221,35 @@ class Folder:
 
     def _fingerprint(self, names: Iterable[str]) -> str:
         digest = hashlib.sha256()
-        unique = sorted(set(names))
-        infos = {name: self._info(name) for name in unique} if len(unique) <= SMALL_FILES else self._listing(unique)
-        small = len(unique) <= SMALL_FILES and sum(int(i.get("size") or 0) for i in infos.values()) <= SMALL_BYTES
-        for name in unique:
-            info = infos.get(name, {})
+        infos = self._infos(names)
+        hashed = self._hashed(infos)
+        for name, info in infos.items():
             digest.update(f"{name}\0".encode("utf-8", "surrogatepass"))
-            # Reading files over a network costs as much as using them: the server's facts stand for them.
-            if small and not self.remote and info:
+            if hashed and info:
                 digest.update(hashlib.sha256(self.read(name)).digest())
             else:
                 mark = next((info[key] for key in MARKS if info.get(key)), "")
                 digest.update(f"{info.get('size')}\0{mark}\0".encode())
         return digest.hexdigest()[:32]
+
+    def not_hashed(self, names: Iterable[str]) -> tuple[int, int]:
+        """How many files of this machine, of how many bytes, `fingerprint` knows by the listing alone."""
+        if self.remote:
+            return (0, 0)
+        infos = self._infos(names)
+        return (0, 0) if self._hashed(infos) else (len(infos), _bytes(infos))
+
+    def _infos(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """The facts of files, sorted by name; empty where there is no such file."""
+        unique = sorted(set(names))
+        if len(unique) <= SMALL_FILES:
+            return {name: self._info(name) for name in unique}
+        listing = self._listing(unique)
+        return {name: listing.get(name, {}) for name in unique}
+
+    def _hashed(self, infos: Mapping[str, Mapping[str, Any]]) -> bool:
+        # Reading files over a network costs as much as using them: the server's facts stand for them.
+        return not self.remote and len(infos) <= SMALL_FILES and _bytes(infos) <= SMALL_BYTES
 
     def _info(self, name: str) -> Mapping[str, Any]:
         try:
@@ -261,6 +277,10 @@ class Folder:
         """An archive over a network keeps its connection: it is opened again after a failure."""
         if "::" in self.url:
             self._fs, self._fresh = None, True
+
+
+def _bytes(infos: Mapping[str, Mapping[str, Any]]) -> int:
+    return sum(int(info.get("size") or 0) for info in infos.values())
 
 
 def without_query(name: str) -> str:

@@ -30,13 +30,18 @@ def expanded(folder_at: Callable[[str], Folder], patterns: Sequence[str], expect
     return found
 
 
-def fingerprint_of(folder_at: Callable[[str], Folder], urls: Sequence[str]) -> list[Any]:
-    """Fingerprints of files, folder by folder."""
-    by_folder: dict[str, list[str]] = {}
+def by_folder(folder_at: Callable[[str], Folder], urls: Sequence[str]) -> list[tuple[Folder, list[str]]]:
+    """The folders of files, each with the names of its files."""
+    found: dict[str, list[str]] = {}
     for url in urls:
         parent, name = split_url(url)
-        by_folder.setdefault(parent, []).append(name)
-    return [folder_at(parent).fingerprint(names) for parent, names in by_folder.items()]
+        found.setdefault(parent, []).append(name)
+    return [(folder_at(parent), names) for parent, names in found.items()]
+
+
+def fingerprint_of(folder_at: Callable[[str], Folder], urls: Sequence[str]) -> list[Any]:
+    """Fingerprints of files, folder by folder."""
+    return [folder.fingerprint(names) for folder, names in by_folder(folder_at, urls)]
 
 
 def expand_braces(pattern: str) -> list[str]:

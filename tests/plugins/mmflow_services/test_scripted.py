@@ -12,7 +12,7 @@ from mmflow_services.scripted import Scripted
 from mmflow.artifacts import ColumnArtifact
 from mmflow.flow.run import RunOptions, open_store, run_spec
 from mmflow.plugin import ComponentError
-from mmflow.spec import load_text
+from mmflow.spec import SpecError, load_text
 
 SPEC = """
 mmflow: 1
@@ -72,7 +72,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
     return asked
 
 
-def test_prompts_hold_texts_class_names_and_numbers_and_absent_rows_stay_absent(
+def test_prompts_hold_texts_class_names_and_numbers_and_absent_rows_stay(
     asked: Callable[..., list[Any]],
 ) -> None:
     echo = "parts.judge.rules=[{when: '.*', answer: '\\g<0>'}]"
@@ -80,8 +80,49 @@ def test_prompts_hold_texts_class_names_and_numbers_and_absent_rows_stay_absent(
 
 
 def test_answers_are_read_as_numbers_and_choices_and_drawn_several_times(asked: Callable[..., list[Any]]) -> None:
-    rules = "parts.judge.rules=[{when: fern, answer: ['about 4.5', 'Yes: 7', 'none']}, {when: stone, answer: '-2e1 or yes'}]"
+    first, second = "{when: fern, answer: ['about 4.5', 'Yes: 7', 'none']}", "{when: stone, answer: '-2e1 or yes'}"
+    rules = f"parts.judge.rules=[{first}, {second}]"
     assert asked(rules, "stages.asked.read=number") == [4.5, -20.0, None]
     assert asked(rules, "stages.asked.choices=[no, yes]") == [None, 1, None]
     found = asked(rules, "stages.asked.draws=2", "stages.asked.read=number")
     assert [None if row is None else list(row) for row in found] == [[4.5, 7.0], [-20.0, -20.0], None]
+
+
+def test_answers_join_the_data_as_a_field_of_their_type(asked: Callable[..., list[Any]], tmp_path: Path) -> None:
+    echo = "parts.judge.rules=[{when: fern, answer: yes}, {when: '.*', answer: 'no: \\g<0>'}]"
+    more = (
+        "{use: ask, data: rows, fields: {said: first.answer}, of: [said, word], service: parts.judge, "
+        "prompt: '{said} of {word}'}"
+    )
+    spec = load_text(
+        SPEC.replace("  asked:", "  first:") + f"  second: {more}\n",
+        overrides=[echo, "stages.first.choices=[no, yes]"],
+    )
+    assert spec.scope("second").fields["said"].names == ("no", "yes")
+    outcome = run_spec(spec, RunOptions(store="store", engine="local"))
+    assert outcome.exit_code == 0, outcome.outcome.notes
+    found = ColumnArtifact(open_store("store").fetch(outcome.plan["second"].key), "answer").read()
+    assert list(found.values()) == ["yes", "no: no of {size}", None]
+
+
+def test_one_member_of_a_group_can_stand_in_a_prompt_and_a_picture_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"captions": ["a fern", "green"]}\n{"captions": ["a stone"]}\n')
+    text = """
+mmflow: 1
+data:
+  rows: {use: table, url: rows.jsonl, columns: {captions: {modality: text, axis: caption}}}
+parts: {judge: {use: service/scripted, rules: [{when: ".*", answer: "\\\\g<0>"}]}}
+stages: {asked: {use: ask, data: rows, of: captions.1, service: parts.judge, prompt: "{captions.1}?"}}
+"""
+    outcome = run_spec(load_text(text), RunOptions(store="store", engine="local"))
+    assert outcome.exit_code == 0, outcome.outcome.notes
+    found = ColumnArtifact(open_store("store").fetch(outcome.plan["asked"].key), "answer").read()
+    assert list(found.values()) == ["green?", None]
+    with pytest.raises(SpecError, match=r"`captions` is a group of the axis caption.*name one member: captions.0"):
+        load_text(text.replace("captions.1", "captions"))
+    shapes = "mmflow: 1\ndata: {rows: {use: shapes, size: 4}}\nviews: {v: {of: image, apply: [flip]}}\n"
+    with pytest.raises(SpecError, match="`v` is image, which cannot stand in a text"):
+        load_text(shapes + text[text.index("parts") :].replace("captions.1", "v"))

@@ -10,13 +10,20 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mmflow.artifacts import ColumnArtifact
-from mmflow.plugin.component import ComponentError, outside_identity
-from mmflow.plugin.kinds import Answering, Service, Source, Stage, StageContext
-from mmflow.plugin.modality import modality
-from mmflow.plugin.references import Data, RawField, Ref, Refs
-from mmflow.plugin.targets import STAGE, Target
-from mmflow.plugin.values import Json, RawValue, TensorType
+from mmflow.plugin import (
+    STAGE,
+    Answering,
+    ComponentError,
+    DataStage,
+    RawField,
+    RawValue,
+    Refs,
+    Service,
+    StageContext,
+    StageInputs,
+    TensorType,
+    outside_identity,
+)
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -27,7 +34,7 @@ _SAYABLE = ("text", "label", "number", "id")
 Answer = str | float | int | None
 
 
-class Ask(Stage, name="ask"):
+class Ask(DataStage, name="ask"):
     """Ask a service about each row of `data`: `prompt` with the values of `of` at their names in braces.
 
     Gives the column `answer`, a value by id: the text (`read: text`), the first number in it (`read: number`), or the
@@ -41,7 +48,6 @@ class Ask(Stage, name="ask"):
         "{use: ask, data: train, of: [caption], service: parts.writer, prompt: 'Name the object: {caption}'}"
     )
 
-    data: Ref[Data]
     of: Refs[RawField] = Field(min_length=1)
     service: Service
     prompt: str = Field(min_length=1, description="with a place in braces for each of `of`; {{ and }} are braces")
@@ -50,13 +56,12 @@ class Ask(Stage, name="ask"):
     choices: tuple[str, ...] = ()
     draws: int = Field(1, ge=1, le=1000, description="answers a row")
     at_once: int = outside_identity(4, ge=1, le=64, description="requests under way at one time")
-    batch_size: int = outside_identity(256, ge=1, description="rows read at one time")
 
     @field_validator("choices")
     @classmethod
     def _apart(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
         if choices and (len(choices) < 2 or len({choice.casefold() for choice in choices}) < len(choices)):
-            raise ValueError("`choices` are two or more, all different")
+            raise ValueError("not two or more words, all different")
         return choices
 
     @model_validator(mode="after")
@@ -70,32 +75,33 @@ class Ask(Stage, name="ask"):
             raise ValueError("`choices` are read from the text: leave out `read`")
         return self
 
-    def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
-        known = source.fields()
-        for reference in self.of:
-            declared = known.get(str(reference))
-            if declared is not None and (refused := _unsayable(str(reference), declared)):
-                yield "of", *refused
+    def outputs(self, given: StageInputs) -> Mapping[str, TensorType]:
+        for place, reference in enumerate(self.of):
+            if refused := _unsayable(str(reference), given.of("of", place)):
+                raise ComponentError(refused[0], hint=refused[1])
+        answer = TensorType("number" if self.read == "number" else "text")
+        if self.choices:
+            answer = TensorType("label", dtype="int64", names=self.choices)
+        several = {"axes": ("sample", "draw"), "groups": (self.draws,)} if self.draws > 1 else {}
+        return {"answer": answer.with_(**several)}
 
     def run(self, context: StageContext) -> None:
-        from mmflow.evaluate.rows import Embedder
-
         service = context.service("service")
-        targets = {place: target for place, target in context.scope.targets(STAGE).items() if place[0] == "of"}
-        rows = Embedder(context, self.batch_size).rows([], targets)
-        columns = []
-        for place, target in targets.items():
-            name, declared = str(self.of[int(place[1])]), context.scope.type_of(target)
-            if refused := _unsayable(name, declared):
-                raise ComponentError(refused[0], hint=refused[1])
-            columns.append((name, target, declared, rows.fields[place]))
-        texts = [self._text({n: _said(c[row], t, d) for n, t, d, c in columns}) for row in range(len(rows.ids))]
+        targets, rows = context.scope.targets(STAGE), context.rows("of")
+        columns = {
+            str(reference): (context.scope.type_of(targets["of", place]), rows["of", place])
+            for place, reference in enumerate(self.of)
+        }
+        texts = [
+            self._text({name: _said(column[row], declared) for name, (declared, column) in columns.items()})
+            for row in range(len(rows.ids))
+        ]
         answers = self._answers(service, texts, context)
         unread = sum(text is not None and None in answer for text, answer in zip(texts, answers, strict=True))
         if unread:
             context.remark(f"{unread} of {len(texts)} rows have an answer that cannot be read")
         values = [None if None in answer else answer if self.draws > 1 else answer[0] for answer in answers]
-        ColumnArtifact(context.output, "answer").write(rows.ids, values)
+        context.write_column("answer", rows.ids, values)
 
     def _text(self, values: Mapping[str, str | None]) -> str | None:
         """The prompt of a row; None where a value is absent."""
@@ -121,7 +127,7 @@ class Ask(Stage, name="ask"):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, service: Answering, text: str, draw: int) -> Answer:
-        request: dict[str, Json] = {"prompt": text}
+        request: dict[str, str | int] = {"prompt": text}
         request |= {} if self.system is None else {"system": self.system}
         request |= {} if self.draws == 1 else {"draw": draw}
         answer = service.ask(request).get("text")
@@ -143,7 +149,7 @@ def _unsayable(name: str, declared: TensorType) -> tuple[str, str] | None:
     """Why a value cannot stand in a prompt, and the fix."""
     if len(declared.axes) > 1:
         return f"`{name}` is a group of the axis {declared.axes[1]}", f"name one member: {name}.0"
-    if declared.modality not in _SAYABLE:
+    if declared.modality not in (*_SAYABLE, "unknown"):
         return f"`{name}` is {declared.modality}, which cannot stand in a text", f"name one of: {', '.join(_SAYABLE)}"
     return None
 
@@ -166,10 +172,8 @@ def _filled(prompt: str, values: Mapping[str, str | None]) -> str:
     )
 
 
-def _said(value: RawValue, target: Target, declared: TensorType) -> str | None:
+def _said(value: RawValue, declared: TensorType) -> str | None:
     """One value of a column as text; None where it is absent."""
-    if target.index is not None and value is not None:
-        value = value[target.index] if target.index < len(value) else None
     if value is None:
         return None
     if isinstance(value, str):
@@ -177,5 +181,5 @@ def _said(value: RawValue, target: Target, declared: TensorType) -> str | None:
     # The absent among numbers: -1 of labels, NaN of others.
     number = value.item()
     if declared.modality == "label":
-        return None if number < 0 else modality("label").caption(number, declared)
+        return None if number < 0 else declared.names[number] if number < len(declared.names) else str(number)
     return None if isnan(number) else f"{number:.6g}"

@@ -1,0 +1,44 @@
+"""The conformance kit: tests of components for their authors, by the real training step and the real embedder.
+
+    import pytest
+    from mmflow.testing import all_components
+
+    @pytest.mark.components(all_components("my-plugin"))
+    def test_components(component_check):
+        component_check()
+
+Every component of the distribution gets the checks of its kind. Where the kit cannot make inputs, its author gives a
+case (`Case`, `EncoderCase`, ...). `compute_on` gives the value and the gradients of a loss on fixed tensors.
+"""
+
+from mmflow.testing.case import Case, Untestable, all_components, loss_case
+from mmflow.testing.checks.data import DataCase, SourceCase, TransformCase
+from mmflow.testing.checks.encoders import EncoderCase
+from mmflow.testing.checks.evaluators import EvaluatorCase, Inputs
+from mmflow.testing.checks.memories import MemoryCase
+from mmflow.testing.checks.scores import ScoreCase
+from mmflow.testing.compute import Computed, Held, Settings, compute_on
+from mmflow.testing.faults import Fault
+from mmflow.testing.kit import Check, checks_of
+
+__all__ = [
+    "Case",
+    "Check",
+    "Computed",
+    "DataCase",
+    "EncoderCase",
+    "EvaluatorCase",
+    "Fault",
+    "Held",
+    "Inputs",
+    "MemoryCase",
+    "ScoreCase",
+    "Settings",
+    "SourceCase",
+    "TransformCase",
+    "Untestable",
+    "all_components",
+    "checks_of",
+    "compute_on",
+    "loss_case",
+]

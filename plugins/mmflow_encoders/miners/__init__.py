@@ -1,0 +1,1 @@
+"""Miners: rows to look at, chosen over the whole batch."""
