@@ -49,6 +49,8 @@ class AboutStage(TypedDict, total=False):
     seconds: float
     started: str
     environment: Environment
+    remarks: list[str]
+    """Warnings about the result, a sentence or two each."""
 
 
 class FilesArtifact:

@@ -257,6 +257,8 @@ class BatchFetcher(Dataset["Result"]):
         type_ = self.types[request.key]
         nothing = bool(values) and all(value is None for value in values)
         template = self._template(request) if nothing else None
+        if nothing and template is None and request.preprocess is not None:
+            raise SampleError(f"{describe(self.source)}: no sample of the data has {request.target.name!r}")
         try:
             return collate(values, type_, template, by=self.modalities[request.key])
         except ValueError as error:

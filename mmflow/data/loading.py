@@ -150,6 +150,10 @@ class Loader:
         first = next(self._tasks(0, 0), None)
         return [] if first is None else first.samples
 
+    def sizes(self) -> Iterator[int]:
+        """Rows of each batch of the first epoch, as they are drawn; none is read."""
+        return (len(task.samples) for task in self._tasks(0, 0))
+
     def worker_pids(self) -> list[int]:
         """The ids of the worker processes that there are now."""
         return [process.pid for process in self._workers.processes() if process.pid is not None]

@@ -51,14 +51,13 @@ class Embed(DataStage, name="embed"):
     def run(self, context: StageContext) -> None:
         from torch.nn.functional import normalize
 
-        from mmflow.evaluate.rows import Embedder, Wanted
+        from mmflow.evaluate.fields import wanted
+        from mmflow.evaluate.rows import Embedder
 
         targets = context.scope.targets(STAGE)
-        wanted = []
-        for place in range(len(self.of)):
-            target = targets["of", place]
-            wanted.append(Wanted(target, (target.output or "pooled",)))
-        rows = Embedder(context, self.batch_size).rows(wanted, {})
+        places = [("of", number) for number in range(len(self.of))]
+        asked = [wanted(context.scope, place, targets[place]) for place in places]
+        rows = Embedder(context, self.batch_size).rows(asked, {})
         for place, (reference, encoding) in enumerate(zip(self.of, rows.of, strict=True)):
             vectors = normalize(encoding.pooled, dim=-1) if self.normalize else encoding.pooled
             declared = context.scope.type_of(targets["of", place])

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from mmflow.artifacts import ModelArtifact
 from mmflow.evaluate.reading import WHOLE
 from mmflow.evaluate.rows import Embedder, Wanted
-from mmflow.model.graph import needed_outputs
-from mmflow.model.model import Model
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import DataRows, StageContext, StageScope
-from mmflow.plugin.references import Encoded, reference_fields
-from mmflow.plugin.targets import STAGE, Place, Target
+from mmflow.plugin.kinds import DataRows, Encoder, StageContext, StageScope
+from mmflow.plugin.modality import modality
+from mmflow.plugin.references import Encoded, Pooled, reference_fields, words
+from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import Encoding, RawValue
+from mmflow.spec.references.forms import brought, needed_outputs, reference_at
 
 BATCH = 256
 
@@ -23,26 +24,72 @@ BATCH = 256
 class UsedModel:
     """The model that a stage uses: for further values, and its weights (`StageModel`)."""
 
-    def __init__(self, model: Model, scope: StageScope) -> None:
-        self._model, self._scope = model, scope
+    def __init__(self, embedder: Embedder, scope: StageScope) -> None:
+        self._embedder, self._scope = embedder, scope
 
-    def encode(self, encoder: str, values: Sequence[RawValue], outputs: Sequence[str] = ("pooled",)) -> Encoding:
-        """Encode raw values (prompts, images) with an encoder in `of` that reads one field."""
-        return self._model.encode_values(str(encoder), values, outputs)
+    def encode(self, encoder: str, values: Sequence[RawValue]) -> Encoding:
+        """Encode raw values (prompts, images) with an encoder that reads one field; `encoder` is a reference of the
+        stage, and the outputs are those that it brings."""
+        want = self._wanted(encoder)
+        target = want.target
+        roots = self._scope.roots() if target.stage is None else (target.owner,)
+        model = self._embedder.model(roots, target.stage)
+        found = model.encode_values(target.name, values, tuple(want.outputs.values()))
+        # Single values are no groups to pick from.
+        return replace(want, target=replace(target, index=None)).of(found)
+
+    def _wanted(self, encoder: str) -> Wanted:
+        declaration, known = self._scope.component(STAGE), []
+        for place, target in self._scope.targets(STAGE).items():
+            if target.section == "encoders":
+                known.append(reference_at(declaration, place))
+                if known[-1] == encoder:
+                    return wanted(self._scope, place, target)
+        raise ComponentError(f"the stage refers to no encoder {encoder!r}", expected=" or ".join(known))
 
     def weights(self) -> dict[str, Tensor]:
         """Parameters and buffers by path, on the CPU."""
-        return {name: tensor.detach().cpu() for name, tensor in self._model.modules.state_dict().items()}
+        model = self._embedder.model(self._scope.roots())
+        return {name: tensor.detach().cpu() for name, tensor in model.modules.state_dict().items()}
+
+    def reads(self, encoder: str) -> tuple[str, bool]:
+        """The field of the data behind an encoder (empty where there is none), and whether its values are plain enough
+        to be compared: texts, names, numbers, classes."""
+        name = field_behind(self._scope, encoder)
+        known = self._scope.fields.get(name)
+        if known is None:
+            return "", False
+        return name, known.modality == "text" or modality(known.modality).discrete
 
     def names(self, field: str) -> tuple[str, ...]:
         """Class names of the labels behind a field of the stage (`labels`); empty where the data gives none."""
         return self._scope.type_of(self._scope.targets(STAGE)[field,]).names
 
 
+def wanted(scope: StageScope, place: Place, target: Target) -> Wanted:
+    """What the reference at a place of the stage's fields brings of an encoder."""
+    declaration = scope.component(STAGE)
+    types = reference_fields(type(declaration))[str(place[0])]
+    if Encoded not in types and Pooled not in types:
+        output = target.output or "pooled"
+        return Wanted(target, {output: output})
+    needs = needed_outputs(scope, STAGE) if Encoded in types else ("pooled",)
+    return Wanted(target, brought(target, needs), reference_at(declaration, place))
+
+
+def field_behind(scope: StageScope, name: str) -> str:
+    """The field of the data behind an encoder that a reference of the stage names; the name itself where none is."""
+    if name in scope.fields:
+        return name
+    encoder = Owner("encoders", words(name)[0])
+    if not isinstance(scope.component(encoder), Encoder):
+        return name
+    return next((owner.name for owner in scope.reach(encoder) if owner.section == "fields"), name)
+
+
 def used_model(context: StageContext) -> UsedModel:
     """The model of a stage, as far as its own fields name parts of it."""
-    roots = context.scope.roots()
-    return UsedModel(Embedder(context, BATCH).model(roots), context.scope)
+    return UsedModel(Embedder(context, BATCH), context.scope)
 
 
 def read_rows(context: StageContext, fields: Sequence[str]) -> DataRows:
@@ -60,7 +107,7 @@ def scan_rows(context: StageContext, fields: Sequence[str], batch_size: int) -> 
     stages = {want.target.stage for want in encoded.values() if want.encoded}
     if len(stages) > 1:
         raise ComponentError(f"stage {context.name} reads encoders of several models batch by batch")
-    missing = [(want.encoder, output) for want in encoded.values() if want.encoded for output in want.outputs]
+    missing = [(w.encoder, output) for w in encoded.values() if w.encoded for output in w.outputs.values()]
     whole = {(WHOLE, str(want.target)): want.target for want in encoded.values() if not want.encoded}
     reading = embedder.reading(missing, {**plain, **whole}, None, next(iter(stages), None))
     beside = {place: part.value for place, part in reading.static_parts().items()}
@@ -70,7 +117,8 @@ def scan_rows(context: StageContext, fields: Sequence[str], batch_size: int) -> 
         values = {**beside, **found}
         columns = {place: values[place] for place in plain}
         for place, want in encoded.items():
-            parts = [values[want.encoder, output] for output in want.outputs] if want.encoded else []
+            outputs = want.outputs.values() if want.encoded else ()
+            parts = [values[want.encoder, output] for output in outputs]
             parts = parts or [values[WHOLE, str(want.target)]]
             merged = {name: value for part in parts for name, value in part.outputs.items()}
             columns[place] = want.of(Encoding(merged, parts[0].axes, parts[0].present))
@@ -112,14 +160,12 @@ def _places(context: StageContext, fields: Sequence[str]) -> tuple[dict[Place, W
         if place[0] not in fields:
             continue
         if target.section == "encoders":
-            whole = target.output in (None, "tokens")
-            outputs = needed_outputs(scope, STAGE) if whole else (str(target.output),)
-            encoded[place] = Wanted(target, outputs)
+            encoded[place] = wanted(scope, place, target)
         elif Encoded in types[str(place[0])]:
-            encoded[place] = Wanted(target, ("pooled",))
+            encoded[place] = Wanted(target, {"pooled": "pooled"})
         else:
             plain[place] = target
     return encoded, plain
 
 
-__all__ = ["UsedModel", "read_rows", "scan_rows", "used_model", "write_model"]
+__all__ = ["UsedModel", "field_behind", "read_rows", "scan_rows", "used_model", "wanted", "write_model"]

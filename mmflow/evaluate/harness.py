@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mmflow.artifacts import Measured, MetricsArtifact
-from mmflow.evaluate.fields import UsedModel
+from mmflow.evaluate.fields import UsedModel, field_behind, wanted
 from mmflow.evaluate.map import embedding_map
+from mmflow.evaluate.remarks import alike, guessing, shared_samples
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
-from mmflow.model.graph import needed_outputs
 from mmflow.plugin.addresses import address
 from mmflow.plugin.authors import place_of
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.failures import inside
-from mmflow.plugin.kinds import Encoder, Evaluator, Service, StageContext, StageScope
+from mmflow.plugin.kinds import Evaluator, Service, StageContext, StageScope, StageSpec
 from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
-from mmflow.plugin.references import Data, Encoded, Ref, reference_fields
-from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import NUMBERS, Argument, Encoding, EvaluationResult, Metric, TensorType
+from mmflow.plugin.references import Data, Encoded, Labels, reference_fields
+from mmflow.plugin.targets import STAGE, Place, Target
+from mmflow.plugin.values import ABSENT, NUMBERS, Argument, Encoding, EvaluationResult, Metric, TensorType
+from mmflow.spec.references.forms import needed_outputs
 
 LABEL_OF_MAP: Place = ("map label",)
 _OF_THE_CORE = ("of", "model", "data", "fields", "replace")
@@ -47,8 +48,8 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     rows = bound.rows
     _check(measured, evaluator, context.name)
     for example in measured.examples:
-        example["field"] = _raw_field(context.scope, example["field"])
-        example["field_found"] = _raw_field(context.scope, example["field_found"])
+        example["field"] = field_behind(context.scope, example["field"])
+        example["field_found"] = field_behind(context.scope, example["field_found"])
     content: Measured = {
         "metrics": [metric.stored() for metric in measured.metrics],
         "examples": measured.examples,
@@ -60,11 +61,44 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
         "skipped": {id: reason for part in bound.all_rows for id, reason in part.skipped.items()},
         "seconds": round(time.perf_counter() - started, 3),
     }
+    for remark in _remarks(measured, bound, context):
+        context.remark(remark)
     drawn = embedding_map([str(name) for name in evaluator.of], rows.of, rows.ids, bound.map_labels())
     MetricsArtifact(context.output).write(content, drawn)
     context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
     if measured.notes:
         context.report.markdown("notes", "\n\n".join(measured.notes))
+
+
+def _remarks(measured: EvaluationResult, bound: _Binding, context: StageContext) -> Iterator[str]:
+    """What the evaluator says of its result, and what its metrics, vectors and data say themselves."""
+    yield from measured.remarks
+    scope, spec = bound.scope, context.spec
+    if scope.model is not None or not spec.trains:
+        # An untrained model beside a trained one is there to be compared with.
+        yield from guessing(measured.metrics)
+        for name, encoding in zip(bound.evaluator.of, bound.rows.of, strict=True):
+            yield from alike(str(name), encoding)
+    name = bound.reads[-1]
+    if name not in spec.data:
+        return
+    fields = [owner.name for owner in scope.reach(*scope.roots()) if owner.section == "fields"]
+    learned = {other: "which it learns from" for other in bound.reads[:-1] if other is not None}
+    learned = {**dict.fromkeys(_training_data(scope, spec), "which the model was trained on"), **learned}
+    for other, doing in learned.items() if name not in learned else ():
+        if other not in spec.data:
+            continue
+        yield from shared_samples((name, spec.data[name]), (other, spec.data[other]), fields, doing)
+
+
+def _training_data(scope: StageScope, spec: StageSpec) -> Iterator[str]:
+    """Entries of data that the stage's model was trained on, the newest first."""
+    stage = scope.model
+    while stage is not None:
+        scope = spec.scope(stage)
+        if scope.data_name is not None:
+            yield scope.data_name
+        stage = scope.start
 
 
 def metric_row(metric: Metric) -> dict[str, str | float]:
@@ -74,7 +108,7 @@ def metric_row(metric: Metric) -> dict[str, str | float]:
         "metric": metric.heading,
         "value": round(metric.value, 4),
         "unit": metric.unit,
-        "spread": "" if metric.spread is None else f"± {metric.spread:.4f}",
+        "95 %": "" if metric.interval is None else "{:.4f} to {:.4f}".format(*metric.interval),
         "chance": "" if metric.chance is None else round(metric.chance, 4),
         "better": metric.better,
     }
@@ -87,8 +121,8 @@ class _Binding:
         self.evaluator, self.context, self.embedder = evaluator, context, embedder
         self.scope = context.scope
         self.targets = self.scope.targets(STAGE)
-        outputs = needed_outputs(self.scope, STAGE)
-        self.wanted = [self._wanted(place, outputs) for place in self._places("of")]
+        self.needs = needed_outputs(self.scope, STAGE)
+        self.wanted = [self._wanted(place) for place in self._places("of")]
         types = reference_fields(type(evaluator))
         self.further = {n: t for n, t in types.items() if n not in _OF_THE_CORE}
         self.data = [n for n, kinds in self.further.items() if Data in kinds and getattr(evaluator, n) is not None]
@@ -107,8 +141,8 @@ class _Binding:
     def _wanted_beside(self, place: Place) -> Wanted:
         target = self.targets[place]
         whole = Encoded in self.further[str(place[0])] and target.output is None
-        outputs = needed_outputs(self.scope, STAGE) if whole else (target.output or "pooled",)
-        return Wanted(target, outputs)
+        outputs = self.needs if whole else (target.output or "pooled",)
+        return Wanted(target, {name: name for name in outputs})
 
     def _form(self, place: Place, found: Encoding) -> Argument:
         """A whole encoding for a reference to an encoder, a tensor or `Tokens` for one to an output."""
@@ -129,9 +163,11 @@ class _Binding:
         """Places of the references in a field, in order."""
         return [place for place in self.targets if place[0] == field]
 
-    def _wanted(self, place: Place, outputs: tuple[str, ...]) -> Wanted:
+    def _wanted(self, place: Place) -> Wanted:
         target = self.targets[place]
-        return Wanted(target, outputs if target.output in (None, "tokens") else (target.output,))
+        if target.section != "encoders":
+            return Wanted(target, {"pooled": "pooled"})
+        return wanted(self.scope, place, target)
 
     def _fields(self) -> dict[Place, Target]:
         """References to fields and views by place, and a label for the map where the data has one."""
@@ -179,7 +215,7 @@ class _Binding:
         if name == "generator":
             return torch.Generator().manual_seed(address(self.context.scope.seed, "draw", "stage", self.evaluator.use))
         # The field `model` says whose model it is; the method receives the model itself.
-        return UsedModel(self.embedder.model(self.scope.roots()), self.scope)
+        return UsedModel(self.embedder, self.scope)
 
     def _field(self, name: str) -> Argument:
         value = getattr(self.evaluator, name)
@@ -205,7 +241,10 @@ class _Binding:
             for place in self._places(name):
                 target = self.targets[place]
                 if place in rows.fields:
-                    columns.append(rows.fields[place])
+                    column = rows.fields[place]
+                    if Labels in self.further[name] and isinstance(column, Tensor) and column.dtype == torch.int64:
+                        column = column.masked_fill(column == ABSENT, -1)
+                    columns.append(column)
                 elif name not in self.data:
                     raise ComponentError(f"stage {self.context.name}: `{name}` leads to {target.owner}")
             if isinstance(getattr(self.evaluator, name), tuple):
@@ -222,16 +261,6 @@ class _Binding:
         if isinstance(value, Shared | Value) or hasattr(value, "build"):
             return self.embedder.model(self.scope.roots()).built_for_stage(name)
         return value
-
-
-def _raw_field(scope: StageScope, name: str) -> str:
-    """The field of the data behind an encoder, which the report shows."""
-    if name in scope.fields:
-        return name
-    encoder = Owner("encoders", Ref(name).path[0])
-    if not isinstance(scope.component(encoder), Encoder):
-        return name
-    return next((owner.name for owner in scope.reach(encoder) if owner.section == "fields"), name)
 
 
 def _check(measured: EvaluationResult, evaluator: Evaluator, stage: str) -> None:

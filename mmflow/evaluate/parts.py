@@ -12,7 +12,7 @@ from torch import Tensor
 from mmflow.artifacts import EncodingsArtifact
 from mmflow.data import ColumnBatch
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.values import Argument, Encoding, Tokens
+from mmflow.plugin.values import ABSENT, Argument, Encoding, Tokens
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,18 @@ def _padded(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def values_of(column: ColumnBatch) -> Argument:
-    """The values of a column as an evaluator receives them: absent ones -1 in integers, NaN in floats."""
+    """The values of a column as an evaluator receives them: absent ones NaN in floats, `ABSENT` in int64 of one number
+    a member, -1 in arrays of integers."""
     values, present = column.values, column.present
     if present is None or not isinstance(values, Tensor):
         return values
     absent = ~present.reshape(*present.shape, *[1] * (values.ndim - present.ndim))
     if values.is_floating_point():
         return values.masked_fill(absent, torch.nan)
-    return values if values.dtype == torch.bool else values.masked_fill(absent, -1)
+    if values.dtype == torch.bool:
+        return values
+    single = values.dtype == torch.int64 and values.ndim == present.ndim
+    return values.masked_fill(absent, ABSENT if single else -1)
 
 
 def joined(parts: list[Argument]) -> Argument:

@@ -13,10 +13,12 @@ from mmflow.artifacts import ModelArtifact
 from mmflow.evaluate.parts import Part, check_finite, common_axis, common_rows, join, joined
 from mmflow.evaluate.reading import WHOLE, Column, Reading
 from mmflow.model.model import Model
+from mmflow.model.rows import pick
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageScope
 from mmflow.plugin.targets import INIT, Owner, Place, Target
 from mmflow.plugin.values import Argument, Encoding, Json
+from mmflow.spec.references.forms import form_of, misfit
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Rows:
     """Every row of one data entry, in the source's order.
 
     `of` holds one encoding for each reference in `of`; `fields` maps the names of an evaluator's other references
-    to columns: a tensor [N, ...], `Tokens`, or a list. Absent values are -1 in integers, NaN in floats and None
-    in lists.
+    to columns: a tensor [N, ...], `Tokens`, or a list. Absent values are NaN in floats, None in lists, -1 in labels
+    and in arrays of integers, and `ABSENT` in other integers.
     """
 
     of: tuple[Encoding, ...]
@@ -40,10 +42,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The outputs of an encoder that a reference needs; of a field or column its values, as the output `pooled`."""
+    """The outputs of an encoder that a reference brings, each under the name by which its reader finds it; of a field
+    or column its values, as the output `pooled`."""
 
     target: Target
-    outputs: tuple[str, ...]
+    outputs: Mapping[str, str]
+    reference: str = ""
+    """The reference as the spec has it, where it must bring the forms that its reader needs."""
 
     @property
     def encoded(self) -> bool:
@@ -56,16 +61,19 @@ class Wanted:
         return Target("encoders", self.target.name, stage=self.target.stage)
 
     def of(self, encoding: Encoding) -> Encoding:
-        """The part that is referred to: the chosen output as `pooled`, the chosen member of the first group axis."""
+        """The part that is referred to: its outputs under the names of their reader, the chosen member of a group.
+
+        Raises `ComponentError` where an output has not the form that its reader needs.
+        """
         if not self.encoded:
             return encoding
-        if self.target.output is not None and self.target.output != "tokens":
-            encoding = replace(encoding, outputs={"pooled": encoding.outputs[self.target.output]})
-        if (index := self.target.index) is not None:
-            if len(encoding.axes) < 2:
-                raise ComponentError(f"{self.target.name}.{index}: {self.target.name} has no group axis to pick from")
-            encoding = replace(encoding.map(lambda t: t[:, index]), axes=(encoding.axes[0], *encoding.axes[2:]))
-        return encoding
+        found = replace(encoding, outputs={name: encoding.outputs[own] for name, own in self.outputs.items()})
+        found = found if self.target.index is None else pick(found, self.target)
+        for name, own in self.outputs.items() if self.reference else ():
+            form = form_of(found.outputs[name], len(found.axes) - 1)
+            if (wanted := misfit(name, own, form)) is not None:
+                raise ComponentError(f"`{self.reference}` is {form}, and {wanted} is needed")
+        return found
 
 
 _Parts = dict["Column | Place", Part]
@@ -92,6 +100,11 @@ class Embedder:
             seed, upstream = context.scope.seed, context.upstream
             if trained is not None:
                 model = Model.load(ModelArtifact(upstream(trained)), scope, wanted, seed=seed, upstream=upstream)
+                for encoder in model.drawn:
+                    context.remark(
+                        f"{encoder} has no weights in the model of {trained}, as no loss of a training reads it: it is "
+                        "measured as it was drawn"
+                    )
             else:
                 data = scope.preparation_data
                 source = scope.source if data is None else context.source(data)
@@ -113,7 +126,7 @@ class Embedder:
         classes) stays whole beside samples. Raises `ComponentError` where there is no row, or a vector is not finite.
         """
         encoded = [want for want in wanted if want.encoded]
-        places = list(dict.fromkeys((want.encoder, output) for want in encoded for output in want.outputs))
+        places = list(dict.fromkeys((want.encoder, output) for want in encoded for output in want.outputs.values()))
         found: _Parts = {place: part for place in places if (part := self._stored(*place, data)) is not None}
         missing = [place for place in places if place not in found]
         unread = dict(fields) | {(WHOLE, str(want.target)): want.target for want in wanted if not want.encoded}
@@ -137,7 +150,7 @@ class Embedder:
         device = torch.device(self.context.device)
         encodings = []
         for want in wanted:
-            outputs = [(want.encoder, output) for output in want.outputs] if want.encoded else []
+            outputs = [(want.encoder, output) for output in want.outputs.values()] if want.encoded else []
             parts = [of(place) for place in outputs or [(WHOLE, str(want.target))]]
             merged = {name: value for part in parts for name, value in part.outputs.items()}
             encodings.append(want.of(replace(parts[0], outputs=merged)).map(lambda t: t.to(device)))

@@ -65,11 +65,17 @@ class FlowContext(StageValues):
         self._store = store
         self._has_checkpoint = False
         self._forced, self._made = forced, set[str]()
+        self.remarks: list[str] = []
         self._offline = offline
         self._services: dict[str, RecordedService] = {}
         self._fetched: dict[str, Path] = {}
         declared = spec.scope(stage.stage)
         self.scope: Scope = replace(declared, source=self._sources.of(declared))
+
+    def remark(self, text: str) -> None:
+        """Warn about the stage's result; each remark once."""
+        if text not in self.remarks:
+            self.remarks.append(text)
 
     def upstream(self, stage: str) -> Path:
         """The local directory with the outputs of an earlier stage; not to be written to."""
@@ -180,8 +186,11 @@ def run_stage(
             "seconds": round(time.monotonic() - began, 3),
             "started": started.isoformat(),
             "environment": environment(device),
+            "remarks": context.remarks,
         }
         StageRecord(output).write(about)
+        if context.remarks:
+            report.markdown("remarks", "\n".join(f"- {remark}" for remark in context.remarks))
         store.publish_or_keep(stage.key, output, meta)
     store.drop_partial(stage.key)
 

@@ -234,8 +234,8 @@ class _Reporter:
         where, shown = redacted(url), None if text is None else redacted(text)
         self._execution.tell(lambda watcher: watcher.link(self._name, key, where, shown))
 
-    def note(self, text: str, *, warning: bool = False) -> None:
-        self._execution.note(f"{self._name}: {text}", warning=warning)
+    def note(self, text: str) -> None:
+        self._execution.note(f"{self._name}: {text}", warning=False)
 
     def should_stop(self) -> bool:
         return self._execution.stop.polled()

@@ -56,6 +56,8 @@ class RunOutcome:
     """Path or URL of the page; None where the run was stopped before it was written."""
     lines: list[str] = field(default_factory=list)
     """The metrics beside chance, as text."""
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    """Warnings about the results, by stage."""
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entry of `data`: samples that could not be read and were left out by its policy, with the reason."""
     table: list[dict[str, Any]] = field(default_factory=list)
@@ -75,6 +77,7 @@ class RunOutcome:
                 for stage in self.plan
             },
             "metrics": self.metrics,
+            "remarks": self.remarks,
             "left_out": self.left_out,
             "report": self.report,
             "notes": self.outcome.notes,
@@ -172,7 +175,7 @@ def run_members(matrix: Matrix, options: RunOptions, watchers: Sequence[Watcher]
 
         report = collect_members(store, record, {one.name: (one, plan.names(one.name)) for one in matrix})
         result.lines, result.table = report.lines(), report.table()
-        result.left_out = report.left_out()
+        result.remarks, result.left_out = report.remarks(), report.left_out()
         result.report = record.write(_REPORT, report.page())
         reporter.link("report", result.report, "report")
         reporter.markdown("summary", report.markdown())

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from mmflow.plugin.component import Component, nested_components
-from mmflow.plugin.kinds import Application, Encoder, Scope, Score, StageScope
+from mmflow.plugin.kinds import Application, Encoder, Scope
 from mmflow.plugin.references import Bank, Encoded, RawField, RefType, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import SAMPLE
@@ -235,11 +235,3 @@ def face(graph: Graph, encoder: Owner, output: str) -> Output:
     if head is not None and any(output in made.emits() for _, made in nested_components(head.structure)):
         return (head.owner, output)
     return (encoder, output)
-
-
-def needed_outputs(scope: StageScope, owner: Owner) -> tuple[str, ...]:
-    """Outputs that an entry reads of a whole encoding: those that its scores need, else `pooled`."""
-    needs = [need for _, held in scope.held(owner) if isinstance(held, Score) for need in held.needs]
-    component = scope.component(owner)
-    own = component.needs if isinstance(component, Component) else ()
-    return tuple(dict.fromkeys(needs or own or ("pooled",)))

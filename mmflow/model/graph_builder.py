@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Role, Site, face, needed_outputs
+from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Role, Site, face
 from mmflow.plugin.component import Component, ComponentError, takes_rows
 from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, StageScope
 from mmflow.plugin.references import Encoded, Parameters, RefType, Weight, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import SAMPLE, of_samples
+from mmflow.spec.references.forms import needed_outputs
 
 _NODES = ("encoders", "memories", "fields", "views", "sampler", "stages")
 """Sections of targets that a step reads; of stages their values."""

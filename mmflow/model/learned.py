@@ -26,6 +26,8 @@ class LearnedValue(nn.Module):
     def __init__(self, init: float, low: float | None, high: float | None, *, exponential: bool) -> None:
         super().__init__()
         self.exponential = exponential
+        self.bounds = (low, high)
+        """The ends as they are declared."""
         self.raw = nn.Parameter(torch.tensor(math.log(init) if exponential else float(init)))
         self.low = self._stored(low)
         self.high = self._stored(high)

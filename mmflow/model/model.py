@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from mmflow.model.modules import Modules, States
 from mmflow.model.preprocessing import LEARN_LIMIT, learn, prepared_structures, state_of
 from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, ComponentError
-from mmflow.plugin.kinds import Encoder, Memory, Source, StageScope
+from mmflow.plugin.kinds import Application, Encoder, Memory, Source, StageScope
 from mmflow.plugin.references import Encoded, words
 from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.plugin.values import Argument, Encoding, RawValue, State
@@ -49,6 +49,8 @@ class Model:
         """The data with the static fields that the graph reads."""
         self._static: dict[str, ColumnBatch] | None = None
         self.carried: Carried | None = None
+        self.drawn: tuple[str, ...] = ()
+        """Encoders whose weights the stored model did not have and no file gives: they are as they were drawn."""
         self.execution = Execution(graph, modules, scope, seed)
 
     @cached_property
@@ -159,10 +161,20 @@ class Model:
         stored = {name: tensor for name, tensor in artifact.weights().items() if takes(_owner(name))}
         self.modules.load(stored)
         self.modules.follow(stored)
+        self.drawn = tuple(self._drawn({entry_of(name) for name in stored}))
         owners = {str(owner): owner for owner in self.memories}
         for memory, state in artifact.memories().items() if memories else ():
             if memory in owners and takes(owners[memory]):
                 self.memories[owners[memory]] |= {key: tensor.to(self.device) for key, tensor in state.items()}
+
+    def _drawn(self, stored: Collection[str]) -> Iterator[str]:
+        for node in self.graph.nodes.values():
+            made, module = node.component, self.modules.at(str(node.owner))
+            if node.role != "encoder" or module is None or not isinstance(made, Encoder):
+                continue
+            own = not isinstance(made, Application) and made.init is None and made.fingerprint() is None
+            if own and str(node.owner) not in stored and any(True for _ in module.parameters()):
+                yield str(node.owner)
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Model:
         self.device = torch.device(device)

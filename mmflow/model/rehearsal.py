@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor
 
-from mmflow.data import Batch, ColumnRequest, Loader, count_of, sample_of, scan
+from mmflow.data import Batch, ColumnRequest, Loader, count_of, read_column, sample_of, scan
 from mmflow.data.blanks import blank_source, joins
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Source, Stage, StageScope, StageSpec, View
+from mmflow.plugin.kinds import Evaluator, Source, Stage, StageScope, StageSpec, Tally, View
+from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Data, Model, reference_fields
 from mmflow.plugin.samples import SampleError
 from mmflow.plugin.targets import STAGE, Target
+from mmflow.spec.references.forms import reference_at
 from mmflow.spec.references.views import fields_of, numbers_of
 from mmflow.spec.text.problems import Problem
 
@@ -24,6 +28,8 @@ DRAWN = 200_000
 """Samples up to which a sampler that reads all of them is asked for its first batch."""
 ORDERED = 4_000_000
 """Samples up to which any sampler is."""
+COUNTED = 5_000
+"""Samples of an entry up to which the rows of each class are counted."""
 MOST_NUMBERS = 200_000_000
 """Numbers that one check reads of the data: those of 1,000 images of 256 x 256 pixels in color."""
 MOST_AT_ONCE = 60_000_000
@@ -39,6 +45,7 @@ class Reading:
 
     def __init__(self) -> None:
         self._left = MOST_NUMBERS
+        self._counted: dict[tuple[str, str], Mapping[int, int]] = {}
 
     def first_rows(
         self, source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int
@@ -71,6 +78,23 @@ class Reading:
             if len(places) > 1:
                 self._spend(len(places), _numbers(one))
                 sample_of(source, views, requests, places)
+
+    def tally(self, data: str, source: Source, labels: Mapping[str, str]) -> Tally:
+        """The rows of an entry of data, and those of each class; `labels` are fields by the references to them."""
+        rows, fields = count_of(source), source.fields()
+        if rows is None or rows > COUNTED or source.streaming() is not None:
+            return Tally(rows, {}, {})
+        labels = {reference: field for reference, field in labels.items() if field in fields}
+        for field in set(labels.values()):
+            if (data, field) not in self._counted:
+                column = read_column(source.open(), source, field)
+                found = [int(value) for value in column if value is not None]
+                self._counted[data, field] = Counter(value for value in found if value >= 0)
+        return Tally(
+            rows,
+            {reference: self._counted[data, field] for reference, field in labels.items()},
+            {reference: fields[field].names for reference, field in labels.items()},
+        )
 
     def _spend(self, rows: int, numbers: int) -> None:
         """Count `rows` rows of so many numbers; raises `TooMuch`."""
@@ -127,7 +151,7 @@ def other_data(scope: StageScope) -> Iterator[str]:
 
 
 def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: str) -> Iterator[Problem]:
-    """Mistakes in the fields that a stage reads itself, and in its sampler's first draw."""
+    """Mistakes in the fields that a stage reads itself, in its sampler's first draw, and too few rows or classes."""
     source, declaration = blank_source(scope), declaration_of(scope)
     if source is None:
         return
@@ -150,25 +174,70 @@ def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: s
             assert read is not None
             reading.rows_from_all_over(read, scope.views, requests, data)
         _draw(scope, source)
+        if isinstance(declaration, Evaluator) and type(declaration).refuses_rows is not Evaluator.refuses_rows:
+            for field, message, hint in declaration.refuses_rows(_tallies(reading, spec, scope)):
+                yield Problem(message, ("stages", stage, field), hint=hint)
     except TooMuch:
         return
     except Exception as error:  # sources, transforms and samplers may raise anything
         yield said(error, stage, declaration.use)
 
 
+def _tallies(reading: Reading, spec: StageSpec, scope: StageScope) -> dict[str, Tally]:
+    """The entries of data that an evaluator reads, by the field that names them."""
+    declaration, targets = declaration_of(scope), scope.targets(STAGE)
+    labels: dict[str, str] = {}
+    for place, target in targets.items():
+        if target.section != "fields" or target.index is not None:
+            continue
+        declared = scope.type_of(target)
+        if len(declared.axes) == 1 and not declared.static and modality(declared.modality).classes:
+            labels[reference_at(declaration, place)] = target.name
+    return {
+        str(place[0]): reading.tally(target.name, spec.data[target.name], labels)
+        for place, target in targets.items()
+        if target.section == "data"
+    }
+
+
 def _draw(scope: StageScope, source: Source) -> None:
     """Ask the stage's sampler for the samples of its first batch."""
+    with _loader(scope, source) as loader:
+        if loader is not None:
+            loader.draw()
+
+
+def smallest_batch(scope: StageScope, source: Source) -> int | None:
+    """Rows of the smallest micro-batch of the stage's first epoch; None where only reading would tell."""
+    sizes = declaration_of(scope).sizes()
+    if sizes is None or (count_of(source) or 0) > DRAWN:
+        return None
+    try:
+        with _loader(scope, source) as loader:
+            rows = [] if loader is None else list(loader.sizes())
+    except Exception:
+        # A sampler that fails is told where its first batch is drawn.
+        return None
+    return min((size % sizes.micro or sizes.micro for size in rows if size), default=None)
+
+
+@contextmanager
+def _loader(scope: StageScope, source: Source) -> Iterator[Loader | None]:
+    """The stage's loader, without columns; None where its sampler cannot be asked before the run."""
     declaration = declaration_of(scope)
     sampler, sizes = declaration.order(), declaration.sizes()
-    if sampler is None or sizes is None or source.streaming() is not None:
-        return
     targets: list[Target] = [t for place, t in scope.targets(STAGE).items() if place[0] == "sampler"]
-    if any(joins(scope, target) for target in targets):
-        return
-    if (count_of(source) or 0) > (DRAWN if targets else ORDERED):
+    if (
+        sampler is None
+        or sizes is None
+        or source.streaming() is not None
+        or any(joins(scope, target) for target in targets)
+        or (count_of(source) or 0) > (DRAWN if targets else ORDERED)
+    ):
+        yield None
         return
     with Loader(source, scope.views, [], sampler=sampler, batch_size=sizes.batch, seed=0) as loader:
-        loader.draw()
+        yield loader
 
 
 def said(error: Exception, stage: str, use: str) -> Problem:

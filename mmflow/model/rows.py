@@ -75,9 +75,10 @@ def taken(encoding: Encoding, index: Encoding) -> Encoding:
 
 
 def pick(encoding: Encoding, target: Target) -> Encoding:
+    """The member of the first group axis that a reference picks."""
     index = target.index
     if len(encoding.axes) < 2:
-        raise IndexError(f"{target}: no group axis to take number {index} of")
+        raise ComponentError(f"{target}: {target.name} has no group axis to take number {index} of")
     outputs = {name: tensor_map(v, lambda t: t[:, index]) for name, v in encoding.outputs.items()}
     present = (
         encoding.present[:, index] if encoding.present is not None and encoding.present.ndim > 1 else encoding.present

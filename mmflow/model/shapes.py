@@ -18,11 +18,12 @@ from mmflow.data.blanks import blank_source
 from mmflow.model.graph import Node
 from mmflow.model.model import Model
 from mmflow.model.outlook import StagedSpec
-from mmflow.model.rehearsal import Reading, TooMuch, other_data, read_problems, said
-from mmflow.model.tracing import SAMPLES, TooLarge, Trace, Tracing, materialized
+from mmflow.model.received import form_problems, received, score_problems
+from mmflow.model.rehearsal import Reading, TooMuch, other_data, read_problems, said, smallest_batch
+from mmflow.model.tracing import SAMPLES, UNTRACEABLE, TooLarge, Trace, Tracing, materialized, taps_of
 from mmflow.model.trained import trained_by_entry
-from mmflow.plugin.kinds import Source, StageScope, View
-from mmflow.plugin.targets import Owner, Target
+from mmflow.plugin.kinds import Source, Stage, StageScope, View
+from mmflow.plugin.targets import INIT, STAGE, Owner, Target
 from mmflow.plugin.values import Encoding, TensorType
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.text.problems import Problem
@@ -32,6 +33,12 @@ ReadColumns: TypeAlias = "dict[Target, Mapping[str, View] | None]"
 
 LEARNED_FROM = 64
 """Samples that tokenizers and the like learn from here: sizes of vocabularies are not what is checked."""
+
+
+NO_ROW_ALONE = (
+    "leave a last batch of one row out (`sampler: {use: shuffle, drop_last: true}`), or write another `batch_size` or "
+    "`micro_batch_size`"
+)
 
 
 @dataclass
@@ -70,15 +77,11 @@ def check_shapes(
         if stages is not None and name not in stages:
             continue
         scope = spec.scope(name) if running is None else running
-        roots = scope.roots()
-        if not declaration.trains:
-            # Losses and parts that an evaluator names lend it a number or a score: they are not run.
-            roots = tuple(owner for owner in roots if owner.section == "encoders")
         problems = len(check.report.problems)
         with materialized(), torch.random.fork_rng(devices=[]):
             source = blank_source(scope)
-            if roots and source is not None:
-                check.stage(name, scope, roots, source)
+            if source is not None:
+                check.stage(name, declaration, scope, source)
             if len(check.report.problems) == problems:
                 found = read_problems(check.reading, spec, scope, name)
                 check.report.problems += [_placed(spec, name, problem) for problem in found]
@@ -98,91 +101,145 @@ class _Check:
         self._traced: list[Trace] = []
         self._read_already: list[tuple[str | None, ReadColumns]] = []
 
-    def stage(self, stage: str, scope: StageScope, roots: Sequence[Owner], source: Source) -> None:
-        spec, report, declaration = self.spec, self.report, self.spec.stages[stage]
+    def stage(self, stage: str, declaration: Stage, scope: StageScope, source: Source) -> None:
+        spec, report = self.spec, self.report
         try:
-            trace = self._trace(scope, roots, source, trains=declaration.trains)
+            traces = {
+                name: self._trace(scope, name, roots, source, trains=declaration.trains)
+                for name, roots in _roots(declaration, scope).items()
+            }
         except (TooLarge, TooMuch) as error:
             report.untraced.append(f"{stage}: {error}")
             return
         except Exception as error:  # components, sources and files may raise anything
             report.problems.append(_placed(spec, stage, said(error, stage, declaration.use)))
             return
-        if declaration.trains:
-            counts = ", ".join(trained_by_entry(trace.model, declaration.patterns()))
+        if declaration.trains and None in traces:
+            counts = ", ".join(trained_by_entry(traces[None].model, declaration.patterns()))
             report.trained.append(f"{stage}: trains {counts}")
+        problems: list[Problem] = []
         with self.tracing.running():
-            trace.begin_memories()
-            trace.run()
-            if not report.problems and not trace.problems:
+            for trace in traces.values():
+                trace.begin_memories()
+                trace.run()
+                problems += trace.problems
+            if not problems and not declaration.trains:
+                found = received(scope, traces)
+                problems += form_problems(declaration, scope, found)
                 # Widths that a loss has refused are the same mistake.
-                trace.compare(declaration, scope)
-        report.problems += [_placed(spec, stage, problem) for problem in trace.problems]
-        report.untraced += trace.untraced
-        report.shapes += trace.shapes
-        report.memories += [f"{stage}: {line}" for line in trace.memories]
+                if not problems and not report.problems:
+                    problems += score_problems(declaration, scope, found, report.untraced, UNTRACEABLE)
+        if declaration.trains and not problems:
+            problems += self._alone(declaration, scope, source)
+        report.problems += [_placed(spec, stage, problem) for problem in problems]
+        for trace in traces.values():
+            report.untraced += trace.untraced
+            report.shapes += trace.shapes
+            report.memories += [f"{stage}: {line}" for line in trace.memories]
 
-    def _trace(self, scope: StageScope, roots: Sequence[Owner], source: Source, *, trains: bool) -> Trace:
-        """A stage's graph with its rows, ready to run; nodes that earlier stages have run alike are not run again."""
+    def _alone(self, declaration: Stage, scope: StageScope, source: Source) -> Iterator[Problem]:
+        """What cannot take a micro-batch of one row (batch norm), where the stage will have one."""
+        if smallest_batch(scope, source) != 1:
+            return
+        for name, roots in _roots(declaration, scope).items():
+            trace = self._trace(scope, name, roots, source, trains=True, rows=1)
+            with self.tracing.running():
+                trace.run()
+            for problem in trace.problems:
+                message = f"the stage has a micro-batch of one row: {problem.message}"
+                yield replace(problem, message=message, hint=NO_ROW_ALONE)
+
+    def _trace(
+        self, reader: StageScope, stage: str | None, roots: Sequence[Owner], source: Source, *, trains: bool,
+        rows: int = SAMPLES,
+    ) -> Trace:  # fmt: skip
+        """The graph of `roots` with the rows of a stage, ready to run; nodes that earlier ones have run alike are not
+        run again. `reader` is the stage, `stage` that whose model has the entries, where it is another."""
+        scope = reader if stage is None else reader.untrained if stage == INIT else self.spec.scope(stage)
         model = Model.planned(scope, roots, seed=0)
+        asked = _asked(reader, stage)
         if not trains:
             # It has no losses, which would read the same rows as its encoders.
             whole = [trace for trace in self._traced if len(trace.ids) == SAMPLES]
-            known = self._known(model, whole)
-            if len(known) == len(model.graph.working) and self._has_read(scope, model):
-                return Trace(self.tracing, model, {}, [], known)
-        model = Model.planned(scope, roots, seed=0, states=Model.learn_states(scope, roots, source, limit=LEARNED_FROM))
+            known = self._known(model, whole, asked)
+            if len(known) == len(model.graph.working) and self._has_read(reader, scope, model):
+                return Trace(self.tracing, model, {}, [], known, asked)
+        learned = source if stage is None else scope.source
+        states = Model.learn_states(scope, roots, learned, limit=LEARNED_FROM)
+        model = Model.planned(scope, roots, seed=0, states=states)
         with self.tracing.building(), torch.device("meta"):
             model.modules.build()
             model.constraints.project()
         model.read_from(source)
-        batch = self._read(scope, model, source)
+        batch = self._read(reader, scope, model, source, rows)
         with self.tracing:
             columns = {key: found.map(self.tracing.from_tensor) for key, found in model.columns(batch).items()}
             fake_on_cpu(self.tracing, model.root)
         alike = [trace for trace in self._traced if trace.has_rows_like(columns, batch.size)]
-        trace = Trace(self.tracing, model, columns, batch.ids, self._known(model, alike))
+        trace = Trace(self.tracing, model, columns, batch.ids, self._known(model, alike, asked), asked)
         self._traced.append(trace)
         return trace
 
-    def _read(self, scope: StageScope, model: Model, source: Source) -> Batch:
+    def _read(self, reader: StageScope, scope: StageScope, model: Model, source: Source, rows: int) -> Batch:
         """A few rows, and some from all over every entry of data that the stage's encoders read."""
         requests = model.requests()
         sampled = [request for request in requests if request.target.section == "sampler"]
         read = [request for request in requests if request not in sampled]
-        batch = self.reading.first_rows(source, scope.views, read, SAMPLES)
+        batch = self.reading.first_rows(source, scope.views, read, rows)
         for request in sampled:
             dtype = getattr(torch, scope.type_of(request.target).dtype)
             batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
-        for data in other_data(scope):
-            other = blank_source(scope, self.spec.data[data])
+        for data in other_data(reader):
+            other = blank_source(reader, self.spec.data[data])
             assert other is not None
             self.reading.rows_from_all_over(other, scope.views, read, data)
         self.reading.rows_from_all_over(source, scope.views, read)
-        self._read_already.append((scope.data_name, _columns(scope, model)))
+        self._read_already.append((reader.data_name, _columns(scope, model)))
         return batch
 
-    def _has_read(self, scope: StageScope, model: Model) -> bool:
+    def _has_read(self, reader: StageScope, scope: StageScope, model: Model) -> bool:
         """Whether an earlier stage has read the very columns of the same entry of data."""
         wanted = _columns(scope, model).items()
-        return not any(other_data(scope)) and any(
-            data == scope.data_name and all(target in read and read[target] == view for target, view in wanted)
+        return not any(other_data(reader)) and any(
+            data == reader.data_name and all(target in read and read[target] == view for target, view in wanted)
             for data, read in self._read_already
         )
 
-    def _known(self, model: Model, traces: Sequence[Trace]) -> dict[Owner, Encoding]:
-        """The encodings of nodes that were traced in an earlier stage, with all that they read."""
+    def _known(self, model: Model, traces: Sequence[Trace], asked: Sequence[Target]) -> dict[Owner, Encoding]:
+        """The encodings of nodes that were traced in an earlier stage, with all that they read and what is `asked`."""
         found: dict[Owner, Encoding] = {}
         for node in model.graph.working:
             own = _application(model, node)
             inner = [owner for read in node.reads for owner, _ in read.outputs if isinstance(owner, Owner)]
             if not all(owner in found for owner in inner):
                 continue
+            taps = taps_of(node, asked)
             for trace in traces:
-                if node.owner in trace.values and _application(trace.model, trace.model.graph.nodes[node.owner]) == own:
+                if node.owner not in trace.values or not trace.values[node.owner].outputs.keys() >= set(taps):
+                    continue
+                if _application(trace.model, trace.model.graph.nodes[node.owner]) == own:
                     found[node.owner] = trace.values[node.owner]
                     break
         return found
+
+
+def _roots(declaration: Stage, scope: StageScope) -> dict[str | None, tuple[Owner, ...]]:
+    """The entries to be traced, by the stage whose model has them; None: the stage's own."""
+    own = scope.roots()
+    if declaration.trains:
+        return {None: own} if own else {}
+    # Losses and parts that an evaluator names lend it a number or a score: they are not run.
+    own = tuple(owner for owner in own if owner.section == "encoders")
+    roots: dict[str | None, tuple[Owner, ...]] = {None: own} if own else {}
+    for target in scope.targets(STAGE).values():
+        if target.section == "encoders" and target.stage is not None:
+            roots[target.stage] = tuple(dict.fromkeys((*roots.get(target.stage, ()), target.owner)))
+    return roots
+
+
+def _asked(reader: StageScope, stage: str | None) -> list[Target]:
+    """The encoders of one model that a stage's own references lead to."""
+    return [t for t in reader.targets(STAGE).values() if t.section == "encoders" and t.stage == stage]
 
 
 def _columns(scope: StageScope, model: Model) -> ReadColumns:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -22,16 +22,17 @@ from torch.nn.modules.module import register_module_forward_pre_hook, register_m
 
 from mmflow.kernels.dispatch import VARIABLE
 from mmflow.model.gathering import Fetch
-from mmflow.model.graph import Node, Output, face, needed_outputs
+from mmflow.model.graph import Graph, Node, Output
 from mmflow.model.model import Model
+from mmflow.model.received import shown
 from mmflow.model.rehearsal import problem_of, said_by
 from mmflow.model.rows import folded
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.failures import inside
-from mmflow.plugin.kinds import Encoder, Loss, Memory, Score, Stage, StageScope
+from mmflow.plugin.kinds import Encoder, Loss, Memory
 from mmflow.plugin.numbers import Clock
-from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import SAMPLE, Argument, Encoding, Tokens
+from mmflow.plugin.targets import Owner, Place, Target
+from mmflow.plugin.values import SAMPLE, Encoding
 from mmflow.spec.text.problems import Problem
 
 SAMPLES: Final = 2
@@ -127,10 +128,10 @@ class Trace:
 
     def __init__(
         self, tracing: Tracing, model: Model, columns: Mapping[str, Encoding], ids: Sequence[str],
-        known: Mapping[Owner, Encoding],
+        known: Mapping[Owner, Encoding], asked: Sequence[Target] = (),
     ) -> None:  # fmt: skip
-        """`known` are encodings of nodes that need not run."""
-        self.tracing, self.model, self.columns, self.ids = tracing, model, columns, ids
+        """`known` are encodings of nodes that need not run, `asked` references from outside the graph, to taps also."""
+        self.tracing, self.model, self.columns, self.ids, self.asked = tracing, model, columns, ids, asked
         self.problems: list[Problem] = []
         self.untraced: list[str] = []
         self.shapes: list[str] = []
@@ -191,44 +192,17 @@ class Trace:
             except Exception as error:  # a component of a plugin may raise anything
                 self._untraced(node, said_by(error))
 
-    def compare(self, stage: Stage, scope: StageScope) -> None:
-        """Run the scores in a stage's fields between the encodings that it compares."""
-        asked = [target for place, target in scope.targets(STAGE).items() if place[0] == "of"]
-        known = [self._asked(target) for target in asked if target.section == "encoders"]
-        for place, score in scope.held(STAGE):
-            if not isinstance(score, Score) or len(known) < 2 or hasattr(score, "build"):
-                continue
-            for target, found in zip(asked[1:], known[1:], strict=True):
-                if known[0] is None or found is None:
-                    continue
-                try:
-                    score.blocks(known[0], found)
-                except UNTRACEABLE as error:
-                    self.untraced.append(f"{stage.use} ({score.use}): {said_by(error)}")
-                except Exception as error:
-                    sizes = " and ".join(
-                        f"{name} {shape(next(iter(one.outputs.values())))}"
-                        for name, one in ((asked[0], known[0]), (target, found))
-                    )
-                    message = f"{stage.use} cannot compare {sizes} by {score.use}: {said_by(error)}"
-                    self.problems.append(problem_of(("stages", "", *map(str, place[:1])), message, error))
-                    return
+    @property
+    def graph(self) -> Graph:
+        return self.model.graph
 
-    def _asked(self, target: Target) -> Encoding | None:
-        """The encoding that a stage's reference leads to, all rows of groups one after another; None where unknown."""
-        if target.owner in self.lost or target.stage is not None:
+    def given(self, output: Output) -> Encoding | None:
+        """The rows of one output; None where it could not be traced."""
+        owner, name = output
+        found = self.values.get(owner) if isinstance(owner, Owner) else None
+        if found is None or name not in found.outputs:
             return None
-        outputs = (target.output,) if target.output else needed_outputs(self.model.scope, STAGE)
-        merged: dict[str, Tensor | Tokens] = {}
-        for name in outputs:
-            owner, inner = face(self.model.graph, target.owner, name)
-            encoding = self.values.get(owner) if isinstance(owner, Owner) else None
-            if encoding is None or inner not in encoding.outputs:
-                return None
-            merged["pooled" if target.output else name] = encoding.outputs[inner]
-            if len(encoding.axes) > 1:
-                return None
-        return Encoding(merged)
+        return Encoding({name: found.outputs[name]}, found.axes, found.present)
 
     def _visit(self, node: Node) -> None:
         if isinstance(node.component, Loss):
@@ -236,11 +210,14 @@ class Trace:
             found = folded(inputs, type(node.component).axes, self.ids) if node.scope == "row" else (inputs, self.ids)
             self.execution.call(node, found[0], ids=found[1])
         elif not isinstance(node.component, Memory):
+            taps = taps_of(node, self.asked)
             by_place = self._gathered(node) if node.gathers else None
-            encoding = self.execution.encode(node, self._fetch, {SAMPLE: self.ids}, ordinal=0, by_place=by_place)
+            encoding = self.execution.encode(
+                node, self._fetch, {SAMPLE: self.ids}, ordinal=0, taps=taps, by_place=by_place
+            )
             self.values[node.owner] = encoding
             for name, value in encoding.outputs.items():
-                self.shapes.append(f"{node.owner}: {name} {shape(value)}")
+                self.shapes.append(f"{node.owner}: {name} {shown(value)}")
 
     def _gathered(self, node: Node) -> dict[Place, Fetch]:
         """For each input of a node that gathers its rows, as many rows as its index has; fake numbers name none."""
@@ -297,16 +274,15 @@ class Trace:
                 found = self.columns.get(owner) if isinstance(owner, str) else self.values.get(owner)
                 if found is not None:
                     label = read.target.name if column else name
-                    shapes.append(f"{label} {shape(found.outputs.get(name))}")
+                    shapes.append(f"{label} {shown(found.outputs.get(name))}")
         return ", ".join(shapes) or "none"
 
 
 def _shapes(encoding: Encoding) -> dict[str, str]:
-    return {name: shape(value) for name, value in encoding.outputs.items()}
+    return {name: shown(value) for name, value in encoding.outputs.items()}
 
 
-def shape(value: Argument) -> str:
-    """The shape of a value, for messages."""
-    if isinstance(value, Tokens):
-        return f"{list(value.values.shape)} with mask"
-    return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+def taps_of(node: Node, asked: Sequence[Target]) -> list[str]:
+    """Outputs that an encoder gives only when asked, and that references from outside its graph name."""
+    known = node.structure.taps() if isinstance(node.structure, Encoder) and node.role == "encoder" else ()
+    return [target.output for target in asked if target.owner == node.owner and target.output in known]

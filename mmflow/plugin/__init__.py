@@ -61,6 +61,7 @@ from mmflow.plugin.kinds import (
     Streamed,
     Streaming,
     Structure,
+    Tally,
     Tokenizer,
     TrackedRun,
     Tracker,
@@ -95,6 +96,7 @@ from mmflow.plugin.references import (
 from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample, with_random_access
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import (
+    ABSENT,
     Encoding,
     EvaluationResult,
     Example,
@@ -107,6 +109,7 @@ from mmflow.plugin.values import (
 )
 
 __all__ = [
+    "ABSENT",
     "STAGE",
     "Active",
     "Address",
@@ -190,6 +193,7 @@ __all__ = [
     "Streamed",
     "Streaming",
     "Structure",
+    "Tally",
     "Target",
     "TensorType",
     "TokenSequence",

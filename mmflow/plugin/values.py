@@ -39,6 +39,10 @@ def same_rows(axis: str, other: str) -> bool:
     return axis == other or (of_samples(axis) and of_samples(other))
 
 
+ABSENT: Final = -(2**63)
+"""An absent value in a column of int64 numbers, as evaluators receive it; in labels it is -1, in floats NaN."""
+
+
 @dataclass(frozen=True)
 class TensorType:
     """The declared type of a field or an output: known before any tensor exists.
@@ -181,6 +185,13 @@ class Metric:
         """Group and title: `image → text R@1`."""
         return f"{self.group} {self.heading}" if self.group else self.heading
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval, where it was measured: its ends, or the spread to both sides."""
+        if self.low is not None and self.high is not None:
+            return self.low, self.high
+        return None if self.spread is None else (self.value - self.spread, self.value + self.spread)
+
     def stored(self) -> dict[str, str | float | None]:
         """The metric as it is stored, numbers as plain floats."""
         numbers = {n: None if (v := getattr(self, n)) is None else float(v) for n in NUMBERS}
@@ -207,10 +218,11 @@ class EvaluationResult:
     """The result of an evaluator: metrics, and optionally rows and figures to show in the report.
 
     `figures` maps a title to a plain-data figure (`{"kind": "bars" | "lines" | "points" | "matrix", ...}`); `notes`
-    say in a sentence each which numbers were not measured, and why.
+    say in a sentence each which numbers were not measured, and why; `remarks` warn about those that were, with numbers.
     """
 
     metrics: list[Metric]
     examples: list[Example] = field(default_factory=list)
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)

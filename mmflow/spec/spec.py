@@ -46,6 +46,11 @@ class Spec:
     notes: tuple[Problem, ...] = field(default=(), compare=False, repr=False)
     """Advice about a spec that can be used as it is, such as old names."""
 
+    @property
+    def trains(self) -> bool:
+        """Whether any of its stages does."""
+        return any(stage.trains for stage in self.stages.values())
+
     def scope(self, stage: str) -> Scope:
         """The view of a stage; KeyError for a stage that is not there."""
         return self.scopes[stage]

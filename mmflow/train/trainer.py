@@ -18,9 +18,11 @@ from mmflow.model.model import Model
 from mmflow.model.trained import trained_by_entry
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
+from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import describe
-from mmflow.plugin.targets import STAGE
+from mmflow.plugin.targets import STAGE, Owner
+from mmflow.train.remarks import Bounds, Length, equal_rows, remarks
 from mmflow.train.settings import Start, Training
 from mmflow.train.updates import Moves, Updates
 
@@ -145,7 +147,7 @@ class Trainer:
         self._account()
 
     def _account(self) -> None:
-        """Tell of losses that never took part; raise where nothing has trained at all."""
+        """Tell of losses that never took part, and other signs of ill; raise where nothing has trained at all."""
         idle = [name for name, share in self.shares.items() if not float(share)]
         why = "no row was present in all of its inputs, all weights were 0, a memory was not ready, or it is not active"
         if len(idle) == len(self.shares):
@@ -156,7 +158,30 @@ class Trainer:
                 hint="look at `freeze`, `.detach`, `groups` and at what the losses read",
             )
         for name in idle:
-            self.context.report.note(f"losses.{name} took part in no step: {why}", warning=True)
+            self.context.remark(f"losses.{name} took part in no step: {why}")
+        learned = {
+            path: Bounds(module.bounds[0], module.bounds[1]) for path, module in self.model.modules.learned_values()
+        }
+        contrasts = [n.owner.name for n in self.model.graph.working if n.role == "loss" and n.scope == "batch"]
+        length = Length(self.steps, self.declaration.batch_size, self.loader.length)
+        untrained = self.scope.start is None
+        for remark in remarks(self.history, length, untrained=untrained, contrasts=contrasts, bounds=learned):
+            self.context.remark(remark)
+        for loss, fields in self._plain_sides():
+            for remark in equal_rows(self.source, fields, loss, self.declaration.batch_size):
+                self.context.remark(remark)
+
+    def _plain_sides(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Losses that tell each row of a batch from all others, with the fields behind an input of theirs, where these
+        can be compared as they are: texts, names, numbers, classes."""
+        for name, loss in self.scope.losses.items():
+            owner = Owner("losses", name)
+            sides = [t.owner for place, t in self.scope.targets(owner).items() if place[0] == "of"]
+            for side in sides if loss.in_batch_negatives() else ():
+                fields = tuple(o.name for o in self.scope.reach(side) if o.section == "fields")
+                known = [self.scope.fields[field] for field in fields if field in self.scope.fields]
+                if known and all(one.modality == "text" or modality(one.modality).discrete for one in known):
+                    yield name, fields
 
     def _one(self, batch: Batch, clock: Clock) -> Moves:
         result = self.updates.run(batch, clock)

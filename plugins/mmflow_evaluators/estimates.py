@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from mmflow_evaluators.intervals import Interval
 
+SEVERAL = 10
+"""Rows of a class from which it is odd that it is never predicted."""
+
 Better = Literal["higher", "lower", ""]
 
 
@@ -81,6 +84,42 @@ def bootstrapped(
     value = statistic(np.arange(items))
     interval = bootstrap_interval(statistic, items, at=(name,), bounds=bounds, groups=groups, draws=draws)
     return estimate(name, value, interval, title=title, group=group, chance=chance, better=better, unit=unit)
+
+
+def accuracy(
+    encoder: str, hits: NDArray[np.float64], learned: NDArray[np.int64], truth: NDArray[np.int64], *, alone: bool
+) -> Metric:
+    """Share of right answers, `hits` [N] from 0 to 1; chance is the share in `truth` of the most frequent class of
+    `learned`.
+
+    The metric is `accuracy` where one encoder is probed, `image_accuracy` in the group `image` where several are.
+    """
+    import numpy as np
+
+    from mmflow_evaluators.intervals import share_interval
+
+    chance = float((truth == np.bincount(learned).argmax()).mean())
+    return estimate("accuracy", hits.mean(), share_interval(hits), group=group_of(encoder, alone), chance=chance)
+
+
+def never_predicted(
+    predicted: NDArray[np.int64], truth: NDArray[np.int64], names: Sequence[str] = (), where: str = ""
+) -> list[str]:
+    """A remark about classes [N] that are never predicted though several rows have them; nothing where there are none.
+
+    With one class predicted for all rows, that one is named.
+    """
+    import numpy as np
+
+    counts, found = np.bincount(truth), np.unique(predicted)
+    missed = [c for c in np.flatnonzero(counts >= SEVERAL).tolist() if c not in found]
+    if not missed:
+        return []
+    say = lambda c: names[c] if c < len(names) else str(c)  # noqa: E731
+    if len(found) == 1:
+        return [f"{where}every one of the {len(truth):,} rows is given the class {say(int(found[0]))}"]
+    shown = ", ".join(f"{say(c)} ({counts[c]} rows)" for c in missed[:5]) + (", ..." if len(missed) > 5 else "")
+    return [f"{where}{len(missed)} of {(counts > 0).sum()} classes are never predicted: {shown}"]
 
 
 def result(metrics: Sequence[Metric], notes: Sequence[str] = (), where: str = "") -> EvaluationResult:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import model_validator
-
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, PositiveFloat, default
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Metric, PositiveFloat, Tally, default
+from mmflow_evaluators.declared import OfEach, Refusal, quiet, too_few
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BLOCK = 2048
 
 
-class Geometry(Evaluator, name="geometry"):
+class Geometry(OfEach, name="geometry"):
     """How L2-normalized vectors lie on the sphere, in float64, for each encoder in `of` and each pair of them.
 
     For each encoder: `uniformity` = log mean over pairs i < j of exp(-t |x_i - x_j|^2) (Wang and Isola, 2020: two
@@ -33,24 +33,25 @@ class Geometry(Evaluator, name="geometry"):
     Read the gap beside uniformity: a collapsed model has none.
     """
 
-    axes: ClassVar[tuple[str, ...]] = ()
-
     example: ClassVar[str] = "{use: geometry, data: test, of: [image, text]}"
     requires: ClassVar[tuple[str, ...]] = ("sklearn",)
 
     power: PositiveFloat = default(2.0, description="exponent of the distance in alignment")
     t: PositiveFloat = default(2.0, description="scale of the Gaussian potential in uniformity")
 
-    @model_validator(mode="after")
-    def _some(self) -> Geometry:
-        if not self.of:
-            raise ValueError("`of` names no encoder")
-        return self
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from too_few(tallies, 2, self.use)
+
+    def refuses_encodings(self, *of: Encoding) -> Iterator[tuple[str, str, str]]:
+        sizes = {name: encoding.pooled.shape[-1] for name, encoding in zip(self.of, of, strict=True)}
+        if len(set(sizes.values())) > 1:
+            said = " and ".join(f"{name} has {size} dimensions" for name, size in sizes.items())
+            yield "of", f"geometry: {said}", "give them heads of the same `dim`, or measure each in a stage of its own"
 
     def evaluate(self, *of: Encoding, ids: list[str]) -> EvaluationResult:
         import torch
 
-        from mmflow_evaluators.estimates import spoken
+        from mmflow_evaluators.estimates import group_between, spoken
 
         metrics: list[Metric] = []
         vectors, present = [], []
@@ -79,9 +80,8 @@ class Geometry(Evaluator, name="geometry"):
             x, y = vectors[i][both], vectors[j][both]
             if len(x) < 2:
                 raise ComponentError(f"geometry: fewer than two rows have both {self.of[i]} and {self.of[j]}")
-            several = len(pairs) > 1
-            prefix = f"{self.of[i]}_{self.of[j]}_".replace(".", "_") if several else ""
-            group = f"{spoken(self.of[i])} {spoken(self.of[j])}" if several else ""
+            group = group_between(self.of[i], self.of[j])
+            prefix = group.prefix if len(pairs) > 1 else ""
             if x.shape[1] != y.shape[1]:
                 raise ComponentError(
                     f"geometry: {self.of[i]} has {x.shape[1]} dimensions and {self.of[j]} has {y.shape[1]}",
@@ -89,7 +89,7 @@ class Geometry(Evaluator, name="geometry"):
                 )
             kept = [i for i, b in zip(ids, both, strict=True) if b]
             metrics += [
-                replace(metric, name=prefix + metric.name, title=metric.heading, group=group)
+                replace(metric, name=prefix + metric.name, title=metric.heading, group=group.heading)
                 for metric in self._pair(x, y, (own[i] + own[j]) / 2, kept)
             ]
         return EvaluationResult(metrics)
@@ -163,10 +163,11 @@ def gap_separability(x: Tensor, y: Tensor, ids: list[str]) -> float:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    from mmflow_evaluators.probing import Labeled, split
+    from mmflow_evaluators.probes.regularized import Rows, parted
 
     both: Any = np.concatenate([x.cpu().numpy(), y.cpu().numpy()])
     sides = np.repeat(np.array([0, 1]), len(x))
-    learned, held = split(Labeled(both, sides, [*ids, *ids]), 0.2, "gap separability")
-    model = LogisticRegression(C=100.0, max_iter=500).fit(learned.vectors, learned.labels)
-    return float(model.score(held.vectors, held.labels))
+    learned, held = parted(Rows(both, sides, [*ids, *ids]), 0.2, "gap separability")
+    with quiet():
+        model = LogisticRegression(C=100.0, max_iter=500).fit(learned.vectors, learned.targets)
+        return float(model.score(held.vectors, held.targets))

@@ -59,12 +59,10 @@ def share_interval(values: ArrayLike, groups: ArrayLike | None = None) -> Interv
     if not ((x >= 0) & (x <= 1)).all():
         raise ValueError("a share is the mean of values from 0 to 1")
     binary = bool(((x == 0) | (x == 1)).all())
-    if groups is None:
-        if binary:
-            return score_interval(float(x.mean()), None, len(x))
-        groups = np.arange(len(x))
-    sums, sizes = _by_group(x, np.asarray(groups).reshape(-1))
+    sums, sizes = _by_group(x, np.arange(len(x)) if groups is None else np.asarray(groups).reshape(-1))
     count = len(sums)
+    if binary and count == len(x):
+        return score_interval(float(x.mean()), None, count)
     mean = float(sums.sum() / sizes.sum())
     if count < 2:
         return score_interval(mean, None, count)

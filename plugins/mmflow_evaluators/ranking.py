@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mmflow.plugin import Encoding, Tokens
+from mmflow.plugin import ABSENT, Encoding, Tokens
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,8 +33,9 @@ class Ranks:
     """Where the first right answer of each query stands; all arrays are float64 or int64 [Q].
 
     `above` counts the wrong candidates with a higher score than the best right one, `tied` the wrong ones and
-    `tied_right` the right ones with that very score; `right` counts the right ones among `candidates`.
-    `precision` is the average precision of each query, or None where it was not asked for.
+    `tied_right` the right ones with that very score; `right` counts the right ones among `candidates`. `queries` are
+    the places of the queries, those that have a right answer. `precision` is the average precision of each, or None
+    where it was not asked for.
     """
 
     above: NDArray[np.int64]
@@ -42,6 +43,7 @@ class Ranks:
     tied_right: NDArray[np.int64]
     right: NDArray[np.int64]
     candidates: int
+    queries: NDArray[np.int64]
     precision: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
@@ -103,20 +105,6 @@ def _log_falling(n: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float
     return (log_factorial[0] - log_factorial[1]).numpy()
 
 
-def wilson(rate: float, count: int) -> float:
-    """Half the 95 % interval of a rate over `count` independent trials (Wilson, 1927)."""
-    z = 1.959963984540054
-    return z / (1 + z * z / count) * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
-
-
-def bootstrap_median(values: NDArray[np.float64], draws: int = 400) -> float:
-    """Half the 95 % interval of the median, by resampling the values with a fixed seed."""
-    generator = np.random.default_rng(0)
-    medians = [np.median(values[generator.integers(len(values), size=len(values))]) for _ in range(draws)]
-    low, high = np.percentile(medians, [2.5, 97.5])
-    return float(high - low) / 2
-
-
 def fold(encoding: Encoding) -> tuple[Encoding, Tensor]:
     """Present rows with their group axes folded in, and for each the row [M] of the data that it belongs to."""
     groups = len(encoding.axes) - 1
@@ -131,13 +119,13 @@ def fold(encoding: Encoding) -> tuple[Encoding, Tensor]:
 
 
 def codes(column: Any, device: Any) -> Tensor:
-    """Equal values of a column as equal integers [N]; absent ones (None, or -1 for integers) differ from all."""
+    """Equal values of a column as equal integers [N]; absent ones (None, NaN, `ABSENT`) differ from all."""
     values = column.reshape(len(column), -1).tolist() if isinstance(column, torch.Tensor) else list(column)
     seen: dict[Any, int] = {}
     numbers = []
     for index, value in enumerate(values):
         value = tuple(value) if isinstance(value, list) else value
-        absent = value is None or value == (-1,)
+        absent = value is None or (isinstance(value, tuple) and all(v != v or v == ABSENT for v in value))
         numbers.append(-1 - index if absent else seen.setdefault(value, len(seen)))
     return torch.tensor(numbers, dtype=torch.int64, device=device)
 
@@ -195,15 +183,17 @@ def rank(
         tied = (~good & near).sum(1) - above
         tied_right = (good & near).sum(1)
         answered = counts > 0
-        parts.append([t[answered].cpu() for t in (above, tied, tied_right, counts)])
+        places = torch.arange(start, start + len(scores), device=scores.device)
+        parts.append([t[answered].cpu() for t in (above, tied, tied_right, counts, places)])
         if precision:
             precisions.append(_average_precision(scores[answered], good[answered]).cpu())
         if watch is not None:
             watch(start, scores, good)
     if not any(len(part[0]) for part in parts):
         raise ValueError("no query has a right answer among the candidates")
-    above, tied, tied_right, counts = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-    return Ranks(above, tied, tied_right, counts, candidates, torch.cat(precisions).numpy() if precision else None)
+    above, tied, tied_right, counts, queries = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    precise = torch.cat(precisions).numpy() if precision else None
+    return Ranks(above, tied, tied_right, counts, candidates, queries, precise)
 
 
 def _average_precision(scores: Tensor, good: Tensor) -> Tensor:

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import model_validator
-
 from mmflow.plugin import (
+    ComponentError,
     Encoding,
     EvaluationResult,
-    Evaluator,
     Metric,
     NonNegativeInt,
     PositiveInt,
     RawField,
     Refs,
     Score,
+    Tally,
     default,
 )
+from mmflow_evaluators.declared import OfTwo, Refusal, amount, too_few
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmflow_evaluators.estimates import Group
     from mmflow_evaluators.ranking import Ranks
 
 FOUND = 5
+TIED = 0.05
+"""Share of queries with a tie from which recall suffers."""
 
 
-class Retrieval(Evaluator, name="retrieval"):
+class Retrieval(OfTwo, name="retrieval"):
     """Recall at K, median rank and mean average precision in both directions between two encoders.
 
     The right answers of a query are the candidates of its own row (several where one side has a group axis, such
     as five captions an image) and of every row that is equal to it in one of the fields of `match`: with
     `match: caption` an image finds any caption with the same words. Queries without a right answer are left out.
     Ties count by expectation, so that equal scores for all are exactly at chance; scores closer than 1e-6 are
-    tied. Chance is exact: the expectation over random orders. The spread is half the 95 % Wilson interval, with
-    queries taken as independent, and for the median rank that of a bootstrap over queries.
+    tied. Chance is exact: the expectation over random orders. A K of all candidates or more is not measured, which
+    is said. Intervals are Wilson's, by row of the data, and for the median rank those of a bootstrap over queries.
     """
 
     example: ClassVar[str] = "{use: retrieval, data: test, of: [image, text], at: [1, 5], match: caption}"
@@ -46,16 +50,13 @@ class Retrieval(Evaluator, name="retrieval"):
     average_precision: bool = default(False, description="also measure mean average precision (sorts all scores)")
     examples: NonNegativeInt = default(6, le=100, description="queries a direction to show in the report")
 
-    @model_validator(mode="after")
-    def _two(self) -> Retrieval:
-        if len(self.of) != 2:
-            raise ValueError(f"retrieval goes between two encoders; `of` has {len(self.of)}")
-        return self
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from too_few(tallies, 2, self.use)
 
     def evaluate(
-        self, a: Encoding, b: Encoding, score: Any, match: tuple[Any, ...], ids: list[str]
+        self, a: Encoding, b: Encoding, score: Any, match: tuple[Any, ...], ids: list[str], model: Any
     ) -> EvaluationResult:
-        from mmflow_evaluators.estimates import spoken
+        from mmflow_evaluators.estimates import group_between
         from mmflow_evaluators.ranking import codes, equal_or_same, fold, rank, score_rows
 
         left, left_rows = fold(a)
@@ -67,8 +68,14 @@ class Retrieval(Evaluator, name="retrieval"):
         for swap in (False, True):
             (query, queries, own), (found, candidates, other) = sides[::-1] if swap else sides
             if not len(own) or not len(other):
-                raise ValueError(f"retrieval: no row of {query if not len(own) else found} is present in the data")
-            direction = f"{query}_to_{found}".replace(".", "_")
+                raise ComponentError(f"retrieval: no row of {query if not len(own) else found} is present in the data")
+            group = group_between(query, found, sign="→")
+            at = [k for k in self.at if k < len(other)]
+            beyond = [f"R@{k}" for k in self.at if k >= len(other)]
+            if beyond:
+                measured.notes.append(
+                    f"{group.heading}: {', '.join(beyond)} of {amount(len(other), 'candidate')} is 1."
+                )
             shown = _Examples(self.examples, len(own))
             ranks = rank(
                 score_rows(score, queries, candidates, swap=swap),
@@ -77,50 +84,63 @@ class Retrieval(Evaluator, name="retrieval"):
                 precision=self.average_precision,
                 watch=shown.look,
             )
-            metrics = self._measure(direction, f"{spoken(query)} → {spoken(found)}", ranks)
-            recalls += metrics[: len(self.at)]
+            metrics = self._measure(group, ranks, at, own.cpu().numpy()[ranks.queries])
+            recalls += metrics[: len(at)]
+            measured.remarks += _tied(ranks, group.heading, *model.reads(found))
             measured.metrics += metrics
-            for at, places, good in shown.kept:
+            for place, places, good in shown.kept:
                 measured.examples.append(
                     {
-                        "query": ids[int(own[at])],
+                        "query": ids[int(own[place])],
                         "field": str(query),
-                        "found": [ids[int(other[place])] for place in places],
+                        "found": [ids[int(other[each])] for each in places],
                         "field_found": str(found),
                         "right": good,
                     }
                 )
+        if not recalls:
+            raise ComponentError(f"retrieval: {' '.join(measured.notes)}", hint="write a lower K in `at`, or more rows")
         chance = sum(m.chance or 0.0 for m in recalls) / len(recalls)
         mean = sum(m.value for m in recalls) / len(recalls)
         measured.metrics.append(Metric("mean_recall", mean, chance))
         return measured
 
-    def _measure(self, direction: str, group: str, ranks: Ranks) -> list[Metric]:
+    def _measure(self, group: Group, ranks: Ranks, at: list[int], rows: Any) -> list[Metric]:
         import numpy as np
 
-        from mmflow_evaluators.ranking import bootstrap_median, wilson
+        from mmflow_evaluators.estimates import bootstrapped, estimate
+        from mmflow_evaluators.intervals import share_interval
 
         metrics = []
-        for k in self.at:
-            rate = float(ranks.hits(k).mean())
-            spread = wilson(rate, len(ranks))
+        for k in at:
+            hits, chance = ranks.hits(k), ranks.chance(k)
             metrics.append(
-                Metric(f"{direction}_r{k}", rate, ranks.chance(k), spread=spread, title=f"R@{k}", group=group)
+                estimate(f"r{k}", hits.mean(), share_interval(hits, rows), title=f"R@{k}", group=group, chance=chance)
             )
         expected = ranks.expected()
         metrics.append(
-            Metric(
-                f"{direction}_median_rank", float(np.median(expected)), ranks.chance_median(), better="lower",
-                spread=bootstrap_median(expected), title="median rank", group=group,
+            bootstrapped(
+                "median_rank", lambda i: float(np.median(expected[i])), len(expected), bounds=None, groups=rows,
+                group=group, chance=ranks.chance_median(), better="lower",
             )
         )  # fmt: skip
         if ranks.precision is not None:
-            value = float(ranks.precision.mean())
-            half = 1.959963984540054 * float(ranks.precision.std()) / len(ranks) ** 0.5
-            metrics.append(
-                Metric(f"{direction}_map", value, ranks.chance_precision(), spread=half, title="mAP", group=group)
-            )
+            interval = share_interval(np.clip(ranks.precision, 0, 1), rows)
+            chance = ranks.chance_precision()
+            metrics.append(estimate("map", ranks.precision.mean(), interval, title="mAP", group=group, chance=chance))
         return metrics
+
+
+def _tied(ranks: Ranks, heading: str, field: str, plain: bool) -> Iterator[str]:
+    """A remark where many wrong answers have the very score of the right one, as those with equal content have."""
+    tied, others = int((ranks.tied > 0).sum()), ranks.candidates - ranks.right
+    # Where all are equal, the vectors are one, and there is nothing to match.
+    if tied >= TIED * len(ranks) and not (ranks.tied == others).all():
+        equal = f"`match: {field}` counts" if plain else "`match` with a field that they share counts"
+        yield (
+            f"{heading}: for {tied:,} of {amount(len(ranks), 'query')} a wrong candidate has the very score of the "
+            f"right one, as rows of equal {field or 'content'} have; {equal} those as right"
+        )
 
 
 class _Examples:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from mmflow.plugin import ComponentError, Encoding
+from mmflow.plugin import ABSENT, ComponentError, Encoding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +24,14 @@ def vectors_of(encoding: Encoding, where: str) -> tuple[NDArray[np.float64], NDA
         )
     present = np.ones(len(vectors), bool) if encoding.present is None else encoding.present.cpu().numpy()
     return vectors.double().cpu().numpy(), present
+
+
+def numbers_of(column: Tensor | Sequence[float | None]) -> NDArray[np.float64]:
+    """The first number of each row of a field or of a stage's column, NaN where it is absent: float64 [N]."""
+    if not isinstance(column, Tensor):
+        return np.array([np.nan if value is None else float(value) for value in column])
+    values = column.double().masked_fill(column == ABSENT, torch.nan)
+    return values.cpu().numpy().reshape(len(column), -1)[:, 0]
 
 
 def unit(x: NDArray[np.float64]) -> NDArray[np.float64]:

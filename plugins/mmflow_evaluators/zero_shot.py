@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import field_validator, model_validator
+from pydantic import field_validator
 
 from mmflow.plugin import (
     ComponentError,
     Encoding,
     EvaluationResult,
-    Evaluator,
-    Labels,
     Metric,
     PositiveInt,
-    Ref,
     Score,
     Source,
+    Tally,
     default,
 )
+from mmflow_evaluators.declared import Counts, OfTwo, Refusal, WithClasses, counts, groups_of_rows, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +29,7 @@ LARGEST_MATRIX = 60
 """Classes up to which the confusion matrix is kept."""
 
 
-class ZeroShot(Evaluator, name="zero_shot"):
+class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
     """Accuracy when each row is given the class whose name scores highest with it (Radford et al., 2021).
 
     `of` names the encoder of the rows and the one of the class names. Each name is put into every prompt, and a
@@ -43,7 +42,6 @@ class ZeroShot(Evaluator, name="zero_shot"):
 
     encodes: ClassVar[Mapping[int, str]] = {1: "text"}
 
-    labels: Ref[Labels]
     prompts: tuple[str, ...] = default(("{}",), min_length=1, description="texts with {} where the class name goes")
     names: tuple[str, ...] = default(
         (), description="class names in the order of the labels, or the data's own in any order"
@@ -59,12 +57,6 @@ class ZeroShot(Evaluator, name="zero_shot"):
                 raise ValueError(f"prompt {prompt!r} must contain {{}} exactly once")
         return prompts
 
-    @model_validator(mode="after")
-    def _two(self) -> ZeroShot:
-        if len(self.of) != 2:
-            raise ValueError(f"`of` names the encoder of the rows and that of the class names; it has {len(self.of)}")
-        return self
-
     def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
         field = source.fields().get(self.labels.removeprefix("fields."))
         stated = field.names if field is not None else ()
@@ -78,10 +70,24 @@ class ZeroShot(Evaluator, name="zero_shot"):
             none = f"zero_shot needs the names of at least two classes; the field {self.labels} gives {len(names)}"
             yield "names" if self.names else "labels", few if stated else none, "write a name for each class in `names`"
 
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from super().refuses_rows(tallies)
+        named = len(self.names or tallies["data"].names.get(self.labels, ()))
+        yield from unnamed(self.use, tallies["data"].classes.get(self.labels, {}), named)
+
+    def refuses_encodings(self, *of: Encoding) -> Iterator[Refusal]:
+        yield from groups_of_rows(self.use, self.of[0], of[0])
+
+    def lacks(self, known: Counts, asked: Counts | None) -> Iterator[Refusal]:
+        if not known:
+            yield "labels", "no row has a label", "name data with labels"
+
     def evaluate(self, rows: Encoding, texts: Encoding, labels: Tensor, score: Any, model: Any) -> EvaluationResult:
         import torch
 
-        from mmflow_evaluators.ranking import Ranks, rank, wilson
+        from mmflow_evaluators.estimates import estimate
+        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.ranking import Ranks, rank
 
         names = self._in_order(model.names("labels"))
         if len(names) < 2:
@@ -93,17 +99,21 @@ class ZeroShot(Evaluator, name="zero_shot"):
         rows, labels = rows.rows(kept), labels[kept]
         if not len(labels):
             raise ComponentError("zero_shot: no row of the data has both a label and a value for the encoder")
-        if int(labels.max()) >= len(names):
-            raise ComponentError(f"zero_shot: label {int(labels.max())} has no name among {len(names)}")
+        for _, message, hint in unnamed("zero_shot", counts(labels.cpu()), len(names)):
+            raise ComponentError(message, hint=hint)
         scores = self._scores(rows, names, score, model)
         truth = torch.nn.functional.one_hot(labels, len(names)).bool()
         ranks: Ranks = rank(iter([(0, scores)]), lambda start, count: truth[start : start + count], len(names))
         at = sorted({k for k in self.at if k < len(names)} or {1})
         metrics = []
         for k in at:
-            rate = float(ranks.hits(k).mean())
-            spread = wilson(rate, len(ranks))
-            metrics.append(Metric(f"top{k}_accuracy", rate, k / len(names), spread=spread, title=f"top-{k} accuracy"))
+            hits = ranks.hits(k)
+            metrics.append(
+                estimate(
+                    f"top{k}_accuracy", hits.mean(), share_interval(hits), title=f"top-{k} accuracy",
+                    chance=k / len(names),
+                )
+            )  # fmt: skip
         return self._tell(metrics, ranks.hits(1), scores.argmax(1).cpu(), labels.cpu(), list(names))
 
     def _in_order(self, stated: tuple[str, ...]) -> tuple[str, ...]:
@@ -131,8 +141,7 @@ class ZeroShot(Evaluator, name="zero_shot"):
 
         from mmflow_evaluators.ranking import score_rows
 
-        outputs = tuple(rows.outputs)
-        if outputs == ("pooled",):
+        if tuple(rows.outputs) == ("pooled",):
             vectors = []
             for prompt in self.prompts:
                 encoded = model.encode(self.of[1], [prompt.replace("{}", name) for name in names])
@@ -141,7 +150,7 @@ class ZeroShot(Evaluator, name="zero_shot"):
             return torch.cat([block for _, block in score_rows(score, rows, classes, swap=False)])
         total = None
         for prompt in self.prompts:
-            classes = model.encode(self.of[1], [prompt.replace("{}", name) for name in names], outputs)
+            classes = model.encode(self.of[1], [prompt.replace("{}", name) for name in names])
             one = torch.cat([block for _, block in score_rows(score, rows, classes, swap=False)])
             total = one if total is None else total + one
         assert total is not None
@@ -175,4 +184,6 @@ class ZeroShot(Evaluator, name="zero_shot"):
                 "kind": "matrix", "rows": names, "columns": names, "values": matrix.tolist(),
                 "row_title": "true class", "column_title": "predicted class",
             }  # fmt: skip
-        return EvaluationResult(metrics, figures=figures)
+        from mmflow_evaluators.estimates import never_predicted
+
+        return EvaluationResult(metrics, figures=figures, remarks=never_predicted(predicted.numpy(), truth, names))

@@ -99,7 +99,7 @@ class Ask(DataStage, name="ask"):
         answers = self._answers(service, texts, context)
         unread = sum(text is not None and None in answer for text, answer in zip(texts, answers, strict=True))
         if unread:
-            context.report.note(f"{unread} of {len(texts)} rows have an answer that cannot be read", warning=True)
+            context.remark(f"{unread} of {len(texts)} rows have an answer that cannot be read")
         values = [None if None in answer else answer if self.draws > 1 else answer[0] for answer in answers]
         context.write_column("answer", rows.ids, values)
 

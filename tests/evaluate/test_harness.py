@@ -316,8 +316,8 @@ def test_what_is_skipped_does_not_depend_on_what_is_in_the_store(write, tmp_path
 def test_a_member_is_picked_from_the_first_group_axis():
     plain = Encoding({"pooled": torch.zeros(3, 2)})
     with pytest.raises(ValueError, match="no group axis"):
-        Wanted(Target("encoders", "image", index=1), ("pooled",)).of(plain)
+        Wanted(Target("encoders", "image", index=1), {"pooled": "pooled"}).of(plain)
     grouped = Encoding({"pooled": torch.arange(12.0).reshape(3, 2, 2)}, ("sample", "copy"), torch.ones(3, 2).bool())
-    picked = Wanted(Target("encoders", "image", index=1), ("pooled",)).of(grouped)
+    picked = Wanted(Target("encoders", "image", index=1), {"pooled": "pooled"}).of(grouped)
     assert picked.axes == ("sample",)
     assert picked.pooled.tolist() == [[2.0, 3.0], [6.0, 7.0], [10.0, 11.0]]

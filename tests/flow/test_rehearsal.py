@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 import typer
+from torch import nn
 from typer.testing import CliRunner
 
 from mmflow.cli.app import app
 from mmflow.cli.errors import reported
 from mmflow.flow.run import RunOptions, rehearse, run_spec
-from mmflow.plugin import Loss
+from mmflow.plugin import Encoder, Loss, TensorType
 from mmflow.spec import SpecError, load_text
 
 SPEC = """\
@@ -154,3 +155,46 @@ def test_an_unexpected_error_of_the_command_line_is_one_line(monkeypatch: pytest
     assert ended.value.exit_code == 1
     (kept,) = tmp_path.glob("mmflow-*.txt")
     assert "KeyError" in kept.read_text()
+
+
+class Normed(Encoder, name="normed"):
+    """Pixels through a batch norm."""
+
+    def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        return {"pooled": TensorType("vector", inputs[0].axes, (8,))}
+
+    def build(self, *inputs: TensorType, state: object) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 8), nn.BatchNorm1d(8))
+
+
+@pytest.mark.parametrize(
+    ("rows", "batches", "refused"),
+    [
+        (25, "batch_size: 8, sampler: {use: shuffle, drop_last: false}", True),
+        (24, "batch_size: 8, micro_batch_size: 7", True),
+        (6, "batch_size: 1", True),
+        (25, "batch_size: 8", False),
+        (26, "batch_size: 8, sampler: {use: shuffle, drop_last: false}", False),
+        (24, "batch_size: 8, micro_batch_size: 6", False),
+    ],
+)
+@pytest.mark.parametrize(
+    "encoder",
+    ["resnet, of: image, size: 16, head: {use: linear, dim: 8}", "normed, of: image"],
+)
+def test_batch_norm_over_a_single_row_is_told_with_the_way_out(
+    rows: int, batches: str, refused: bool, encoder: str, register: Callable[..., None]
+) -> None:
+    register(Normed)
+    spec = SPEC.replace(IMAGE, f"image: {{use: {encoder}}}").replace("size: 24", f"size: {rows}")
+    spec = spec.replace("batch_size: 8", batches)
+    checked = load_text(spec)
+    if not refused:
+        rehearse(checked, ["train"])
+        return
+    with pytest.raises(SpecError) as error:
+        rehearse(checked, ["train"])
+    (message,) = map(str, error.value.problems)
+    assert message.startswith("<text>:11:3: encoders.image: the stage has a micro-batch of one row:"), message
+    assert "`sampler: {use: shuffle, drop_last: true}`" in message
+    assert "micro_batch_size" in message

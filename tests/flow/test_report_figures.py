@@ -123,3 +123,19 @@ def test_distance_from_chance_has_the_direction_of_the_metric():
     assert times_chance(Metric("m", 0.9, 0.5, "")) == ""
     assert times_chance(Metric("m", 0.0, 0.5, "higher")) == ""
     assert times_chance(Metric("m", 0.3, None, "higher")) == ""
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 3), (10, 12), (7, 7), (1, 2), (0, 40_000)])
+def test_steps_have_whole_numbers_on_their_axis(first: int, last: int) -> None:
+    chart = figures.line_chart(
+        {"loss": [(float(step), 1.5 / (1 + step)) for step in range(first, last + 1)]}, x_label="step"
+    )
+    (svg,) = drawings(chart)
+    below = max(float(text.attrib["y"]) for text in svg.iter(f"{SVG}text") if text.attrib["class"] == "tick")
+    shown = [
+        text.text
+        for text in svg.iter(f"{SVG}text")
+        if float(text.attrib["y"]) == below and text.attrib["class"] == "tick"
+    ]
+    assert shown
+    assert all(label is not None and label.replace("k", "000").replace(",", "").isdigit() for label in shown), shown

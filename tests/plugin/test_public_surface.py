@@ -14,7 +14,8 @@ Source Stage
 Tokenizer Tracker Transform Value
 """
 FIELDS = """
-Active Bounds Constant Field Freeze Learned Lora NonNegativeFloat NonNegativeInt PositiveFloat PositiveInt Scope Shared View
+Active Bounds Constant Field Freeze Learned Lora NonNegativeFloat NonNegativeInt PositiveFloat PositiveInt Scope Shared
+View
 any_number by_content default in_order outside_identity secret
 """
 REFERENCES = """
@@ -22,8 +23,9 @@ Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled
 Static TokenSequence Weight
 """
 GIVEN = """
-Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader
-Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming TensorType Tokens TrackedRun Tracking
+ABSENT Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader
+Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming Tally TensorType Tokens TrackedRun
+Tracking
 describe emit in_all read_sample with_random_access
 """
 WIRING = "Application BatchSizes Fault Origin Owner Place STAGE StageScope StageSpec Structure Target"

@@ -43,10 +43,10 @@ class Context:
         self.asked = 0
         self.notes: list[str] = []
 
-    def note(self, text: str, *, warning: bool = False) -> None:
-        self.notes.append(text)
+    def note(self, text: str) -> None: ...
 
-    def log(self, step: int, line: Mapping[str, float]) -> None: ...
+    def remark(self, text: str) -> None:
+        self.notes.append(text)
 
     def progress(self, done: int, total: int, **metrics: float) -> None: ...
 

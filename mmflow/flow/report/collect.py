@@ -72,6 +72,10 @@ class StageReport:
     skipped: dict[str, str] = field(default_factory=dict)
     """Samples that could not be read, with the reason."""
     environment: Environment = field(default_factory=Environment)
+    notes: list[str] = field(default_factory=list)
+    """Numbers that were not measured, and why."""
+    remarks: list[str] = field(default_factory=list)
+    """Warnings about the result."""
 
     @property
     def cached(self) -> bool:
@@ -226,12 +230,14 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str], illust
     about = StageRecord(folder).read()
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
     stage.environment = about.get("environment") or {}
+    stage.remarks = list(about.get("remarks", []))
     measured = MetricsArtifact(folder).read()
     stage.metrics = MetricsArtifact(folder).metrics()
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
     stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]
     stage.skipped = dict(measured.get("skipped", {}))
+    stage.notes = list(measured.get("notes", []))
     stage.map = MetricsArtifact(folder).map() if illustrated else None
     stage.training, stage.history = HistoryArtifact(folder).summary(), HistoryArtifact(folder).lines()
     if not measured and (name := spec.scope(stage.name).data_name):

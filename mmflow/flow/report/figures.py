@@ -33,7 +33,8 @@ def line_chart(
     xs = [x for line in series.values() for x, _ in line]
     ys = [y for line in series.values() for _, y in line]
     bottom = min(0.0, min(ys)) if zero else min(ys)
-    x_ticks, y_ticks = ticks(min(xs), max(xs), 5), ticks(bottom, max(ys), 4)
+    whole = all(x == int(x) for x in xs)
+    x_ticks, y_ticks = ticks(min(xs), max(xs), 5, whole=whole), ticks(bottom, max(ys), 4)
     left, right, top, low = 46, 10, 8, 34
     plot = _Plot((min(xs), max(xs)), (y_ticks[0], y_ticks[-1]), (left, top, width - right, height - low))
     out = [_open(width, height), *_grid(plot, x_ticks, y_ticks)]
@@ -208,14 +209,18 @@ def legend(names: Sequence[str], *, others: bool = False) -> Markup:
     return Markup(f'<div class="legend">{items}</div>')
 
 
-def ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers from `low` or below to `high` or above, in steps of 1, 2 or 5 times a power of 10."""
+def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
+    """About `count` round numbers from `low` or below to `high` or above, in steps of 1, 2 or 5 times a power of 10.
+
+    `whole`: of things that are counted, such as steps, which have no parts.
+    """
     if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
         room = abs(low) * 0.1 or 1.0
         low, high = low - room, high + room
     raw = (high - low) / max(1, count)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    step = max(step, 1.0) if whole else step
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [place * step for place in range(first, last + 1)]
 

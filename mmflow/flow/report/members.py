@@ -10,7 +10,14 @@ from typing import Any
 from mmflow.flow.report.collect import RunReport, StageReport, collect
 from mmflow.flow.report.comparison import ComparedMetric, compared, lines, table
 from mmflow.flow.report.page import render, render_members
-from mmflow.flow.report.summary import left_out_lines, summary_lines, summary_markdown, tables_markdown
+from mmflow.flow.report.summary import (
+    left_out_lines,
+    remark_lines,
+    said_once,
+    summary_lines,
+    summary_markdown,
+    tables_markdown,
+)
 from mmflow.flow.store import RunRecord, RunStore
 from mmflow.spec import Member
 
@@ -46,7 +53,8 @@ class MembersReport:
         if self.single:
             return summary_lines(self.single)
         left_out = dict.fromkeys(line for _, report in self.members.values() for line in left_out_lines(report))
-        return [*lines(self.compared), *left_out]
+        remarks = said_once(self.remarks())
+        return [*lines(self.compared), *left_out, *remark_lines(remarks)]
 
     def markdown(self) -> str:
         return summary_markdown(self.single) if self.single else tables_markdown(self.first, self.compared)
@@ -56,6 +64,15 @@ class MembersReport:
         if self.single:
             return render(self.single)
         return render_members({name: report for name, (_, report) in self.members.items()}, self.compared)
+
+    def remarks(self) -> dict[str, list[str]]:
+        """Warnings about the results, by stage; of a matrix, each stage with its member."""
+        return {
+            f"{member}.{stage.name}" if member else stage.name: stage.remarks
+            for member, (_, report) in self.members.items()
+            for stage in report.stages
+            if stage.remarks
+        }
 
     def left_out(self) -> dict[str, dict[str, str]]:
         """By entry of `data`: samples that could not be read, with the reason."""

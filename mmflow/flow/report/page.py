@@ -14,7 +14,7 @@ from markupsafe import Markup
 from mmflow.flow.report import figures
 from mmflow.flow.report.collect import RunReport, ShownRow, StageReport
 from mmflow.flow.report.comparison import ComparedMetric
-from mmflow.flow.report.summary import grouped, number, seconds, times_chance
+from mmflow.flow.report.summary import grouped, interval, number, remarks_of, seconds, times_chance
 from mmflow.plugin.values import Metric
 
 HEADLINES = 6
@@ -54,6 +54,7 @@ def _shown_of(report: RunReport) -> dict[str, Any]:
     measured = [stage for stage in report.stages if stage.metrics]
     return {
         "report": report,
+        "remarks": remarks_of(report),
         "measured": measured,
         "headlines": _headlines(measured),
         "trained": [stage for stage in report.stages if stage.history],
@@ -80,7 +81,7 @@ def _template(name: str) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "number": number, "seconds": seconds, "grouped": grouped, "times_chance": times_chance,
+        "number": number, "seconds": seconds, "grouped": grouped, "times_chance": times_chance, "interval": interval,
         "figure": _figure, "gauge": _gauge, "moment": _moment,
     }  # fmt: skip
     return environment.get_template(f"{name}.html.j2")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mmflow.flow.report.collect import RunReport, StageReport
@@ -57,21 +57,27 @@ def times_chance(metric: Metric) -> str:
     return f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
 
 
+def interval(metric: Metric) -> str | None:
+    """The 95 % interval of a metric: `0.31 to 0.42`; None where it was not measured."""
+    ends = metric.interval
+    return None if ends is None else f"{number(ends[0])} to {number(ends[1])}"
+
+
 def grouped(metrics: Sequence[Metric]) -> list[tuple[str, list[Metric]]]:
-    """Metrics by group, in the order in which the groups come."""
+    """Metrics by group, in the order in which the groups come; those of no group beside groups are `overall`."""
     found: dict[str, list[Metric]] = {}
     for metric in metrics:
         found.setdefault(metric.group, []).append(metric)
-    return list(found.items())
+    return [(name or ("overall" if len(found) > 1 else ""), those) for name, those in found.items()]
 
 
 def metric_rows(stage: StageReport) -> list[tuple[str, str, str, str]]:
-    """Group and title, value with its unit and spread, chance, and distance from chance of each metric of a stage."""
+    """Group and title, value with its unit and interval, chance, and distance from chance of each metric of a stage."""
     rows = []
     for metric in (metric for _, metrics in grouped(stage.metrics) for metric in metrics):
         value = number(metric.value) + (f" {metric.unit}" if metric.unit else "")
-        if metric.spread is not None:
-            value += f" ± {number(metric.spread)}"
+        if (ends := interval(metric)) is not None:
+            value += f" ({ends})"
         rows.append((metric.label, value, number(metric.chance), times_chance(metric)))
     return rows
 
@@ -103,7 +109,28 @@ def summary_lines(report: RunReport) -> list[str]:
         lines.append(f"  {'':<{width}}{'value':<{values}}{'chance':<{chances}}x chance".rstrip())
         for name, value, chance, times in metric_rows(stage):
             lines.append(f"  {name:<{width}}{value:<{values}}{chance:<{chances}}{times}".rstrip())
-    return lines + waiting_lines(report) + left_out_lines(report)
+        lines += [f"  note: {note}" for note in stage.notes]
+    return lines + waiting_lines(report) + left_out_lines(report) + remark_lines(remarks_of(report))
+
+
+def said_once(remarks: Mapping[str, Sequence[str]]) -> list[tuple[str, list[str]]]:
+    """Warnings about results by stage, each once with the stages that it is about."""
+    found: dict[str, list[str]] = {}
+    for stage, those in remarks.items():
+        for remark in those:
+            found.setdefault(remark, []).append(stage)
+    return list(found.items())
+
+
+def remark_lines(remarks: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Warnings with the stages that they are about, under a title."""
+    lines = [f"  {', '.join(stages)}: {remark}" for remark, stages in remarks]
+    return ["remarks", *lines] if lines else []
+
+
+def remarks_of(report: RunReport) -> list[tuple[str, list[str]]]:
+    """The warnings about the results of a run."""
+    return said_once({stage.name: stage.remarks for stage in report.stages})
 
 
 def waiting_lines(report: RunReport) -> list[str]:
@@ -118,10 +145,12 @@ def waiting_lines(report: RunReport) -> list[str]:
 def summary_markdown(report: RunReport) -> str:
     """The metrics and stages as Markdown tables."""
     parts = [f"# {_cell(report.name)}", f"Run `{report.run_id}`, {report.status}, {seconds(report.seconds)}."]
+    parts += _remarks_markdown(remarks_of(report))
     for stage in report.stages:
         if stage.metrics:
             parts.append(f"## {_cell(stage.name)}")
-            parts.append(_table(["metric", "value", "chance", "× chance"], metric_rows(stage)))
+            parts.append(_table(["metric", "value (95 %)", "chance", "× chance"], metric_rows(stage)))
+            parts += [f"- {_cell(note)}" for note in stage.notes]
     rows = [(s.name, s.use, s.state, seconds(s.seconds), s.key[:12]) for s in report.stages]
     parts += ["## stages", _table(["stage", "use", "state", "time", "key"], rows)]
     parts += [f"- {_cell(note)}" for note in (*left_out_lines(report), *report.notes)]
@@ -136,6 +165,11 @@ def tables_markdown(report: RunReport, compared: Sequence[ComparedMetric]) -> st
         parts.append(_table(["members", "value", "over seeds", "difference from the first", "p"], metric.rows()))
     parts += [f"- {_cell(note)}" for note in report.notes]
     return "\n\n".join(parts) + "\n"
+
+
+def _remarks_markdown(remarks: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    lines = [f"- {_cell(', '.join(stages))}: {_cell(remark)}" for remark, stages in remarks]
+    return ["## remarks", *lines] if lines else []
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -41,7 +41,7 @@ from mmflow.plugin.kinds.model import (
 )
 from mmflow.plugin.kinds.scope import Origin, StageScope, StageSpec, Structure
 from mmflow.plugin.kinds.services import Answering, RemoteService, Service, ServiceBusy
-from mmflow.plugin.kinds.stages import BatchSizes, DataStage, Evaluator, Fault, Stage, StageInputs
+from mmflow.plugin.kinds.stages import BatchSizes, DataStage, Evaluator, Fault, Stage, StageInputs, Tally
 from mmflow.plugin.kinds.trackers import TrackedRun, Tracker, Tracking
 
 __all__ = [
@@ -84,6 +84,7 @@ __all__ = [
     "Streamed",
     "Streaming",
     "Structure",
+    "Tally",
     "Tokenizer",
     "TrackedRun",
     "Tracker",

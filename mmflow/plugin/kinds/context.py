@@ -41,8 +41,8 @@ class Reporter(Protocol):
         """A path or URL worth opening, such as the report."""
         ...
 
-    def note(self, text: str, *, warning: bool = False) -> None:
-        """A line for the user; a warning stays with the outcome of the run."""
+    def note(self, text: str) -> None:
+        """A line for the user, of this run alone."""
         ...
 
     def should_stop(self) -> bool:
@@ -87,8 +87,9 @@ class DataRows:
 class StageModel(Protocol):
     """The model that a stage uses, for further values and for another version of its weights."""
 
-    def encode(self, encoder: str, values: Sequence[RawValue], outputs: Sequence[str] = ("pooled",)) -> Encoding:
-        """Encode raw values (prompts, images) with an encoder in `of` that reads one field."""
+    def encode(self, encoder: str, values: Sequence[RawValue]) -> Encoding:
+        """Encode raw values (prompts, images) with an encoder that reads one field; `encoder` is a reference of the
+        stage, and the outputs are those that it brings."""
         ...
 
     def weights(self) -> dict[str, Tensor]:
@@ -188,6 +189,10 @@ class StageContext(Protocol):
 
     def write_model(self, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write the model that the stage uses as its own output, with `weights` in place of those of equal path."""
+        ...
+
+    def remark(self, text: str) -> None:
+        """Warn about the stage's result, with numbers: stored with it, and shown wherever it is shown."""
         ...
 
     def upstream(self, stage: str) -> Path:

@@ -281,6 +281,10 @@ class Loss(Component, kind="loss"):
     def scope(self) -> Scope:
         return "row" if self.per_row else "batch"
 
+    def in_batch_negatives(self) -> bool:
+        """Whether every other row of a batch counts as a wrong answer, one of equal content too."""
+        return False
+
 
 class Memory(Component, kind="memory"):
     """Pure state between steps: `update(state, columns)` gives the next state; nothing here has gradient.

@@ -13,7 +13,7 @@ from mmflow.plugin.kinds.context import StageContext
 from mmflow.plugin.kinds.data import Sampler, Source
 from mmflow.plugin.references import Column, Data, Encoded, Model, RawField, Ref, Refs, Static
 from mmflow.plugin.targets import Place
-from mmflow.plugin.values import Argument, EvaluationResult, TensorType
+from mmflow.plugin.values import Argument, Encoding, EvaluationResult, TensorType
 
 
 class BatchSizes(NamedTuple):
@@ -32,6 +32,18 @@ class Fault(NamedTuple):
     name: str = ""
     """A name that leads nowhere, where that is the mistake; `among` are those that there are."""
     among: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Tally:
+    """An entry of data, counted before a run."""
+
+    rows: int | None
+    """None where only a whole pass would tell."""
+    classes: Mapping[str, Mapping[int, int]]
+    """Rows of each class, by the reference to a field with one label a row; only for small entries."""
+    names: Mapping[str, tuple[str, ...]]
+    """Names of the classes, by the same references."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +157,16 @@ class Evaluator(DataStage):
 
     def draws(self) -> bool:
         return "generator" in self.arguments()
+
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[tuple[str, str, str]]:
+        """Why there are too few rows or classes to measure, said as `refuses` does; `tallies` by the field that names
+        the entry (`data`, `test`), asked before a run."""
+        return iter(())
+
+    def refuses_encodings(self, *of: Encoding) -> Iterator[tuple[str, str, str]]:
+        """Why encodings of these sizes cannot be measured, said as `refuses` does; two rows without values, asked
+        before a run."""
+        return iter(())
 
     def evaluate(self, *args: Argument, **kwargs: Argument) -> EvaluationResult:
         raise NotImplementedError

@@ -13,24 +13,23 @@ from mmflow.plugin.kinds import (
     Loss,
     Memory,
     Sampler,
-    Score,
     Stage,
-    Transform,
     View,
 )
 from mmflow.plugin.references import Data, Model, Parameters, reference_fields
-from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.classes import field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
+from mmflow.spec.references.delivered import check_forms, check_needs
+from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.resolver import Resolver, as_written
 from mmflow.spec.references.row_axes import check_gathered, check_pairing
 from mmflow.spec.references.services import check_services
 from mmflow.spec.references.wanted import GIVEN_BY, VALUES, is_number, references
 from mmflow.spec.references.wiring import differing
-from mmflow.spec.text.problems import Path, did_you_mean
+from mmflow.spec.text.problems import did_you_mean
 
 _OF_THE_WEIGHTS, _OF_TRAINING = ("head", "tokens", "init"), ("freeze", "lr_scale", "lora", "constrain")
 """Fields that mean nothing for applications of weights, and those that mean nothing where the weights do not train."""
@@ -75,7 +74,9 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         return
     if isinstance(made, Loss | Memory | Evaluator):
         _check_axes(resolver, entry, made, targets)
-    _check_needs(resolver, entry, owner, made)
+    check_needs(resolver, entry, owner, made)
+    if isinstance(made, Evaluator):
+        check_forms(resolver, entry, made, targets)
 
 
 def _check_arguments(
@@ -280,18 +281,8 @@ def _misread(
 
 def _view_hint(target: Target, declared: TensorType, accepts: tuple[str, ...]) -> str | None:
     """A view whose transform makes of the value what is accepted, such as a series of a sound."""
-    found = []
-    for name in registry().names("transform"):
-        try:
-            made = registry().get("transform", name).model_validate({})
-            result = made.result(declared) if isinstance(made, Transform) else declared
-        except ValueError:  # it cannot be imported, needs fields, or does not take such values
-            continue
-        if result.modality in accepts:
-            found.append(name)
-    if not found or len(found) > 3:
-        return None
-    return f"a view makes {accepts[0]} of it: {{of: {target}, apply: [{' or '.join(found)}]}}"
+    found = transforms_to(declared, accepts)
+    return f"a view makes {accepts[0]} of it: {{of: {target}, apply: [{found}]}}" if found else None
 
 
 def _check_axes(
@@ -323,32 +314,3 @@ def _check_axes(
         said = " and ".join(f"{name} of {axis}" for axis, name in rows.items())
         problem = entry.problem(f"{made.use} compares rows: {said}", ("of",), hint="use one row axis")
         resolver.report(entry, ("of",), problem)
-
-
-def _check_needs(resolver: Resolver, entry: Entry, owner: Owner, made: Component) -> None:
-    readers: list[tuple[Path, Component]] = [((), made)] if made.needs else []
-    readers += [(place, held) for place, held in resolver.held(owner) if isinstance(held, Score)]
-    for path, reader in readers:
-        for place, target in resolver.targets(owner).items():
-            if place[0] != "of" or target.section != "encoders" or target.output is not None:
-                continue
-            known, behind = resolver.outputs_of(target.owner), resolver.structure(target.owner)
-            if known is None or behind is None:
-                continue
-            abilities = {*known, *behind.encoder.provides, *behind.encoder.taps()}
-            absent = [need for need in reader.needs if need not in abilities]
-            if absent:
-                problem = entry.problem(
-                    f"{reader.kind} {reader.use} needs {' and '.join(absent)} of {target.name}",
-                    path,
-                    found=f"{behind.encoder.use}, which gives {', '.join(known)}",
-                    hint=_who_gives(resolver, absent[0]),
-                )
-                resolver.report(entry, path, problem)
-                break
-
-
-def _who_gives(resolver: Resolver, need: str) -> str | None:
-    encoders = resolver.seen.entries["encoders"]
-    names = [name for name in encoders if need in (resolver.outputs_of(Owner("encoders", name)) or ())]
-    return f"{', '.join(names[:4])} {'gives' if len(names) == 1 else 'give'} it" if names else None

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.references import Encoded, RefType, Weight
 from mmflow.plugin.targets import Owner, Target
 from mmflow.spec.references.endings import Endings, main_of
+from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.names import INIT, NODES, SECTIONS, SINGULAR, BadReference, Seen, expected_of
 from mmflow.spec.references.types import Types
 from mmflow.spec.references.wanted import LEADS_TO, VALUES, Output, Wanted
@@ -115,9 +117,22 @@ class Lookup:
         alike = [field for field, known in (self.types.fields or {}).items() if known.modality == name]
         if "fields" in allowed and alike:
             hint = f"`columns: {{{name}: {alike[0]}}}` of the data gives its field `{alike[0]}` that name"
+        elif "fields" in allowed and (view := self._view(name, owner)):
+            hint = view
         if owner == ("encoders", name, ""):
             return BadReference(f"`{name}` is this encoder itself, and nothing outside it has that name", hint=hint)
         return BadReference(f"there is no `{name}` here", expected=expected, hint=hint)
+
+    def _view(self, name: str, owner: Owner) -> str | None:
+        """A view that makes what an encoder reads of a field, where no field holds it: a class for a caption."""
+        made, fields = self.types.component(owner), self.types.fields or {}
+        accepts = {modality for those in made.accepts for modality in those} if isinstance(made, Encoder) else set()
+        if not accepts or any(known.modality in accepts for known in fields.values()):
+            return None
+        for field, known in fields.items():
+            if field != "id" and (found := transforms_to(known, accepts)):
+                return f"`views: {{{name}: {{of: {field}, apply: [{found}]}}}}` makes it of `{field}`"
+        return None
 
     def _exists(self, section: str, words: Words) -> bool:
         if section == "stages":

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import model_validator
-
-from mmflow.plugin import (
-    ComponentError,
-    Data,
-    Encoding,
-    EvaluationResult,
-    Evaluator,
-    Labels,
-    Metric,
-    PositiveInt,
-    Ref,
-    default,
-)
+from mmflow.plugin import Data, Encoding, EvaluationResult, Metric, PositiveInt, Ref, default
+from mmflow_evaluators.declared import Counts, OfEach, Refusal, WithClasses, amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +20,7 @@ if TYPE_CHECKING:
 BLOCK = 1024
 
 
-class OpenSet(Evaluator, name="open_set"):
+class OpenSet(WithClasses, OfEach, name="open_set"):
     """AUROC, FPR95 and AUPR of a score that should be higher for rows of known classes, for each encoder in `of`.
 
     Classes with a row in `data` are known; rows of `test` with another class are unknown. The score of a row is its
@@ -41,20 +30,22 @@ class OpenSet(Evaluator, name="open_set"):
     positive kind; intervals are those of a bootstrap over rows. `k` beyond the rows is refused.
     """
 
-    axes: ClassVar[tuple[str, ...]] = ()
-
     example: ClassVar[str] = "{use: open_set, data: train, test: test, of: image, labels: label}"
 
-    labels: Ref[Labels]
     test: Ref[Data] = default(..., description="rows of known and of unknown classes")
     by: Literal["mean", "neighbor"] = default("mean", description="nearest class mean, or k-th nearest row")
     k: PositiveInt = default(1, description="of `by: neighbor`")
 
-    @model_validator(mode="after")
-    def _some(self) -> OpenSet:
-        if not self.of:
-            raise ValueError("`of` names no encoder")
-        return self
+    def lacks(self, known: Counts, asked: Counts | None) -> Iterator[Refusal]:
+        asked = asked or {}
+        old = sum(rows for name, rows in asked.items() if name in known)
+        new = sum(asked.values()) - old
+        if not old or not new:
+            said = f"the test data has {amount(old, 'row')} of a class of the data and {new:,} of others"
+            yield "test", said, "`data` holds the known classes, `test` these and others"
+        rows = sum(known.values())
+        if self.by == "neighbor" and self.k > rows:
+            yield "k", f"k is {self.k}, and the data has {amount(rows, 'labeled row')}", "write a lower k"
 
     def evaluate(self, *of: Encoding, labels: Tensor, test: Any) -> EvaluationResult:
         import numpy as np
@@ -70,14 +61,8 @@ class OpenSet(Evaluator, name="open_set"):
             own = labels.cpu().numpy().reshape(-1)
             asked = test.fields["labels"].cpu().numpy().reshape(-1)
             kept, asked_kept = there & (own >= 0), there_y & (asked >= 0)
+            self.require(where, own[kept], asked[asked_kept])
             known = np.isin(asked[asked_kept], own[kept])
-            if not known.any() or known.all():
-                raise ComponentError(
-                    f"{where}: {'all' if len(known) and known.all() else 'no'} rows of the test data have a class of "
-                    "the data", hint="`data` holds the known classes, `test` these and others"
-                )  # fmt: skip
-            if self.by == "neighbor" and self.k > kept.sum():
-                raise ComponentError(f"{where}: k is {self.k}, and the data has {kept.sum()} rows")
             s = self._scores(unit(x[kept]), own[kept], unit(y[asked_kept]))
             metrics += _measured(group_of(name, len(of) == 1), s, known)
         return result(metrics)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import model_validator
-
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Labels, Ref, Score, default
+from mmflow.plugin import Encoding, EvaluationResult, Labels, Ref, Score, default
+from mmflow_evaluators.declared import Counts, OfTwo, Refusal, WithClasses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TITLES = {"auroc": "AUROC", "best_f1": "best F1"}
 
 
-class PairClassification(Evaluator, name="pair_classification"):
+class PairClassification(WithClasses, OfTwo, name="pair_classification"):
     """Paraphrase, duplicate, verification: pairs of rows with the label 1 belong together, those with 0 do not.
 
     `average_precision` and `auroc` need no threshold; `best_accuracy` and `best_f1` are those of the threshold that is
@@ -31,11 +31,12 @@ class PairClassification(Evaluator, name="pair_classification"):
     labels: Ref[Labels] = default(..., description="1 for pairs that belong together, 0 for others")
     score: Score = default("cosine")
 
-    @model_validator(mode="after")
-    def _two(self) -> PairClassification:
-        if len(self.of) != 2:
-            raise ValueError(f"`of` names two encoders; it has {len(self.of)}")
-        return self
+    def lacks(self, known: Counts, asked: Counts | None) -> Iterator[Refusal]:
+        if known and max(known) > 1:
+            yield "labels", f"labels are 0 and 1, there is a {max(known)}", "1 for pairs that belong together, else 0"
+        elif len(known) < 2:
+            said = f"there are {known.get(1, 0)} pairs with the label 1 and {known.get(0, 0)} with 0"
+            yield "labels", said, "both kinds are needed"
 
     def evaluate(self, a: Encoding, b: Encoding, labels: Tensor, score: Score) -> EvaluationResult:
         from mmflow_evaluators.binary import scores as binary
@@ -44,13 +45,9 @@ class PairClassification(Evaluator, name="pair_classification"):
 
         scores, present = pair_scores(score, a, b, "pair_classification")
         classes = labels.cpu().numpy().reshape(-1)
-        if classes.max(initial=0) > 1:
-            raise ComponentError(f"pair_classification: labels are 0 and 1, there is a {classes.max()}")
         kept = present & (classes >= 0)
+        self.require("pair_classification", classes[kept])
         s, t = scores[kept], classes[kept] == 1
-        if not t.any() or t.all():
-            kinds = "belong together" if len(t) else "are labeled and present"
-            raise ComponentError(f"pair_classification: {'all' if len(t) and t.all() else 'no'} pairs {kinds}")
         share = float(t.mean())
         measures = {
             "average_precision": (binary.average_precision, share),

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import model_validator
-
-from mmflow.plugin import (
-    ComponentError,
-    Encoding,
-    EvaluationResult,
-    Evaluator,
-    RawField,
-    Ref,
-    Score,
-    default,
-)
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, RawField, Ref, Score, Tally, default
+from mmflow_evaluators.declared import OfTwo, Refusal, amount, too_few
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SimilarityCorrelation(Evaluator, name="similarity_correlation"):
+class SimilarityCorrelation(OfTwo, name="similarity_correlation"):
     """Spearman's and Pearson's correlation of the score of two rows with the similarity that people gave them.
 
     The measure of semantic textual similarity (Cer et al., 2017), for any two encoders. `of` names the two sides,
@@ -43,11 +33,8 @@ class SimilarityCorrelation(Evaluator, name="similarity_correlation"):
     target: Ref[RawField] = default(..., description="the field with the similarity that people gave")
     score: Score = default("cosine")
 
-    @model_validator(mode="after")
-    def _two(self) -> SimilarityCorrelation:
-        if len(self.of) != 2:
-            raise ValueError(f"`of` names two encoders; it has {len(self.of)}")
-        return self
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from too_few(tallies, 3, self.use)
 
     def evaluate(self, a: Encoding, b: Encoding, target: Tensor, score: Score) -> EvaluationResult:
         import numpy as np
@@ -55,13 +42,14 @@ class SimilarityCorrelation(Evaluator, name="similarity_correlation"):
         from mmflow_evaluators.binary.correlation import pearson, spearman
         from mmflow_evaluators.binary.pairs import pair_scores
         from mmflow_evaluators.estimates import bootstrapped, result
+        from mmflow_evaluators.vectors import numbers_of
 
         scores, present = pair_scores(score, a, b, "similarity_correlation")
-        wanted = np.asarray(target.double().cpu().numpy()).reshape(len(scores), -1)[:, 0]
+        wanted = numbers_of(target)
         kept = present & np.isfinite(wanted)
         x, y = scores[kept], wanted[kept]
         if len(x) < 3:
-            raise ComponentError(f"similarity_correlation: {len(x)} rows have both sides and a target, needs 3")
+            raise ComponentError(f"{self.use}: {amount(len(x), 'row')} with both sides and a target, needs 3")
         metrics, notes = [], []
         for name, correlation in (("spearman", spearman), ("pearson", pearson)):
             if math.isnan(correlation(x, y)):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
-
-from pydantic import model_validator
 
 from mmflow.plugin import (
     ComponentError,
     Encoding,
     EvaluationResult,
-    Evaluator,
     Labels,
     Metric,
     RawField,
@@ -18,6 +16,7 @@ from mmflow.plugin import (
     Score,
     default,
 )
+from mmflow_evaluators.declared import OfTwo, Refusal, not_grouped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class MultipleChoice(Evaluator, name="multiple_choice"):
+class MultipleChoice(OfTwo, name="multiple_choice"):
     """How often the right one of a row's candidates scores highest with the row: captions of an image, images of a
     caption, answers to a question.
 
@@ -43,11 +42,8 @@ class MultipleChoice(Evaluator, name="multiple_choice"):
     by: Ref[Labels] | None = default(None, description="kinds of rows that the report tells apart")
     score: Score = default("cosine")
 
-    @model_validator(mode="after")
-    def _two(self) -> MultipleChoice:
-        if len(self.of) != 2:
-            raise ValueError(f"`of` names the encoder of the rows and that of the candidates; it has {len(self.of)}")
-        return self
+    def refuses_encodings(self, *of: Encoding) -> Iterator[Refusal]:
+        yield from not_grouped(self.use, self.of, of, (1, 2))
 
     def evaluate(
         self, rows: Encoding, candidates: Encoding, right: Tensor | None, together: Any, by: Tensor | None,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import model_validator
-
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, Score, default
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Metric, Score, default
+from mmflow_evaluators.declared import OfTwo, Refusal, not_grouped
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-class PairMatching(Evaluator, name="pair_matching"):
+class PairMatching(OfTwo, name="pair_matching"):
     """Whether two images and two texts of a row are matched rightly (Thrush et al., 2022).
 
     `of` names two encoders whose fields hold two values a row, the first of one belonging to the first of the other.
@@ -26,11 +26,8 @@ class PairMatching(Evaluator, name="pair_matching"):
 
     score: Score = default("cosine")
 
-    @model_validator(mode="after")
-    def _two(self) -> PairMatching:
-        if len(self.of) != 2:
-            raise ValueError(f"`of` names two encoders; it has {len(self.of)}")
-        return self
+    def refuses_encodings(self, *of: Encoding) -> Iterator[Refusal]:
+        yield from not_grouped(self.use, self.of, of, (2, 2))
 
     def evaluate(self, a: Encoding, b: Encoding, score: Score) -> EvaluationResult:
         import numpy as np

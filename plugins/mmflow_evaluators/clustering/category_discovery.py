@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -11,14 +12,13 @@ from mmflow.plugin import (
     Data,
     Encoding,
     EvaluationResult,
-    Evaluator,
-    Labels,
     Metric,
     PositiveInt,
     RawField,
     Ref,
     default,
 )
+from mmflow_evaluators.declared import Counts, Refusal, WithClasses, amount
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mmflow_evaluators.estimates import Group
 
 
-class CategoryDiscovery(Evaluator, name="category_discovery"):
+class CategoryDiscovery(WithClasses, name="category_discovery"):
     """Accuracy of clusters on rows of known (old) and of new classes: all, old and new (Vaze et al., 2022).
 
     `data` holds the labeled rows, whose classes are the old ones; rows of `test` are clustered with them, by k-means
@@ -43,7 +43,6 @@ class CategoryDiscovery(Evaluator, name="category_discovery"):
     example: ClassVar[str] = "{use: category_discovery, data: labeled, test: rest, of: image, labels: label}"
     requires: ClassVar[tuple[str, ...]] = ("scipy",)
 
-    labels: Ref[Labels]
     test: Ref[Data] = default(..., description="rows to be clustered, with their true classes")
     assigned: Ref[RawField] | None = default(None, description="clusters of the test rows; k-means without it")
     clusters: PositiveInt | None = default(None, description="how many; the number of classes without it")
@@ -54,6 +53,16 @@ class CategoryDiscovery(Evaluator, name="category_discovery"):
         if bool(self.of) == (self.assigned is not None):
             raise ValueError("either `of` names encoders, or `assigned` the field with the clusters")
         return self
+
+    def lacks(self, known: Counts, asked: Counts | None) -> Iterator[Refusal]:
+        asked = asked or {}
+        rows, count = sum(known.values()) + sum(asked.values()), self.clusters or len({*known, *asked})
+        if not known or not asked:
+            field = "labels" if not known else "test"
+            yield field, f"no row of {'the data' if not known else 'the test data'} has a label", "name labeled data"
+        elif self.of and not len(known) <= count <= rows:
+            said = f"{amount(count, 'cluster')} for {len(known)} known classes and {amount(rows, 'row')}"
+            yield "clusters", said, "write a number between them"
 
     def evaluate(self, *of: Encoding, labels: Tensor, test: Any) -> EvaluationResult:
         import numpy as np
@@ -90,11 +99,7 @@ class CategoryDiscovery(Evaluator, name="category_discovery"):
         count = self.clusters or len(np.union1d(names, asked[kept_y]))
         both = np.concatenate([unit(x[kept]), unit(y[kept_y])])
         fixed = np.concatenate([classes, np.full(int(kept_y.sum()), -1)]).astype(np.int64)
-        if not kept_y.any() or not len(names) <= count <= len(both):
-            raise ComponentError(
-                f"{where}: {count} clusters for {len(names)} known classes, {kept.sum()} labeled rows and "
-                f"{kept_y.sum()} to cluster"
-            )
+        self.require(where, own[kept], asked[kept_y])
         generator = numpy_generator("mmflow_evaluators.category_discovery", self.seed)
         found = np.full(len(asked), -1)
         found[kept_y] = seeded_kmeans(both, fixed, count, generator)[int(kept.sum()) :]

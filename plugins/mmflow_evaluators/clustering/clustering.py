@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mmflow.plugin import (
-    ComponentError,
-    Encoding,
-    EvaluationResult,
-    Evaluator,
-    Labels,
-    Metric,
-    PositiveInt,
-    RawField,
-    Ref,
-    default,
-)
+from mmflow.plugin import Encoding, EvaluationResult, Metric, PositiveInt, RawField, Ref, default
+from mmflow_evaluators.declared import Counts, Refusal, WithClasses, amount, quiet, two_classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +22,7 @@ TITLES = {"nmi": "NMI", "ami": "AMI", "ari": "ARI", "hungarian_accuracy": "Hunga
 STARTS = 10
 
 
-class Clustering(Evaluator, name="clustering"):
+class Clustering(WithClasses, name="clustering"):
     """Agreement of clusters with labels: Hungarian accuracy, NMI (the V-measure), AMI and ARI.
 
     The clusters are those of k-means on L2-normalized vectors (the best of ten starts), for each encoder in `of`, or
@@ -46,7 +37,6 @@ class Clustering(Evaluator, name="clustering"):
     example: ClassVar[str] = "{use: clustering, data: test, of: image, labels: label}"
     requires: ClassVar[tuple[str, ...]] = ("sklearn", "scipy")
 
-    labels: Ref[Labels]
     assigned: Ref[RawField] | None = default(None, description="the clusters, where they are known; -1 for none")
     clusters: Annotated[
         tuple[PositiveInt, ...], BeforeValidator(lambda raw: (raw,) if isinstance(raw, int) else raw)
@@ -59,6 +49,12 @@ class Clustering(Evaluator, name="clustering"):
             raise ValueError("either `of` names encoders, or `assigned` the field with the clusters")
         return self
 
+    def lacks(self, known: Counts, asked: Counts | None) -> Iterator[Refusal]:
+        yield from two_classes(known, "agreement with classes")
+        rows, most = sum(known.values()), max(self.clusters or (len(known),))
+        if self.of and most > rows:
+            yield "clusters", f"{most} clusters of {amount(rows, 'labeled row')}", "write fewer clusters"
+
     def evaluate(self, *of: Encoding, labels: Tensor, assigned: Any) -> EvaluationResult:
         import numpy as np
 
@@ -70,21 +66,22 @@ class Clustering(Evaluator, name="clustering"):
         notes: list[str] = []
         if not of:
             groups = np.asarray(assigned).reshape(-1)
+            self.require("clustering", classes[(classes >= 0) & (groups >= 0)])
             metrics += _agreement(Group(), classes, groups, (classes >= 0) & (groups >= 0), notes)
         for name, encoding in zip(self.of, of, strict=False):
             x, there = vectors_of(encoding, f"clustering of {name}")
             kept = there & (classes >= 0)
+            self.require(f"clustering of {name}", classes[kept])
             groups = np.full(len(classes), -1)
-            groups[kept] = self._clusters(unit(x[kept]), classes[kept], str(name))
-            metrics += _agreement(group_of(name, len(of) == 1), classes, groups, kept, notes)
+            groups[kept] = self._clusters(unit(x[kept]), classes[kept])
+            wanted = min(self.clusters or (len(np.unique(classes[kept])),))
+            metrics += _agreement(group_of(name, len(of) == 1), classes, groups, kept, notes, wanted)
         return result(metrics, notes, "clustering")
 
-    def _clusters(self, x: NDArray[np.float64], classes: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+    def _clusters(self, x: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
         import numpy as np
 
         counts = self.clusters or (len(np.unique(classes)),)
-        if not len(x) or max(counts) > len(x):
-            raise ComponentError(f"clustering of {name}: {max(counts)} clusters of {len(x)} labeled rows")
         tried = {count: _kmeans(x, count, self.seed) for count in sorted(set(counts))}
         if len(tried) == 1:
             return next(iter(tried.values()))
@@ -98,7 +95,8 @@ def _kmeans(x: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
     from mmflow.plugin import address
 
     states = [address("mmflow_evaluators.clustering", seed, count, start) % 2**32 for start in range(STARTS)]
-    starts = [k_means(x, count, random_state=state) for state in states]
+    with quiet():
+        starts = [k_means(x, count, random_state=state) for state in states]
     # Centers, clusters, sum of squared distances.
     return np.asarray(min(starts, key=lambda start: start[2] or 0.0)[1], dtype=np.int64)
 
@@ -115,21 +113,20 @@ def _silhouette(x: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
 
 
 def _agreement(
-    group: Group, classes: NDArray[np.int64], groups: NDArray[np.int64], kept: NDArray[np.bool_], notes: list[str]
-) -> list[Metric]:
+    group: Group, classes: NDArray[np.int64], groups: NDArray[np.int64], kept: NDArray[np.bool_], notes: list[str],
+    wanted: int = 0,
+) -> list[Metric]:  # fmt: skip
     import numpy as np
 
     from mmflow_evaluators.clustering import agreement as measures
     from mmflow_evaluators.estimates import bootstrapped, estimate
 
     a, b = classes[kept], groups[kept]
-    if len(a) < 2:
-        raise ComponentError(f"clustering: {len(a)} rows have a label and a cluster, needs 2")
     found = len(np.unique(b))
+    if found < wanted:
+        distinct = f"only {found} of {wanted} clusters have a row: the vectors have no more distinct values."
+        notes.append(f"{group.heading + ': ' if group.heading else ''}{distinct}")
     metrics = [estimate("clusters_found", found, group=group, better="")]
-    if len(np.unique(a)) < 2:
-        notes.append("All rows have one class: there is nothing for clusters to agree with.")
-        return metrics
     for name, measure, bounds, draws in (
         ("hungarian_accuracy", measures.hungarian_accuracy, (0.0, 1.0), 200),
         ("nmi", measures.normalized_mutual_information, (0.0, 1.0), 200),

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import model_validator
-
 from mmflow.plugin import (
     ComponentError,
     Data,
     Encoding,
     EvaluationResult,
-    Evaluator,
     PositiveFloat,
     PositiveInt,
     RawField,
     Ref,
     default,
 )
+from mmflow_evaluators.declared import OfEach, quiet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +25,7 @@ CELLS = 20_000
 NEIGHBORS_AT_A_TIME = 512
 
 
-class GridProbe(Evaluator, name="grid_probe"):
+class GridProbe(OfEach, name="grid_probe"):
     """Mean IoU, pixel and class accuracy of segmentation from frozen vectors of a grid, for each output in `of`.
 
     `of` names grid outputs (`image.grid`), `mask` the field with an integer class a pixel; 255 and negative ones are
@@ -38,6 +36,8 @@ class GridProbe(Evaluator, name="grid_probe"):
     are those of a bootstrap over images.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("grid",)
+
     example: ClassVar[str] = "{use: grid_probe, data: train, test: test, of: image.grid, mask: mask}"
     requires: ClassVar[tuple[str, ...]] = ("sklearn",)
 
@@ -47,12 +47,6 @@ class GridProbe(Evaluator, name="grid_probe"):
     k: PositiveInt = default(20, description="of `by: neighbor`")
     temperature: PositiveFloat = default(0.07, description="of `by: neighbor`")
     c: PositiveFloat = default(1.0, description="inverse strength of the penalty, of `by: linear`")
-
-    @model_validator(mode="after")
-    def _some(self) -> GridProbe:
-        if not self.of:
-            raise ValueError("`of` names no grid output")
-        return self
 
     def evaluate(self, *of: Encoding, mask: Any, test: Any) -> EvaluationResult:
         import numpy as np
@@ -109,7 +103,8 @@ class GridProbe(Evaluator, name="grid_probe"):
 
         if self.by == "linear":
             model = make_pipeline(StandardScaler(), LogisticRegression(C=self.c, max_iter=500))
-            return np.asarray(model.fit(rows, truth).predict(asked), dtype=np.int64)
+            with quiet():
+                return np.asarray(model.fit(rows, truth).predict(asked), dtype=np.int64)
         if self.k > len(rows):
             raise ComponentError(f"grid_probe: k is {self.k}, and there are {len(rows)} cells to learn from")
         known, hot = unit(rows), np.eye(classes)[truth]
@@ -140,8 +135,8 @@ def _grid(encoding: Encoding, where: str) -> tuple[NDArray[np.float64], NDArray[
     """Vectors [N, h, w, D] and which rows are present."""
     import numpy as np
 
-    grid = encoding.outputs.get("grid", encoding.outputs.get("pooled"))
-    if grid is None or grid.ndim != 4:
-        raise ComponentError(f"{where}: no grid of vectors", hint="name a grid output, such as image.grid")
+    grid = encoding["grid"]
+    if grid.ndim != 4:
+        raise ComponentError(f"{where}: needs one grid a row, its axes are {', '.join(encoding.axes)}")
     present = np.ones(len(grid), bool) if encoding.present is None else encoding.present.cpu().numpy()
     return grid.double().cpu().numpy(), present

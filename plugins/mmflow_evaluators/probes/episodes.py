@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mmflow_evaluators.declared import quiet
 from mmflow_evaluators.vectors import unit
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def classify(
     if by == "linear":
         from sklearn.linear_model import LogisticRegression
 
-        model = LogisticRegression(C=c, max_iter=500).fit(known, classes)
+        with quiet():
+            model = LogisticRegression(C=c, max_iter=500).fit(known, classes)
         scores = np.full((len(query), count), -np.inf)
         decision = model.predict_proba(asked)
         scores[:, model.classes_.astype(np.int64)] = decision

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from mmflow.plugin import (
-    ComponentError,
-    Data,
-    Encoding,
-    EvaluationResult,
-    Evaluator,
-    Labels,
-    PositiveFloat,
-    PositiveInt,
-    Ref,
-    default,
-)
+from mmflow.plugin import Data, Encoding, EvaluationResult, PositiveFloat, PositiveInt, Ref, default
+from mmflow_evaluators.declared import Counts, OfEach, Refusal, WithClasses, amount, known_classes, two_classes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +16,7 @@ if TYPE_CHECKING:
 By = Literal["mean", "neighbor", "linear"]
 
 
-class FewShot(Evaluator, name="few_shot"):
+class FewShot(WithClasses, OfEach, name="few_shot"):
     """Accuracy in episodes of `ways` classes with `shots` rows each to learn from (Vinyals et al., 2016).
 
     For each encoder in `of`: an episode draws classes, rows to learn from and `queries` other rows of each, at the
@@ -35,11 +26,8 @@ class FewShot(Evaluator, name="few_shot"):
     says how exactly these rows were measured, not how other rows would do.
     """
 
-    axes: ClassVar[tuple[str, ...]] = ()
-
     example: ClassVar[str] = "{use: few_shot, data: test, of: image, labels: label, ways: 5, shots: [1, 5]}"
 
-    labels: Ref[Labels]
     ways: PositiveInt = default(5, ge=2, description="classes of an episode")
     shots: tuple[PositiveInt, ...] = default((1, 5), min_length=1, description="rows of a class to learn from")
     queries: PositiveInt = default(15, description="rows of a class to classify")
@@ -48,11 +36,13 @@ class FewShot(Evaluator, name="few_shot"):
     c: PositiveFloat = default(1.0, description="inverse strength of the penalty, of `by: linear`")
     seed: int = Field(0, ge=-(2**63), lt=2**63)
 
-    @model_validator(mode="after")
-    def _some(self) -> FewShot:
-        if not self.of:
-            raise ValueError("`of` names no encoder")
-        return self
+    def lacks(self, known: Counts, asked: Counts | None) -> Iterator[Refusal]:
+        least = min(self.shots) + self.queries
+        usable = sum(rows >= least for rows in known.values())
+        if usable < self.ways:
+            has = f"an episode needs {self.ways} classes with {min(self.shots)} + {self.queries} rows each"
+            said = f"{has}, and {usable} of {len(known)} classes have so many"
+            yield "ways", said, "lower `ways`, `shots` or `queries`, or name more data"
 
     def evaluate(self, *of: Encoding, labels: Tensor) -> EvaluationResult:
         import numpy as np
@@ -67,6 +57,7 @@ class FewShot(Evaluator, name="few_shot"):
         for name, encoding in zip(self.of, of, strict=True):
             x, here = vectors_of(encoding, f"few_shot of {name}")
             classes = np.where(here, labels.cpu().numpy().reshape(-1), -1)
+            self.require(f"few_shot of {name}", classes)
             group = group_of(name, len(of) == 1)
             for shots in self.shots:
                 known, usable = enough(classes, 1), enough(classes, shots + self.queries)
@@ -93,7 +84,7 @@ class FewShot(Evaluator, name="few_shot"):
         return result(metrics, notes, "few_shot")
 
 
-class KShotProbe(Evaluator, name="k_shot_probe"):
+class KShotProbe(WithClasses, OfEach, name="k_shot_probe"):
     """Accuracy on all classes of `test`, learned from k rows a class of `data`: a curve over k.
 
     Each k is drawn `draws` times, at an address, and the accuracies averaged; the interval is that of the mean over
@@ -101,11 +92,8 @@ class KShotProbe(Evaluator, name="k_shot_probe"):
     test rows wrong; this is said. Chance is 1 / the number of classes in both.
     """
 
-    axes: ClassVar[tuple[str, ...]] = ()
-
     example: ClassVar[str] = "{use: k_shot_probe, data: train, test: test, of: image, labels: label, shots: [1, 4, 16]}"
 
-    labels: Ref[Labels]
     test: Ref[Data] = default(..., description="rows to classify")
     shots: tuple[PositiveInt, ...] = default(
         (1, 2, 4, 8, 16), min_length=1, description="rows of a class, from few to many"
@@ -115,11 +103,14 @@ class KShotProbe(Evaluator, name="k_shot_probe"):
     c: PositiveFloat = default(1.0, description="inverse strength of the penalty, of `by: linear`")
     seed: int = Field(0, ge=-(2**63), lt=2**63)
 
-    @model_validator(mode="after")
-    def _some(self) -> KShotProbe:
-        if not self.of:
-            raise ValueError("`of` names no encoder")
-        return self
+    def lacks(self, known: Counts, asked: Counts | None) -> Iterator[Refusal]:
+        yield from two_classes(known, "a classifier")
+        yield from known_classes(known, asked)
+        usable = sum(rows >= min(self.shots) for rows in known.values())
+        if len(known) > 1 and usable < 2:
+            least = amount(min(self.shots), "row")
+            said = f"{usable} of {len(known)} classes have {least} to learn from, two are needed"
+            yield "shots", said, "write fewer shots, or name more data"
 
     def evaluate(self, *of: Encoding, labels: Tensor, test: Any) -> EvaluationResult:
         import numpy as np
@@ -139,8 +130,7 @@ class KShotProbe(Evaluator, name="k_shot_probe"):
             classes = np.where(here, labels.cpu().numpy().reshape(-1), -1)
             asked = np.where(here_y, test.fields["labels"].cpu().numpy().reshape(-1), -1)
             y, asked = y[asked >= 0], asked[asked >= 0]
-            if not len(asked):
-                raise ComponentError(f"k_shot_probe of {name}: no row of the test data has a label and a value")
+            self.require(f"k_shot_probe of {name}", classes, asked)
             every = np.union1d(enough(classes, 1), asked)
             for k in self.shots:
                 usable = enough(classes, k)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mmflow.plugin import (
     ComponentError,
     Data,
     Encoding,
     EvaluationResult,
-    Evaluator,
     Labels,
     Metric,
     PositiveFloat,
     RawField,
     Ref,
     Refs,
+    Tally,
     Tokens,
     default,
 )
+from mmflow_evaluators.declared import OfEach, Refusal, amount, too_few
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,21 +32,18 @@ if TYPE_CHECKING:
     from mmflow_evaluators.probes.regularized import Rows
 
 
-class _Probe(Evaluator):
-    """The fields that these probes share: data to be tested on, and penalties to choose from."""
+class Probe(OfEach):
+    """The fields that probes share: data to be tested on, or the part of `data` that is held out."""
 
     requires: ClassVar[tuple[str, ...]] = ("sklearn",)
 
     test: Ref[Data] | None = default(None, description="data to be tested on; without it a part of `data`")
     held_out: PositiveFloat = default(0.25, lt=1, description="share of `data` to be tested on without `test`")
 
-    @model_validator(mode="after")
-    def _some(self) -> _Probe:
-        if not self.of:
-            raise ValueError("`of` names no encoder")
-        return self
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from too_few(tallies, 2, self.use)
 
-    def _sides(
+    def sides(
         self, place: int, encoding: Encoding, targets: Any, ids: list[str], test: Any, field: str, read: Any
     ) -> tuple[Rows, Rows]:
         """Rows to learn from and rows to be tested on, with targets as `read` gives them (and which are known)."""
@@ -58,7 +57,7 @@ class _Probe(Evaluator):
         return train, _rows(test.of[place], read(there), test.ids, f"{where} (test)")
 
 
-class FactorProbe(_Probe, name="factor_probe"):
+class FactorProbe(Probe, name="factor_probe"):
     """Accuracy of a logistic regression for each of several factors (color, shape, place), for each encoder in `of`.
 
     Which factors does a representation keep, which does it lose? The penalty is chosen for each factor on a fifth of
@@ -66,12 +65,15 @@ class FactorProbe(_Probe, name="factor_probe"):
     is said, not measured. One metric a factor, named after its field.
     """
 
-    axes: ClassVar[tuple[str, ...]] = ()
-
     example: ClassVar[str] = "{use: factor_probe, data: train, of: image, factors: [color, shape]}"
 
     factors: Refs[Labels] = Field(min_length=1, description="fields with classes")
     c: tuple[PositiveFloat, ...] = default((0.01, 0.1, 1.0, 10.0, 100.0), min_length=1, description="to choose from")
+
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        known = [tallies["data"].classes.get(factor) for factor in self.factors]
+        if all(classes is not None and len(classes) < 2 for classes in known):
+            yield "factors", f"factor_probe: no rows of {' or '.join(self.factors)} have two classes", "name others"
 
     def evaluate(self, *of: Encoding, factors: tuple[Tensor, ...], ids: list[str], test: Any) -> EvaluationResult:
         import numpy as np
@@ -84,15 +86,20 @@ class FactorProbe(_Probe, name="factor_probe"):
         notes: list[str] = []
         for place, (name, encoding) in enumerate(zip(self.of, of, strict=True)):
             for number, factor in enumerate(self.factors):
-                read = _classes if test is None else lambda column, at=number: _classes(_nth(column, at))
+                read = classes_of if test is None else lambda column, at=number: classes_of(_nth(column, at))
                 own = factors[number] if test is None else factors
-                train, held = self._sides(place, encoding, own, ids, test, "factors", read)
+                train, held = self.sides(place, encoding, own, ids, test, "factors", read)
                 names, counts = np.unique(train.targets, return_counts=True)
                 if len(names) < 2:
-                    notes.append(f"{factor}: the rows to learn from have one class.")
+                    notes.append(f"{factor}: the {len(train.ids)} rows to learn from have one class.")
                     continue
-                agreement = lambda a, b: float((a == b).mean())  # noqa: E731
-                found = regularized.probe(regularized.class_scores, agreement, train, held, self.c, "probe penalty")
+                if not np.isin(held.targets, names).any():
+                    tested = amount(len(held.ids), "row")
+                    notes.append(f"{factor}: none of the {tested} to be tested on has a class learned from.")
+                    continue
+                found = regularized.probe(
+                    regularized.class_scores, regularized.agreement, train, held, self.c, "probe penalty"
+                )
                 hits = (found.predicted == held.targets).astype(np.float64)
                 chance = float((held.targets == names[counts.argmax()]).mean())
                 label = str(factor).replace(".", "_")
@@ -103,15 +110,13 @@ class FactorProbe(_Probe, name="factor_probe"):
         return result(metrics, notes, self.use)
 
 
-class RegressionProbe(_Probe, name="regression_probe"):
+class RegressionProbe(Probe, name="regression_probe"):
     """R-squared, mean absolute error and Spearman's correlation of a ridge regression, for each encoder in `of`.
 
     The penalty `alpha` is chosen by R-squared on a fifth of the rows to learn from. Chance is always answering the
     mean of the rows learned from. R-squared is at most 1 and has no lower bound; a constant target has none, which is
     said. Rows without a finite target are left out. Intervals are those of a bootstrap over test rows.
     """
-
-    axes: ClassVar[tuple[str, ...]] = ()
 
     example: ClassVar[str] = "{use: regression_probe, data: train, test: test, of: image, target: size}"
 
@@ -130,7 +135,7 @@ class RegressionProbe(_Probe, name="regression_probe"):
         metrics: list[Metric] = []
         notes: list[str] = []
         for place, (name, encoding) in enumerate(zip(self.of, of, strict=True)):
-            train, held = self._sides(place, encoding, target, ids, test, "target", _numbers)
+            train, held = self.sides(place, encoding, target, ids, test, "target", _numbers)
             if np.ptp(train.targets) == 0 or np.ptp(held.targets) == 0:
                 notes.append(f"{name}: the target is constant.")
                 continue
@@ -162,15 +167,13 @@ class RegressionProbe(_Probe, name="regression_probe"):
         return result(metrics, notes, self.use)
 
 
-class MultiLabelProbe(_Probe, name="multi_label_probe"):
+class MultiLabelProbe(Probe, name="multi_label_probe"):
     """Mean average precision of one logistic regression a label, for each encoder in `of`.
 
     `labels` holds several classes a row. The penalty is chosen once, by mAP on a fifth of the rows to learn from.
     Labels that all test rows have, or none, do not count, which is said. Chance is the mean share of rows that have a
     label; the interval is that of a bootstrap over test rows.
     """
-
-    axes: ClassVar[tuple[str, ...]] = ()
 
     example: ClassVar[str] = "{use: multi_label_probe, data: train, test: test, of: image, labels: tags}"
 
@@ -188,7 +191,7 @@ class MultiLabelProbe(_Probe, name="multi_label_probe"):
         metrics: list[Metric] = []
         notes: list[str] = []
         for place, (name, encoding) in enumerate(zip(self.of, of, strict=True)):
-            train, held = self._sides(
+            train, held = self.sides(
                 place, encoding, labels, ids, test, "labels", lambda column: _label_sets(column, count)
             )
             shares = held.targets.mean(0)
@@ -222,7 +225,7 @@ def _rows(encoding: Encoding, targets: tuple[NDArray[Any], NDArray[np.bool_]], i
     x, here = vectors_of(encoding, where)
     kept = np.flatnonzero(here & known)
     if len(kept) < 2:
-        raise ComponentError(f"{where}: {len(kept)} rows have a target and a value for the encoder, needs 2")
+        raise ComponentError(f"{where}: {amount(len(kept), 'row')} with a target and a value for the encoder, needs 2")
     return Rows(x[kept], values[kept], [ids[i] for i in kept.tolist()])
 
 
@@ -231,7 +234,8 @@ def _nth(column: Any, place: int) -> Tensor:
     return column[place] if isinstance(column, (tuple, list)) else column
 
 
-def _classes(column: Tensor) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def classes_of(column: Tensor) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Classes of the rows, and which of them have one."""
     values = column.cpu().numpy().reshape(-1)
     return values, values >= 0
 
@@ -239,7 +243,9 @@ def _classes(column: Tensor) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 def _numbers(column: Tensor) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     import numpy as np
 
-    values = column.double().cpu().numpy().reshape(len(column), -1)[:, 0]
+    from mmflow_evaluators.vectors import numbers_of
+
+    values = numbers_of(column)
     return values, np.isfinite(values)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from mmflow_evaluators.declared import quiet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,15 +74,20 @@ def probe(
     return Chosen(_fitted(fit, train, best, test.vectors), best, tried)
 
 
-def class_scores(rows: Rows, c: float, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def class_scores(rows: Rows, c: float, vectors: NDArray[np.float64], iterations: int = 500) -> NDArray[np.float64]:
     """A logistic regression's class [N] for each row; with one class to learn from, that one."""
     from sklearn.linear_model import LogisticRegression
 
     if len(np.unique(rows.targets)) < 2:
         return np.full(len(vectors), float(rows.targets[0]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return LogisticRegression(C=c, max_iter=500).fit(rows.vectors, rows.targets).predict(vectors).astype(np.float64)
+    with quiet():
+        model = LogisticRegression(C=c, max_iter=iterations).fit(rows.vectors, rows.targets)
+        return model.predict(vectors).astype(np.float64)
+
+
+def agreement(found: NDArray[np.float64], targets: NDArray[Any]) -> float:
+    """Share of equal values."""
+    return float((found == targets).mean())
 
 
 def label_scores(rows: Rows, c: float, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -91,8 +97,7 @@ def label_scores(rows: Rows, c: float, vectors: NDArray[np.float64]) -> NDArray[
     found = np.zeros((len(vectors), rows.targets.shape[1]))
     for label, column in enumerate(rows.targets.T):
         if 0 < column.sum() < len(column):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet():
                 model = LogisticRegression(C=c, max_iter=500).fit(rows.vectors, column)
             found[:, label] = model.decision_function(vectors)
     return found

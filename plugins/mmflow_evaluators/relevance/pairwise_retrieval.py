@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import model_validator
-
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, PositiveInt, Score, default
+from mmflow.plugin import (
+    ComponentError,
+    Encoding,
+    EvaluationResult,
+    Metric,
+    PositiveInt,
+    Score,
+    Tally,
+    default,
+)
+from mmflow_evaluators.declared import OfSeveral, Refusal, amount, too_few
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-class PairwiseRetrieval(Evaluator, name="pairwise_retrieval"):
+class PairwiseRetrieval(OfSeveral, name="pairwise_retrieval"):
     """Recall at K from every encoder in `of` to every other one, and the mean of all.
 
     For spaces of three and more modalities. The right answers of a query are the candidates of its own row; rows that
     lack one of the two are left out of that pair, as queries and as candidates. Ties count by expectation; chance is
-    exact; intervals are Wilson's, by row. A K beyond the candidates is said.
+    exact; intervals are Wilson's, by row. A K of all candidates or more is not measured, which is said.
     """
 
     example: ClassVar[str] = "{use: pairwise_retrieval, data: test, of: [image, text, sound], at: [1]}"
@@ -27,11 +36,8 @@ class PairwiseRetrieval(Evaluator, name="pairwise_retrieval"):
     score: Score = default("cosine")
     at: tuple[PositiveInt, ...] = default((1, 5), min_length=1, description="the K of recall at K")
 
-    @model_validator(mode="after")
-    def _two(self) -> PairwiseRetrieval:
-        if len(self.of) < 2:
-            raise ValueError("`of` names at least two encoders")
-        return self
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from too_few(tallies, 2, self.use)
 
     def evaluate(self, *of: Encoding, score: Any) -> EvaluationResult:
         import numpy as np
@@ -52,8 +58,8 @@ class PairwiseRetrieval(Evaluator, name="pairwise_retrieval"):
                 raise ComponentError(f"pairwise_retrieval: no row has both {query} and {found}")
             group = group_between(query, found, sign="→")
             for k, values, chance in self._hits(score, folded[i][0], folded[j][0], own, other, keep_other, swap=i > j):
-                if k > keep_other.sum():
-                    notes.append(f"{group.heading}: R@{k} is not measured, there are {keep_other.sum()} candidates.")
+                if k >= keep_other.sum():
+                    notes.append(f"{group.heading}: R@{k} of {amount(int(keep_other.sum()), 'candidate')} is always 1.")
                     continue
                 interval = share_interval(values[keep_own], own[keep_own])
                 tables[k][i, j] = values[keep_own].mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,9 +19,11 @@ from mmflow.plugin import (
     PositiveInt,
     Ref,
     Score,
+    Tally,
     Tokens,
     default,
 )
+from mmflow_evaluators.declared import Refusal, too_few
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +51,9 @@ class Relevance(Evaluator, name="relevance"):
     score: Score = default("cosine")
     at: tuple[PositiveInt, ...] = default((10,), description="the first so many that NDCG looks at")
     differing: NonNegativeInt | None = default(None, description="labels in which a right candidate may differ")
+
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from too_few(tallies, 2, self.use)
 
     @model_validator(mode="after")
     def _sides(self) -> Relevance:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import model_validator
-
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, PositiveInt, Score, default
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, PositiveInt, Score, Tally, default
+from mmflow_evaluators.declared import OfTwo, Refusal, amount, too_few
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 PAIRS = 4096
 
 
-class Reranking(Evaluator, name="reranking"):
+class Reranking(OfTwo, name="reranking"):
     """Recall at K of the first score, and after the second one has ordered its `top` candidates again.
 
     Cheap vectors search, a costly score (tokens, sequences) decides. `of` names the encoders of queries and of
     candidates; the right answer of a query is the candidate of its own row. A right candidate that the first score
     does not put among the `top` cannot be found: `reachable` is the share that it does. Ties count by expectation;
-    the `top` of tied candidates are those of the first rows. Intervals are Wilson's. A K beyond the candidates is
-    said.
+    the `top` of tied candidates are those of the first rows. Intervals are Wilson's. A K of all candidates or more is
+    not measured, which is said.
     """
 
     example: ClassVar[str] = "{use: reranking, data: test, of: [text, image], score: cosine, second: maxsim, top: 50}"
@@ -32,11 +32,8 @@ class Reranking(Evaluator, name="reranking"):
     top: PositiveInt = default(50, description="candidates of a query that the second score sees")
     at: tuple[PositiveInt, ...] = default((1, 5), min_length=1, description="the K of recall at K")
 
-    @model_validator(mode="after")
-    def _two(self) -> Reranking:
-        if len(self.of) != 2:
-            raise ValueError(f"`of` names the encoder of the queries and that of the candidates; it has {len(self.of)}")
-        return self
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from too_few(tallies, 2, self.use)
 
     def evaluate(self, queries: Encoding, candidates: Encoding, score: Any, second: Score) -> EvaluationResult:
         import numpy as np
@@ -65,14 +62,15 @@ class Reranking(Evaluator, name="reranking"):
                 hits.setdefault(f"first_r{k}", []).append(top_hits(first, good, k))
                 hits.setdefault(f"r{k}", []).append(top_hits(again, good, k))
         chances = {k: top_hits(np.zeros((1, len(other))), right[asked][:1], k)[0] for k in self.at}
-        notes = [
-            f"Recall at {k} is not measured: there are {len(other)} candidates." for k in self.at if k > len(other)
-        ]
+        there = amount(len(other), "candidate")
+        notes = [f"R@{k} of {there} is always 1." for k in self.at if k >= len(other)]
+        if top >= len(other):
+            notes.append(f"The second score orders all of {there}: every one is reachable.")
         rows = own.cpu().numpy()[asked]
         metrics = []
         for name, parts in hits.items():
             k = 0 if name == "reachable" else int(name.rpartition("r")[2])
-            if k > len(other):
+            if (k or top) >= len(other):
                 continue
             values = np.concatenate(parts)[asked]
             title = "reachable" if not k else f"R@{k} of the first score" if name.startswith("first") else f"R@{k}"

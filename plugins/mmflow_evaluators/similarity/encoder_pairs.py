@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import model_validator
-
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, PositiveInt, default
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Metric, PositiveInt, Tally, default
+from mmflow_evaluators.declared import OfSeveral, Refusal, amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROWS = 5000
 
 
-class RepresentationSimilarity(Evaluator, name="representation_similarity"):
+class RepresentationSimilarity(OfSeveral, name="representation_similarity"):
     """Linear CKA, unbiased CKA and mutual k nearest neighbors of each pair of encoders in `of`.
 
     Over the rows present in both, the first 5000; widths may differ. CKA (Kornblith et al., 2019) is on the vectors
@@ -37,11 +37,11 @@ class RepresentationSimilarity(Evaluator, name="representation_similarity"):
 
     k: PositiveInt = default(10, description="neighbors of a row")
 
-    @model_validator(mode="after")
-    def _two(self) -> RepresentationSimilarity:
-        if len(self.of) < 2:
-            raise ValueError("`of` names at least two encoders")
-        return self
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        rows = tallies["data"].rows
+        if rows is not None and rows <= max(self.k, 3):
+            said = f"representation_similarity: {amount(rows, 'row')} for k = {self.k}"
+            yield "k", said, f"write k: {rows // 4}" if rows > 7 else "name an entry with more rows"
 
     def evaluate(self, *of: Encoding) -> EvaluationResult:
         import numpy as np

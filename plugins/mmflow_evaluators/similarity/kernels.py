@@ -32,6 +32,8 @@ def unbiased_cka(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """CKA with the unbiased estimate of HSIC (Song et al., 2012; Nguyen et al., 2021): 0 on average for unrelated
     representations of any width. Needs more than 3 rows. Costs N^2 (P + Q).
     """
+    # It does not change with a shift; without one, equal rows are equal beyond rounding.
+    x, y = x - x.mean(0), y - y.mean(0)
     return _cka(x @ x.T, y @ y.T, _unbiased_hsic)
 
 

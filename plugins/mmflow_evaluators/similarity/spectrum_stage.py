@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import model_validator
-
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Labels, Metric, Ref, default
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Labels, Metric, Ref, Tally, default
+from mmflow_evaluators.declared import OfEach, Refusal, too_few
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 AXES = 256
 
 
-class Spectrum(Evaluator, name="spectrum"):
+class Spectrum(OfEach, name="spectrum"):
     """Variances along the principal axes, and signs of collapse, for each encoder in `of`.
 
     Of the vectors as they are: `participation_ratio`, `entropy_rank`, and `axes_90`, the number of axes that hold 90 %
@@ -28,17 +28,12 @@ class Spectrum(Evaluator, name="spectrum"):
     2020). A rank cannot exceed the rows: fewer rows than dimensions are said.
     """
 
-    axes: ClassVar[tuple[str, ...]] = ()
-
     example: ClassVar[str] = "{use: spectrum, data: test, of: [image, text]}"
 
     labels: Ref[Labels] | None = default(None, description="classes, for the share of variance within them")
 
-    @model_validator(mode="after")
-    def _some(self) -> Spectrum:
-        if not self.of:
-            raise ValueError("`of` names no encoder")
-        return self
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from too_few(tallies, 2, self.use)
 
     def evaluate(self, *of: Encoding, labels: Tensor | None) -> EvaluationResult:
         import numpy as np

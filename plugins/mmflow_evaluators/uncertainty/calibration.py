@@ -2,50 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import model_validator
+from pydantic import field_validator
 
 from mmflow.plugin import (
     ComponentError,
     Encoding,
     EvaluationResult,
-    Evaluator,
-    Labels,
     PositiveInt,
-    Ref,
     Score,
+    Source,
+    Tally,
     Value,
     default,
 )
+from mmflow_evaluators.declared import Counts, OfTwo, Refusal, WithClasses, groups_of_rows, unnamed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Calibration(Evaluator, name="calibration"):
+TIE = 1e-9
+"""Probabilities closer than this are tied."""
+
+
+class Calibration(WithClasses, OfTwo, name="calibration"):
     """Calibration of classification by the names of the classes: ECE, its adaptive form, Brier score and log loss.
 
     `of` names the encoder of the rows and the one of the class names, as in `zero_shot`; a class's probability is the
     softmax of score / temperature over the classes. `temperature` is a number or that of a loss
     (`losses.align.temperature`). ECE (Guo et al., 2017) has `bins` equal parts; a calibrated model has about the
     square root of bins / N, not 0. Chance of the Brier score and the log loss is that of equal probabilities.
-    Intervals are those of a bootstrap over rows. Rows without a label are left out.
+    Ties count by expectation. Intervals are those of a bootstrap over rows. Rows without a label are left out.
     """
 
     example: ClassVar[str] = "{use: calibration, data: test, of: [image, text], labels: label, temperature: 0.07}"
 
-    labels: Ref[Labels]
     temperature: Value = default(0.07, description="of the softmax over classes")
     prompt: str = default("{}", description="text with {} where the class name goes")
     bins: PositiveInt = 15
     score: Score = default("cosine")
 
-    @model_validator(mode="after")
-    def _two(self) -> Calibration:
-        if len(self.of) != 2 or self.prompt.count("{}") != 1:
-            raise ValueError("`of` names the encoder of the rows and that of the class names; `prompt` has one {}")
-        return self
+    @field_validator("prompt")
+    @classmethod
+    def _place(cls, prompt: str) -> str:
+        if prompt.count("{}") != 1:
+            raise ValueError(f"prompt {prompt!r} must contain {{}} exactly once")
+        return prompt
+
+    def refuses(self, source: Source) -> Iterator[Refusal]:
+        field = source.fields().get(self.labels.removeprefix("fields."))
+        if field is not None and len(field.names) < 2:
+            said = f"calibration needs the names of two classes, and the field {self.labels} has {len(field.names)}"
+            yield "labels", said, "name the classes in the data (`names` of a column)"
+
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from super().refuses_rows(tallies)
+        data = tallies["data"]
+        yield from unnamed(self.use, data.classes.get(self.labels, {}), len(data.names.get(self.labels, ())))
+
+    def refuses_encodings(self, *of: Encoding) -> Iterator[Refusal]:
+        yield from groups_of_rows(self.use, self.of[0], of[0])
+
+    def lacks(self, known: Counts, asked: Counts | None) -> Iterator[Refusal]:
+        if not known:
+            yield "labels", "no row has a label", "name data with labels"
 
     def evaluate(
         self, rows: Encoding, texts: Encoding, labels: Tensor, temperature: Any, score: Score, model: Any
@@ -66,8 +89,9 @@ class Calibration(Evaluator, name="calibration"):
         blocks = score.blocks(rows.rows(kept), classes)
         logits = (blocks[0] if isinstance(blocks, tuple) else blocks).double().cpu().numpy() / float(temperature)
         p, t = of.softmax(logits), labels[kept].cpu().numpy()
-        confidence, right = np.minimum(p.max(1), 1.0), (p.argmax(1) == t).astype(np.float64)
         count, uniform = len(t), 1 / len(names)
+        confidence, best = np.minimum(p.max(1), 1.0), p >= p.max(1, keepdims=True) - TIE
+        right = best[np.arange(count), t] / best.sum(1)
         ece = bootstrapped(
             "ece", lambda i: of.expected_calibration_error(confidence[i], right[i], self.bins), count, title="ECE",
             better="lower",

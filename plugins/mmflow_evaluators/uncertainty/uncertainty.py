@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
-from pydantic import model_validator
-
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, RawField, Ref, Score, default
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, RawField, Ref, Score, Tally, default
+from mmflow_evaluators.declared import OfTwo, Refusal, too_few
 
 
-class Uncertainty(Evaluator, name="uncertainty"):
+class Uncertainty(OfTwo, name="uncertainty"):
     """Whether the uncertainty of a query tells that its first candidate is wrong.
 
     `of` names the encoders of queries and candidates; the right answer of a query is the candidate of its own row.
@@ -28,11 +25,8 @@ class Uncertainty(Evaluator, name="uncertainty"):
     uncertainty: Ref[RawField] | None = default(None, description="one number a row, higher for less sure")
     score: Score = default("cosine")
 
-    @model_validator(mode="after")
-    def _two(self) -> Uncertainty:
-        if len(self.of) != 2:
-            raise ValueError(f"`of` names the encoder of the queries and that of the candidates; it has {len(self.of)}")
-        return self
+    def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
+        yield from too_few(tallies, 2, self.use)
 
     def evaluate(self, queries: Encoding, candidates: Encoding, uncertainty: Any, score: Any) -> EvaluationResult:
         import numpy as np
@@ -44,6 +38,7 @@ class Uncertainty(Evaluator, name="uncertainty"):
         from mmflow_evaluators.intervals import share_interval
         from mmflow_evaluators.ranking import fold, score_rows
         from mmflow_evaluators.uncertainty import measures as of
+        from mmflow_evaluators.vectors import numbers_of
 
         (a, own), (b, other) = fold(queries), fold(candidates)
         rows, columns = own.cpu().numpy(), other.cpu().numpy()
@@ -56,7 +51,7 @@ class Uncertainty(Evaluator, name="uncertainty"):
         if not known.any():
             raise ComponentError("uncertainty: no query has its own candidate")
         hit = np.concatenate(hits)
-        unsure = -np.concatenate(highest) if uncertainty is None else _numbers(uncertainty)[rows]
+        unsure = -np.concatenate(highest) if uncertainty is None else numbers_of(uncertainty)[rows]
         known &= np.isfinite(unsure)
         hit, unsure = hit[known], unsure[known]
         if not len(hit):
@@ -84,11 +79,3 @@ class Uncertainty(Evaluator, name="uncertainty"):
                 )
             )
         return result(metrics, [] if np.ptp(unsure) > 0 else ["All queries are equally sure: no correlation."])
-
-
-def _numbers(column: Tensor | list[float | None]) -> Any:
-    import numpy as np
-
-    if isinstance(column, list):
-        return np.array([np.nan if value is None else float(value) for value in column])
-    return column.double().cpu().numpy().reshape(len(column), -1)[:, 0]

@@ -46,6 +46,9 @@ class InfoNCE(Loss, name="infonce"):
     negatives: Ref[Bank | Encoded] | None = Field(None, description="further candidates: a memory or an encoder")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all candidates")
 
+    def in_batch_negatives(self) -> bool:
+        return self.in_batch
+
     @model_validator(mode="after")
     def _forward_alone(self) -> InfoNCE:
         chosen = set(self.directions)

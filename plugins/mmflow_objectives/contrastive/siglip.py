@@ -37,6 +37,9 @@ class SigLIP(Loss, name="siglip"):
     bias: Value = default({"use": "learned", "init": -10.0, "exp": False}, description="added to every scaled score")
     negatives: Ref[Bank | Encoded] | None = Field(None, description="further candidates: a memory or an encoder")
 
+    def in_batch_negatives(self) -> bool:
+        return True
+
     def compute(
         self, a: Encoding, b: Encoding, score: Score, temperature: float | Tensor, bias: float | Tensor,
         negatives: Encoding | None,

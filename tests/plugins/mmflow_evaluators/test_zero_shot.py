@@ -17,13 +17,13 @@ class Texts:
 
     asked: list[str]
 
-    def __init__(self, names: Sequence[str] = NAMES) -> None:
-        self.asked, self._names = [], tuple(names)
+    def __init__(self, names: Sequence[str] = NAMES, *, tokens: bool = False) -> None:
+        self.asked, self._names, self._tokens = [], tuple(names), tokens
 
-    def encode(self, encoder: str, values: Sequence[str], outputs: Sequence[str] = ("pooled",)) -> Encoding:
+    def encode(self, encoder: str, values: Sequence[str]) -> Encoding:
         self.asked += values
         letters = [[float(value.count(chr(97 + i))) for i in range(26)] for value in values]
-        if "tokens" in outputs:
+        if self._tokens:
             tokens = torch.tensor(letters)[:, None]
             return Encoding({"tokens": Tokens(tokens, torch.ones(len(values), 1, dtype=torch.bool))})
         return Encoding({"pooled": torch.tensor(letters)})
@@ -94,7 +94,7 @@ def test_names_may_be_given(dot):
     assert measured.metrics[0].value == 1.0
     with pytest.raises(ComponentError, match="names of at least two classes"):
         run(Encoding({"pooled": vectors}), [0, 1], dot, Texts(()))
-    with pytest.raises(ComponentError, match="label 2 has no name"):
+    with pytest.raises(ComponentError, match="1 row of classes up to number 2, and there are 2 names"):
         run(Encoding({"pooled": vectors}), [0, 2], dot, names=("horse", "cow"))
 
 
@@ -111,8 +111,8 @@ def test_a_score_of_tokens_is_averaged_over_prompts():
         def blocks(self, a: Encoding, b: Encoding) -> Any:
             return torch.einsum("ild,jmd->ijlm", a.tokens.values, b.tokens.values).amax(3).sum(2)
 
-    rows = Texts().encode("", ["dog", "cat"], ("tokens",))
-    measured = run(rows, [1, 0], MaxSim(), prompts=("a {}", "one {}"))
+    texts = Texts(tokens=True)
+    measured = run(texts.encode("", ["dog", "cat"]), [1, 0], MaxSim(), texts, prompts=("a {}", "one {}"))
     assert measured.metrics[0].value == 1.0
 
 

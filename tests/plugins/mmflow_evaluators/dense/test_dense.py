@@ -141,7 +141,7 @@ def test_a_grid_that_holds_the_classes_segments_them(by: str):
         vectors = np.eye(5)[cells] + 0.05 * rng.normal(size=(count, 4, 4, 5))
         masks = np.kron(cells, np.ones((1, 2, 2), int))
         masks[:, 0, 0] = 255
-        return Encoding({"pooled": torch.from_numpy(vectors)}), torch.from_numpy(masks)
+        return Encoding({"grid": torch.from_numpy(vectors)}), torch.from_numpy(masks)
 
     (train, known), (rows, asked) = draw(30), draw(20)
     stage = GridProbe(data="train", test="test", of=("image.grid",), mask="mask", by=by, k=5)
@@ -155,5 +155,5 @@ def test_a_grid_that_holds_the_classes_segments_them(by: str):
     assert listed.metrics == found.metrics
     with pytest.raises(ComponentError, match="fewer than two classes"):
         stage.evaluate(train, mask=torch.zeros_like(known), test=test)
-    with pytest.raises(ComponentError, match="no grid of vectors"):
-        stage.evaluate(Encoding({"pooled": torch.ones(30, 5)}), mask=known, test=test)
+    with pytest.raises(ComponentError, match="needs one grid a row"):
+        stage.evaluate(Encoding({"grid": torch.ones(30, 5)}), mask=known, test=test)

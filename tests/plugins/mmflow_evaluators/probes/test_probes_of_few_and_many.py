@@ -141,7 +141,7 @@ def test_factors_are_probed_one_by_one():
     found = stage.evaluate(encoding(x), factors=columns, ids=ids(240), test=None)
     assert value(found, "color_accuracy").value == 1.0
     assert value(found, "shape_accuracy").low < 1 / 3 + 0.1
-    assert found.notes == ["size: the rows to learn from have one class."]
+    assert found.notes == ["size: the 176 rows to learn from have one class."]
     test = SimpleNamespace(of=(encoding(x[:50]),), fields={"factors": tuple(c[:50] for c in columns)}, ids=ids(50))
     tested = FactorProbe(data="train", test="test", of=("image",), factors=("color", "shape", "size")).evaluate(
         encoding(x), factors=columns, ids=ids(240), test=test

@@ -104,7 +104,7 @@ def test_a_second_score_repairs_what_the_first_one_finds():
     assert value(found, "first_r1").value < reachable < 1
     assert value(found, "r1").value == pytest.approx(reachable)
     assert value(found, "r1").chance == pytest.approx(1 / 40)
-    assert "Recall at 50 is not measured" in " ".join(found.notes)
+    assert "R@50 of 40 candidates is always 1" in " ".join(found.notes)
 
 
 def test_all_pairs_of_three_spaces():
@@ -123,7 +123,7 @@ def test_all_pairs_of_three_spaces():
     assert value(found, "mean_r1").value == pytest.approx(
         np.mean([m.value for m in found.metrics if m.name.endswith("_r1") and m.group])
     )
-    assert "there are 30 candidates" in " ".join(found.notes)
+    assert "R@40 of 30 candidates" in " ".join(found.notes)
     groups = encoding(np.repeat(x[:, None], 2, axis=1), None, ("sample", "caption"))
     both = PairwiseRetrieval(data="test", of=("image", "captions"), at=(1,)).evaluate(sides[0], groups, score=Cosine())
     assert [m.value for m in both.metrics] == [1.0, 1.0, 1.0]

@@ -1,0 +1,81 @@
+"""What an entry needs of the encoders that it reads: their outputs, and the forms of those that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmflow.plugin.component import Component
+from mmflow.plugin.kinds import Evaluator, Score
+from mmflow.plugin.targets import STAGE, Owner, Place, Target
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.references.fitting import scores_that_need
+from mmflow.spec.references.forms import FORMS, brought, declared_form, misfit, needed_outputs
+from mmflow.spec.references.resolver import Resolver, as_written
+from mmflow.spec.text.problems import Path
+
+
+def check_needs(resolver: Resolver, entry: Entry, owner: Owner, made: Component) -> None:
+    """Report the outputs that an entry or its score needs and that the encoders in `of` do not give."""
+    readers: list[tuple[Path, Component]] = [((), made)] if made.needs else []
+    readers += [(place, held) for place, held in resolver.held(owner) if isinstance(held, Score)]
+    if isinstance(made, Evaluator) and not readers:
+        readers = [((), made)]
+    for path, reader in readers:
+        needs = reader.needs or needed_outputs(resolver, owner)
+        for place, target in resolver.targets(owner).items():
+            if place[0] != "of" or target.section != "encoders" or target.output is not None:
+                continue
+            known, behind = resolver.outputs_of(target.owner), resolver.structure(target.owner)
+            if known is None or behind is None:
+                continue
+            abilities = {*known, *behind.encoder.provides, *behind.encoder.taps()}
+            absent = [need for need in needs if need not in abilities]
+            if absent:
+                problem = entry.problem(
+                    f"{reader.kind} {reader.use} needs {' and '.join(absent)} of {target.name}",
+                    path,
+                    found=f"{behind.encoder.use}, which gives {', '.join(known)}",
+                    hint=_who_gives(resolver, absent[0]),
+                )
+                resolver.report(entry, path, problem)
+                break
+
+
+def check_forms(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapping[Place, Target]) -> None:
+    """Whether the outputs that an evaluator's inputs name can be read in the place of those that it needs."""
+    needs = needed_outputs(resolver, STAGE)
+    score = next((held for _, held in resolver.held(STAGE) if isinstance(held, Score)), None)
+    reader = f"{made.use} (score {score.use})" if score is not None else made.use
+    for place, target in targets.items():
+        if place[0] != "of" or target.section != "encoders" or target.output is None:
+            continue
+        (need, output), *_ = brought(target, needs).items()
+        declared = resolver.type_of(target)
+        form = declared_form(declared) if declared is not None else None
+        if len(needs) > 1:
+            message, hint = f"{reader} reads {' and '.join(needs)} of an encoder", f"write {target.name}"
+        elif (wanted := misfit(need, output, form)) is not None:
+            message, hint = f"{reader} reads {wanted}", _other_forms(resolver, target, wanted, form, score)
+        else:
+            continue
+        found = f"`{made.of[int(place[-1])]}`, {form or 'one output'}"
+        problem = entry.problem(message, as_written(entry, place), found=found, hint=hint)
+        resolver.report(entry, place, problem)
+
+
+def _other_forms(resolver: Resolver, target: Target, wanted: str, form: str | None, score: Score | None) -> str | None:
+    """References to the same encoder that give the form that is wanted, and scores that read the form that is there."""
+    known = resolver.outputs_of(target.owner) if target.stage is None else None
+    fitting = [name for name, declared in (known or {}).items() if declared_form(declared) == wanted]
+    names = [target.name if name == "pooled" else f"{target.name}.{name}" for name in fitting]
+    ways = [f"write {' or '.join(names[:4])}"] if names else []
+    needs = [need for need, one in FORMS.items() if one == form]
+    scores = [name for need in needs for name in scores_that_need(need)] if score is not None else []
+    ways += [f"`score: {scores[0]}` reads {form}"] if scores else []
+    return "; ".join(ways) or None
+
+
+def _who_gives(resolver: Resolver, need: str) -> str | None:
+    encoders = resolver.seen.entries["encoders"]
+    names = [name for name in encoders if need in (resolver.outputs_of(Owner("encoders", name)) or ())]
+    return f"{', '.join(names[:4])} {'gives' if len(names) == 1 else 'give'} it" if names else None
