@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import groupby
 
 from mmflow.plugin.component import ComponentError, nested_components
 from mmflow.plugin.kinds import DataStage, Source, Stage
 from mmflow.plugin.modality import check_modalities
-from mmflow.plugin.references import Column, Data, Model, Ref, Static, reference_fields, words
+from mmflow.plugin.references import Column, Data, Static, reference_fields, words
 from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.assemble import assembled
 from mmflow.spec.components.data_paths import filled_in, made_of_sources
+from mmflow.spec.components.default_models import name_models
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.renamed import with_columns_of_today
-from mmflow.spec.components.repeat import LAST
 from mmflow.spec.components.sections import Sections, read_sections
 from mmflow.spec.components.stages import StageEntry, merged_entries
-from mmflow.spec.references.chains import chain_problems
+from mmflow.spec.references.chains import chain_problems, circle_of
 from mmflow.spec.references.inputs import check_entry
 from mmflow.spec.references.names import INIT, NODES, Seen, StageNames
 from mmflow.spec.references.resolver import Resolver
@@ -96,7 +94,7 @@ class _Checker:
         if found := chain_problems(base, self.merged, self.names):
             self.problems += found
             return
-        self.default_models()
+        name_models(self.sections.stages, self.names.repeats)
         for name, stage in self.sections.stages.items():
             self.prepare(name, stage)
         self.others |= self.resolvers
@@ -135,33 +133,6 @@ class _Checker:
             return None
         fields.setdefault("id", TensorType("id", dtype="str"))
         return fields
-
-    def default_models(self) -> None:
-        """Write out `start` and `model` where a stage leaves them open: the last model above, else the untrained.
-
-        Every iteration of a repetition has the same stages above it: what goes on from the one before is carried.
-        """
-        last = INIT
-        stages = self.sections.stages.values()
-        for repeat, repeated in groupby(stages, lambda stage: stage.iteration and stage.iteration.repeat):
-            above = last
-            for _, iteration in groupby(repeated, lambda stage: stage.iteration and stage.iteration.index):
-                last = above
-                for stage in iteration:
-                    self.default_model(stage, last)
-                    last = stage.name if "Model" in (stage.gives or {}).values() else last
-            if repeat is not None and last != above:
-                last = self.names.repeats[repeat].stage(LAST, words(last)[-1])
-
-    def default_model(self, stage: StageEntry, last: str) -> None:
-        made = stage.declaration
-        if made is not None:
-            update = {
-                name: Ref(last)
-                for name, types in reference_fields(type(made)).items()
-                if Model in types and getattr(made, name) is None
-            }
-            stage.entry = replace(stage.entry, component=made.model_copy(update=update))
 
     def prepare(self, name: str, stage: StageEntry) -> None:
         """The resolver of a stage, with the fields of its data."""
@@ -339,24 +310,10 @@ class _Checker:
             - {INIT}
             for name, roots in self.roots.items()
         }
-        left = {name: [other for other in sorted(others) if other in needs] for name, others in needs.items()}
-        done: set[str] = set()
-        for name in needs:
-            path = [name] if name not in done else []
-            while path:
-                other = left[path[-1]].pop(0) if left[path[-1]] else None
-                if other is None:
-                    done.add(path.pop())
-                elif other in path:
-                    self.circle([*path[path.index(other) :], other])
-                elif other not in done:
-                    path.append(other)
-
-    def circle(self, stages: list[str]) -> None:
-        if not any(problem.message.startswith("a circle of stages") for problem in self.problems):
-            entry = self.sections.stages[min(stages)].entry
+        if circle := circle_of(needs):
+            entry = self.sections.stages[min(circle)].entry
             hint = "let one of them begin with `init`"
-            self.problems.append(entry.problem(f"a circle of stages: {' -> '.join(stages)}", key=True, hint=hint))
+            self.problems.append(entry.problem(f"a circle of stages: {' -> '.join(circle)}", key=True, hint=hint))
 
 
 def _data_of(made: Stage) -> str | None:
