@@ -65,43 +65,53 @@ def check_shapes(
     `running` is the scope of a stage that is about to run, with all that other stages have made for it; before, values
     of that kind are blank.
     """
-    check = _Check(spec)
-    for name, declaration in spec.stages.items():
-        if stages is not None and name not in stages:
-            continue
-        scope = spec.scope(name) if running is None else running
-        roots = scope.roots()
-        if not declaration.trains:
-            # Losses and parts that an evaluator names lend it a number or a score: they are not run.
-            roots = tuple(owner for owner in roots if owner.section == "encoders")
-        problems = len(check.report.problems)
-        with materialized(), torch.random.fork_rng(devices=[]):
-            source = blank_source(scope)
-            if roots and source is not None:
-                check.stage(name, scope, roots, source)
-            if len(check.report.problems) == problems:
-                found = read_problems(check.reading, spec, scope, name)
-                check.report.problems += [_placed(spec, name, problem) for problem in found]
-    report = check.report
-    report.problems = list(dict.fromkeys(report.problems))
-    report.untraced = list(dict.fromkeys(report.untraced))
-    report.shapes = list(dict.fromkeys(report.shapes))
-    return report
+    return ShapeCheck().of(spec, stages, running)
 
 
-class _Check:
-    """One check: its report, the fake tensors of all stages, and the encodings that stages had so far."""
+class ShapeCheck:
+    """One check, of one spec or of several that share much: what they have in common is read and traced once.
 
-    def __init__(self, spec: CheckedSpec) -> None:
-        self.spec, self.report, self.tracing = spec, ShapeReport(), Tracing()
-        self.reading = Reading()
+    However many they are, they are built, traced and read within the bounds of one check.
+    """
+
+    def __init__(self) -> None:
+        self._tracing, self._reading = Tracing(), Reading()
         self._traced: list[Trace] = []
-        self._read_already: list[tuple[str | None, ReadColumns]] = []
+        self._read_already: list[tuple[Source, ReadColumns]] = []
 
-    def stage(self, stage: str, scope: StageScope, roots: Sequence[Owner], source: Source) -> None:
-        spec, report, declaration = self.spec, self.report, self.spec.stages[stage]
+    def of(
+        self, spec: CheckedSpec, stages: Collection[str] | None = None, running: StageScope | None = None
+    ) -> ShapeReport:
+        """As `check_shapes`."""
+        report = ShapeReport()
+        for name, declaration in spec.stages.items():
+            if stages is not None and name not in stages:
+                continue
+            scope = spec.scope(name) if running is None else running
+            roots = scope.roots()
+            if not declaration.trains:
+                # Losses and parts that an evaluator names lend it a number or a score: they are not run.
+                roots = tuple(owner for owner in roots if owner.section == "encoders")
+            problems = len(report.problems)
+            with materialized(), torch.random.fork_rng(devices=[]):
+                source = blank_source(scope)
+                if roots and source is not None:
+                    self._stage(report, spec, name, scope, roots, source)
+                if len(report.problems) == problems:
+                    found = read_problems(self._reading, spec, scope, name)
+                    report.problems += [_placed(spec, name, problem) for problem in found]
+        report.problems = list(dict.fromkeys(report.problems))
+        report.untraced = list(dict.fromkeys(report.untraced))
+        report.shapes = list(dict.fromkeys(report.shapes))
+        return report
+
+    def _stage(
+        self, report: ShapeReport, spec: CheckedSpec, stage: str, scope: StageScope, roots: Sequence[Owner],
+        source: Source,
+    ) -> None:  # fmt: skip
+        declaration = spec.stages[stage]
         try:
-            trace = self._trace(scope, roots, source, trains=declaration.trains)
+            trace = self._trace(spec, scope, roots, source, trains=declaration.trains)
         except (TooLarge, TooMuch) as error:
             report.untraced.append(f"{stage}: {error}")
             return
@@ -111,7 +121,7 @@ class _Check:
         if declaration.trains:
             counts = ", ".join(trained_by_entry(trace.model, declaration.patterns()))
             report.trained.append(f"{stage}: trains {counts}")
-        with self.tracing.running():
+        with self._tracing.running():
             trace.begin_memories()
             trace.run()
             if not report.problems and not trace.problems:
@@ -122,52 +132,54 @@ class _Check:
         report.shapes += trace.shapes
         report.memories += [f"{stage}: {line}" for line in trace.memories]
 
-    def _trace(self, scope: StageScope, roots: Sequence[Owner], source: Source, *, trains: bool) -> Trace:
+    def _trace(
+        self, spec: CheckedSpec, scope: StageScope, roots: Sequence[Owner], source: Source, *, trains: bool
+    ) -> Trace:
         """A stage's graph with its rows, ready to run; nodes that earlier stages have run alike are not run again."""
         model = Model.planned(scope, roots, seed=0)
         if not trains:
             # It has no losses, which would read the same rows as its encoders.
             whole = [trace for trace in self._traced if len(trace.ids) == SAMPLES]
             known = self._known(model, whole)
-            if len(known) == len(model.graph.working) and self._has_read(scope, model):
-                return Trace(self.tracing, model, {}, [], known)
+            if len(known) == len(model.graph.working) and self._has_read(scope, model, source):
+                return Trace(self._tracing, model, {}, [], known)
         model = Model.planned(scope, roots, seed=0, states=Model.learn_states(scope, roots, source, limit=LEARNED_FROM))
-        with self.tracing.building(), torch.device("meta"):
+        with self._tracing.building(), torch.device("meta"):
             model.modules.build()
             model.constraints.project()
         model.read_from(source)
-        batch = self._read(scope, model, source)
-        with self.tracing:
-            columns = {key: found.map(self.tracing.from_tensor) for key, found in model.columns(batch).items()}
-            fake_on_cpu(self.tracing, model.root)
+        batch = self._read(spec, scope, model, source)
+        with self._tracing:
+            columns = {key: found.map(self._tracing.from_tensor) for key, found in model.columns(batch).items()}
+            fake_on_cpu(self._tracing, model.root)
         alike = [trace for trace in self._traced if trace.has_rows_like(columns, batch.size)]
-        trace = Trace(self.tracing, model, columns, batch.ids, self._known(model, alike))
+        trace = Trace(self._tracing, model, columns, batch.ids, self._known(model, alike))
         self._traced.append(trace)
         return trace
 
-    def _read(self, scope: StageScope, model: Model, source: Source) -> Batch:
+    def _read(self, spec: CheckedSpec, scope: StageScope, model: Model, source: Source) -> Batch:
         """A few rows, and some from all over every entry of data that the stage's encoders read."""
         requests = model.requests()
         sampled = [request for request in requests if request.target.section == "sampler"]
         read = [request for request in requests if request not in sampled]
-        batch = self.reading.first_rows(source, scope.views, read, SAMPLES)
+        batch = self._reading.first_rows(source, scope.views, read, SAMPLES)
         for request in sampled:
             dtype = getattr(torch, scope.type_of(request.target).dtype)
             batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
         for data in other_data(scope):
-            other = blank_source(scope, self.spec.data[data])
+            other = blank_source(scope, spec.data[data])
             assert other is not None
-            self.reading.rows_from_all_over(other, scope.views, read, data)
-        self.reading.rows_from_all_over(source, scope.views, read)
-        self._read_already.append((scope.data_name, _columns(scope, model)))
+            self._reading.rows_from_all_over(other, scope.views, read, data)
+        self._reading.rows_from_all_over(source, scope.views, read)
+        self._read_already.append((source, _columns(scope, model)))
         return batch
 
-    def _has_read(self, scope: StageScope, model: Model) -> bool:
+    def _has_read(self, scope: StageScope, model: Model, source: Source) -> bool:
         """Whether an earlier stage has read the very columns of the same entry of data."""
         wanted = _columns(scope, model).items()
         return not any(other_data(scope)) and any(
-            data == scope.data_name and all(target in read and read[target] == view for target, view in wanted)
-            for data, read in self._read_already
+            source == known and all(target in read and read[target] == view for target, view in wanted)
+            for known, read in self._read_already
         )
 
     def _known(self, model: Model, traces: Sequence[Trace]) -> dict[Owner, Encoding]:
