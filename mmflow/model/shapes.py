@@ -82,7 +82,7 @@ class ShapeCheck:
     """
 
     def __init__(self) -> None:
-        self.tracing, self.reading, self.report = Tracing(), Reading(), ShapeReport()
+        self._tracing, self._reading, self.report = Tracing(), Reading(), ShapeReport()
         self._traced: list[Trace] = []
         self._read_already: list[tuple[Source, ReadColumns]] = []
 
@@ -101,7 +101,7 @@ class ShapeCheck:
                 if source is not None:
                     self._stage(spec, name, declaration, scope, source)
                 if len(report.problems) == problems:
-                    found = read_problems(self.reading, spec, scope, name)
+                    found = read_problems(self._reading, spec, scope, name)
                     report.problems += [_placed(spec, name, problem) for problem in found]
         report.problems = list(dict.fromkeys(report.problems))
         report.untraced = list(dict.fromkeys(report.untraced))
@@ -125,7 +125,7 @@ class ShapeCheck:
             counts = ", ".join(trained_by_entry(traces[None].model, declaration.patterns()))
             report.trained.append(f"{stage}: trains {counts}")
         problems: list[Problem] = []
-        with self.tracing.running():
+        with self._tracing.running():
             for trace in traces.values():
                 trace.begin_memories()
                 trace.run()
@@ -150,7 +150,7 @@ class ShapeCheck:
             return
         for name, roots in _roots(declaration, scope).items():
             trace = self._trace(spec, scope, name, roots, source, trains=True, rows=1)
-            with self.tracing.running():
+            with self._tracing.running():
                 trace.run()
             for problem in trace.problems:
                 message = f"the stage has a micro-batch of one row: {problem.message}"
@@ -170,20 +170,20 @@ class ShapeCheck:
             whole = [trace for trace in self._traced if len(trace.ids) == SAMPLES]
             known = self._known(model, whole, asked)
             if len(known) == len(model.graph.working) and self._has_read(reader, scope, model, source):
-                return Trace(self.tracing, model, {}, [], known, asked)
+                return Trace(self._tracing, model, {}, [], known, asked)
         learned = source if stage is None else scope.source
         states = Model.learn_states(scope, roots, learned, limit=LEARNED_FROM)
         model = Model.planned(scope, roots, seed=0, states=states)
-        with self.tracing.building(), torch.device("meta"):
+        with self._tracing.building(), torch.device("meta"):
             model.modules.build()
             model.constraints.project()
         model.read_from(source)
         batch = self._read(spec, reader, scope, model, source, rows)
-        with self.tracing:
-            columns = {key: found.map(self.tracing.from_tensor) for key, found in model.columns(batch).items()}
-            fake_on_cpu(self.tracing, model.root)
+        with self._tracing:
+            columns = {key: found.map(self._tracing.from_tensor) for key, found in model.columns(batch).items()}
+            fake_on_cpu(self._tracing, model.root)
         alike = [trace for trace in self._traced if trace.has_rows_like(columns, batch.size)]
-        trace = Trace(self.tracing, model, columns, batch.ids, self._known(model, alike, asked), asked)
+        trace = Trace(self._tracing, model, columns, batch.ids, self._known(model, alike, asked), asked)
         self._traced.append(trace)
         return trace
 
@@ -194,15 +194,15 @@ class ShapeCheck:
         requests = model.requests()
         sampled = [request for request in requests if request.target.section == "sampler"]
         read = [request for request in requests if request not in sampled]
-        batch = self.reading.first_rows(source, scope.views, read, rows)
+        batch = self._reading.first_rows(source, scope.views, read, rows)
         for request in sampled:
             dtype = getattr(torch, scope.type_of(request.target).dtype)
             batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
         for data in other_data(reader):
             other = blank_source(reader, spec.data[data])
             assert other is not None
-            self.reading.rows_from_all_over(other, scope.views, read, data)
-        self.reading.rows_from_all_over(source, scope.views, read)
+            self._reading.rows_from_all_over(other, scope.views, read, data)
+        self._reading.rows_from_all_over(source, scope.views, read)
         self._read_already.append((source, _columns(scope, model)))
         return batch
 
