@@ -158,7 +158,7 @@ def run_members(matrix: Matrix, options: RunOptions, watchers: Sequence[Watcher]
             )
             observers.stage_finished(stage.name, decided.key, {"metrics": stored_metrics(store, decided)})
 
-        decide = partial(key_after, stage, spec, keys, store) if stage.awaits else None
+        decide = partial(key_after, stage.stage, stage.awaits, spec, keys, store) if stage.awaits else None
         describe = {"use": stage.declaration.use}
         return StageJob(stage.name, stage.key, stage.after, run, describe=describe, decide=decide)
 
