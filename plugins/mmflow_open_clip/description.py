@@ -73,7 +73,8 @@ class Model:
 
     def _listed(self) -> list[str]:
         """Owner, name and perhaps file on the hub of the weights with a tag."""
-        assert self.hub is not None and self.pretrained is not None
+        assert self.hub is not None
+        assert self.pretrained is not None
         with reading("open_clip", "weights", self.hub):
             import open_clip
 

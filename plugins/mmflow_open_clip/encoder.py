@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 class OpenClipEncoder(LibraryEncoder, name="open_clip"):
-    """A tower of an open_clip model (Ilharco et al., 2021): by a name that the library lists with the tag of its weights
-    (`pretrained`), `hf-hub:NAME`, a folder, or `config` (`embed_dim`, `vision_cfg`, `text_cfg`).
+    """A tower of an open_clip model (Ilharco et al., 2021): by a name that the library lists with the tag of its
+    weights (`pretrained`), `hf-hub:NAME`, a folder, or `config` (`embed_dim`, `vision_cfg`, `text_cfg`).
 
     Outputs: `pooled`, the projected vector, not normalized; `tokens` before the projection, after the final norm, of an
     image without the class token, with the `grid` on which they lie; of a text `ids`. Taps, of open_clip's own

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmflow_pretrained.hub import commit_of
 
 from mmflow.flow.plan import build_plan
 from mmflow.plugin import ComponentError
 from mmflow.spec import load_text
-from mmflow_pretrained.hub import commit_of
 
 timm = pytest.importorskip("timm")
 pytestmark = pytest.mark.slow
