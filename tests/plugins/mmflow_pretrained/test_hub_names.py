@@ -60,8 +60,10 @@ def test_weights_are_those_of_the_commit_that_the_key_names(
     assert library_encoder(text).module.state_dict()["conv1.0.weight"].equal(stored("b"))
     assert build_plan(load_text(SPEC))["train"].key != first
     pinned = SPEC.replace('me/tiny"', f'me/tiny", revision: {"a" * 40}')
-    assert library_encoder(text.replace("}", f", revision: {'a' * 40}}}")).module.state_dict()["conv1.0.weight"].equal(
-        stored("a")
+    assert (
+        library_encoder(text.replace("}", f", revision: {'a' * 40}}}"))
+        .module.state_dict()["conv1.0.weight"]
+        .equal(stored("a"))
     )
     assert build_plan(load_text(pinned))["train"].key != first
 
