@@ -241,12 +241,12 @@ def _load(spec: str, overrides: list[str]) -> Matrix:
 
 
 def _check_shapes(matrix: Matrix) -> None:
-    from mmflow.model.shapes import check_shapes
+    from mmflow.model.shapes import ShapeCheck
     from mmflow.spec import SpecError
 
-    problems, said = {}, {}
+    problems, said, check = {}, {}, ShapeCheck()
     for member in matrix:
-        report = check_shapes(member.spec)
+        report = check.of(member.spec)
         problems |= dict.fromkeys(report.problems)
         untraced = [f"not traced: {line}" for line in report.untraced]
         for line in (*report.shapes, *report.trained, *report.memories, *untraced):

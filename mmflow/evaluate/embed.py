@@ -39,7 +39,7 @@ class Embed(DataStage, name="embed"):
             raise ValueError("two references in `of` would be stored under one name")
         return self
 
-    def draws(self) -> bool:
+    def depends_on_seed(self) -> bool:
         return False
 
     def given(self) -> Mapping[str, str]:

@@ -262,7 +262,7 @@ class _Recorder(Watcher):
         self._record.event("opened", name=run_name, engine=self._engine)
 
     def decided(self, name: str, key: str) -> None:
-        self._about["keys"][name] = key
+        self._about |= {"keys": {**self._about.get("keys", {}), name: key}}
         self._record.describe(self._about)
 
     def stage(self, name: str, state: str, detail: str = "") -> None:

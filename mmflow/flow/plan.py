@@ -155,11 +155,11 @@ def plan_members(matrix: Matrix, store: RunStore | None = None, force: Sequence[
     plan = _merged(matrix, {member.name: build_plan(member.spec, store) for member in matrix})
     forced = plan.following([stage for name in force for stage in plan.named(name)])
     if forced and any(stage.awaits for stage in plan):
-        anew = {
+        again = {
             member.name: [stage for stage, name in plan.names(member.name).items() if name in forced]
             for member in matrix
         }
-        plan = _merged(matrix, {member.name: build_plan(member.spec, store, anew[member.name]) for member in matrix})
+        plan = _merged(matrix, {member.name: build_plan(member.spec, store, again[member.name]) for member in matrix})
     return plan, [*forced]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -122,8 +122,8 @@ def run_members(matrix: Matrix, options: RunOptions, watchers: Sequence[Watcher]
             waiting("loading PyTorch")
             choose_device(options.device)
             waiting("checking shapes, and samples of the data")
-            for member in matrix:
-                rehearse(member.spec, [stage.stage for stage in working if stage.members[0] == member.name])
+            first = {name: [one.stage for one in working if one.members[0] == name] for name in matrix.members}
+            rehearse((member.spec, first[member.name]) for member in matrix)
         except BaseException:
             if api is not None:
                 api.close()
@@ -199,13 +199,18 @@ def run_members(matrix: Matrix, options: RunOptions, watchers: Sequence[Watcher]
     return result
 
 
-def rehearse(spec: Spec, stages: Collection[str]) -> None:
-    """Do before the first step what `check --shapes` does, for `stages`; raises `SpecError` with all that it finds."""
-    from mmflow.model.shapes import check_shapes
+def rehearse(members: Iterable[tuple[Spec, Collection[str]]]) -> None:
+    """Do before the first step what `check --shapes` does, for stages of specs.
+
+    Raises `SpecError` with all that it finds in the first spec in which it finds something.
+    """
+    from mmflow.model.shapes import ShapeCheck
     from mmflow.spec import SpecError
 
-    if problems := check_shapes(spec, stages).problems:
-        raise SpecError(problems)
+    check = ShapeCheck()
+    for spec, stages in members:
+        if problems := check.of(spec, stages).problems:
+            raise SpecError(problems)
 
 
 def open_store(url: str) -> RunStore:

@@ -122,7 +122,9 @@ def service_at(scope: Scope, place: Place) -> tuple[Service, str]:
     owner, field = STAGE, Place()
     made: Any = scope.component(STAGE)
     for part in place:
-        made, field = made[part] if isinstance(made, Mapping | tuple) else getattr(made, str(part)), (*field, part)
+        inside: Any = made
+        made = inside[part] if isinstance(made, Mapping | tuple) else getattr(made, str(part))
+        field = (*field, part)
         while isinstance(made, Shared):
             target = scope.targets(owner)[field]
             owner, field, made = target.owner, target.field, scope.component(target.owner)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -19,15 +18,15 @@ from pydantic_core import to_jsonable_python
 from mmflow.identity.canonical import key_of
 from mmflow.identity.closure import code_of, component_code
 from mmflow.identity.files import content_of
+from mmflow.identity.weights import Weights
 from mmflow.plugin.component import (
     Component,
     Shared,
     in_identity,
     known_by_content,
     known_by_order,
-    nested_components,
 )
-from mmflow.plugin.kinds import Application, Encoder, Service, Source, Stage, View
+from mmflow.plugin.kinds import Encoder, Service, Source, Stage, View
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Ref, words
 from mmflow.plugin.targets import INIT, STAGE, Owner, Place, Target
@@ -65,6 +64,7 @@ class Keys:
         self._stages: dict[str, str] = {}
         self._data: dict[str, Any] = {}
         self._ends: dict[str, int] = {}
+        self._weights = Weights(spec, self._named)
 
     def ended(self, repeat: str, index: int) -> None:
         """Take note that the iteration `index` was the last of a repetition."""
@@ -117,29 +117,9 @@ class Keys:
         declaration, owners = scope.declaration, scope.reached()
         views = (made for owner in owners if isinstance(made := scope.component(owner), View))
         drawn = any(view.draws == "always" for view in views)
-        if drawn or declaration.trains or declaration.draws() or self._untrained(scope, owners):
+        if drawn or declaration.trains or declaration.depends_on_seed() or self._weights.drawn(scope, owners):
             return scope.seed
         return None
-
-    def _untrained(self, scope: Scope, owners: Iterable[Owner]) -> bool:
-        """Whether one of `owners` draws: its own, or weights that no stage on the chain of models has trained."""
-        drawing: set[Owner] = set()
-        for owner in filter(_may_have_weights, owners):
-            made = scope.component(owner)
-            own = made.arguments() if isinstance(made, Component) else ()
-            if "generator" in own:
-                return True
-            brought = owner.section == "encoders" and scope.structure(owner).origin is not None
-            if made is not None and not brought and any(_builds(part) for _, part in nested_components(made)):
-                drawing.add(owner)
-        while drawing and (stage := scope.start or scope.model) is not None:
-            if scope.declaration.taken() is not None:
-                break
-            stage = self._named(stage)
-            # A stage of another type may have made anything.
-            drawing -= self._trained.get(stage, frozenset(drawing))
-            scope = self._spec.scope(stage)
-        return bool(drawing)
 
     def encoding(self, stage: str, target: Target, data: Target | None) -> dict[str, Any]:
         """The content of the key of one encoder's encodings over the rows of one data entry.
@@ -159,11 +139,10 @@ class Keys:
             "modalities": _modalities(scope, owners),
             "data": self.data(data or here.data),
             "preparation": self._preparation(scope, owners),
-            "origin": self._model(target.stage) if target.stage else self._trained_by(scope, owners),
+            "origin": self._model(target.stage) if target.stage else self._changed_by(scope, owners),
         }
-        stored = frozenset[Owner]() if target.stage in (None, INIT) else self._trained.get(self._named(target.stage))
-        if stored is None or not stored.issuperset(filter(_may_have_weights, owners)):
-            said |= {"seed": here.seed} if self._untrained(scope, owners) else {}
+        at = self._named(target.stage) if target.stage not in (None, INIT) else None
+        said |= {"seed": here.seed} if self._weights.drawn(scope, owners, at) else {}
         return said | self._joining(here, owners) | _cut(self._spec.stages[stage], scope, owners)
 
     def _scope_of(self, stage: str, here: Scope) -> Scope:
@@ -282,6 +261,11 @@ class Keys:
         """A stage by its key; the untrained model by its name."""
         return stage if stage == INIT else self.stage(stage)
 
+    def _changed_by(self, scope: Scope, owners: Iterable[Owner]) -> str | None:
+        """The key of the newest stage on the chain of models that can have changed the weights of `owners`."""
+        stage = self._weights.changed_by(scope, owners)
+        return self.stage(stage) if stage is not None else None
+
     def _preparation(self, scope: Scope, owners: Iterable[Owner]) -> Any:
         """The data that encoders learn their preprocessing from, where one of them does."""
         entries = map(scope.component, owners)
@@ -293,30 +277,6 @@ class Keys:
         stage = scope.start or scope.model
         return self.stage(stage) if stage else None
 
-    def _trained_by(self, scope: Scope, owners: Iterable[Owner]) -> str | None:
-        """The key of the newest stage on the chain of models that can have changed the weights of `owners`."""
-        weights = frozenset(filter(_may_have_weights, owners))
-        while (stage := scope.start or scope.model) is not None:
-            stage = self._named(stage)
-            reached = self._trained.get(stage)
-            if not all(map(scope.takes, weights)):
-                # They begin again there.
-                return self.stage(scope.stage)
-            # A stage of another type may have changed anything.
-            if reached is None or not reached.isdisjoint(weights):
-                return self.stage(stage)
-            scope = self._spec.scope(stage)
-        return None
-
-    @cached_property
-    def _trained(self) -> dict[str, frozenset[Owner]]:
-        """The entries that each stage that trains reaches, and so may change."""
-        return {
-            name: frozenset(self._spec.scope(name).reached())
-            for name, stage in self._spec.stages.items()
-            if stage.trains
-        }
-
 
 def _modalities(scope: Scope, owners: Iterable[Owner]) -> dict[str, str]:
     """The code of the modalities that a stage's values have: how rows are joined is found by name, not imported."""
@@ -326,17 +286,6 @@ def _modalities(scope: Scope, owners: Iterable[Owner]) -> dict[str, str]:
         if owner.section in ("views", "encoders"):
             types += scope.outputs(owner).values()
     return {name: component_code(modality(name)) for name in sorted({declared.modality for declared in types})}
-
-
-def _may_have_weights(owner: Owner) -> bool:
-    return owner.section not in ("views", "fields")
-
-
-def _builds(part: Component) -> bool:
-    """Whether a component has weights that are drawn at the start; a learned number begins where it is said to."""
-    if isinstance(part, Encoder):
-        return part.has_weights or isinstance(part, Application)
-    return getattr(part, "build", None) is not None and part.kind not in ("value", "optimizer")
 
 
 def _core(declaration: Stage) -> str | None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Role, Site, face
-from mmflow.plugin.component import Component, ComponentError, takes_rows
+from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, StageScope
+from mmflow.plugin.numbers import takes_rows
 from mmflow.plugin.references import Encoded, Parameters, RefType, Weight, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import SAMPLE, of_samples

@@ -140,8 +140,7 @@ class AdaptedAttention(nn.Module):
         width = attention.embed_dim
         like = attention.in_proj_weight
         self.lora_A, self.lora_B = _pair(width, rank, 3 * width, like)
-        self.out_proj = nn.Module()
-        self.out_proj.lora_A, self.out_proj.lora_B = _pair(width, rank, width, like)
+        self.out_proj = nn.ModuleDict(dict(zip(("lora_A", "lora_B"), _pair(width, rank, width, like), strict=True)))
 
     batch_first = property(lambda self: self.base_layer.batch_first)
     # By this torch's own transformer layers know that they must call the attention, and not read its weights.
@@ -152,7 +151,7 @@ class AdaptedAttention(nn.Module):
 
     def _weights(self) -> dict[str, Tensor]:
         joint = self.lora_B.weight @ self.lora_A.weight
-        last = self.out_proj.lora_B.weight @ self.out_proj.lora_A.weight
+        last = self.out_proj["lora_B"].get_parameter("weight") @ self.out_proj["lora_A"].get_parameter("weight")
         return {
             "in_proj_weight": self.base_layer.in_proj_weight + self.scale * joint,
             "out_proj.weight": self.base_layer.out_proj.weight + self.scale * last,

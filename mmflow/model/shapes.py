@@ -72,40 +72,47 @@ def check_shapes(
     `running` is the scope of a stage that is about to run, with all that other stages have made for it; before, values
     of that kind are blank.
     """
-    check = _Check(spec)
-    for name, declaration in spec.stages.items():
-        if stages is not None and name not in stages:
-            continue
-        scope = spec.scope(name) if running is None else running
-        problems = len(check.report.problems)
-        with materialized(), torch.random.fork_rng(devices=[]):
-            source = blank_source(scope)
-            if source is not None:
-                check.stage(name, declaration, scope, source)
-            if len(check.report.problems) == problems:
-                found = read_problems(check.reading, spec, scope, name)
-                check.report.problems += [_placed(spec, name, problem) for problem in found]
-    report = check.report
-    report.problems = list(dict.fromkeys(report.problems))
-    report.untraced = list(dict.fromkeys(report.untraced))
-    report.shapes = list(dict.fromkeys(report.shapes))
-    return report
+    return ShapeCheck().of(spec, stages, running)
 
 
-class _Check:
-    """One check: its report, the fake tensors of all stages, and the encodings that stages had so far."""
+class ShapeCheck:
+    """One check, of one spec or of several that share much: what they have in common is read and traced once.
 
-    def __init__(self, spec: CheckedSpec) -> None:
-        self.spec, self.report, self.tracing = spec, ShapeReport(), Tracing()
-        self.reading = Reading()
+    However many they are, they are built, traced and read within the bounds of one check.
+    """
+
+    def __init__(self) -> None:
+        self.tracing, self.reading, self.report = Tracing(), Reading(), ShapeReport()
         self._traced: list[Trace] = []
-        self._read_already: list[tuple[str | None, ReadColumns]] = []
+        self._read_already: list[tuple[Source, ReadColumns]] = []
 
-    def stage(self, stage: str, declaration: Stage, scope: StageScope, source: Source) -> None:
-        spec, report = self.spec, self.report
+    def of(
+        self, spec: CheckedSpec, stages: Collection[str] | None = None, running: StageScope | None = None
+    ) -> ShapeReport:
+        """As `check_shapes`."""
+        self.report = report = ShapeReport()
+        for name, declaration in spec.stages.items():
+            if stages is not None and name not in stages:
+                continue
+            scope = spec.scope(name) if running is None else running
+            problems = len(report.problems)
+            with materialized(), torch.random.fork_rng(devices=[]):
+                source = blank_source(scope)
+                if source is not None:
+                    self._stage(spec, name, declaration, scope, source)
+                if len(report.problems) == problems:
+                    found = read_problems(self.reading, spec, scope, name)
+                    report.problems += [_placed(spec, name, problem) for problem in found]
+        report.problems = list(dict.fromkeys(report.problems))
+        report.untraced = list(dict.fromkeys(report.untraced))
+        report.shapes = list(dict.fromkeys(report.shapes))
+        return report
+
+    def _stage(self, spec: CheckedSpec, stage: str, declaration: Stage, scope: StageScope, source: Source) -> None:
+        report = self.report
         try:
             traces = {
-                name: self._trace(scope, name, roots, source, trains=declaration.trains)
+                name: self._trace(spec, scope, name, roots, source, trains=declaration.trains)
                 for name, roots in _roots(declaration, scope).items()
             }
         except (TooLarge, TooMuch) as error:
@@ -130,19 +137,19 @@ class _Check:
                 if not problems and not report.problems:
                     problems += score_problems(declaration, scope, found, report.untraced, UNTRACEABLE)
         if declaration.trains and not problems:
-            problems += self._alone(declaration, scope, source)
+            problems += self._alone(spec, declaration, scope, source)
         report.problems += [_placed(spec, stage, problem) for problem in problems]
         for trace in traces.values():
             report.untraced += trace.untraced
             report.shapes += trace.shapes
             report.memories += [f"{stage}: {line}" for line in trace.memories]
 
-    def _alone(self, declaration: Stage, scope: StageScope, source: Source) -> Iterator[Problem]:
+    def _alone(self, spec: CheckedSpec, declaration: Stage, scope: StageScope, source: Source) -> Iterator[Problem]:
         """What cannot take a micro-batch of one row (batch norm), where the stage will have one."""
         if smallest_batch(scope, source) != 1:
             return
         for name, roots in _roots(declaration, scope).items():
-            trace = self._trace(scope, name, roots, source, trains=True, rows=1)
+            trace = self._trace(spec, scope, name, roots, source, trains=True, rows=1)
             with self.tracing.running():
                 trace.run()
             for problem in trace.problems:
@@ -150,19 +157,19 @@ class _Check:
                 yield replace(problem, message=message, hint=NO_ROW_ALONE)
 
     def _trace(
-        self, reader: StageScope, stage: str | None, roots: Sequence[Owner], source: Source, *, trains: bool,
-        rows: int = SAMPLES,
+        self, spec: CheckedSpec, reader: StageScope, stage: str | None, roots: Sequence[Owner], source: Source, *,
+        trains: bool, rows: int = SAMPLES,
     ) -> Trace:  # fmt: skip
         """The graph of `roots` with the rows of a stage, ready to run; nodes that earlier ones have run alike are not
         run again. `reader` is the stage, `stage` that whose model has the entries, where it is another."""
-        scope = reader if stage is None else reader.untrained if stage == INIT else self.spec.scope(stage)
+        scope = reader if stage is None else reader.untrained if stage == INIT else spec.scope(stage)
         model = Model.planned(scope, roots, seed=0)
         asked = _asked(reader, stage)
         if not trains:
             # It has no losses, which would read the same rows as its encoders.
             whole = [trace for trace in self._traced if len(trace.ids) == SAMPLES]
             known = self._known(model, whole, asked)
-            if len(known) == len(model.graph.working) and self._has_read(reader, scope, model):
+            if len(known) == len(model.graph.working) and self._has_read(reader, scope, model, source):
                 return Trace(self.tracing, model, {}, [], known, asked)
         learned = source if stage is None else scope.source
         states = Model.learn_states(scope, roots, learned, limit=LEARNED_FROM)
@@ -171,7 +178,7 @@ class _Check:
             model.modules.build()
             model.constraints.project()
         model.read_from(source)
-        batch = self._read(reader, scope, model, source, rows)
+        batch = self._read(spec, reader, scope, model, source, rows)
         with self.tracing:
             columns = {key: found.map(self.tracing.from_tensor) for key, found in model.columns(batch).items()}
             fake_on_cpu(self.tracing, model.root)
@@ -180,7 +187,9 @@ class _Check:
         self._traced.append(trace)
         return trace
 
-    def _read(self, reader: StageScope, scope: StageScope, model: Model, source: Source, rows: int) -> Batch:
+    def _read(
+        self, spec: CheckedSpec, reader: StageScope, scope: StageScope, model: Model, source: Source, rows: int
+    ) -> Batch:
         """A few rows, and some from all over every entry of data that the stage's encoders read."""
         requests = model.requests()
         sampled = [request for request in requests if request.target.section == "sampler"]
@@ -190,19 +199,19 @@ class _Check:
             dtype = getattr(torch, scope.type_of(request.target).dtype)
             batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
         for data in other_data(reader):
-            other = blank_source(reader, self.spec.data[data])
+            other = blank_source(reader, spec.data[data])
             assert other is not None
             self.reading.rows_from_all_over(other, scope.views, read, data)
         self.reading.rows_from_all_over(source, scope.views, read)
-        self._read_already.append((reader.data_name, _columns(scope, model)))
+        self._read_already.append((source, _columns(scope, model)))
         return batch
 
-    def _has_read(self, reader: StageScope, scope: StageScope, model: Model) -> bool:
+    def _has_read(self, reader: StageScope, scope: StageScope, model: Model, source: Source) -> bool:
         """Whether an earlier stage has read the very columns of the same entry of data."""
         wanted = _columns(scope, model).items()
         return not any(other_data(reader)) and any(
-            data == reader.data_name and all(target in read and read[target] == view for target, view in wanted)
-            for data, read in self._read_already
+            source == known and all(target in read and read[target] == view for target, view in wanted)
+            for known, read in self._read_already
         )
 
     def _known(self, model: Model, traces: Sequence[Trace], asked: Sequence[Target]) -> dict[Owner, Encoding]:

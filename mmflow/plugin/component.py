@@ -66,7 +66,7 @@ class Lookup(Protocol):
     def get(self, kind: str, use: str) -> type[Component]: ...
 
 
-_PER_ROW = "x-mmflow-per-row"
+PER_ROW = "x-mmflow-per-row"
 _lookup: list[Callable[[], Lookup]] = []
 
 
@@ -285,18 +285,9 @@ def in_order(default: Any = ..., **kwargs: Any) -> Any:
 def default(raw: Any, *, per_row: bool = False, **kwargs: Any) -> Any:
     """The default of a component field, written as in a spec: `score: Score = default("cosine")`.
 
-    `per_row`: of a field that holds a number, that the method takes one a row as well: a tensor [N] for a field or
-    column (`margin: one.margin`), a tensor [K] for a stage's static output.
+    `per_row`: a number that may be one a row, [N] for a column or field (`margin: one.margin`), [K] for a static output.
     """
-    extra = {"json_schema_extra": {_PER_ROW: True}} if per_row else {}
-    return Field(raw, **extra, **kwargs)
-
-
-def takes_rows(component: type[BaseModel], field: str) -> bool:
-    """Whether a field that holds a number takes one a row as well."""
-    info = component.model_fields.get(field)
-    extra = info.json_schema_extra if info is not None else None
-    return isinstance(extra, Mapping) and bool(extra.get(_PER_ROW))
+    return Field(raw, **({"json_schema_extra": {PER_ROW: True}} if per_row else {}), **kwargs)
 
 
 def in_identity(component: type[BaseModel], field: str) -> bool:
@@ -356,5 +347,4 @@ __all__ = [
     "known_by_order",
     "outside_identity",
     "secret",
-    "takes_rows",
 ]

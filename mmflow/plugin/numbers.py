@@ -6,13 +6,14 @@ function of the clock; a learned value is a parameter of the model under the pat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pydantic import GetCoreSchemaHandler, model_validator
+from pydantic import BaseModel, GetCoreSchemaHandler, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
-from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.component import PER_ROW, Component, Shared
 from mmflow.plugin.references import Annotation, Written
 from mmflow.plugin.values import Json
 
@@ -86,6 +87,13 @@ class Learned(Value, name="learned"):
     @property
     def exponential(self) -> bool:
         return self.init > 0 if self.exp is None else self.exp
+
+
+def takes_rows(component: type[BaseModel], field: str) -> bool:
+    """Whether a field that holds a number takes one a row as well."""
+    info = component.model_fields.get(field)
+    extra = info.json_schema_extra if info is not None else None
+    return isinstance(extra, Mapping) and bool(extra.get(PER_ROW))
 
 
 @dataclass(frozen=True)

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import groupby
 
-from mmflow.plugin.component import ComponentError, nested_components
-from mmflow.plugin.kinds import DataStage, Source, Stage
-from mmflow.plugin.modality import check_modalities
-from mmflow.plugin.references import Column, Data, Model, Ref, Static, reference_fields, words
-from mmflow.plugin.targets import STAGE, Owner, Target
+from mmflow.plugin.component import nested_components
+from mmflow.plugin.kinds import Source, Stage
+from mmflow.plugin.targets import STAGE, Owner
 from mmflow.plugin.values import TensorType
 from mmflow.spec.assemble import assembled
-from mmflow.spec.components.data_paths import filled_in, made_of_sources
+from mmflow.spec.components.data_paths import filled_in
+from mmflow.spec.components.default_models import name_models
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.renamed import with_columns_of_today
-from mmflow.spec.components.repeat import LAST
 from mmflow.spec.components.sections import Sections, read_sections
 from mmflow.spec.components.stages import StageEntry, merged_entries
-from mmflow.spec.references.chains import chain_problems
+from mmflow.spec.data_fields import DataFields, data_of
+from mmflow.spec.references.chains import chain_problems, circle_of
 from mmflow.spec.references.inputs import check_entry
 from mmflow.spec.references.names import INIT, NODES, Seen, StageNames
 from mmflow.spec.references.resolver import Resolver
-from mmflow.spec.references.wanted import Wanted
 from mmflow.spec.spec import Spec
 from mmflow.spec.text.document import Document
 from mmflow.spec.text.problems import Problem, Problems, SpecError, did_you_mean
@@ -61,13 +57,12 @@ class _Checker:
 
     def __init__(self, sections: Sections, problems: list[Problem]) -> None:
         self.sections, self.problems = sections, problems
-        self.fields: dict[str, Mapping[str, TensorType] | None] = {}
+        self.data = DataFields(sections, problems)
         self.resolvers: dict[str, Resolver] = {}
         self.others: dict[str, Resolver] = {}
         """The resolvers, also under the names of stages of a last iteration that is not known yet."""
         self.merged: dict[str, dict[str, dict[str, Entry]]] = {}
         self.checked: set[tuple[str | int, ...]] = set()
-        self.unreadable: set[tuple[str, str | None]] = set()
         self.roots: dict[str, list[Owner]] = {}
         self.names = StageNames()
         self.work = 0
@@ -75,10 +70,7 @@ class _Checker:
 
     def run(self) -> None:
         self.sections.entries["data"] = filled_in(self.sections.entries["data"], self.problems)
-        entries = self.sections.entries["data"]
-        self.fields = dict.fromkeys(entries)
-        for name in sorted(entries, key=lambda name: made_of_sources(entries[name].component)):
-            self.fields[name] = self.fields_of(entries[name])
+        self.data.read_sources()
         base = {section: self.sections.entries[section] for section in NODES}
         for name, stage in self.sections.stages.items():
             self.merged[name] = merged_entries(base, stage, self.problems)
@@ -96,7 +88,7 @@ class _Checker:
         if found := chain_problems(base, self.merged, self.names):
             self.problems += found
             return
-        self.default_models()
+        name_models(self.sections.stages, self.names.repeats)
         for name, stage in self.sections.stages.items():
             self.prepare(name, stage)
         self.others |= self.resolvers
@@ -111,99 +103,20 @@ class _Checker:
         self.check_unreached(base)
         self.check_stage_order()
 
-    def fields_of(self, entry: Entry) -> Mapping[str, TensorType] | None:
-        """The fields of a source, or None after a problem."""
-        source = entry.component
-        if not isinstance(source, Source):
-            return None
-        try:
-            fields = dict(source.fields())
-            check_modalities(fields)
-            # Mistakes in choosing, joining and cutting show only here: an empty choice, a key that is nowhere.
-            source.open()
-        except ComponentError as error:
-            found, expected, hint = error.found or None, error.expected or None, error.hint or None
-            problem = entry.problem(str(error), found=found, expected=expected, hint=hint)
-            said = (problem.message, found)
-            # A source that is made of others fails as they do, and they have told it.
-            if said not in self.unreadable or not made_of_sources(source):
-                self.problems.append(problem)
-            self.unreadable.add(said)
-            return None
-        except Exception as error:  # a source of a plugin may raise anything
-            self.problems.append(entry.problem(f"source {source.use} cannot be read: {type(error).__name__}: {error}"))
-            return None
-        fields.setdefault("id", TensorType("id", dtype="str"))
-        return fields
-
-    def default_models(self) -> None:
-        """Write out `start` and `model` where a stage leaves them open: the last model above, else the untrained.
-
-        Every iteration of a repetition has the same stages above it: what goes on from the one before is carried.
-        """
-        last = INIT
-        stages = self.sections.stages.values()
-        for repeat, repeated in groupby(stages, lambda stage: stage.iteration and stage.iteration.repeat):
-            above = last
-            for _, iteration in groupby(repeated, lambda stage: stage.iteration and stage.iteration.index):
-                last = above
-                for stage in iteration:
-                    self.default_model(stage, last)
-                    last = stage.name if "Model" in (stage.gives or {}).values() else last
-            if repeat is not None and last != above:
-                last = self.names.repeats[repeat].stage(LAST, words(last)[-1])
-
-    def default_model(self, stage: StageEntry, last: str) -> None:
-        made = stage.declaration
-        if made is not None:
-            update = {
-                name: Ref(last)
-                for name, types in reference_fields(type(made)).items()
-                if Model in types and getattr(made, name) is None
-            }
-            stage.entry = replace(stage.entry, component=made.model_copy(update=update))
-
     def prepare(self, name: str, stage: StageEntry) -> None:
         """The resolver of a stage, with the fields of its data."""
         self.rename_columns(name, stage)
         base = {section: self.sections.entries[section] for section in NODES}
         seen = Seen(self.merged[name], tuple(self.sections.entries["data"]), self.names, stage.entry, base)
-        resolver = self.resolvers[name] = Resolver(seen, partial(self.fields_read_by, name, stage))
+        resolver = self.resolvers[name] = Resolver(
+            seen, partial(_fields_read_by, self.data, stage, self.resolvers, name)
+        )
         resolver.others = self.others
-
-    def fields_read_by(self, name: str, stage: StageEntry) -> Mapping[str, TensorType] | None:
-        """The fields of a stage's data, with those that join it; None where they are not known."""
-        made, resolver = stage.declaration, self.resolvers[name]
-        if made is None or "data" in stage.refused:
-            return None
-        read, found = _data_of(made), dict[str, TensorType]()
-        if read is not None:
-            own = self.fields_at(resolver, resolver.resolve(Wanted(("data",), words(read), (Data,))))
-            if own is None:
-                return None
-            found |= own
-        for field, reference in made.fields.items() if isinstance(made, DataStage) else ():
-            target = resolver.resolve(Wanted(("fields", field), reference.path, (Column, Static)))
-            declared = resolver.type_of(target) if target is not None else None
-            if field in found:
-                hint = "give it another name"
-                message = f"the data has a field `{field}` of its own"
-                self.problems.append(stage.entry.problem(message, ("fields", field), key=True, hint=hint))
-            found.setdefault(field, declared or TensorType("unknown"))
-        return found
-
-    def fields_at(self, resolver: Resolver, data: Target | None) -> Mapping[str, TensorType] | None:
-        """The fields of an entry of data, or of data that a stage makes."""
-        if data is None or data.section == "data":
-            return self.fields.get(data.name) if data is not None else None
-        there = resolver.other(data.name)
-        made = there.given().get(data.output or "") if there is not None else None
-        return {**made, "id": TensorType("id", dtype="str")} if isinstance(made, Mapping) else None
 
     def rename_columns(self, name: str, stage: StageEntry) -> None:
         """Read old names of columns as today's, where the source of a stage's data says what they are called now."""
         made = stage.declaration
-        entry = self.sections.entries["data"].get(_data_of(made) or "") if made is not None else None
+        entry = self.sections.entries["data"].get(data_of(made) or "") if made is not None else None
         columns: dict[str, str] = {}
         for _, source in nested_components(entry.component if entry is not None else None):
             columns |= source.renamed_columns if isinstance(source, Source) else {}
@@ -228,7 +141,7 @@ class _Checker:
         self.check_faults(stage, made, entries["losses"])
         self.roots[name] = [STAGE, *(Owner("losses", loss) for loss in losses)]
         self.check_groups(stage, made, entries)
-        source = self.source_of(data)
+        source = self.data.source_of(data)
         if source is not None and not any(problem.path == stage.entry.path for problem in self.problems):
             for place, message, hint in made.refuses(source):
                 self.problems.append(stage.entry.problem(message, (place,), hint=hint))
@@ -239,10 +152,10 @@ class _Checker:
         """A stage that reads several entries of data compares their labels by number: a class must have one."""
         targets = resolver.targets(STAGE)
         read = {target.name: place for place, target in targets.items() if target.section == "data"}
-        first, *others = [name for name in read if self.fields.get(name)] or [""]
+        first, *others = [name for name in read if self.data.fields.get(name)] or [""]
         for field in {target.name for target in targets.values() if target.section == "fields"} if others else ():
             for other in others:
-                one, two = ((self.fields[name] or {}).get(field) for name in (first, other))
+                one, two = ((self.data.fields[name] or {}).get(field) for name in (first, other))
                 if one is None or two is None:
                     continue
                 numbers = {name: number for number, name in enumerate(one.names)}
@@ -258,13 +171,6 @@ class _Checker:
                         )
                     )
 
-    def source_of(self, data: Target | None) -> Source | None:
-        """The source behind a stage's `data`; None where it is not known, or cannot be read."""
-        entry = self.sections.entries["data"].get(data.name) if data is not None and data.section == "data" else None
-        made = entry.component if entry is not None else None
-        known = data is not None and self.fields.get(data.name) is not None
-        return made if isinstance(made, Source) and known else None
-
     def check_reached(self, resolver: Resolver, roots: Sequence[Owner]) -> None:
         reached = resolver.reach(*roots)
         self.work += len(reached)
@@ -279,7 +185,7 @@ class _Checker:
 
     def check_unreached(self, base: Mapping[str, Mapping[str, Entry]]) -> None:
         """Entries that no stage uses are checked against the fields of all data."""
-        known = list(self.fields.values())
+        known = list(self.data.fields.values())
         union: dict[str, TensorType] | None = {}
         for fields in known:
             union = None if fields is None or union is None else {**union, **fields}
@@ -339,33 +245,16 @@ class _Checker:
             - {INIT}
             for name, roots in self.roots.items()
         }
-        left = {name: [other for other in sorted(others) if other in needs] for name, others in needs.items()}
-        done: set[str] = set()
-        for name in needs:
-            path = [name] if name not in done else []
-            while path:
-                other = left[path[-1]].pop(0) if left[path[-1]] else None
-                if other is None:
-                    done.add(path.pop())
-                elif other in path:
-                    self.circle([*path[path.index(other) :], other])
-                elif other not in done:
-                    path.append(other)
-
-    def circle(self, stages: list[str]) -> None:
-        if not any(problem.message.startswith("a circle of stages") for problem in self.problems):
-            entry = self.sections.stages[min(stages)].entry
+        if circle := circle_of(needs):
+            entry = self.sections.stages[min(circle)].entry
             hint = "let one of them begin with `init`"
-            self.problems.append(entry.problem(f"a circle of stages: {' -> '.join(stages)}", key=True, hint=hint))
+            self.problems.append(entry.problem(f"a circle of stages: {' -> '.join(circle)}", key=True, hint=hint))
 
 
-def _data_of(made: Stage) -> str | None:
-    """The entry of data that a stage names: the first of them has the rows."""
-    for name, types in reference_fields(type(made)).items():
-        value = getattr(made, name)
-        if Data in types and value is not None:
-            return str(value[0] if isinstance(value, tuple) and value else value)
-    return None
+def _fields_read_by(
+    data: DataFields, stage: StageEntry, resolvers: Mapping[str, Resolver], name: str
+) -> Mapping[str, TensorType] | None:
+    return data.read_by(stage, resolvers[name])
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

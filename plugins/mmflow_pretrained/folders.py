@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,24 @@ def folder_of(name: str, *needed: str) -> Path:
     return folder
 
 
-def contents(name: str, revision: str | None = None) -> Any:
-    """Identity of a folder (a hash of its files, weights left out) or of a hub name in a key."""
+def contents(name: str, revision: str | None = None, *, weights: bool = False) -> Any:
+    """Identity of a folder (a hash of its files, those with weights if asked) or of a hub name in a key."""
     if not is_local(name):
         return {"name": name, "revision": revision}
     digest = hashlib.sha256()
     folder = folder_of(name)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in WEIGHTS):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and (weights or p.suffix not in WEIGHTS)):
+        stat = path.stat()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{stat.st_size}\0".encode())
+        digest.update(_hash_of(path, stat.st_size, stat.st_mtime_ns))
     return {"content": digest.hexdigest()}
+
+
+@lru_cache(maxsize=4096)
+def _hash_of(path: Path, size: int, changed: int) -> bytes:
+    """sha256 of a file, read again once its size or time has changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def first_line(error: Exception) -> str:

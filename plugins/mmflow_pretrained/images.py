@@ -41,27 +41,32 @@ class LibraryImage(Transform):
             raise ValueError(f"{self.use} takes one field: give it a view of its own")
         function = self.made(generator is not None)
         seed = None if generator is None else int(generator.integers(2**32))
-        return self._each(value, function, seed)
-
-    def _each(self, value: Any, function: Callable[[Any], Any], seed: int | None) -> Any:
-        import numpy as np
-
-        if isinstance(value, list):
-            return [None if member is None else self._each(member, function, seed) for member in value]
-        array = np.asarray(value)
-        if array.ndim == 4:
-            return np.stack([self._each(frame, function, seed) for frame in array])
-        if array.ndim == 3 and array.dtype.kind == "f" and array.shape[0] in (1, 3) and array.shape[2] > 4:
-            return array
-        image = as_pil(array, self.use)
-        with global_generators(seed):
-            return np.asarray(function(image), dtype=np.float32)
+        return each_image(value, function, self.use, seed)
 
     def result(self, field: TensorType) -> TensorType:
         if field.modality not in ("image", "video"):
             raise ValueError(f"{self.use} needs images, got {field.modality}")
         self.made(training=True)
         return field.with_(size=(*field.size[:-3], *self.size(), 3), dtype="float32")
+
+
+def each_image(value: Any, function: Callable[[Any], Any], use: str, seed: int | None = None) -> Any:
+    """The images in a value by a library's function, drawing with `seed`: float32 [C, H, W] each.
+
+    Images that are in this form already pass unchanged.
+    """
+    import numpy as np
+
+    if isinstance(value, list):
+        return [None if member is None else each_image(member, function, use, seed) for member in value]
+    array = np.asarray(value)
+    if array.ndim == 4:
+        return np.stack([each_image(frame, function, use, seed) for frame in array])
+    if array.ndim == 3 and array.dtype.kind == "f" and array.shape[0] in (1, 3) and array.shape[2] > 4:
+        return array
+    image = as_pil(array, use)
+    with global_generators(seed):
+        return np.asarray(function(image), dtype=np.float32)
 
 
 def as_pil(array: np.ndarray, use: str) -> Any:

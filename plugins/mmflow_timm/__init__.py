@@ -1,4 +1,4 @@
-"""Components of timm: the image transforms of its models."""
+"""Components of timm: its image models, and their image transforms."""
 
 from __future__ import annotations
 
@@ -8,5 +8,6 @@ from mmflow.plugin import hookimpl
 @hookimpl
 def mmflow_components() -> dict[str, str]:
     return {
+        "encoder/timm": "mmflow_timm.encoder:TimmEncoder",
         "transform/timm_image": "mmflow_timm.image:TimmImage",
     }

@@ -130,6 +130,28 @@ def test_interrupted_before_the_run_ends_with_130(tmp_path: Path):
     assert errors.strip() == "interrupted"
 
 
+INTERRUPTED = """
+import os, signal, sys
+
+class Twice:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mmflow.cli.app":
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Twice())
+sys.argv = ["mmflow", "list"]
+from mmflow.cli import main
+main()
+"""
+
+
+def test_interrupted_twice_while_the_command_is_imported_ends_with_130():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == ["interrupted"]
+
+
 def test_plan_says_which_stages_are_the_same(spec: Path, mmflow) -> None:
     again = "stages.again={use: train, data: train, start: init, epochs: 1, batch_size: 32, optimizer: {use: adamw}}"
     told = mmflow("plan", spec.name, "--set", again).stdout

@@ -48,7 +48,7 @@ def said(old: str = "", new: str = "") -> list[str]:
     assert old in SPEC
     try:
         spec = load_text(SPEC.replace(old, new, 1))
-        rehearse(spec, list(spec.stages))
+        rehearse([(spec, list(spec.stages))])
     except SpecError as refused:
         return [str(problem) for problem in refused.problems]
     return []

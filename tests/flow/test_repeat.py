@@ -38,7 +38,7 @@ stages:
       dev: {use: retrieval, data: test, of: [image, text], at: [1, 5]}
     next: {model: fit}
 eval:
-  after: {use: retrieval, data: test, of: [image, text], at: [1, 5]}
+  after: {use: retrieval, data: test, of: [image, text], at: [1]}
 """
 UNTIL = "until: {metric: dev.METRIC, patience: 2, at_most: AT_MOST}"
 Run = Callable[..., RunOutcome]
@@ -142,7 +142,8 @@ def test_a_metric_ends_the_repetition_and_the_rest_is_not_needed(run: Run, tmp_p
     assert states(outcome, "unneeded") == unneeded
     assert outcome.outcome.stages["after"] == "done"
     # `after` reads the very iteration that ended it.
-    assert {m["value"] for m in outcome.metrics["after"]} == {m["value"] for m in outcome.metrics[f"round.{end}.dev"]}
+    last = {metric["name"]: metric["value"] for metric in outcome.metrics[f"round.{end}.dev"]}
+    assert all(metric["value"] == last[metric["name"]] for metric in outcome.metrics["after"] if "r1" in metric["name"])
     # Through Prefect as well; nothing is made again.
     again = run(until(), engine="prefect")
     assert states(again, "done") == []

@@ -16,6 +16,7 @@ import pytest
 
 from mmflow.artifacts import ColumnArtifact
 from mmflow.flow.run import RunOptions, RunOutcome, open_store, run_spec
+from mmflow.flow.services import _Pace
 from mmflow.spec import load_text
 
 SPEC = """\
@@ -230,3 +231,13 @@ def test_requests_at_one_time_keep_to_the_rate_and_equal_ones_are_asked_once(
     found = answers(run("stages.color.at_once=8", "parts.writer.per_minute=600"))
     assert found == ["the color of sky", "the color of leaf"] * 6
     assert sorted(chat.asked) == ["leaf", "sky"]
+
+
+def test_a_rate_spaces_requests_and_a_wait_holds_them_all() -> None:
+    pace = _Pace(1.0)
+    assert pace.left() == 0
+    assert 0 < pace.left() <= 60
+    pace.hold(100)
+    assert 60 < pace.left() <= 100
+    free = _Pace(None)
+    assert [free.left(), free.left()] == [0, 0]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmflow.model.shapes import check_shapes
+from mmflow.model.shapes import ShapeCheck, check_shapes
 from mmflow.plugin import Encoding, Memory, TensorType
 from mmflow.spec import load_text
 
@@ -97,6 +97,28 @@ def test_encoders_of_several_stages_are_traced_once(monkeypatch: pytest.MonkeyPa
     again = "stages={second: {use: train, data: train, steps: 1, encoders: {image: {freeze: true}}}}"
     assert check_shapes(load_text(SPEC, overrides=[again])).problems == []
     assert calls == ["text"]
+
+
+def test_specs_that_are_checked_together_share_what_they_have_in_common_and_the_bounds() -> None:
+    check = ShapeCheck()
+    first, other = (load_text(SPEC, overrides=[f"losses.align.temperature={value}"]) for value in (0.1, 0.2))
+    assert check.of(first).problems == []
+    operations = check._tracing.operations
+    assert check.of(other).problems == []
+    assert check._tracing.operations - operations < operations / 2
+    wide = load_text(SPEC, overrides=["encoders.text.head.dim=9"])
+    assert [problem.path for problem in check.of(wide).problems] == [("losses", "align")]
+    deep = load_text(SPEC, overrides=LARGE["layers"][0])
+    assert any("a check" in line for line in check.of(deep).untraced)
+    assert any("a check" in line for line in check.of(load_text(SPEC, overrides=["encoders.text.width=32"])).untraced)
+
+
+def test_other_data_under_the_same_name_are_read() -> None:
+    check = ShapeCheck()
+    assert check.of(load_text(SPEC)).problems == []
+    broken = load_text(SPEC, overrides=["data.train={use: shapes, size: 1, pixels: 16}"])
+    assert check.of(broken).problems == []
+    assert [source.size for source, _ in check._read_already] == [32, 1]
 
 
 def test_what_an_evaluation_cannot_compare_is_found_in_what_training_traced() -> None:

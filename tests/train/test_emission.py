@@ -4,7 +4,7 @@ themselves."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -143,7 +143,7 @@ class Faulty(Encoder, name="faulty"):
         return self.named
 
     def apply(self, x: Tensor) -> Tensor:
-        found: dict[str, ClassVar[Any]] = {"mean": x.mean(), "wide": x, "fewer": x[:-1, 0], "once": x[:, 0]}
+        found: dict[str, Any] = {"mean": x.mean(), "wide": x, "fewer": x[:-1, 0], "once": x[:, 0]}
         if self.how in found:
             emit("change", found[self.how])
         return x
@@ -166,7 +166,7 @@ def gradients(spec: Spec, micro_batch_size: int | None) -> tuple[dict[str, Tenso
 
 def test_emitted_values_are_those_of_the_formula_with_their_gradient(spec: Spec) -> None:
     found, result, model, batch = gradients(spec, None)
-    modules = {path: model.modules.at(f"encoders.{path}") for path in ("below", "x", "x.head")}
+    modules: dict[str, Any] = {path: model.modules.at(f"encoders.{path}") for path in ("below", "x", "x.head")}
     model.root.zero_grad()
     images = model.column(batch.columns["fields.image>encoders.below#0"]).outputs["value"]
     copies = model.column(batch.columns["views.two>encoders.below#0"]).outputs["value"]
@@ -178,7 +178,7 @@ def test_emitted_values_are_those_of_the_formula_with_their_gradient(spec: Spec)
         steps = [0.5 * modules["x"].blocks[0].linear(x)]
         first = x + steps[0]
         steps.append(0.5 * modules["x"].blocks[1].linear(first))
-        return first + steps[1], first, sum(step.square().sum(-1) for step in steps)
+        return first + steps[1], first, steps[0].square().sum(-1) + steps[1].square().sum(-1)
 
     top, _, change = run(images)
     out = modules["x.head"].linear(top)

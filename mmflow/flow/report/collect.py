@@ -143,7 +143,7 @@ def collect(
     that is missing or cannot be read makes this fail: it becomes a note in the report.
     """
     damage: list[str] = []
-    about, events = _recorded(record.about, {}, damage), _recorded(record.events, [], damage)
+    about, events = _recorded(record.about, RunAbout(), damage), _recorded(record.events, [], damage)
     states = _states(about, events)
     notes = [event.get("text", "") for event in events if event["event"] == "note"]
     notes += damage

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mmflow.flow.report.collect import RunReport, StageReport
-from mmflow.flow.report.summary import number
+from mmflow.flow.report.summary import cell, markdown_table, number, seconds
 from mmflow.plugin.values import Metric
 from mmflow.spec import Member
 
@@ -156,6 +156,18 @@ def lines(metrics: Sequence[ComparedMetric]) -> list[str]:
             found.append("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         found += [f"  and {more} more: the report and --json have all"] if more > 0 else []
     return found
+
+
+def tables_markdown(report: RunReport, compared: Sequence[ComparedMetric]) -> str:
+    """The table in Markdown; `report` is that of one of the members."""
+    parts = [f"# {cell(report.name)}", f"Run `{report.run_id}`, {seconds(report.seconds)}."]
+    for metric in compared:
+        parts.append(f"## {cell(f'{metric.stage}: {metric.metric.label}')}")
+        parts.append(
+            markdown_table(["members", "value", "over seeds", "difference from the first", "p"], metric.rows())
+        )
+    parts += [f"- {cell(note)}" for note in report.notes]
+    return "\n\n".join(parts) + "\n"
 
 
 def _from(metrics: Sequence[ComparedMetric]) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from mmflow.flow.report.collect import RunReport, StageReport, collect
-from mmflow.flow.report.comparison import ComparedMetric, compared, lines, table
+from mmflow.flow.report.comparison import ComparedMetric, compared, lines, table, tables_markdown
 from mmflow.flow.report.page import render, render_members
 from mmflow.flow.report.summary import (
     left_out_lines,
@@ -16,7 +16,6 @@ from mmflow.flow.report.summary import (
     said_once,
     summary_lines,
     summary_markdown,
-    tables_markdown,
 )
 from mmflow.flow.store import RunRecord, RunStore
 from mmflow.spec import Member

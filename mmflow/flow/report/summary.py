@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from mmflow.flow.report.collect import RunReport, StageReport
 from mmflow.plugin.values import Metric
-
-if TYPE_CHECKING:
-    from mmflow.flow.report.comparison import ComparedMetric
 
 FIRST_IDS = 5
 """Samples left out that are named; the report's page names more."""
@@ -144,41 +140,31 @@ def waiting_lines(report: RunReport) -> list[str]:
 
 def summary_markdown(report: RunReport) -> str:
     """The metrics and stages as Markdown tables."""
-    parts = [f"# {_cell(report.name)}", f"Run `{report.run_id}`, {report.status}, {seconds(report.seconds)}."]
+    parts = [f"# {cell(report.name)}", f"Run `{report.run_id}`, {report.status}, {seconds(report.seconds)}."]
     parts += _remarks_markdown(remarks_of(report))
     for stage in report.stages:
         if stage.metrics:
-            parts.append(f"## {_cell(stage.name)}")
-            parts.append(_table(["metric", "value (95 %)", "chance", "× chance"], metric_rows(stage)))
-            parts += [f"- {_cell(note)}" for note in stage.notes]
+            parts.append(f"## {cell(stage.name)}")
+            parts.append(markdown_table(["metric", "value (95 %)", "chance", "× chance"], metric_rows(stage)))
+            parts += [f"- {cell(note)}" for note in stage.notes]
     rows = [(s.name, s.use, s.state, seconds(s.seconds), s.key[:12]) for s in report.stages]
-    parts += ["## stages", _table(["stage", "use", "state", "time", "key"], rows)]
-    parts += [f"- {_cell(note)}" for note in (*left_out_lines(report), *report.notes)]
-    return "\n\n".join(parts) + "\n"
-
-
-def tables_markdown(report: RunReport, compared: Sequence[ComparedMetric]) -> str:
-    """The table over the members of a matrix in Markdown; `report` is that of one of them."""
-    parts = [f"# {_cell(report.name)}", f"Run `{report.run_id}`, {seconds(report.seconds)}."]
-    for metric in compared:
-        parts.append(f"## {_cell(f'{metric.stage}: {metric.metric.label}')}")
-        parts.append(_table(["members", "value", "over seeds", "difference from the first", "p"], metric.rows()))
-    parts += [f"- {_cell(note)}" for note in report.notes]
+    parts += ["## stages", markdown_table(["stage", "use", "state", "time", "key"], rows)]
+    parts += [f"- {cell(note)}" for note in (*left_out_lines(report), *report.notes)]
     return "\n\n".join(parts) + "\n"
 
 
 def _remarks_markdown(remarks: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    lines = [f"- {_cell(', '.join(stages))}: {_cell(remark)}" for remark, stages in remarks]
+    lines = [f"- {cell(', '.join(stages))}: {cell(remark)}" for remark, stages in remarks]
     return ["## remarks", *lines] if lines else []
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(cell(value) for value in row) + " |" for row in rows]
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that Markdown and HTML inside it take as it is."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_|\[\]#])", r"\\\1", text)

@@ -85,7 +85,7 @@ class Stage(Component, kind="stage"):
         """The seed of the stage's draws, where the spec's is `seed`."""
         return seed
 
-    def draws(self) -> bool:
+    def depends_on_seed(self) -> bool:
         """Whether its own work depends on its seed (`context.scope.seed`), beside the weights of encoders that nothing
         has trained. One that does not is the same stage for all seeds of a matrix."""
         return True
@@ -155,7 +155,7 @@ class Evaluator(DataStage):
     model: Ref[Model] | None = None
     batch_size: int = outside_identity(256, ge=1)
 
-    def draws(self) -> bool:
+    def depends_on_seed(self) -> bool:
         return "generator" in self.arguments()
 
     def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[tuple[str, str, str]]:

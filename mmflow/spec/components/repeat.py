@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -67,7 +67,8 @@ class Repeat(Stage, name="repeat"):
         return self
 
 
-class Iteration(NamedTuple):
+@dataclass(frozen=True)
+class Iteration:
     """The place of a stage inside a repetition."""
 
     repeat: str

@@ -6,7 +6,7 @@ its references may name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from mmflow.spec.components.entry import Entry
@@ -41,6 +41,23 @@ def chain_problems(base: Entries, merged: Mapping[str, Entries], stages: StageNa
                 message = f"more than {LONGEST} entries lead through one another up to {entry.owner}"
                 hint = "shorten the chain: name an entry further back"
                 return [entry.problem(message, key=True, hint=hint)]
+    return []
+
+
+def circle_of(needs: Mapping[str, Collection[str]]) -> list[str]:
+    """The first circle of what needs each other, its beginning again at the end; empty where there is none."""
+    left = {name: [other for other in sorted(others) if other in needs] for name, others in needs.items()}
+    done: set[str] = set()
+    for name in needs:
+        path = [name] if name not in done else []
+        while path:
+            other = left[path[-1]].pop(0) if left[path[-1]] else None
+            if other is None:
+                done.add(path.pop())
+            elif other in path:
+                return [*path[path.index(other) :], other]
+            elif other not in done:
+                path.append(other)
     return []
 
 
@@ -82,8 +99,10 @@ class _Graph:
 
     def repeated(self, words: tuple[str, ...], inside: str) -> list[_Key]:
         """The entries of an iteration's stage that a reference may name."""
-        words = words[1:] if words[0] == "stages" and len(words) > 1 else words
-        if words[0] in self.stages.gives or not self.stages.begins(words[0], inside):
+        first, *further = words
+        if first == "stages" and further:
+            words, first = tuple(further), further[0]
+        if first in self.stages.gives or not self.stages.begins(first, inside):
             return []
         try:
             stage, rest = self.stages.cut(words, inside)

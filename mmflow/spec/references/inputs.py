@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmflow.plugin.binding import binding
-from mmflow.plugin.component import Component, ComponentError, takes_rows, with_article
+from mmflow.plugin.component import Component, ComponentError, with_article
 from mmflow.plugin.kinds import (
     Application,
     Encoder,
@@ -16,6 +16,7 @@ from mmflow.plugin.kinds import (
     Stage,
     View,
 )
+from mmflow.plugin.numbers import takes_rows
 from mmflow.plugin.references import Data, Model, Parameters, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType

@@ -146,7 +146,7 @@ class Types(Wiring):
             found |= self._emitted(owner, found, inputs)
         except Exception as error:  # a declaration of a plugin may raise anything
             if made is base:
-                self.refused(owner, f"{made.use} does not fit its inputs: {error}")
+                self.refused(owner, f"{made.use} does not fit its inputs: {error}", getattr(error, "hint", "") or None)
             return None
         if row and not base.axes and groups[0]:
             for name, declared in found.items():

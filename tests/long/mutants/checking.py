@@ -23,13 +23,14 @@ MOST = 4 * 2**30
 def checked(text: bytes, file: str) -> str:
     """`ok`, `refused`, or how the check failed."""
     from mmflow.model.outlook import outlook
-    from mmflow.model.shapes import check_shapes
-    from mmflow.spec import SpecError, load_text
+    from mmflow.model.shapes import ShapeCheck
+    from mmflow.spec import SpecError, load_members
 
     try:
-        spec = load_text(text, file=file)
-        problems = check_shapes(spec).problems
-        outlook(spec)
+        problems, check = [], ShapeCheck()
+        for member in load_members(file, text=text):
+            problems += check.of(member.spec).problems
+            outlook(member.spec)
     except SpecError as error:
         problems = list(error.problems)
     except BaseException as error:
