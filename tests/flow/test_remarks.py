@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmflow.cli.terminal import Notes
+from mmflow.cli.terminal import Warnings
 from mmflow.evaluate.remarks import alike, guessing, shared_samples
 from mmflow.flow.report import collect, render, summary_markdown
 from mmflow.flow.run import RunOptions, RunOutcome, run_spec
@@ -58,7 +58,7 @@ def run(folder: Path, other: str, *, test: list[str] | None = None, old: str = "
     table(folder / "test.jsonl", [f"two {text}" for text in WORDS] if test is None else test)
     text = SPEC.replace("COLUMNS", COLUMNS).replace("FOLDER", str(folder)).replace("OTHER", other)
     options = RunOptions(store=str(folder / "store"), engine="local", device="cpu")
-    return run_spec(load_text(text.replace(old, new)), options, watchers=[Notes()])
+    return run_spec(load_text(text.replace(old, new)), options, watchers=[Warnings()])
 
 
 TRANSFORMER = "text_transformer, of: again, width: 16, heads: 2, depth: 1"

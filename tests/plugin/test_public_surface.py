@@ -23,9 +23,9 @@ Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled
 Static TokenSequence Weight
 """
 GIVEN = """
-ABSENT Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample Reader
-Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming Tally TensorType Tokens TrackedRun
-Tracking
+ABSENT Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample
+Reader Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming Tally TensorType Tokens
+TrackedRun Tracking
 describe emit in_all read_sample with_random_access
 """
 WIRING = "Application BatchSizes Fault Origin Owner Place STAGE StageScope StageSpec Structure Target"
