@@ -199,10 +199,10 @@ class Execution:
         return found
 
     def update(
-        self, node: Node, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], ids: Sequence[str]
+        self, node: Node, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], ids: Sequence[str], inputs: Inputs
     ) -> Argument:
-        """The next state of a memory."""
-        return self._call(node, {}, {"ids": list(ids)}, leading=(state, columns))
+        """The next state of a memory; `inputs` are its references beside `of`, of the same rows."""
+        return self._call(node, inputs, {"ids": list(ids)}, leading=(state, columns))
 
     def _call(
         self, node: Node, inputs: Inputs, requested: Mapping[str, Argument], *, leading: Sequence[Argument] = (),

@@ -247,13 +247,15 @@ class Trace:
         return Encoding({name: found.outputs[name]}, found.axes, found.present)
 
     def _remembered(self, owner: Owner, column: str) -> Encoding | None:
-        """A memory that holds two rows; None where the size of a row is not known."""
+        """A memory that holds two rows, or as many as it says; None where the size of a row is not known."""
+        memory = self.model.graph.nodes[owner].component
+        entries = memory.entries() if isinstance(memory, Memory) else None
         for read in self.model.graph.nodes[owner].reads:
             if read.field == "of" and str(read.place[-1]) == column:
                 declared = self.model.scope.type_of(read.target)
                 if None in declared.size:
                     return None
-                shape = (SAMPLES, *(size for size in declared.size if size is not None))
+                shape = (entries or SAMPLES, *(size for size in declared.size if size is not None))
                 return Encoding({column: torch.zeros(shape, dtype=getattr(torch, declared.dtype))}, (str(owner),))
         return None
 

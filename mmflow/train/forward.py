@@ -22,7 +22,7 @@ from mmflow.model.rows import batch_inputs, row_axis, taken
 from mmflow.plugin.kinds import Memory, Scope
 from mmflow.plugin.targets import Owner, Place
 from mmflow.plugin.values import Encoding, Tokens, same_rows
-from mmflow.train.cuts import Kept, cut, join, running_statistics
+from mmflow.train.cuts import Kept, cut, join, remembered, running_statistics
 from mmflow.train.losses import (
     ROWS,
     RowSum,
@@ -392,9 +392,12 @@ class Run:
             count = int(chosen.sum())
         if count:
             columns = {
-                str(place[1]): next(iter(e.outputs.values())).detach() for place, e in kept.items() if e is not None
+                str(place[1]): remembered(next(iter(e.outputs.values())), self.model.device)
+                for place, e in kept.items()
+                if place[0] == "of" and e is not None
             }
-            self.next_memories[node.owner] = self.execution.update(node, state, columns, ids)
+            beside = {place: e for place, e in kept.items() if place[0] != "of"}
+            self.next_memories[node.owner] = self.execution.update(node, state, columns, ids, beside)
 
 
 def _backward(roots: list[Tensor], gradients: list[Tensor | None], *, retain: bool) -> None:

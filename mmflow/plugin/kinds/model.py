@@ -323,6 +323,10 @@ class Memory(Component, kind="memory"):
         """The next state; `columns` hold the rows of the global batch that are present in all of them."""
         raise NotImplementedError
 
+    def entries(self) -> int | None:
+        """How many rows it has for readers once it is ready; None where that may be any number. For the check."""
+        return None
+
     def read(self, state: Mapping[str, Tensor]) -> Mapping[str, Encoding] | None:
         """One `Encoding` a column (its output is `pooled`), or None while not ready."""
         raise NotImplementedError
