@@ -117,6 +117,7 @@ def run_stage(
     started, began = datetime.now(UTC), time.monotonic()
     meta = {"stage": stage.name, "use": stage.declaration.use}
     if store.publish_kept(stage.key, meta):
+        report.note("stored what an earlier run had to keep on this machine")
         store.drop_partial(stage.key)
         return
     _seed_stray_draws(stage.declaration.seeded(spec.seed))

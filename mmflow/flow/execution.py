@@ -47,6 +47,8 @@ class Execution:
         self._finish = finish
         self._cached: set[str] = set()
         self._unfinished = finish is not None
+        self._store_failed = False
+        """Whether the user knows that the store does not work: what follows from it is no news."""
 
     @contextmanager
     def opened(self, engine: str) -> Iterator[None]:
@@ -118,7 +120,8 @@ class Execution:
         except (StageStopped, Terminated):
             return
         except Exception as error:
-            self._explain("the report", "report", error)
+            if not (self._store_failed and isinstance(error, StoreError)):
+                self._explain("the report", "report", error)
             self.outcome.exit_code = 1
         self._unfinished = False
 
@@ -140,10 +143,15 @@ class Execution:
         self.tell(lambda watcher: watcher.waiting(text))
 
     def tell(self, event: Callable[[Watcher], None]) -> None:
-        """Tell every watcher of an event; a watcher that raises is no longer told."""
+        """Tell every watcher of an event; a watcher that raises is no longer told, unless a store has failed it."""
         for watcher in list(self.watchers):
             try:
                 event(watcher)
+            except StoreError as error:
+                # The store may come back, and the record of the run is whole then.
+                if not self._store_failed:
+                    self._store_failed = True
+                    self.note(f"the run cannot be recorded now: {error}")
             except Exception as error:
                 self.watchers.remove(watcher)
                 self.note(f"{type(watcher).__name__} has failed and is off: {type(error).__name__}: {error}")
@@ -159,10 +167,11 @@ class Execution:
 
     def _fail(self, job: StageJob, error: Exception) -> StageState:
         self._explain(f"stage {job.name}", job.name, error)
-        return self._settle(job, "failed", told(error))
+        return self._settle(job, "failed", _said(error))
 
     def _explain(self, what: str, name: str, error: Exception) -> None:
         where = ""
+        self._store_failed |= isinstance(error, StoreError)
         try:
             text = redacted("".join(traceback.format_exception(error)))
             self.tell(lambda watcher: watcher.traceback(name, text))
@@ -171,7 +180,7 @@ class Execution:
             # The store itself may have failed: its message alone must do.
             if not isinstance(error, StoreError):
                 traceback.print_exception(error)
-        self.note(f"{what} failed: {told(error)}{where}")
+        self.note(f"{what} failed: {_said(error)}{where}")
 
     def _conclude(self) -> None:
         outcome = self.outcome
@@ -188,6 +197,11 @@ class Execution:
             self.note(f"the run was {outcome.status}{why}; left: {', '.join(left)}; start it again to go on")
         elif outcome.exit_code or "failed" in states or "skipped" in states:
             outcome.status, outcome.exit_code = "failed", 1
+
+
+def _said(error: Exception) -> str:
+    # A store fails alike in every stage.
+    return str(error) if isinstance(error, StoreError) else told(error)
 
 
 class _Reporter:
