@@ -24,6 +24,7 @@ from mmflow.plugin.targets import STAGE
 from mmflow.plugin.values import RawValue
 from mmflow.train.losses import StepResult
 from mmflow.train.optimization import Optimization
+from mmflow.train.reserve import Reserve
 from mmflow.train.settings import Training
 from mmflow.train.step import Step
 
@@ -122,6 +123,7 @@ class Trainer:
         if checkpoint is not None:
             self._resume(checkpoint)
             self.context.report.note(f"resumed at step {self.step} of {self.steps} from {checkpoint}")
+        self.reserve = Reserve(self.context.output, self.model.stored_bytes())
         lines = trained_by_entry(self.model, self.declaration.patterns())
         self.context.report.note(f"trains {', '.join(lines)}")
         begun = saved = time.monotonic()
@@ -270,6 +272,7 @@ class Trainer:
 
     def write(self, output: Path) -> None:
         """Write the stage's outputs: the model and the history."""
+        self.reserve.release()
         self.model.save(ModelArtifact(output))
         trained = sum(p.numel() for p in self.optimization.parameters)
         summary: TrainingSummary = {

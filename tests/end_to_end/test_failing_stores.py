@@ -196,3 +196,63 @@ def test_a_store_lost_in_the_middle_costs_no_work(
     assert not Path(kept).exists()
     (stored,) = (tmp_path / "cache").rglob("history.jsonl")
     assert stored.read_bytes() == history
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all room of a disk; returns the file that has it."""
+    path = disk / "filler"
+    with path.open("wb", buffering=0) as file:
+        for size in (65536, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    return path
+
+
+def test_a_disk_that_is_full_before_the_start_is_one_message(run: Callable[..., Run], small_disk: Path) -> None:
+    fill(small_disk)
+    begun = run(str(small_disk / "store"))
+    assert begun.end() == 2
+    (message,) = begun.messages()
+    assert message.startswith("error: ")
+    assert "No space left on device" in message
+    assert str(small_disk) in message
+
+
+def test_a_disk_without_room_for_the_model_is_told_before_the_first_step(
+    run: Callable[..., Run], small_disk: Path
+) -> None:
+    (small_disk / "other").write_bytes(b"x" * 1_500_000)
+    begun = run(str(small_disk / "store"))
+    assert begun.end() == 1
+    (message,) = begun.messages()
+    assert "there is no room in" in message
+    assert "for a model of 0.0 MB: No space left on device; make room" in message
+    assert not any(line.startswith("train: 1/") for line in begun.lines)
+
+
+def test_a_disk_that_fills_up_in_the_middle_costs_no_work(run: Callable[..., Run], small_disk: Path) -> None:
+    begun = run(str(small_disk / "store"), steps=60)
+    begun.until("train: 1/60")
+    filler = fill(small_disk)
+    assert begun.end() in (0, 1)
+    assert any(line.startswith("train: done") for line in begun.lines), begun.lines
+    assert len(begun.messages()) <= 1
+    filler.unlink()
+    again = run(str(small_disk / "store"), steps=60)
+    assert again.end() == 0
+    assert not any(line.startswith("train: 1/60") for line in again.lines)
