@@ -23,6 +23,7 @@ from mmflow.plugin.numbers import Clock
 from mmflow.plugin.samples import describe
 from mmflow.plugin.targets import STAGE, Owner
 from mmflow.train.remarks import Bounds, Length, equal_rows, remarks
+from mmflow.train.reserve import Reserve
 from mmflow.train.settings import Start, Training
 from mmflow.train.updates import Moves, Updates
 
@@ -120,6 +121,7 @@ class Trainer:
         else:
             # The model that it begins with may come from a stage without these constraints.
             self.model.constraints.project()
+        self.reserve = Reserve(self.context.output, self.model.stored_bytes())
         lines = trained_by_entry(self.model, self.declaration.patterns())
         self.context.report.note(f"trains {', '.join(lines)}")
         begun = saved = time.monotonic()
@@ -282,6 +284,7 @@ class Trainer:
 
     def write(self, output: Path) -> None:
         """Write the stage's outputs: the model and the history."""
+        self.reserve.release()
         self.model.save(ModelArtifact(output))
         trained = sum(p.numel() for p in self.updates.parameters.values())
         summary: TrainingSummary = {
