@@ -109,7 +109,8 @@ class Execution:
         structure = node.structure
         assert isinstance(structure, Encoder)
         axes, folded, groups = fold(encodings, structure.axes)
-        present = structure.presence([e for e in encodings if e is not None and same_rows(e.axes[0], axes[0])])
+        alike = same_rows if structure.paired else str.__eq__
+        present = structure.presence([e for e in encodings if e is not None and alike(e.axes[0], axes[0])])
         inputs = {read.place: encoding for read, encoding in zip(node.given, folded, strict=True)}
         asked = (*self.graph.taps.get(node.owner, ()), *taps)
         rows = ids.get(axes[0], ())

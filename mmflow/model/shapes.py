@@ -197,7 +197,8 @@ class ShapeCheck:
         batch = self._reading.first_rows(source, scope.views, read, rows)
         for request in sampled:
             dtype = getattr(torch, scope.type_of(request.target).dtype)
-            batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
+            axis = scope.type_of(request.target).axes[0]
+            batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype), (axis,))
         for data in other_data(reader):
             other = blank_source(reader, spec.data[data])
             assert other is not None

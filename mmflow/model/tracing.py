@@ -32,7 +32,7 @@ from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, Loss, Memory
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import Owner, Place, Target
-from mmflow.plugin.values import SAMPLE, Encoding
+from mmflow.plugin.values import SAMPLE, Encoding, of_samples
 from mmflow.spec.text.problems import Problem
 
 SAMPLES: Final = 2
@@ -213,11 +213,16 @@ class Trace:
             taps = taps_of(node, self.asked)
             by_place = self._gathered(node) if node.gathers else None
             encoding = self.execution.encode(
-                node, self._fetch, {SAMPLE: self.ids}, ordinal=0, taps=taps, by_place=by_place
+                node, self._fetch, self._ids(), ordinal=0, taps=taps, by_place=by_place
             )
             self.values[node.owner] = encoding
             for name, value in encoding.outputs.items():
                 self.shapes.append(f"{node.owner}: {name} {shown(value)}")
+
+    def _ids(self) -> dict[str, list[str]]:
+        """The ids of the fake rows, which all streams share."""
+        axes = {column.axes[0] for column in self.columns.values() if of_samples(column.axes[0])}
+        return dict.fromkeys((SAMPLE, *axes), self.ids)
 
     def _gathered(self, node: Node) -> dict[Place, Fetch]:
         """For each input of a node that gathers its rows, as many rows as its index has; fake numbers name none."""

@@ -113,6 +113,8 @@ class Encoder(Component, kind="encoder"):
     """Modalities accepted by each input, in order; empty: anything."""
     axes: ClassVar[tuple[str, ...]] = ()
     """Group axes that the encoder takes itself instead of having them folded into rows."""
+    paired: ClassVar[bool] = True
+    """False where inputs of several streams may have rows of their own: no row of one belongs to a row of another."""
     untraceable: ClassVar[bool] = False
     """True where fake tensors cannot pass through: `check --shapes` then trusts `outputs`."""
 

@@ -19,14 +19,14 @@ from mmflow.plugin.kinds import (
 from mmflow.plugin.numbers import takes_rows
 from mmflow.plugin.references import Data, Model, Parameters, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
-from mmflow.plugin.values import TensorType
+from mmflow.plugin.values import TensorType, of_samples
 from mmflow.spec.components.classes import field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
 from mmflow.spec.references.delivered import check_forms, check_needs
 from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.resolver import Resolver, as_written
-from mmflow.spec.references.row_axes import check_gathered, check_pairing
+from mmflow.spec.references.row_axes import check_gathered, check_pairing, check_streams
 from mmflow.spec.references.services import check_services
 from mmflow.spec.references.wanted import GIVEN_BY, VALUES, is_number, references
 from mmflow.spec.references.wiring import differing
@@ -42,6 +42,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
     made = entry.component if entry is not None else None
     targets = resolver.targets(owner)
     if entry is None or made is None or any(key[0] == entry.path for key in resolver.problems):
+        return
+    if isinstance(made, View | Encoder | Loss | Memory) and not check_streams(resolver, entry, made, targets):
         return
     if isinstance(made, View):
         resolver.outputs_of(owner)
@@ -311,7 +313,7 @@ def _check_axes(
             resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
             break
         rows.setdefault(declared.axes[0] if declared.axes else "", name)
-    if len(rows) > 1 and not set(rows) & set(known) and isinstance(made, Loss | Memory):
+    if len(rows) > 1 and not all(map(of_samples, rows)) and not set(rows) & set(known) and isinstance(made, Loss | Memory):
         said = " and ".join(f"{name} of {axis}" for axis, name in rows.items())
         problem = entry.problem(f"{made.use} compares rows: {said}", ("of",), hint="use one row axis")
         resolver.report(entry, ("of",), problem)
