@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from mmflow.plugin import Field, Source, TensorType, numpy_generator
 
