@@ -99,9 +99,6 @@ class Component(BaseModel):
     """Whether it changes no result: no field is part of a key, and each may read the environment."""
     shared: ClassVar[bool] = True
     """Whether a dotted path to a component of the spec may stand for one of this kind."""
-    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Modalities that the references of a field may lead to, by the field; one that is not named may lead to any that
-    its type allows."""
     provides: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = {}

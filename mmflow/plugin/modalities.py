@@ -227,7 +227,7 @@ class Id(Modality, name="id"):
     """A name of a sample, a speaker, a scene."""
 
     form: ClassVar[str] = "str"
-    role: ClassVar[Role] = "raw"
+    discrete: ClassVar[bool] = True
 
     def absent(self, rows: int, declared: TensorType) -> Tensor | list[None]:
         return [None] * rows

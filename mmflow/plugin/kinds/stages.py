@@ -212,8 +212,6 @@ class Evaluator(DataStage):
     measures: ClassVar[bool] = True
     axes: ClassVar[tuple[str, ...]] = ("*",)
     """Group axes of `of` that it takes, by name; `*` is any."""
-    members: ClassVar[Mapping[int, int | None]] = {}
-    """References in `of`, by their place, that need a group a row, with its number of members (None: any)."""
     encodes: ClassVar[Mapping[int, str]] = {}
     """Encoders that are given values of the evaluator's own, by their place in `of`, with the modality of these."""
 
