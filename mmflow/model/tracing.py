@@ -212,9 +212,7 @@ class Trace:
         elif not isinstance(node.component, Memory):
             taps = taps_of(node, self.asked)
             by_place = self._gathered(node) if node.gathers else None
-            encoding = self.execution.encode(
-                node, self._fetch, self._ids(), ordinal=0, taps=taps, by_place=by_place
-            )
+            encoding = self.execution.encode(node, self._fetch, self._ids(), ordinal=0, taps=taps, by_place=by_place)
             self.values[node.owner] = encoding
             for name, value in encoding.outputs.items():
                 self.shapes.append(f"{node.owner}: {name} {shown(value)}")

@@ -195,7 +195,11 @@ class Trainer:
                 fields = tuple(o.name for o in self.scope.reach(side) if o.section == "fields")
                 known = [self.scope.fields[field] for field in fields if field in self.scope.fields]
                 rows = {one.axes[0] for one in known if not one.static}
-                if known and len(rows) < 2 and all(one.modality == "text" or modality(one.modality).discrete for one in known):
+                if (
+                    known
+                    and len(rows) < 2
+                    and all(one.modality == "text" or modality(one.modality).discrete for one in known)
+                ):
                     yield name, fields
 
     def _one(self, batch: Batch, clock: Clock) -> Moves:

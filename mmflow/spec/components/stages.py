@@ -199,9 +199,7 @@ def _inline_streams(
     return replace(entry, node=node), {**fields, "data": {name: one.plain() for name, one in named.items()}}
 
 
-def _anonymous(
-    entry: Entry, name: str, path: Path, node: Node, data: dict[str, Entry], problems: list[Problem]
-) -> str:
+def _anonymous(entry: Entry, name: str, path: Path, node: Node, data: dict[str, Entry], problems: list[Problem]) -> str:
     """The name of a new entry of data for a source that is written in a stage."""
     # One for all iterations of a stage that is repeated.
     found = f"{'_'.join(word for word in words(entry.name) if not word.isdecimal())}_{name}"

@@ -313,7 +313,12 @@ def _check_axes(
             resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
             break
         rows.setdefault(declared.axes[0] if declared.axes else "", name)
-    if len(rows) > 1 and not all(map(of_samples, rows)) and not set(rows) & set(known) and isinstance(made, Loss | Memory):
+    if (
+        len(rows) > 1
+        and not all(map(of_samples, rows))
+        and not set(rows) & set(known)
+        and isinstance(made, Loss | Memory)
+    ):
         said = " and ".join(f"{name} of {axis}" for axis, name in rows.items())
         problem = entry.problem(f"{made.use} compares rows: {said}", ("of",), hint="use one row axis")
         resolver.report(entry, ("of",), problem)
