@@ -56,8 +56,8 @@ class Bound(Source, name="bound"):
 
 
 class Streams(Source, name="streams"):
-    """Several streams. Opened as a whole, its rows are one of each, the shorter ones beginning again: for checks, and for
-    what is the same for all rows. A training draws from each stream by itself."""
+    """Several streams. Opened as a whole, its rows are one of each, the shorter ones beginning again: for checks, and
+    for what is the same for all rows. A training draws from each stream by itself."""
 
     of: dict[str, Source]
 
