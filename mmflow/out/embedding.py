@@ -14,7 +14,7 @@ from mmflow.data import ColumnRequest, count_of
 from mmflow.evaluate.parts import values_of
 from mmflow.out.finding import FoundRun
 from mmflow.out.index import IndexWriter, drop_index, index_url
-from mmflow.out.model import BATCH, LoadedModel, normalized
+from mmflow.out.model import BATCH, LoadedModel, normalized, pooled
 from mmflow.out.vectors import About, vectors_file
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Score, Source
@@ -50,8 +50,8 @@ def embed_data(
 ) -> Embedded:  # fmt: skip
     """Write the vectors of every row of `data` to `url` (`.parquet` or `.npz`, any fsspec URL).
 
-    `encoders` are by default all that read fields which the data have; `fields` are stored beside. `told(done, total)` is
-    called after each batch. Raises `ComponentError`.
+    `encoders` are by default all that read fields which the data have; `fields` are stored beside. `told(done, total)`
+    is called after each batch. Raises `ComponentError`.
     """
     source = source_of(loaded, data)
     known = source.fields()
@@ -77,7 +77,7 @@ def embed_data(
         batches = loaded.batches(source, names, further=further, batch_size=batch_size, workers=workers)
         for batch, encodings in batches:
             encodings = {name: normalized(one) if normalize else one for name, one in encodings.items()}
-            vectors = {name: pooled(one).numpy() for name, one in encodings.items()}
+            vectors = {name: pooled(one).float().numpy() for name, one in encodings.items()}
             sizes = {name: values.shape[1:] for name, values in vectors.items()}
             columns = {name: plain(values_of(batch.columns[f"field:{name}"]), known[name]) for name in fields}
             writer.add(batch.ids, vectors, columns)
@@ -120,15 +120,6 @@ def source_of(loaded: LoadedModel, data: Data) -> Source:
 def score_of(loaded: LoadedModel, encoder: str) -> Score:
     """The score by which an encoder's vectors are compared: that of the first loss that does; else the cosine."""
     return loaded.trained_score((encoder,))
-
-
-def pooled(encoding: Encoding) -> Tensor:
-    """Vectors float32 [N, ...], NaN in absent rows."""
-    vectors = encoding.pooled.float()
-    if encoding.present is None:
-        return vectors
-    absent = ~encoding.present.reshape(*encoding.present.shape, *[1] * (vectors.ndim - encoding.present.ndim))
-    return vectors.masked_fill(absent, torch.nan)
 
 
 def plain(values: Any, declared: TensorType) -> list[Any]:

@@ -108,16 +108,7 @@ class LoadedModel:
         value is None are NaN.
         """
         found = self.encodings(batch_size=batch_size, **values)
-        vectors: dict[str, Tensor] = {}
-        for name, encoding in found.items():
-            pooled = encoding.pooled
-            if encoding.present is not None:
-                absent = ~encoding.present.reshape(
-                    *encoding.present.shape, *[1] * (pooled.ndim - encoding.present.ndim)
-                )
-                pooled = pooled.masked_fill(absent, torch.nan)
-            vectors[name] = pooled
-        return vectors
+        return {name: pooled(encoding) for name, encoding in found.items()}
 
     def encodings(
         self, *, outputs: Sequence[str] = ("pooled",), batch_size: int = BATCH, **values: Given
@@ -226,6 +217,14 @@ class LoadedModel:
         found = Score.accept("cosine")
         assert isinstance(found, Score)
         return found
+
+
+def pooled(encoding: Encoding) -> Tensor:
+    """Vectors [N, *groups, D], NaN in absent rows."""
+    vectors, present = encoding.pooled, encoding.present
+    if present is None:
+        return vectors
+    return vectors.masked_fill(~present.reshape(*present.shape, *[1] * (vectors.ndim - present.ndim)), torch.nan)
 
 
 def normalized(encoding: Encoding) -> Encoding:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmflow.out.embedding import pooled
 from mmflow.out.index import index_url, read_index
-from mmflow.out.model import LoadedModel
-from mmflow.out.tables import Table
+from mmflow.out.model import LoadedModel, pooled
+from mmflow.out.tables import Row, Table
 from mmflow.out.values import IN_FILES
 from mmflow.out.vectors import Vectors, read_vectors
 from mmflow.plugin.component import ComponentError
@@ -30,9 +29,9 @@ def search_vectors(
 ) -> Table:  # fmt: skip
     """The `most` rows of a file of vectors that score highest with a query: `rank`, `score`, `id` and their fields.
 
-    `by` is the encoder of the query (by default one that reads such a value), `of` the encoder whose vectors are searched
-    (by default the only one in the file, or another than `by`). Vectors are compared by the score that the file names.
-    Raises `ComponentError`.
+    `by` is the encoder of the query (by default one that reads such a value), `of` that of the vectors (by default the
+    only one in the file, or another than `by`). Vectors are compared by the score that the file names. Raises
+    `ComponentError`.
     """
     stored = read_vectors(vectors)
     by = by or _reader(loaded, query)
@@ -43,16 +42,18 @@ def search_vectors(
     score = Score.accept(stored.about["scores"][of])
     assert isinstance(score, Score)
     asked = loaded.encodings(outputs=score.needs, **{by: [query]})[by]
-    if pooled(asked).shape[1:] != stored.vectors[of].shape[1:]:
+    own, theirs = list(pooled(asked).shape[1:]), list(stored.vectors[of].shape[1:])
+    if own != theirs:
         raise ComponentError(
-            f"vectors of {by} {list(asked.pooled.shape[1:])} and of {of} {list(stored.vectors[of].shape[1:])} differ in size",
+            f"vectors of {by} {own} and of {of} {theirs} differ in size",
             hint="the file was made with another model, or `by` and `of` were not trained together",
         )
     values, rows = _best(score, asked, stored.vectors[of], index_url(vectors, of), most)
-    return Table([
-        {"rank": rank, "score": value, "id": stored.ids[row], **{name: column[row] for name, column in stored.fields.items()}}
-        for rank, (value, row) in enumerate(zip(values, rows, strict=True), 1)
-    ], ("rank", "score", "id", *stored.fields))  # fmt: skip
+    found: list[Row] = []
+    for rank, (value, row) in enumerate(zip(values, rows, strict=True), 1):
+        fields = {name: column[row] for name, column in stored.fields.items()}
+        found.append({"rank": rank, "score": value, "id": stored.ids[row], **fields})
+    return Table(found, ("rank", "score", "id", *stored.fields))
 
 
 def _best(score: Score, query: Encoding, vectors: np.ndarray, index: str, most: int) -> tuple[list[float], list[int]]:

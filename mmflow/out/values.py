@@ -1,4 +1,4 @@
-"""Values that a user hands over, as raw values of the fields that encoders read: files, bytes, texts, images, arrays."""
+"""Values that a user hands over, as raw values of the fields that encoders read: files, texts, images, arrays."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Files of vectors: Parquet, batch by batch, or npz; with the ids of their rows, chosen fields, and what made them.
 
 Parquet: `id`, a column of lists of float32 for each encoder (null where a row is absent), and the fields. npz: `id`,
-an array [N, ...] for each encoder (NaN where absent), and the fields. `about` (metadata of the Parquet file, an array of
-the npz) is JSON.
+an array [N, ...] for each encoder (NaN where absent), and the fields. `about` (metadata of the Parquet file, an array
+of the npz) is JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The core's own components: moving numbers, applications of weights, the stages it must know, data that are elsewhere, modalities."""
+"""The core's own components: moving numbers, applications of weights, stages, data that are elsewhere, modalities."""
 
 from __future__ import annotations
 

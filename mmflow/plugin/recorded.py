@@ -1,4 +1,4 @@
-"""The source `recorded`: the declared fields of data that are elsewhere, as a run or an exported model has noted them."""
+"""The source `recorded`: the declared fields of data that are elsewhere, as a run or an exported model notes them."""
 
 from __future__ import annotations
 
