@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from mmflow_pretrained.attention import step_by_step
 from mmflow_pretrained.folders import folder_of, is_local
 from mmflow_pretrained.reading import reading
 
@@ -131,7 +132,7 @@ def described(model: Model) -> Description:
     import torch
     from torch import nn
 
-    from mmflow_transformers.module import run, step_by_step
+    from mmflow_transformers.module import run
 
     own = model.own()
     with torch.device("meta"):
@@ -143,7 +144,8 @@ def described(model: Model) -> Description:
         given = given.long() if reads == "input_ids" else given
         with step_by_step(made):
             # The fast ways of attention look at values, of which there are none here.
-            mask = torch.ones_like(given) if reads == "input_ids" and model.tower is None else None
+            # Nor may masks be looked at: causal models make one where none is given, others read one that is.
+            mask = torch.ones_like(given) if reads == "input_ids" and _generates(made) else None
             found = run(made, model.tower, reads, given, mask, hidden=True)
     tokens, pooled = found.last_hidden_state, getattr(found, "pooler_output", None)
     depth = len(found.hidden_states or ()) - 1

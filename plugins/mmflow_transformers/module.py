@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from mmflow_pretrained.attention import step_by_step
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -120,18 +121,3 @@ class Reader:
             return states[torch.arange(len(states), device=states.device), real.sum(1).sub(1).clamp_min(0)]
         weight = real.to(states.dtype).unsqueeze(-1)
         return (states * weight).sum(1) / weight.sum(1).clamp_min(1)
-
-
-@contextmanager
-def step_by_step(model: nn.Module) -> Iterator[None]:
-    """Let the library compute attention step by step, so that it can give the maps."""
-    configurations = {id(c): c for each in model.modules() if (c := getattr(each, "config", None)) is not None}
-    before = {}
-    try:
-        for number, configuration in configurations.items():
-            before[number] = configuration._attn_implementation
-            configuration._attn_implementation = "eager"
-        yield
-    finally:
-        for number, implementation in before.items():
-            configurations[number]._attn_implementation = implementation

@@ -39,7 +39,9 @@ TEXTS: dict[str, Any] = {
 TOWERS: dict[str, Any] = {
     "clip": lambda: T.CLIPModel(
         T.CLIPConfig(
-            text_config={**SMALL, "vocab_size": WORDS, "max_position_embeddings": 20, "eos_token_id": 3, "pad_token_id": 1},
+            text_config={
+                **SMALL, "vocab_size": WORDS, "max_position_embeddings": 20, "eos_token_id": 3, "pad_token_id": 1
+            },
             vision_config=PICTURE, projection_dim=12,
         )
     ),
@@ -67,13 +69,11 @@ def save_tokenizer(folder: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     special = ["<s>", "<pad>", "<unk>", "</s>", "<mask>"]
-    words = "a the small large red green blue yellow circle square triangle above below on left right of and".split()
+    words = ["a", "the", "small", "large", "red", "green", "blue", "circle", "square", "above", "below", "on"]
     vocabulary = {word: number for number, word in enumerate([*special, *words])}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 3)]
-    )
+    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 3)])
     T.PreTrainedTokenizerFast(
         tokenizer_object=made, bos_token="<s>", cls_token="<s>", pad_token="<pad>", unk_token="<unk>",
         eos_token="</s>", sep_token="</s>", mask_token="<mask>",
@@ -222,7 +222,9 @@ def test_sounds_by_their_spectrum(
             pad_token_id=1, bos_token_id=2, eos_token_id=3, decoder_start_token_id=2,
         )  # fmt: skip
         folder = save(T.WhisperModel(config), tmp_path, 0)
-        T.WhisperFeatureExtractor(feature_size=80, sampling_rate=8000, chunk_length=2, hop_length=80).save_pretrained(folder)
+        T.WhisperFeatureExtractor(feature_size=80, sampling_rate=8000, chunk_length=2, hop_length=80).save_pretrained(
+            folder
+        )
     else:
         config = T.ASTConfig(**SMALL, max_length=64, num_mel_bins=16, patch_size=8, frequency_stride=8, time_stride=8)
         folder = save(T.ASTModel(config), tmp_path, 0)
@@ -271,7 +273,9 @@ def test_training_is_the_librarys_own_at_the_address_of_the_node(
     run = library_encoder(f"{{use: transformers, of: caption, hub: {folder}}}")
     assert run.spec.encoders["x"].draws()
     model = T.AutoModel.from_pretrained(folder).double().train()
-    batch = T.AutoTokenizer.from_pretrained(folder)(run.raw("caption"), return_tensors="pt", padding=True, truncation=True, max_length=20)
+    batch = T.AutoTokenizer.from_pretrained(folder)(
+        run.raw("caption"), return_tensors="pt", padding=True, truncation=True, max_length=20
+    )
     torch.manual_seed(address(0, "model", 3, "encoders.x", -1))
     expected = model(batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
     torch.testing.assert_close(run.train()["pooled"], expected, rtol=1e-6, atol=1e-6)
