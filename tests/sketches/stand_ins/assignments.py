@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmflow.plugin import Bank, Encoder, Labels, Pooled, RawField, Ref, Refs, Scope, TensorType, Weight
+from mmflow.plugin import Bank, Encoder, Encoding, Labels, Pooled, RawField, Ref, Refs, Scope, TensorType, Weight
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,3 +60,27 @@ class Relabel(Encoder, name="relabel"):
         own = share.gather(1, labels[:, None]).squeeze(1)
         counts = fixed | (sure > self.threshold) | (own > 1 / share.shape[1])
         return {"label": changed.detach(), "weight": counts.to(z.dtype)}
+
+
+class ClassMeans(Encoder, name="class_means"):
+    """The mean of the rows of each label that count: rows of their own, on the axis class."""
+
+    labels: Ref[Labels]
+    where: Ref[Weight] | None = None
+
+    def scope(self) -> Scope:
+        return "batch"
+
+    def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        return {"pooled": inputs[0].with_(axes=("class",), groups=())}
+
+    def presence(self, inputs: Sequence[Encoding]) -> Tensor | None:
+        return None
+
+    def apply(self, x: Tensor, labels: Tensor, where: Tensor | None) -> Tensor:
+        import torch
+
+        weights = torch.ones_like(labels, dtype=x.dtype) if where is None else where.to(x.dtype)
+        count = int(labels.max()) + 1
+        sums = x.new_zeros(count, x.shape[1]).index_add(0, labels, x * weights[:, None])
+        return sums / weights.new_zeros(count).index_add(0, labels, weights).clamp_min(1)[:, None]

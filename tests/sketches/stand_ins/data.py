@@ -29,8 +29,8 @@ class Planted(Source, name="planted"):
         shape = (self.pixels, self.pixels, 3)
         known = {
             "image": TensorType("image", size=shape, dtype="uint8"),
-            "video": TensorType("video", size=(self.frames, *shape), dtype="uint8"),
-            "sound": TensorType("audio", size=(512,), rate=8000),
+            "video": TensorType("video", ("sample", "frame"), shape, "uint8", groups=(self.frames,)),
+            "sound": TensorType("series", size=(512,)),
             "text": TensorType("text"),
             "label": TensorType("label", dtype="int64", names=names),
             "flag": TensorType("number"),
@@ -68,9 +68,8 @@ class PlantedReader:
         for name, kind in source.holds.items():
             if fields is not None and name not in fields:
                 continue
-            if name in source.rare and index % 3 == 0:
-                continue
-            found[name] = self._value(kind, label, numpy_generator(source.seed, index, name))
+            absent = name in source.rare and index % 3 == 0
+            found[name] = None if absent else self._value(kind, label, numpy_generator(source.seed, index, name))
         return found
 
     def _value(self, kind: Kind, label: int, generator: Any) -> Any:

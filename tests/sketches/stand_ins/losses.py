@@ -87,3 +87,10 @@ class SwappedPrediction(Loss, name="swapped_prediction"):
             for other in others:
                 total = total - (assigned * log_softmax(scores[:, other] / temperature, dim=-1)).sum(-1) / len(others)
         return total / len(self.assign)
+
+
+class AttentionEntropy(Loss, name="attention_entropy"):
+    """The mean entropy of maps of attention [N, heads, L, L]."""
+
+    def compute(self, maps: Tensor) -> Tensor:
+        return -(maps * maps.clamp_min(1e-9).log()).sum(-1).flatten(1).mean(1)
