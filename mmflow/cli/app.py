@@ -239,10 +239,10 @@ def _load(spec: str, overrides: list[str]) -> Matrix:
 
 
 def _check_shapes(matrix: Matrix) -> None:
-    from mmflow.model.shapes import ShapeCheck
+    from mmflow.evaluate.trial import StageCheck
     from mmflow.spec import SpecError
 
-    problems, said, check = {}, {}, ShapeCheck()
+    problems, said, check = {}, {}, StageCheck()
     for member in matrix:
         report = check.of(member.spec)
         problems |= dict.fromkeys(report.problems)

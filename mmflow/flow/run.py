@@ -204,10 +204,10 @@ def rehearse(members: Iterable[tuple[Spec, Collection[str]]]) -> None:
 
     Raises `SpecError` with all that it finds in the first spec in which it finds something.
     """
-    from mmflow.model.shapes import ShapeCheck
+    from mmflow.evaluate.trial import StageCheck
     from mmflow.spec import SpecError
 
-    check = ShapeCheck()
+    check = StageCheck()
     for spec, stages in members:
         if problems := check.of(spec, stages).problems:
             raise SpecError(problems)

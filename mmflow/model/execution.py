@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from mmflow.model.draws import Inputs, by_members, generators_left_alone, one_by_one
@@ -286,7 +287,7 @@ class Execution:
 
     # --- fields ----------------------------------------------------------------------------------------
 
-    def built(self, component: Component, site: Site, name: str, module: str | None = None) -> Argument:
+    def built(self, component: BaseModel, site: Site, name: str, module: str | None = None) -> Argument:
         """A field as a method receives it: numbers resolved, sub-components with their modules in place.
 
         `site` is where the component is written, `module` the path of its modules where that is another.

@@ -334,6 +334,10 @@ class Model:
         assert isinstance(component, Component)
         return self.execution.built(component, Site(STAGE), field)
 
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers by path, on the CPU."""
+        return {name: tensor.detach().cpu() for name, tensor in self.modules.state_dict().items()}
+
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for _, parameter in self.modules.named_parameters()]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import torch
@@ -18,10 +19,11 @@ from mmflow.data.blanks import blank_source
 from mmflow.model.graph import Node
 from mmflow.model.model import Model
 from mmflow.model.outlook import StagedSpec
-from mmflow.model.received import form_problems, received, score_problems
-from mmflow.model.rehearsal import Reading, TooMuch, other_data, read_problems, said, smallest_batch
+from mmflow.model.received import Outputs, form_problems, outputs_of, received, score_problems
+from mmflow.model.rehearsal import Reading, TooMuch, other_data, problem_of, read_problems, said, smallest_batch
 from mmflow.model.tracing import SAMPLES, UNTRACEABLE, TooLarge, Trace, Tracing, materialized, taps_of
-from mmflow.model.trained import trained_by_entry
+from mmflow.model.trained import check_trainable, trained_by_entry
+from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Source, Stage, StageScope, View
 from mmflow.plugin.targets import INIT, STAGE, Owner, Target
 from mmflow.plugin.values import Encoding, TensorType
@@ -53,6 +55,8 @@ class ShapeReport:
     """By stage that trains, how many parameters of each entry do."""
     memories: list[str] = field(default_factory=list)
     """By stage that trains, how large its memories are."""
+    outputs: dict[str, Outputs] = field(default_factory=dict)
+    """By stage without a mistake, the outputs of encoders as rows without values."""
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self.problems)
@@ -98,11 +102,14 @@ class ShapeCheck:
             problems = len(report.problems)
             with materialized(), torch.random.fork_rng(devices=[]):
                 source = blank_source(scope)
+                report.outputs[name] = lambda target, outputs: None
                 if source is not None:
                     self._stage(spec, name, declaration, scope, source)
                 if len(report.problems) == problems:
                     found = read_problems(self._reading, spec, scope, name)
-                    report.problems += [_placed(spec, name, problem) for problem in found]
+                    report.problems += [placed(spec, name, problem) for problem in found]
+            if len(report.problems) > problems:
+                del report.outputs[name]
         report.problems = list(dict.fromkeys(report.problems))
         report.untraced = list(dict.fromkeys(report.untraced))
         report.shapes = list(dict.fromkeys(report.shapes))
@@ -119,12 +126,18 @@ class ShapeCheck:
             report.untraced.append(f"{stage}: {error}")
             return
         except Exception as error:  # components, sources and files may raise anything
-            report.problems.append(_placed(spec, stage, said(error, stage, declaration.use)))
+            report.problems.append(placed(spec, stage, said(error, stage, declaration.use)))
             return
         if declaration.trains and None in traces:
             counts = ", ".join(trained_by_entry(traces[None].model, declaration.patterns()))
             report.trained.append(f"{stage}: trains {counts}")
+        report.outputs[stage] = partial(outputs_of, traces)
         problems: list[Problem] = []
+        if declaration.trains and None in traces:
+            try:
+                check_trainable(traces[None].model, declaration.patterns())
+            except ComponentError as error:
+                problems.append(problem_of(("stages", stage), str(error), error))
         with self._tracing.running():
             for trace in traces.values():
                 trace.begin_memories()
@@ -138,7 +151,7 @@ class ShapeCheck:
                     problems += score_problems(declaration, scope, found, report.untraced, UNTRACEABLE)
         if declaration.trains and not problems:
             problems += self._alone(spec, declaration, scope, source)
-        report.problems += [_placed(spec, stage, problem) for problem in problems]
+        report.problems += [placed(spec, stage, problem) for problem in problems]
         for trace in traces.values():
             report.untraced += trace.untraced
             report.shapes += trace.shapes
@@ -266,7 +279,7 @@ def _application(model: Model, node: Node) -> tuple[Node, tuple[str, ...], tuple
     return replace(node, trains=True, component=node.structure), model.graph.taps.get(node.owner, ()), types
 
 
-def _placed(spec: CheckedSpec, stage: str, problem: Problem) -> Problem:
+def placed(spec: CheckedSpec, stage: str, problem: Problem) -> Problem:
     """The problem at the line of the entry that it names: the stage's own, else the one that all stages share."""
     section, name, *rest = (*problem.path, "", "")
     if section == "stages":

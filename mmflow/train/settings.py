@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmflow.plugin.component import default, in_order, outside_identity
 from mmflow.plugin.kinds import Active, BatchSizes, DataStage, Fault, Optimizer, Sampler, Source, StreamBatches
-from mmflow.plugin.numbers import Value
+from mmflow.plugin.numbers import Scheduled
 from mmflow.plugin.references import Model, Ref
 from mmflow.plugin.targets import Place
 
@@ -37,7 +37,7 @@ class Update(BaseModel):
         default=None, min_length=1, description="names of the groups that it moves; all that trains by default"
     )
     optimizer: Optimizer | None = Field(default=None, description="the stage's by default, with a state of its own")
-    schedule: Value | None = Field(default=None, description="factor on its learning rates; the stage's by default")
+    schedule: Scheduled | None = Field(default=None, description="factor on its learning rates; the stage's by default")
     every: int = Field(default=1, ge=1, description="steps: it takes part in the first and then in each so many")
     normalize: Literal["each", "joint"] = Field(
         default="each",
@@ -74,7 +74,7 @@ class Training(DataStage):
     sampler: Sampler = default("shuffle")
     losses: tuple[str, ...] | None = Field(None, description="names of the losses to minimize; all by default")
     optimizer: Optimizer = default("adamw")
-    schedule: Value = default(1.0, description="factor on every learning rate")
+    schedule: Scheduled = default(1.0, description="factor on every learning rate")
     clip: float | None = Field(None, gt=0, description="largest global norm of the gradient")
     precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     groups: dict[str, Group] = in_order({}, description="what trains, by path; the last match wins")
