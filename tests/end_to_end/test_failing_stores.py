@@ -1,4 +1,4 @@
-"""Whole runs on stores that fail: a real S3 server on the loopback that is not there, dies or is silent, and full disks."""
+"""Whole runs on stores that fail: an S3 server on the loopback that is not there, dies or is silent, and full disks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ encoders:
   text: {use: text_transformer, of: caption, width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}
 losses:
   align: {use: infonce, of: [image, text]}
-train: {data: train, steps: STEPS, batch_size: 16, log_every: 1, checkpoint_every: EVERY, optimizer: {use: adamw, lr: 1e-3}}
+train: {data: train, steps: STEPS, batch_size: 16, log_every: 1, checkpoint_every: EVERY, optimizer: adamw}
 eval:
   retrieval: {use: retrieval, data: train, of: [image, text], at: [1]}
 """

@@ -27,7 +27,7 @@ LEFT_OPEN: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("revision",),
     "constraint": ("match",),
 }  # fmt: skip
-"""Fields that stay at their defaults: files, places and settings of the machine, and what is drawn by hand elsewhere."""
+"""Fields that stay at their defaults: files, places, settings of the machine, and what is drawn by hand elsewhere."""
 OF_THE_WEIGHTS = ("head", "freeze", "lr_scale", "constrain")
 """Fields that say nothing of an encoder that applies another's weights."""
 RARE = ("freeze", "constrain", "passes", "active")

@@ -52,8 +52,6 @@ class Context:
 
     def progress(self, done: int, total: int, **metrics: float) -> None: ...
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None: ...
-
     def should_stop(self) -> bool:
         self.asked += 1
         return self.asked > self.stop_after

@@ -1,4 +1,4 @@
-"""Streams of data side by side: each has its fields, rows, sampler and cursor; gradients stay those of the whole batch."""
+"""Streams of data side by side: each has its fields, rows, sampler and cursor; gradients are those of the whole."""
 
 from __future__ import annotations
 

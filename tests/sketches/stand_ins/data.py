@@ -12,8 +12,8 @@ COLORS = ("red", "green", "blue", "gray")
 
 
 class Planted(Source, name="planted"):
-    """Samples of a few classes with fields of any kind, each of which shows the class. `rare` fields are absent in every
-    third sample; `classes` is a static field with a text for each class."""
+    """Samples of a few classes with fields of any kind, each of which shows the class. `rare` fields are absent in
+    every third sample; `classes` is a static field with a text for each class."""
 
     holds: dict[str, Kind]
     classes: int = Field(4, ge=2, le=4)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmflow.plugin import Encoding, EvaluationResult, Evaluator, Labels, Metric, Ref
 from mmflow_evaluators.relevance.pairwise_retrieval import PairwiseRetrieval
+
+from mmflow.plugin import Encoding, EvaluationResult, Evaluator, Labels, Metric, Ref
 
 if TYPE_CHECKING:
     from torch import Tensor

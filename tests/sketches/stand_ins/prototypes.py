@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmflow.plugin import (
-    STAGE, DataStage, Encoder, Grid, Labels, Loss, Model, Parameters, Pooled, RawField, Ref, Refs, StageContext, TensorType,
+    STAGE,
+    DataStage,
+    Encoder,
+    Grid,
+    Labels,
+    Loss,
+    Model,
+    Parameters,
+    Pooled,
+    RawField,
+    Ref,
+    Refs,
+    StageContext,
+    TensorType,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -24,7 +37,10 @@ class PartPrototypes(Encoder, name="part_prototypes"):
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         size = (self.parts, self.dim)
-        return {"vectors": TensorType("vector", ("prototype",), size), "slots": TensorType("vector", ("prototype",), size[:1])}
+        return {
+            "vectors": TensorType("vector", ("prototype",), size),
+            "slots": TensorType("vector", ("prototype",), size[:1]),
+        }
 
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from stand_ins.modules import PartPrototypes as Module

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mmflow.plugin import Encoder, Refs, TensorType, TokenSequence, Value, default
 from mmflow_encoders.heads.linear import Linear
 from mmflow_encoders.images.convnet4 import Convnet4
 from mmflow_encoders.images.video_transformer import VideoTransformer
 from mmflow_encoders.series.audio_transformer import AudioTransformer
 from mmflow_encoders.sets.set_transformer import SetTransformer
+
+from mmflow.plugin import Encoder, Refs, TensorType, TokenSequence, Value, default
 
 if TYPE_CHECKING:
     from torch import nn
