@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmflow.spec import load_spec, load_text
+from mmflow.spec import load_members, load_spec
 
 pytestmark = pytest.mark.process
 
@@ -117,4 +117,4 @@ def test_specs_in_the_documents_are_valid(page: str):
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks
     for block in blocks:
-        assert load_text(block, file=page).stages
+        assert all(member.spec.stages for member in load_members(page, text=block))

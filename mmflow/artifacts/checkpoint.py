@@ -29,14 +29,14 @@ class CheckpointArtifact:
         from torch import Tensor
 
         tensors: dict[str, Tensor] = {}
-        plain: dict[str, dict[str, dict[str, Any]]] = {update: {} for update in optimizers}
+        plain: dict[str, OptimizerState] = {update: {} for update in optimizers}
         for update, state in optimizers.items():
             for number, values in state.items():
                 for key, value in values.items():
                     if isinstance(value, Tensor):
                         tensors[f"{update}/{number}/{key}"] = value.detach().cpu().contiguous().clone()
                     else:
-                        plain[update].setdefault(str(number), {})[key] = value
+                        plain[update].setdefault(number, {})[key] = value
         save_file(tensors, self._tensors)
         self._plain.write_text(json.dumps({**standing, "optimizers": plain}))
 

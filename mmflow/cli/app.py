@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmflow.cli import results
 from mmflow.cli.errors import reported
+from mmflow.cli.options import DEFAULT_STORE, AsJson, StoreUrl, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mmflow.identity.canonical import Json
     from mmflow.spec import Matrix
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(results.app)
 
 SpecFile = Annotated[str, typer.Argument(metavar="SPEC", help="The spec: a YAML file on disk or on any fsspec URL.")]
 Overrides = Annotated[
@@ -31,13 +33,9 @@ Overrides = Annotated[
         help="Override one value, such as train.epochs=2, of all members of a matrix or of one. Repeats.",
     ),
 ]
-StoreUrl = Annotated[str, typer.Option("--store", metavar="URL", envvar="MMFLOW_STORE", help="Where results are kept.")]
 Members = Annotated[
     list[str], typer.Option("--member", metavar="NAME", help="One member of the spec's matrix only. Repeats.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-
-DEFAULT_STORE = ".mmflow"
 
 
 def _version(wanted: bool) -> None:
@@ -90,7 +88,7 @@ def run(
         members = _load(spec, overrides).only(member)
         result = run_members(members, options, watchers=[watcher])
         if as_json:
-            _print_json(result.summary())
+            print_json(result.summary())
         else:
             print_results(result)
         raise typer.Exit(result.exit_code)
@@ -140,7 +138,7 @@ def plan(
         members = _load(spec, overrides).only(member)
         planned, _ = plan_members(members, open_store(store))
         if as_json:
-            _print_json([stage.summary() for stage in planned])
+            print_json([stage.summary() for stage in planned])
             return
         rows = [(s.name, s.declaration.use, s.state, s.key[:12] or "-", ", ".join(s.inputs) or "-") for s in planned]
         titles: tuple[str, ...] = ("stage", "use", "state", "key", "reads")
@@ -175,7 +173,7 @@ def list_components(
                 for r in found
             ]
             failed = [{"distribution": b.distribution, "entry_point": b.entry_point, "error": b.error} for b in broken]
-            _print_json({"components": rows, "broken": failed})
+            print_json({"components": rows, "broken": failed})
             return
         if kind:
             about = {r: f"BROKEN: {d.error}" if d.error else first_sentence(d.doc) for r, d in detail.items()}
@@ -203,7 +201,7 @@ def show(
 
         hits, broken = matching(name)
         if as_json:
-            _print_json([asdict(describe(hit)) for hit in hits] + [asdict(plugin) for plugin in broken])
+            print_json([asdict(describe(hit)) for hit in hits] + [asdict(plugin) for plugin in broken])
             return
         blocks = ["\n".join(render(describe(hit))) for hit in hits]
         blocks += [f"plugin {b.entry_point} of {b.distribution} is broken\n  {b.error}" for b in broken]
@@ -216,7 +214,7 @@ def schema() -> None:
     with reported():
         from mmflow.spec.components.schema import json_schema
 
-        _print_json(json_schema())
+        print_json(json_schema())
 
 
 @app.command(short_help="Write the report of a recorded run again.")
@@ -241,10 +239,10 @@ def _load(spec: str, overrides: list[str]) -> Matrix:
 
 
 def _check_shapes(matrix: Matrix) -> None:
-    from mmflow.model.shapes import ShapeCheck
+    from mmflow.evaluate.trial import StageCheck
     from mmflow.spec import SpecError
 
-    problems, said, check = {}, {}, ShapeCheck()
+    problems, said, check = {}, {}, StageCheck()
     for member in matrix:
         report = check.of(member.spec)
         problems |= dict.fromkeys(report.problems)
@@ -262,12 +260,6 @@ def _print_of_members(matrix: Matrix, said: Mapping[str, list[str]]) -> None:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         whose = f"{', '.join(names[:3])}{more}: " if len(names) < len(matrix) else ""
         typer.echo(f"  {whose}{line}")
-
-
-def _print_json(value: Json) -> None:
-    import json
-
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _print_columns(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -76,7 +76,7 @@ class Lines(Watcher):
             self._told.pop(name, None)
             self._paces[name] = Pace()
         took = f" after {duration(now - self._began[name])}" if state != "running" and name in self._began else ""
-        typer.echo(f"{name}: {state}{took}{f' ({detail})' if detail else ''}", err=True)
+        typer.echo(f"{name}: {state}{took}{_why(state, detail)}", err=True)
 
     def progress(self, name: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
         pace = self._paces.setdefault(name, Pace()).at(done, total)
@@ -129,7 +129,7 @@ class Bars(Watcher):
         if name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
         took = f" after {duration(time.monotonic() - self._began[name])}" if name in self._began else ""
-        self._print(f"{name}: {state}{took}{f' ({detail})' if detail else ''}")
+        self._print(f"{name}: {state}{took}{_why(state, detail)}")
 
     def progress(self, name: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
         if name not in self._tasks:
@@ -154,6 +154,11 @@ class Bars(Watcher):
     def _print(self, text: str) -> None:
         # Names and notes come from specs and data: nothing in them is markup.
         self._console.print(text, markup=False)
+
+
+def _why(state: str, detail: str) -> str:
+    """The reason of a state; a failure has been told before, in a note of its own."""
+    return f" ({detail})" if detail and state != "failed" else ""
 
 
 def duration(seconds: float) -> str:

@@ -24,6 +24,13 @@ def opened(url: str) -> AbstractContextManager[IO[bytes]]:
     return cast("AbstractContextManager[IO[bytes]]", fsspec.open(url, "rb"))
 
 
+def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system behind a path or an fsspec URL, and the path in it. Raises `ValueError` and `ImportError`."""
+    from fsspec.core import url_to_fs
+
+    return url_to_fs(url)
+
+
 def short_patience(url: str) -> dict[str, Any]:
     """Options that let a silent server fail within a minute, where fsspec's own settings do not say otherwise."""
     from fsspec.config import conf

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmflow.data.batches import Batch, ColumnBatch, collate
+    from mmflow.data.feed import Feed, requests_of
     from mmflow.data.loading import Loader, sample_of, scan
     from mmflow.data.samples import (
         ColumnRequest,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "batches": ("Batch", "ColumnBatch", "collate"),
+    "feed": ("Feed", "requests_of"),
     "loading": ("Loader", "sample_of", "scan"),
     "samples": (
         "ColumnRequest",
@@ -40,11 +42,13 @@ __all__ = [
     "Batch",
     "ColumnBatch",
     "ColumnRequest",
+    "Feed",
     "Loader",
     "collate",
     "count_of",
     "read_column",
     "read_field",
+    "requests_of",
     "sample_fields",
     "sample_of",
     "scan",

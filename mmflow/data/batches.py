@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmflow.plugin.modality import Modality, modality
-from mmflow.plugin.values import SAMPLE, RawValue, TensorType, Tokens
+from mmflow.plugin.values import SAMPLE, RawValue, TensorType, Tokens, of_samples
 
 
 @dataclass
@@ -38,6 +38,10 @@ class ColumnBatch:
         cut = self.map(lambda tensor: tensor[start:stop])
         return replace(cut, values=cut.values[start:stop]) if isinstance(cut.values, list) else cut
 
+    def on_axis(self, axis: str) -> ColumnBatch:
+        """The column with its rows on the axis of a stream; one without samples stays as it is."""
+        return replace(self, axes=(axis, *self.axes[1:])) if of_samples(self.axes[0]) else self
+
     def __len__(self) -> int:
         return len(self.values.mask) if isinstance(self.values, Tokens) else len(self.values)
 
@@ -58,9 +62,15 @@ class Batch:
     places: list[int] = field(default_factory=list)
     """The place of each row in the global batch as it was drawn: of all ranks, with those that were left out."""
 
+    streams: dict[str, list[str]] = field(default_factory=dict)
+    """The ids of the rows of each stream, by its axis, where there are several."""
+
     def row_ids(self) -> dict[str, list[str]]:
         """The ids of the rows by their axis; none for a batch of static fields alone."""
-        return {SAMPLE: self.ids} if self.size else {}
+        if self.streams:
+            return {axis: ids for axis, ids in self.streams.items() if ids}
+        axes = {column.axes[0] for column in self.columns.values() if of_samples(column.axes[0])}
+        return dict.fromkeys((SAMPLE, *sorted(axes)), self.ids) if self.size else {}
 
     def rows(self, start: int, stop: int) -> Batch:
         """Rows `start` to `stop`, as views of this batch's tensors (a micro-batch)."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mmflow.data.joined import BlankValues, Joined, JoinedValues
 from mmflow.data.made import BlankData
 from mmflow.plugin.kinds import Source, StageScope
-from mmflow.plugin.targets import Target
+from mmflow.plugin.streams import as_read
+from mmflow.plugin.targets import STAGE, Target
 
 
 def blank_source(scope: StageScope, source: Source | None = None) -> Source | None:
@@ -13,7 +16,7 @@ def blank_source(scope: StageScope, source: Source | None = None) -> Source | No
 
     Values whose types or sizes no stage declares are left out.
     """
-    source = source or scope.source
+    source = as_read(scope.component(STAGE), source) if source is not None else scope.source
     if source is None and scope.data is not None:
         own = {name: type_ for name, type_ in scope.fields.items() if name not in scope.joined}
         source = BlankData(path=str(scope.data), types=own)
@@ -27,7 +30,7 @@ def blank_source(scope: StageScope, source: Source | None = None) -> Source | No
             continue
         try:
             declared = scope.fields[name] if name in scope.fields else scope.type_of(target)
-            joined[name] = BlankValues(declared, declared.axes[:1] != ("sample",) and declared.axes[0] not in axes)
+            joined[name] = BlankValues(declared, declared.static and declared.axes[0] not in axes)
         except (ValueError, IndexError):  # no stage declares the modality, or the sizes of a value
             continue
     return Joined(of=source, columns=joined) if joined else source
@@ -35,7 +38,8 @@ def blank_source(scope: StageScope, source: Source | None = None) -> Source | No
 
 def made_by_stages(scope: StageScope) -> bool:
     """Whether a stage reads data that other stages make or add to, so that it is known only once they have run."""
-    return bool(scope.joined) or (scope.data is not None and scope.data.section == "stages")
+    data = scope.data.values() if isinstance(scope.data, Mapping) else filter(None, (scope.data,))
+    return bool(scope.joined) or any(target.section == "stages" for target in data)
 
 
 def joins(scope: StageScope, target: Target) -> bool:

@@ -7,7 +7,7 @@ partition by partition (`mmflow.data.shards`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from mmflow.data.batches import Batch
 from mmflow.data.fetching import BatchFetcher, BatchTask, PartitionEnd, PartitionTask, RankShare
@@ -68,12 +68,14 @@ class Loader:
     def _read_columns(self, sampled: Mapping[str, str]) -> dict[str, Sequence[RawValue]]:
         """The columns that the sampler reads, under the names of its fields."""
         found: dict[str, Sequence[RawValue]] = {}
+        known = self.source.fields()
         for name in reference_fields(type(self.sampler)):
             reference = getattr(self.sampler, name)
             if reference is None:
                 continue
-            field = sampled.get(name) or _field_of(reference)
-            values = found[name] = read_column(self.reader, self.source, field)
+            field, member = (sampled[name], None) if sampled.get(name) else _field_of(reference, known)
+            values = read_column(self.reader, self.source, field)
+            found[name] = values if member is None else [_member(value, member) for value in values]
             joins = field not in self.source.spoken_of().fields()
             if joins and all(value is None for value in values):
                 raise SampleError(f"{reference}, which the sampler reads, knows no sample of {describe(self.source)}")
@@ -266,7 +268,14 @@ def _partition_tasks(
 __all__ = ["Loader", "sample_of", "scan"]
 
 
-def _field_of(reference: Ref[Sampled]) -> str:
-    """The field that a sampler's reference names, with or without its section."""
+def _member(value: RawValue, member: int) -> RawValue:
+    return None if value is None or member >= len(value) else value[member]
+
+
+def _field_of(reference: Ref[Sampled], known: Collection[str]) -> tuple[str, int | None]:
+    """The field that a sampler's reference names, with or without its section, and the member of its first group."""
     words = reference.path
-    return ".".join(words[words[0] == "fields" :])
+    words = words[words[0] == "fields" :]
+    if ".".join(words) not in known and words[-1].isdecimal():
+        return ".".join(words[:-1]), int(words[-1])
+    return ".".join(words), None

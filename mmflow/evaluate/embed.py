@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from mmflow.artifacts import ColumnArtifact
 from mmflow.plugin.component import outside_identity
 from mmflow.plugin.kinds import DataStage, StageContext, StageInputs
-from mmflow.plugin.references import Model, Pooled, Ref, Refs
+from mmflow.plugin.references import Encoded, Model, Ref, Refs
 from mmflow.plugin.targets import STAGE
 from mmflow.plugin.values import TensorType
 
@@ -25,9 +25,10 @@ class Embed(DataStage, name="embed"):
 
     gives: ClassVar[Mapping[str, str]] = {"*": "Column"}
     """Any, until `of` names them."""
+    needs: ClassVar[tuple[str, ...]] = ("pooled",)
     example: ClassVar[str] = "{use: embed, data: train, of: [image, text], normalize: true}"
 
-    of: Refs[Pooled] = Field(min_length=1)
+    of: Refs[Encoded] = Field(min_length=1)
     model: Ref[Model] | None = None
     normalize: bool = False
     batch_size: int = outside_identity(256, ge=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from torch import Tensor
 
@@ -15,16 +16,32 @@ from mmflow.plugin.kinds import DataRows, Encoder, StageContext, StageScope
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Encoded, Pooled, reference_fields, words
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import Encoding, RawValue
+from mmflow.plugin.values import Argument, Encoding, RawValue
 from mmflow.spec.references.forms import brought, needed_outputs, reference_at
 
 BATCH = 256
 
 
+class AskedModel(Protocol):
+    """A model, as far as evaluators ask for it."""
+
+    def encode_values(self, encoder: str, values: Sequence[RawValue], outputs: Sequence[str] = ...) -> Encoding: ...
+
+    def built_for_stage(self, field: str) -> Argument: ...
+
+    def weights(self) -> dict[str, Tensor]: ...
+
+
+class ModelGiver(Protocol):
+    """Gives the models that a stage uses: an `Embedder`, or the stand-in of a trial."""
+
+    def model(self, roots: Sequence[Owner], stage: str | None = None) -> AskedModel: ...
+
+
 class UsedModel:
     """The model that a stage uses: for further values, and its weights (`StageModel`)."""
 
-    def __init__(self, embedder: Embedder, scope: StageScope) -> None:
+    def __init__(self, embedder: ModelGiver, scope: StageScope) -> None:
         self._embedder, self._scope = embedder, scope
 
     def encode(self, encoder: str, values: Sequence[RawValue]) -> Encoding:
@@ -49,8 +66,7 @@ class UsedModel:
 
     def weights(self) -> dict[str, Tensor]:
         """Parameters and buffers by path, on the CPU."""
-        model = self._embedder.model(self._scope.roots())
-        return {name: tensor.detach().cpu() for name, tensor in model.modules.state_dict().items()}
+        return self._embedder.model(self._scope.roots()).weights()
 
     def reads(self, encoder: str) -> tuple[str, bool]:
         """The field of the data behind an encoder (empty where there is none), and whether its values are plain enough

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mmflow.artifacts import Measured, MetricsArtifact
-from mmflow.evaluate.fields import UsedModel, field_behind, wanted
+from mmflow.evaluate.fields import ModelGiver, UsedModel, field_behind, wanted
 from mmflow.evaluate.map import embedding_map
 from mmflow.evaluate.remarks import alike, guessing, shared_samples
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
@@ -43,10 +44,10 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     """
     started = time.perf_counter()
     embedder = Embedder(context, evaluator.batch_size)
-    bound = _Binding(evaluator, context, embedder)
+    bound = Measurement(evaluator, context, embedder)
     measured = bound.call()
+    _check_finite(measured, context.name)
     rows = bound.rows
-    _check(measured, evaluator, context.name)
     for example in measured.examples:
         example["field"] = field_behind(context.scope, example["field"])
         example["field_found"] = field_behind(context.scope, example["field_found"])
@@ -70,7 +71,7 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
         context.report.markdown("notes", "\n\n".join(measured.notes))
 
 
-def _remarks(measured: EvaluationResult, bound: _Binding, context: StageContext) -> Iterator[str]:
+def _remarks(measured: EvaluationResult, bound: Measurement, context: StageContext) -> Iterator[str]:
     """What the evaluator says of its result, and what its metrics, vectors and data say themselves."""
     yield from measured.remarks
     scope, spec = bound.scope, context.spec
@@ -114,10 +115,26 @@ def metric_row(metric: Metric) -> dict[str, str | float]:
     }
 
 
-class _Binding:
-    """The arguments of one evaluator's method."""
+class Measuring(Protocol):
+    """The part of a stage's context that the arguments of an evaluator come from."""
 
-    def __init__(self, evaluator: Evaluator, context: StageContext, embedder: Embedder) -> None:
+    @property
+    def name(self) -> str: ...
+    @property
+    def scope(self) -> StageScope: ...
+    def service(self, *place: str | int) -> Argument: ...
+
+
+class RowGiver(ModelGiver, Protocol):
+    """Rows of data entries with their encodings, and models: an `Embedder`, or the stand-in of a trial."""
+
+    def rows(self, wanted: Sequence[Wanted], fields: Mapping[Place, Target], data: Target | None = None) -> Rows: ...
+
+
+class Measurement:
+    """The arguments of one evaluator's method, on the rows that `embedder` gives."""
+
+    def __init__(self, evaluator: Evaluator, context: Measuring, embedder: RowGiver) -> None:
         self.evaluator, self.context, self.embedder = evaluator, context, embedder
         self.scope = context.scope
         self.targets = self.scope.targets(STAGE)
@@ -203,7 +220,9 @@ class _Binding:
             raise ComponentError(message, found=f"{count} in `of`")
         try:
             with inside(f"stage {self.context.name}", evaluator):
-                return bound.call(evaluator.evaluate, self.rows.of, self._field, self._request)
+                measured = bound.call(evaluator.evaluate, self.rows.of, self._field, self._request)
+                _check(measured, evaluator, self.context.name)
+                return measured
         except ValueError as error:
             if isinstance(error, ComponentError):
                 raise
@@ -242,9 +261,7 @@ class _Binding:
                 target = self.targets[place]
                 if place in rows.fields:
                     column = rows.fields[place]
-                    if Labels in self.further[name] and isinstance(column, Tensor) and column.dtype == torch.int64:
-                        column = column.masked_fill(column == ABSENT, -1)
-                    columns.append(column)
+                    columns.append(self._classes(name, column) if Labels in self.further[name] else column)
                 elif name not in self.data:
                     raise ComponentError(f"stage {self.context.name}: `{name}` leads to {target.owner}")
             if isinstance(getattr(self.evaluator, name), tuple):
@@ -252,6 +269,17 @@ class _Binding:
             elif columns:
                 gathered[name] = columns[0]
         return gathered
+
+    def _classes(self, name: str, column: Argument) -> Argument:
+        """Labels as whole numbers, -1 where absent; distributions over classes [N, C] stay as they are."""
+        if not isinstance(column, Tensor) or (column.is_floating_point() and column.ndim > 1):
+            return column
+        if not column.is_floating_point():
+            return column.long().masked_fill(column.long() == ABSENT, -1)
+        known = column[~column.isnan()]
+        if not torch.equal(known, known.round()):
+            raise ComponentError(f"stage {self.context.name}: `{name}` takes classes, and has numbers with fractions")
+        return column.nan_to_num(-1.0).long()
 
     def _built(self, name: str, value: Component | Shared) -> Argument:
         """A sub-component; a component with weights, or from the spec's own entries, comes from the model; a service
@@ -271,9 +299,16 @@ def _check(measured: EvaluationResult, evaluator: Evaluator, stage: str) -> None
         )  # fmt: skip
     names: set[str] = set()
     for metric in measured.metrics:
+        if metric.name in names:
+            raise ComponentError(
+                f"stage {stage}: two metrics are named {metric.name!r}",
+                hint="name each encoder once in `of`" if len(set(evaluator.of)) < len(evaluator.of) else "",
+            )
+        names.add(metric.name)
+
+
+def _check_finite(measured: EvaluationResult, stage: str) -> None:
+    for metric in measured.metrics:
         numbers = [getattr(metric, field) for field in NUMBERS]
         if any(number is not None and not math.isfinite(number) for number in numbers):
             raise ComponentError(f"stage {stage}: metric {metric.name!r} is {metric.value}, not a finite number")
-        if metric.name in names:
-            raise ComponentError(f"stage {stage}: two metrics are named {metric.name!r}")
-        names.add(metric.name)

@@ -162,6 +162,7 @@ def run_stage(
     started, began = datetime.now(UTC), time.monotonic()
     meta = {"stage": stage.stage, "use": stage.declaration.use}
     if store.publish_kept(stage.key, meta):
+        report.note("stored what an earlier run had to keep on this machine")
         store.drop_partial(stage.key)
         return
     _seed_stray_draws(keys.seed(stage.stage) or 0)

@@ -50,6 +50,8 @@ class Execution:
         self._finish = finish
         self._cached: set[str] = set()
         self._unfinished = finish is not None
+        self._store_failed = False
+        """Whether the user knows that the store does not work: what follows from it is no news."""
 
     @contextmanager
     def opened(self, engine: str) -> Iterator[None]:
@@ -126,7 +128,8 @@ class Execution:
         except (StageStopped, Terminated):
             return
         except Exception as error:
-            self._explain("the report", "report", error)
+            if not (self._store_failed and isinstance(error, StoreError)):
+                self._explain("the report", "report", error)
             self.outcome.exit_code = 1
         self._unfinished = False
 
@@ -148,10 +151,15 @@ class Execution:
         self.tell(lambda watcher: watcher.waiting(text))
 
     def tell(self, event: Callable[[Watcher], None]) -> None:
-        """Tell every watcher of an event; a watcher that raises is no longer told."""
+        """Tell every watcher of an event; a watcher that raises is no longer told, unless a store has failed it."""
         for watcher in list(self.watchers):
             try:
                 event(watcher)
+            except StoreError as error:
+                # The store may come back, and the record of the run is whole then.
+                if not self._store_failed:
+                    self._store_failed = True
+                    self.note(f"the run cannot be recorded now: {error}")
             except Exception as error:
                 self.watchers.remove(watcher)
                 self.note(f"{type(watcher).__name__} has failed and is off: {type(error).__name__}: {error}")
@@ -173,10 +181,11 @@ class Execution:
 
     def _fail(self, job: StageJob, error: Exception) -> StageState:
         self._explain(f"stage {job.name}", job.name, error)
-        return self._settle(job, "failed", told(error))
+        return self._settle(job, "failed", _said(error))
 
     def _explain(self, what: str, name: str, error: Exception) -> None:
         where = ""
+        self._store_failed |= isinstance(error, StoreError)
         try:
             text = redacted("".join(traceback.format_exception(error)))
             self.tell(lambda watcher: watcher.traceback(name, text))
@@ -185,7 +194,7 @@ class Execution:
             # The store itself may have failed: its message alone must do.
             if not isinstance(error, StoreError):
                 traceback.print_exception(error)
-        self.note(f"{what} failed: {told(error)}{where}")
+        self.note(f"{what} failed: {_said(error)}{where}")
 
     def _conclude(self) -> None:
         outcome = self.outcome
@@ -207,6 +216,11 @@ class Execution:
 def _file(stage: str) -> str:
     """The file for the traceback of a stage, whose name may hold those of members of a matrix."""
     return f"{re.sub('[^A-Za-z0-9._-]+', '-', stage)}.error.txt"
+
+
+def _said(error: Exception) -> str:
+    # A store fails alike in every stage.
+    return str(error) if isinstance(error, StoreError) else told(error)
 
 
 class _Reporter:

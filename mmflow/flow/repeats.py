@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from mmflow.artifacts import MetricsArtifact
@@ -14,26 +14,25 @@ from mmflow.plugin.references import words
 from mmflow.plugin.values import Metric
 
 if TYPE_CHECKING:
-    from mmflow.flow.plan import PlannedStage
     from mmflow.spec import Repetition, Spec
 
 
 T = TypeVar("T")
 
 
-def key_after(stage: PlannedStage, spec: Spec, keys: Keys, store: RunStore) -> str:
+def key_after(stage: str, awaits: Iterable[str], spec: Spec, keys: Keys, store: RunStore) -> str:
     """The key of a stage that awaits repetitions, once those have ended; raises `NotNeeded` for a later iteration."""
-    iteration = spec.iterations.get(stage.stage)
-    for repeat in stage.awaits:
+    iteration = spec.iterations.get(stage)
+    for repeat in awaits:
         if iteration is not None and iteration.repeat == repeat:
             end = end_of(spec.repeats[repeat], keys, store, iteration.index)
             if end is not None:
                 raise NotNeeded(ended_with(repeat, end))
         else:
             end = end_of(spec.repeats[repeat], keys, store)
-            assert end is not None, f"{stage.name} was to be run before {repeat} has ended"
+            assert end is not None, f"{stage} was to be run before {repeat} has ended"
             keys.ended(repeat, end)
-    return keys.stage(stage.stage)
+    return keys.stage(stage)
 
 
 def ended_with(repeat: str, index: int) -> str:

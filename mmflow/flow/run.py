@@ -158,7 +158,7 @@ def run_members(matrix: Matrix, options: RunOptions, watchers: Sequence[Watcher]
             )
             observers.stage_finished(stage.name, decided.key, {"metrics": stored_metrics(store, decided)})
 
-        decide = partial(key_after, stage, spec, keys, store) if stage.awaits else None
+        decide = partial(key_after, stage.stage, stage.awaits, spec, keys, store) if stage.awaits else None
         describe = {"use": stage.declaration.use}
         return StageJob(stage.name, stage.key, stage.after, run, describe=describe, decide=decide)
 
@@ -204,10 +204,10 @@ def rehearse(members: Iterable[tuple[Spec, Collection[str]]]) -> None:
 
     Raises `SpecError` with all that it finds in the first spec in which it finds something.
     """
-    from mmflow.model.shapes import ShapeCheck
+    from mmflow.evaluate.trial import StageCheck
     from mmflow.spec import SpecError
 
-    check = ShapeCheck()
+    check = StageCheck()
     for spec, stages in members:
         if problems := check.of(spec, stages).problems:
             raise SpecError(problems)

@@ -12,6 +12,7 @@ from mmflow.data.joined import Joined, JoinedValues, StoredColumn, StoredStatic
 from mmflow.data.made import MadeData
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Source
+from mmflow.plugin.streams import Bound, Streams, as_read, axis_of
 from mmflow.plugin.targets import Target
 
 if TYPE_CHECKING:
@@ -27,13 +28,20 @@ class Sources:
     def __init__(self, spec: Spec, upstream: Upstream) -> None:
         self._spec, self._upstream = spec, upstream
 
-    def of(self, scope: Scope, data: Target | None = None) -> Source | None:
+    def of(self, scope: Scope, data: Target | Mapping[str, Target] | None = None) -> Source | None:
         """The data that a stage reads (or other data) with the values that join it; None where it names none."""
         data = data or scope.data
-        source = self._at(data) if data is not None else None
-        if source is None or not scope.joined:
-            return source
-        return Joined(of=source, columns=self.values(scope.joined))
+        if data is None:
+            return None
+        if isinstance(data, Mapping):
+            streams = {name: self._stream(scope, name, self._at(target)) for name, target in data.items()}
+            return Streams(of={n: Bound(of=source, names=(n,), axis=axis_of(n)) for n, source in streams.items()})
+        source, joined = as_read(scope.declaration, self._at(data)), scope.joined
+        return Joined(of=source, columns=self.values(joined)) if joined else source
+
+    def _stream(self, scope: Scope, name: str, source: Source) -> Source:
+        joined = {f.removeprefix(f"{name}."): t for f, t in scope.joined.items() if f.startswith(f"{name}.")}
+        return Joined(of=source, columns=self.values(joined)) if joined else source
 
     def values(self, joined: Mapping[str, Target]) -> dict[str, JoinedValues]:
         """The stored values behind outputs of stages, by the names of the fields that they become."""

@@ -93,8 +93,10 @@ class Keys:
         owners = scope.reached()
         stage = self._described(declaration, (), scope.targets(STAGE), scope)
         for place in ("data", "model", "losses"):
-            # Said by content below: entries of data and stages have names that mean nothing, losses are nodes.
-            stage["fields"].pop(place, None)
+            # Said by content below: entries of data and stages have names that mean nothing, losses are nodes. The
+            # names of streams are those of fields and draws.
+            if place != "data" or not isinstance(scope.data, Mapping):
+                stage["fields"].pop(place, None)
         if not isinstance(stage["fields"].get("start"), Mapping) or "fields" not in stage["fields"]["start"]:
             stage["fields"].pop("start", None)
         description: dict[str, Any] = {
@@ -149,11 +151,13 @@ class Keys:
         """The view of the stage whose model an encoder belongs to."""
         return here.untrained if stage == INIT else self._spec.scope(self._named(stage))
 
-    def data(self, data: Target | None) -> Any:
+    def data(self, data: Target | Mapping[str, Target] | None) -> Any:
         """The content of data: of an entry the source's code, fields and fingerprint, without the entry's name; of
         data that a stage makes the stage."""
         if data is None:
             return None
+        if isinstance(data, Mapping):
+            return {stream: self.data(target) for stream, target in data.items()}
         if data.section == "stages":
             return {"made": data.output, "by": self.stage(data.name)}
         if data.name not in self._data:
@@ -178,8 +182,7 @@ class Keys:
         targets = [target for owner in (STAGE, *scope.reached()) for target in scope.targets(owner).values()]
         found = {t.stage for t in targets if t.stage} | {t.name for t in targets if t.section == "stages"}
         found |= {scope.start, scope.model}
-        if scope.preparation_data is not None and scope.preparation_data.section == "stages":
-            found.add(scope.preparation_data.name)
+        found |= {target.name for target in _each(scope.preparation_data) if target.section == "stages"}
         open_ends = [stage for stage in self._spec.scopes if stage not in self._spec.stages]
         return tuple(stage for stage in (*self._spec.stages, *open_ends) if stage in found - {name})
 
@@ -187,7 +190,7 @@ class Keys:
         """The values of stages that join the data as fields which `owners` read, and the code that joins them."""
         fields = {o.name: scope.joined[o.name] for o in owners if o.section == "fields" and o.name in scope.joined}
         read = [target for owner in owners for target in scope.targets(owner).values()]
-        if not fields and not any(target.section == "stages" for target in (*read, *filter(None, (scope.data,)))):
+        if not fields and not any(target.section == "stages" for target in (*read, *_each(scope.data))):
             return {}
         joined = {name: self._target(target, scope) for name, target in fields.items()}
         return {"joined": joined, "joining": str(code_of(_JOINING))}
@@ -276,6 +279,13 @@ class Keys:
         """The key of the stage whose model this one begins with or uses."""
         stage = scope.start or scope.model
         return self.stage(stage) if stage else None
+
+
+def _each(data: Target | Mapping[str, Target] | None) -> tuple[Target, ...]:
+    """The targets of a stage's data."""
+    if data is None:
+        return ()
+    return tuple(data.values()) if isinstance(data, Mapping) else (data,)
 
 
 def _modalities(scope: Scope, owners: Iterable[Owner]) -> dict[str, str]:

@@ -6,13 +6,13 @@ takes; `of` says what it is applied to.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from mmflow.plugin.component import default
 from mmflow.plugin.kinds import Application
-from mmflow.plugin.numbers import Value
+from mmflow.plugin.numbers import Bounds, Scheduled
 
 
 class Same(Application, name="same"):
@@ -42,7 +42,7 @@ class Ema(Application, name="ema"):
     follows: ClassVar[bool] = True
     example: ClassVar[str] = "{use: ema, weights: image, momentum: 0.996, when: before_forward}"
 
-    momentum: Value = default(0.996)
+    momentum: Annotated[Scheduled, Bounds(ge=0, le=1)] = default(0.996)
     when: Literal["after_step", "before_forward"] = "after_step"
     buffers: Literal["own", "copy", "average"] = "own"
 

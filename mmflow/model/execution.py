@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from mmflow.model.draws import Inputs, by_members, generators_left_alone, one_by_one
@@ -108,7 +109,8 @@ class Execution:
         structure = node.structure
         assert isinstance(structure, Encoder)
         axes, folded, groups = fold(encodings, structure.axes)
-        present = structure.presence([e for e in encodings if e is not None and same_rows(e.axes[0], axes[0])])
+        alike = same_rows if structure.paired else str.__eq__
+        present = structure.presence([e for e in encodings if e is not None and alike(e.axes[0], axes[0])])
         inputs = {read.place: encoding for read, encoding in zip(node.given, folded, strict=True)}
         asked = (*self.graph.taps.get(node.owner, ()), *taps)
         rows = ids.get(axes[0], ())
@@ -198,10 +200,10 @@ class Execution:
         return found
 
     def update(
-        self, node: Node, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], ids: Sequence[str]
+        self, node: Node, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], ids: Sequence[str], inputs: Inputs
     ) -> Argument:
-        """The next state of a memory."""
-        return self._call(node, {}, {"ids": list(ids)}, leading=(state, columns))
+        """The next state of a memory; `inputs` are its references beside `of`, of the same rows."""
+        return self._call(node, inputs, {"ids": list(ids)}, leading=(state, columns))
 
     def _call(
         self, node: Node, inputs: Inputs, requested: Mapping[str, Argument], *, leading: Sequence[Argument] = (),
@@ -285,7 +287,7 @@ class Execution:
 
     # --- fields ----------------------------------------------------------------------------------------
 
-    def built(self, component: Component, site: Site, name: str, module: str | None = None) -> Argument:
+    def built(self, component: BaseModel, site: Site, name: str, module: str | None = None) -> Argument:
         """A field as a method receives it: numbers resolved, sub-components with their modules in place.
 
         `site` is where the component is written, `module` the path of its modules where that is another.

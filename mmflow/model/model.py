@@ -105,11 +105,21 @@ class Model:
 
     def save(self, artifact: ModelArtifact) -> None:
         """Store the model, and with it what the model that it began with had beside it."""
+        weights, memories = self._stored()
+        artifact.write(weights, memories, self.states)
+
+    def stored_bytes(self) -> int:
+        """The length of the tensors that `save` stores."""
+        weights, memories = self._stored()
+        tensors = [*weights.values(), *(tensor for state in memories.values() for tensor in state.values())]
+        return sum(tensor.nbytes for tensor in tensors)
+
+    def _stored(self) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         memories = {str(owner): state for owner, state in self.memories.items()}
         weights = self.modules.state_dict()
         if self.carried is not None:
             weights, memories = {**self.carried.weights, **weights}, {**self.carried.memories, **memories}
-        artifact.write(weights, memories, self.states)
+        return weights, memories
 
     @classmethod
     def load(
@@ -323,6 +333,10 @@ class Model:
         component = self.scope.component(STAGE)
         assert isinstance(component, Component)
         return self.execution.built(component, Site(STAGE), field)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers by path, on the CPU."""
+        return {name: tensor.detach().cpu() for name, tensor in self.modules.state_dict().items()}
 
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for _, parameter in self.modules.named_parameters()]

@@ -12,8 +12,9 @@ from typing import Protocol
 from mmflow.model.graph import Graph, Output
 from mmflow.model.graph_builder import build_graph
 from mmflow.plugin.kinds import BatchSizes, Encoder, Stage, StageScope, StageSpec
+from mmflow.plugin.streams import axis_of, stream_of
 from mmflow.plugin.targets import Owner
-from mmflow.plugin.values import TensorType
+from mmflow.plugin.values import SAMPLE, TensorType
 
 BYTES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1, "uint8": 1, "float16": 2, "bfloat16": 2}
 
@@ -34,14 +35,20 @@ def outlook(spec: StagedSpec) -> list[str]:
             continue
         scope = spec.scope(name)
         graph = build_graph(scope, scope.roots())
-        lines += [f"{name}: {line}" for line in (*_stage(graph, scope, sizes), *_frozen(graph, declaration))]
+        lines += [
+            f"{name}: {line}" for line in (*_stage(graph, scope, declaration, sizes), *_frozen(graph, declaration))
+        ]
     return lines
 
 
-def _stage(graph: Graph, scope: StageScope, sizes: BatchSizes) -> Iterator[str]:
-    size, micro = sizes
-    yield f"{graph.waves} wave{'s' if graph.waves > 1 else ''}, batches of {size} in micro-batches of {micro}"
-    kept = [(_label(graph, output), _bytes(graph, scope, output, size)) for output in graph.kept]
+def _stage(graph: Graph, scope: StageScope, declaration: Stage, sizes: BatchSizes) -> Iterator[str]:
+    micro = sizes.micro
+    streams = {axis_of(name) if name else SAMPLE: drawn.size for name, drawn in declaration.drawn().items()}
+    size = max(streams.values(), default=sizes.batch)
+    said = " and ".join(f"{n}{f' of {stream_of(axis)}' if stream_of(axis) else ''}" for axis, n in streams.items())
+    waves = f"{graph.waves} wave{'s' if graph.waves > 1 else ''}"
+    yield f"{waves}, batches of {said} in micro-batches of {min(micro, size)}"
+    kept = [(_label(graph, output), _bytes(graph, scope, output, streams, size)) for output in graph.kept]
     known = sum(count for _, count in kept if count is not None)
     unknown = sorted(label for label, count in kept if count is None)
     if kept:
@@ -79,7 +86,7 @@ def _label(graph: Graph, output: Output) -> str:
     return f"{node.owner.name}.{role if role == 'tokens' else 'pooled' if role == 'head' else name}"
 
 
-def _bytes(graph: Graph, scope: StageScope, output: Output, rows: int) -> int | None:
+def _bytes(graph: Graph, scope: StageScope, output: Output, streams: Mapping[str, int], size: int) -> int | None:
     node, name = graph.producer(output), output[1]
     if node is None or not isinstance(node.structure, Encoder):
         return None
@@ -91,7 +98,7 @@ def _bytes(graph: Graph, scope: StageScope, output: Output, rows: int) -> int | 
     if declared is None or any(s is None for s in (*declared.size, *declared.groups)):
         return None
     count = prod(s for s in (*declared.size, *declared.groups) if s is not None)
-    return rows * count * BYTES.get(declared.dtype, 4)
+    return streams.get(node.rows, size) * count * BYTES.get(declared.dtype, 4)
 
 
 def declared_outputs(scope: StageScope, owner: Owner) -> dict[str, TensorType]:

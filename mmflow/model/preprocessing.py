@@ -13,9 +13,10 @@ from mmflow.data import ColumnRequest, read_field, scan
 from mmflow.model.graph_builder import build_graph
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Origin, Source, StageScope, Structure, View
+from mmflow.plugin.streams import Streams
 from mmflow.plugin.targets import Owner, Target
 from mmflow.plugin.values import State
-from mmflow.spec.references.views import ViewTypes
+from mmflow.spec.references.views import ViewTypes, fields_of
 
 LEARN_LIMIT = 200_000
 """Samples at most that `Encoder.learn` reads."""
@@ -67,6 +68,8 @@ def _values(source: Source, views: Mapping[str, View], target: Target, limit: in
 
     The copies of a view are alike in that form, and come once.
     """
+    if isinstance(source, Streams):
+        source = source.holding(fields_of(target, views))
     types = ViewTypes(views, source.fields())
     type_ = types.column(target)
     if "copy" in type_.axes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol, TypeAlias
 
 from mmflow.model.graph import Graph, Output, face
 from mmflow.model.rehearsal import problem_of, said_by
@@ -14,6 +14,9 @@ from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import Argument, Encoding, Tokens
 from mmflow.spec.references.forms import brought, form_of, misfit, needed_outputs
 from mmflow.spec.text.problems import Problem
+
+Outputs: TypeAlias = Callable[[Target, Mapping[str, str]], Encoding | None]
+"""Gives outputs of an encoder, each under the name by which its reader finds it; None where they are not known."""
 
 
 class Rehearsed(Protocol):
@@ -37,6 +40,11 @@ def received(scope: StageScope, passes: Mapping[str | None, Rehearsed]) -> dict[
             if encoding is not None:
                 found[place] = encoding
     return found
+
+
+def outputs_of(passes: Mapping[str | None, Rehearsed], target: Target, outputs: Mapping[str, str]) -> Encoding | None:
+    """Outputs of an encoder under the names by which their reader finds them; None where they are not known."""
+    return _received(passes[target.stage], target, outputs) if target.stage in passes else None
 
 
 def _received(one: Rehearsed, target: Target, outputs: Mapping[str, str]) -> Encoding | None:

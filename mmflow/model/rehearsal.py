@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -15,7 +14,8 @@ from mmflow.plugin.kinds import Evaluator, Source, Stage, StageScope, StageSpec,
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Data, Model, reference_fields
 from mmflow.plugin.samples import SampleError
-from mmflow.plugin.targets import STAGE, Target
+from mmflow.plugin.streams import Streams, as_read
+from mmflow.plugin.targets import STAGE
 from mmflow.spec.references.forms import reference_at
 from mmflow.spec.references.views import fields_of, numbers_of
 from mmflow.spec.text.problems import Problem
@@ -159,7 +159,9 @@ def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: s
     own = [
         target
         for place, target in scope.targets(STAGE).items()
-        if target.section in ("fields", "views") and Model not in types.get(str(place[0]), ()) and place[0] != "sampler"
+        if target.section in ("fields", "views")
+        and Model not in types.get(str(place[0]), ())
+        and "sampler" not in place[:3:2]
     ]
     requests = [ColumnRequest(f"row:{place}", target) for place, target in enumerate(dict.fromkeys(own))]
     requests = [request for request in requests if not scope.type_of(request.target).static]
@@ -194,50 +196,47 @@ def _tallies(reading: Reading, spec: StageSpec, scope: StageScope) -> dict[str, 
         if len(declared.axes) == 1 and not declared.static and modality(declared.modality).classes:
             labels[reference_at(declaration, place)] = target.name
     return {
-        str(place[0]): reading.tally(target.name, spec.data[target.name], labels)
+        str(place[0]): reading.tally(target.name, as_read(declaration, spec.data[target.name]), labels)
         for place, target in targets.items()
         if target.section == "data"
     }
 
 
 def _draw(scope: StageScope, source: Source) -> None:
-    """Ask the stage's sampler for the samples of its first batch."""
-    with _loader(scope, source) as loader:
-        if loader is not None:
-            loader.draw()
+    """Ask the samplers of the stage's streams for the samples of their first batches."""
+    for loader in _loaders(scope, source):
+        loader.draw()
 
 
 def smallest_batch(scope: StageScope, source: Source) -> int | None:
     """Rows of the smallest micro-batch of the stage's first epoch; None where only reading would tell."""
     sizes = declaration_of(scope).sizes()
-    if sizes is None or (count_of(source) or 0) > DRAWN:
+    if sizes is None:
         return None
     try:
-        with _loader(scope, source) as loader:
-            rows = [] if loader is None else list(loader.sizes())
+        rows = [size for loader in _loaders(scope, source, most=DRAWN) for size in loader.sizes()]
     except Exception:
         # A sampler that fails is told where its first batch is drawn.
         return None
     return min((size % sizes.micro or sizes.micro for size in rows if size), default=None)
 
 
-@contextmanager
-def _loader(scope: StageScope, source: Source) -> Iterator[Loader | None]:
-    """The stage's loader, without columns; None where its sampler cannot be asked before the run."""
-    declaration = declaration_of(scope)
-    sampler, sizes = declaration.order(), declaration.sizes()
-    targets: list[Target] = [t for place, t in scope.targets(STAGE).items() if place[0] == "sampler"]
-    if (
-        sampler is None
-        or sizes is None
-        or source.streaming() is not None
-        or any(joins(scope, target) for target in targets)
-        or (count_of(source) or 0) > (DRAWN if targets else ORDERED)
-    ):
-        yield None
-        return
-    with Loader(source, scope.views, [], sampler=sampler, batch_size=sizes.batch, seed=0) as loader:
-        yield loader
+def _loaders(scope: StageScope, source: Source, most: int = ORDERED) -> Iterator[Loader]:
+    """The loaders of the stage's streams, without columns; those whose sampler cannot be asked before the run, or that
+    would order more than `most` samples, are left out."""
+    for stream, (sampler, size) in declaration_of(scope).drawn().items():
+        own = source.of[stream] if isinstance(source, Streams) else source
+        places = (("data", stream, "sampler"), ("sampler",))
+        targets = {str(p[-1]): t for p, t in scope.targets(STAGE).items() if p[:-1] in places}
+        if (
+            own.streaming() is not None
+            or any(joins(scope, target) for target in targets.values())
+            or (count_of(own) or 0) > min(most, DRAWN if targets else ORDERED)
+        ):
+            continue
+        sampled = {name: target.name for name, target in targets.items()}
+        with Loader(own, scope.views, [], sampler=sampler, batch_size=size, seed=0, sampled=sampled) as loader:
+            yield loader
 
 
 def said(error: Exception, stage: str, use: str) -> Problem:

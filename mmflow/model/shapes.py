@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import torch
@@ -18,10 +19,11 @@ from mmflow.data.blanks import blank_source
 from mmflow.model.graph import Node
 from mmflow.model.model import Model
 from mmflow.model.outlook import StagedSpec
-from mmflow.model.received import form_problems, received, score_problems
-from mmflow.model.rehearsal import Reading, TooMuch, other_data, read_problems, said, smallest_batch
+from mmflow.model.received import Outputs, form_problems, outputs_of, received, score_problems
+from mmflow.model.rehearsal import Reading, TooMuch, other_data, problem_of, read_problems, said, smallest_batch
 from mmflow.model.tracing import SAMPLES, UNTRACEABLE, TooLarge, Trace, Tracing, materialized, taps_of
-from mmflow.model.trained import trained_by_entry
+from mmflow.model.trained import check_trainable, trained_by_entry
+from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Source, Stage, StageScope, View
 from mmflow.plugin.targets import INIT, STAGE, Owner, Target
 from mmflow.plugin.values import Encoding, TensorType
@@ -53,6 +55,8 @@ class ShapeReport:
     """By stage that trains, how many parameters of each entry do."""
     memories: list[str] = field(default_factory=list)
     """By stage that trains, how large its memories are."""
+    outputs: dict[str, Outputs] = field(default_factory=dict)
+    """By stage without a mistake, the outputs of encoders as rows without values."""
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self.problems)
@@ -82,7 +86,7 @@ class ShapeCheck:
     """
 
     def __init__(self) -> None:
-        self.tracing, self.reading, self.report = Tracing(), Reading(), ShapeReport()
+        self._tracing, self._reading, self.report = Tracing(), Reading(), ShapeReport()
         self._traced: list[Trace] = []
         self._read_already: list[tuple[Source, ReadColumns]] = []
 
@@ -98,11 +102,14 @@ class ShapeCheck:
             problems = len(report.problems)
             with materialized(), torch.random.fork_rng(devices=[]):
                 source = blank_source(scope)
+                report.outputs[name] = lambda target, outputs: None
                 if source is not None:
                     self._stage(spec, name, declaration, scope, source)
                 if len(report.problems) == problems:
-                    found = read_problems(self.reading, spec, scope, name)
-                    report.problems += [_placed(spec, name, problem) for problem in found]
+                    found = read_problems(self._reading, spec, scope, name)
+                    report.problems += [placed(spec, name, problem) for problem in found]
+            if len(report.problems) > problems:
+                del report.outputs[name]
         report.problems = list(dict.fromkeys(report.problems))
         report.untraced = list(dict.fromkeys(report.untraced))
         report.shapes = list(dict.fromkeys(report.shapes))
@@ -119,13 +126,19 @@ class ShapeCheck:
             report.untraced.append(f"{stage}: {error}")
             return
         except Exception as error:  # components, sources and files may raise anything
-            report.problems.append(_placed(spec, stage, said(error, stage, declaration.use)))
+            report.problems.append(placed(spec, stage, said(error, stage, declaration.use)))
             return
         if declaration.trains and None in traces:
             counts = ", ".join(trained_by_entry(traces[None].model, declaration.patterns()))
             report.trained.append(f"{stage}: trains {counts}")
+        report.outputs[stage] = partial(outputs_of, traces)
         problems: list[Problem] = []
-        with self.tracing.running():
+        if declaration.trains and None in traces:
+            try:
+                check_trainable(traces[None].model, declaration.patterns())
+            except ComponentError as error:
+                problems.append(problem_of(("stages", stage), str(error), error))
+        with self._tracing.running():
             for trace in traces.values():
                 trace.begin_memories()
                 trace.run()
@@ -138,7 +151,7 @@ class ShapeCheck:
                     problems += score_problems(declaration, scope, found, report.untraced, UNTRACEABLE)
         if declaration.trains and not problems:
             problems += self._alone(spec, declaration, scope, source)
-        report.problems += [_placed(spec, stage, problem) for problem in problems]
+        report.problems += [placed(spec, stage, problem) for problem in problems]
         for trace in traces.values():
             report.untraced += trace.untraced
             report.shapes += trace.shapes
@@ -150,7 +163,7 @@ class ShapeCheck:
             return
         for name, roots in _roots(declaration, scope).items():
             trace = self._trace(spec, scope, name, roots, source, trains=True, rows=1)
-            with self.tracing.running():
+            with self._tracing.running():
                 trace.run()
             for problem in trace.problems:
                 message = f"the stage has a micro-batch of one row: {problem.message}"
@@ -170,20 +183,20 @@ class ShapeCheck:
             whole = [trace for trace in self._traced if len(trace.ids) == SAMPLES]
             known = self._known(model, whole, asked)
             if len(known) == len(model.graph.working) and self._has_read(reader, scope, model, source):
-                return Trace(self.tracing, model, {}, [], known, asked)
+                return Trace(self._tracing, model, {}, [], known, asked)
         learned = source if stage is None else scope.source
         states = Model.learn_states(scope, roots, learned, limit=LEARNED_FROM)
         model = Model.planned(scope, roots, seed=0, states=states)
-        with self.tracing.building(), torch.device("meta"):
+        with self._tracing.building(), torch.device("meta"):
             model.modules.build()
             model.constraints.project()
         model.read_from(source)
         batch = self._read(spec, reader, scope, model, source, rows)
-        with self.tracing:
-            columns = {key: found.map(self.tracing.from_tensor) for key, found in model.columns(batch).items()}
-            fake_on_cpu(self.tracing, model.root)
+        with self._tracing:
+            columns = {key: found.map(self._tracing.from_tensor) for key, found in model.columns(batch).items()}
+            fake_on_cpu(self._tracing, model.root)
         alike = [trace for trace in self._traced if trace.has_rows_like(columns, batch.size)]
-        trace = Trace(self.tracing, model, columns, batch.ids, self._known(model, alike, asked), asked)
+        trace = Trace(self._tracing, model, columns, batch.ids, self._known(model, alike, asked), asked)
         self._traced.append(trace)
         return trace
 
@@ -194,15 +207,16 @@ class ShapeCheck:
         requests = model.requests()
         sampled = [request for request in requests if request.target.section == "sampler"]
         read = [request for request in requests if request not in sampled]
-        batch = self.reading.first_rows(source, scope.views, read, rows)
+        batch = self._reading.first_rows(source, scope.views, read, rows)
         for request in sampled:
             dtype = getattr(torch, scope.type_of(request.target).dtype)
-            batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype))
+            axis = scope.type_of(request.target).axes[0]
+            batch.columns[request.key] = ColumnBatch(torch.zeros(batch.size, dtype=dtype), (axis,))
         for data in other_data(reader):
             other = blank_source(reader, spec.data[data])
             assert other is not None
-            self.reading.rows_from_all_over(other, scope.views, read, data)
-        self.reading.rows_from_all_over(source, scope.views, read)
+            self._reading.rows_from_all_over(other, scope.views, read, data)
+        self._reading.rows_from_all_over(source, scope.views, read)
         self._read_already.append((source, _columns(scope, model)))
         return batch
 
@@ -265,7 +279,7 @@ def _application(model: Model, node: Node) -> tuple[Node, tuple[str, ...], tuple
     return replace(node, trains=True, component=node.structure), model.graph.taps.get(node.owner, ()), types
 
 
-def _placed(spec: CheckedSpec, stage: str, problem: Problem) -> Problem:
+def placed(spec: CheckedSpec, stage: str, problem: Problem) -> Problem:
     """The problem at the line of the entry that it names: the stage's own, else the one that all stages share."""
     section, name, *rest = (*problem.path, "", "")
     if section == "stages":

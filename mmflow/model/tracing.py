@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -32,7 +32,7 @@ from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, Loss, Memory
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import Owner, Place, Target
-from mmflow.plugin.values import SAMPLE, Encoding
+from mmflow.plugin.values import SAMPLE, Encoding, of_samples
 from mmflow.spec.text.problems import Problem
 
 SAMPLES: Final = 2
@@ -184,7 +184,8 @@ class Trace:
                 self._visit(node)
             except UNTRACEABLE as error:
                 self._untraced(node, said_by(error))
-            except (ComponentError, RuntimeError, TypeError, ValueError, IndexError, KeyError, AssertionError) as error:
+            except (ComponentError, RuntimeError, TypeError, ValueError, LookupError, AttributeError,
+                    AssertionError) as error:  # fmt: skip
                 if "meta tensor" in str(error) or "FakeTensor" in str(error):
                     self._untraced(node, said_by(error))
                     continue
@@ -205,19 +206,38 @@ class Trace:
         return Encoding({name: found.outputs[name]}, found.axes, found.present)
 
     def _visit(self, node: Node) -> None:
+        if isinstance(node.component, Loss | Memory):
+            self._check_rows(node)
         if isinstance(node.component, Loss):
             inputs = {r.place: self.execution.fetch(r, self._fetch) for r in node.reads if r.field != "rows"}
             found = folded(inputs, type(node.component).axes, self.ids) if node.scope == "row" else (inputs, self.ids)
-            self.execution.call(node, found[0], ids=found[1])
+            value = self.execution.call(node, found[0], ids=found[1])
+            if isinstance(value, Tensor) and not value.ndim and self._weighs(node):
+                raise ComponentError("`rows` weights need a loss with a value for each row, and this has one for all")
         elif not isinstance(node.component, Memory):
             taps = taps_of(node, self.asked)
             by_place = self._gathered(node) if node.gathers else None
-            encoding = self.execution.encode(
-                node, self._fetch, {SAMPLE: self.ids}, ordinal=0, taps=taps, by_place=by_place
-            )
+            encoding = self.execution.encode(node, self._fetch, self._ids(), ordinal=0, taps=taps, by_place=by_place)
             self.values[node.owner] = encoding
             for name, value in encoding.outputs.items():
                 self.shapes.append(f"{node.owner}: {name} {shown(value)}")
+
+    def _ids(self) -> dict[str, list[str]]:
+        """The ids of the fake rows, which all streams share."""
+        axes = {column.axes[0] for column in self.columns.values() if of_samples(column.axes[0])}
+        return dict.fromkeys((SAMPLE, *axes), self.ids)
+
+    def _check_rows(self, node: Node) -> None:
+        for read in node.reads:
+            found = self.execution.fetch(read, self._fetch) if read.field == "rows" else None
+            value = next(iter(found.outputs.values())) if found is not None else None
+            if found is not None and not (isinstance(value, Tensor) and value.ndim == len(found.axes)):
+                raise ComponentError(f"`rows` takes one number a row, and {read.target} has {shown(value)}")
+
+    def _weighs(self, node: Node) -> bool:
+        """Whether `rows` leads to weights, and not to a mask that chooses rows."""
+        found = [self.execution.fetch(read, self._fetch) for read in node.reads if read.field == "rows"]
+        return any(one is not None and next(iter(one.outputs.values())).dtype != torch.bool for one in found)
 
     def _gathered(self, node: Node) -> dict[Place, Fetch]:
         """For each input of a node that gathers its rows, as many rows as its index has; fake numbers name none."""
@@ -247,13 +267,15 @@ class Trace:
         return Encoding({name: found.outputs[name]}, found.axes, found.present)
 
     def _remembered(self, owner: Owner, column: str) -> Encoding | None:
-        """A memory that holds two rows; None where the size of a row is not known."""
+        """A memory that holds two rows, or as many as it says; None where the size of a row is not known."""
+        memory = self.model.graph.nodes[owner].component
+        entries = memory.entries() if isinstance(memory, Memory) else None
         for read in self.model.graph.nodes[owner].reads:
             if read.field == "of" and str(read.place[-1]) == column:
                 declared = self.model.scope.type_of(read.target)
                 if None in declared.size:
                     return None
-                shape = (SAMPLES, *(size for size in declared.size if size is not None))
+                shape = (entries or SAMPLES, *(size for size in declared.size if size is not None))
                 return Encoding({column: torch.zeros(shape, dtype=getattr(torch, declared.dtype))}, (str(owner),))
         return None
 

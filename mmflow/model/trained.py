@@ -9,6 +9,7 @@ from torch import nn
 
 from mmflow.model.lora import is_adapter
 from mmflow.model.model import Model, entry_of
+from mmflow.plugin.component import ComponentError
 from mmflow.plugin.references import words
 
 
@@ -31,6 +32,16 @@ def trainable(model: Model, patterns: Mapping[str, str]) -> Iterator[tuple[str, 
             parameter.requires_grad_(group_of(patterns, path) is not None and path not in beneath)
         if parameter.requires_grad:
             yield path, parameter
+
+
+def check_trainable(model: Model, patterns: Mapping[str, str]) -> None:
+    """Raise `ComponentError` where a stage would train nothing."""
+    if any(True for _ in trainable(model, patterns)):
+        return
+    if not model.parameters():
+        message = "nothing to train: the losses of this stage read no encoder that has weights"
+        raise ComponentError(message, hint="let one of them read an encoder, or take the stage out")
+    raise ComponentError("nothing to train: every parameter is frozen", hint="look at `freeze` and `groups`")
 
 
 def group_of(patterns: Mapping[str, str], path: str) -> str | None:

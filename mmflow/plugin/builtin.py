@@ -1,4 +1,4 @@
-"""The core's own components: moving numbers, applications of weights, the stages it must know, and modalities."""
+"""The core's own components: moving numbers, applications of weights, stages, data that are elsewhere, modalities."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def mmflow_components() -> dict[str, str]:
         "encoder/copy": "mmflow.model.applications:Copy",
         "encoder/ema": "mmflow.model.applications:Ema",
         "encoder/frozen": "mmflow.model.applications:Frozen",
+        "source/recorded": "mmflow.plugin.recorded:Recorded",
         "stage/train": "mmflow.train.stage:Train",
         "stage/embed": "mmflow.evaluate.embed:Embed",
         "stage/repeat": "mmflow.spec.components.repeat:Repeat",

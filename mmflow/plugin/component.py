@@ -99,6 +99,9 @@ class Component(BaseModel):
     """Whether it changes no result: no field is part of a key, and each may read the environment."""
     shared: ClassVar[bool] = True
     """Whether a dotted path to a component of the spec may stand for one of this kind."""
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Modalities that the references of a field may lead to, by the field; one that is not named may lead to any that
+    its type allows."""
     provides: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -285,7 +288,7 @@ def in_order(default: Any = ..., **kwargs: Any) -> Any:
 def default(raw: Any, *, per_row: bool = False, **kwargs: Any) -> Any:
     """The default of a component field, written as in a spec: `score: Score = default("cosine")`.
 
-    `per_row`: a number that may be one a row, [N] for a column or field (`margin: one.margin`), [K] for a static output.
+    `per_row`: a number that may be one a row, [N] for a column or field (`margin: one.margin`), [K] for a static one.
     """
     return Field(raw, **({"json_schema_extra": {PER_ROW: True}} if per_row else {}), **kwargs)
 

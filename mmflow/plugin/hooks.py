@@ -1,4 +1,4 @@
-"""Hook specifications. `mmflow_components` gives names; the rest observe and cannot change a result."""
+"""Hook specifications: names of components, files of users, and hooks that observe and cannot change a result."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pluggy
+
+from mmflow.plugin.values import Json, RawValue, TensorType
 
 hookspec = pluggy.HookspecMarker("mmflow")
 hookimpl = pluggy.HookimplMarker("mmflow")
@@ -21,6 +23,19 @@ class Specifications:
         A name that stands for another one is an alias, an old name that specs may still use:
         `{"loss/info_nce": "loss/infonce"}`.
         """
+
+    @hookspec(firstresult=True)
+    def mmflow_decode(self, modality: str, content: Any, declared: TensorType) -> RawValue:
+        """The raw value of a modality that `content` stands for: the bytes of a file, or an object of another library
+        (a PIL image). None from a plugin that cannot tell. Raises `ValueError` for broken content.
+
+        Decoded as a source of that plugin decodes it, so that a model sees what it was trained on.
+        """
+
+    @hookspec(firstresult=True)
+    def mmflow_source_at(self, url: str) -> Mapping[str, Json] | None:
+        """The declaration of a source (`{"use": "table", "url": ...}`) for the file or folder at a path or an fsspec
+        URL; None from a plugin that reads no such files."""
 
     @hookspec
     def mmflow_stage_started(self, run: str, stage: str, key: str) -> None:

@@ -227,7 +227,7 @@ class Id(Modality, name="id"):
     """A name of a sample, a speaker, a scene."""
 
     form: ClassVar[str] = "str"
-    discrete: ClassVar[bool] = True
+    role: ClassVar[Role] = "raw"
 
     def absent(self, rows: int, declared: TensorType) -> Tensor | list[None]:
         return [None] * rows

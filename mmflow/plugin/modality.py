@@ -48,9 +48,9 @@ class Modality(Component, kind="modality"):
     form: ClassVar[str] = "any value"
     """The form in which a source gives a value, in words: `uint8 array [H, W, C]`."""
     role: ClassVar[Role] = "value"
-    """Its readers: `raw` data is read by encoders alone; `vector`, `tokens`, `grid` and `index` are outputs of encoders
-    and fit references of these types; a `value` (a number, a label, an array) is read by losses and evaluators as it
-    is."""
+    """Its readers: `raw` data, names too, is read by encoders and not by losses; `vector`, `tokens`, `grid` and `index`
+    are outputs of encoders and fit references of these types; a `value` (a number, a label, an array) is read by losses
+    and evaluators as it is."""
     discrete: ClassVar[bool] = False
     """Whole numbers that stand for something, so that references to labels and indices may lead to it."""
     classes: ClassVar[bool] = False

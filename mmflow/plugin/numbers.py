@@ -6,9 +6,9 @@ function of the clock; a learned value is a parameter of the model under the pat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, GetCoreSchemaHandler, model_validator
 from pydantic_core import PydanticCustomError, core_schema
@@ -98,7 +98,7 @@ def takes_rows(component: type[BaseModel], field: str) -> bool:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Limits of a `Value` field, checked where the value is constant (or where a learned one starts)."""
+    """Limits of a `Value` field, held against a constant, the start of a learned number, and a schedule as it runs."""
 
     gt: float | None = None
     ge: float | None = None
@@ -109,20 +109,61 @@ class Bounds:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def _check(self, value: Component | Shared) -> Component | Shared:
-        number = value.value if isinstance(value, Constant) else value.init if isinstance(value, Learned) else None
-        if number is None:
-            return value
+        if isinstance(value, Value) and (found := self.outside(value)) is not None:
+            context = {"message": "out of range", "found": found, "expected": self.says(), "hint": ""}
+            raise PydanticCustomError("bounds", "{message}", context)
+        return value
+
+    def outside(self, value: Value) -> str | None:
+        """The number outside these limits that a value is, starts from, or comes to; None where there is none."""
+        broken = (number for number in _numbers(value) if not self._hold(number))
+        return next((f"{number:g}" for number in broken), None)
+
+    def _hold(self, number: float) -> bool:
         broken = (
             (self.gt is not None and not number > self.gt)
             or (self.ge is not None and not number >= self.ge)
             or (self.lt is not None and not number < self.lt)
             or (self.le is not None and not number <= self.le)
         )
-        if broken or number != number:
-            context = {"message": "out of range", "found": f"{number:g}", "expected": self.says(), "hint": ""}
-            raise PydanticCustomError("bounds", "{message}", context)
-        return value
+        return not broken and number == number
 
     def says(self) -> str:
         pairs = (("above", self.gt), ("at least", self.ge), ("below", self.lt), ("at most", self.le))
         return "a number " + " and ".join(f"{word} {limit:g}" for word, limit in pairs if limit is not None)
+
+
+PROBED = (0, 500, 999)
+"""Steps of a thousand at which a schedule is held against its limits."""
+
+
+def _numbers(value: Value) -> Iterator[float]:
+    if isinstance(value, Constant):
+        yield value.value
+    elif isinstance(value, Learned):
+        yield value.init
+    else:
+        for step in PROBED:
+            try:
+                yield value.at(Clock(step, 1000, step / 1000))
+            except NotImplementedError:  # a plugin's value that is known to a model alone
+                return
+
+
+@dataclass(frozen=True)
+class ByClock:
+    """Marks a `Value` field that is read where there is no model (a learning rate): nothing learned stands there."""
+
+    def __get_pydantic_core_schema__(self, source: Annotation, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: Component | Shared | None) -> Component | Shared | None:
+        if isinstance(value, Learned):
+            hint = "write a number or a schedule, such as {use: cosine}"
+            context = {"message": "a learned number cannot stand here", "found": "", "expected": "", "hint": hint}
+            raise PydanticCustomError("clock", "{message}", context)
+        return value
+
+
+Scheduled = Annotated[Value, ByClock()]
+"""A number or a schedule, and nothing learned."""

@@ -10,6 +10,7 @@ from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import DataStage, Encoder, Loss, Memory, Source, Stage, Tracker, View
 from mmflow.plugin.references import Ref
+from mmflow.plugin.streams import Bound, Streams, as_read, axis_of
 from mmflow.plugin.targets import STAGE, Owner, Target
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.sections import Sections
@@ -94,8 +95,6 @@ class _Assembler:
             chosen = made.minimized(list(entries["losses"]))
         else:
             chosen = [owner.name for owner in resolver.reach(STAGE) if owner.section == "losses"]
-        entry = self.sections.entries["data"].get(data.name) if data is not None and data.section == "data" else None
-        source = entry.component if entry is not None else None
         iteration = self.sections.stages[name].iteration
         seed = made.seeded(self.sections.seed)
         scope = Scope(
@@ -108,7 +107,7 @@ class _Assembler:
             losses=_made({loss: entries["losses"][loss] for loss in chosen}, Loss),
             parts=_made(entries["parts"], Component),
             data=data,
-            source=source if isinstance(source, Source) else None,
+            source=self.source(data, made),
             fields=dict(resolver.fields or {}),
             joined={},
             start=_stage_name(targets.get(("start",)) or targets.get(("start", "from"))),
@@ -131,6 +130,20 @@ class _Assembler:
         )
         return replace(scope, base=untrained)
 
+    def source(self, data: Target | Mapping[str, Target] | None, made: Stage) -> Source | None:
+        """The entries of data that a stage reads; None where some are not made yet."""
+        if isinstance(data, Mapping):
+            streams = {name: self.entry(target) for name, target in data.items()}
+            found = {n: Bound(of=s, names=(n,), axis=axis_of(n)) for n, s in streams.items() if s is not None}
+            return Streams(of=dict(found)) if len(found) == len(streams) else None
+        source = self.entry(data)
+        return as_read(made, source) if source is not None else None
+
+    def entry(self, data: Target | None) -> Source | None:
+        entry = self.sections.entries["data"].get(data.name) if data is not None and data.section == "data" else None
+        source = entry.component if entry is not None else None
+        return source if isinstance(source, Source) else None
+
     def joined(self, scope: Scope) -> dict[str, Target]:
         """Values of other stages that the stage's data is joined with: by `fields`, and where an entry reads one."""
         found: dict[str, Target] = {}
@@ -140,11 +153,15 @@ class _Assembler:
                 there = self.sections.stages.get(name) if target.section == "stages" else None
                 gives = (there.gives if there is not None else None) or {}
                 if gives.get(target.output or "", gives.get("*")) in VALUES:
-                    named = owner == STAGE and place[0] == "fields"
-                    found[str(place[1]) if named else target.as_field.name] = target
+                    if owner == STAGE and place[0] == "fields":
+                        found[str(place[1])] = target
+                    elif owner == STAGE and place[0] == "data" and place[2:3] == ("fields",):
+                        found[f"{place[1]}.{place[3]}"] = target
+                    else:
+                        found[target.as_field.name] = target
         return found
 
-    def preparation(self, name: str) -> Target | None:
+    def preparation(self, name: str) -> Target | Mapping[str, Target] | None:
         """The data of the train stage at the root of the model chain, else of the first one, else the stage's own."""
         root, seen = name, {name}
         while True:
@@ -163,10 +180,13 @@ class _Assembler:
         return None
 
 
-def data_of(resolver: Resolver) -> Target | None:
-    """The data that a stage reads: the first where it names several."""
+def data_of(resolver: Resolver) -> Target | Mapping[str, Target] | None:
+    """The data that a stage reads: the first where it names several, each of the streams of a training."""
     targets = resolver.targets(STAGE)
-    target = targets.get(("data",)) or targets.get(("data", 0))
+    streams = {str(p[1]): t for p, t in targets.items() if p[0] == "data" and p[2:] == ("data",)}
+    if streams and resolver.stage is not None and resolver.stage.trains:
+        return streams
+    target = targets.get(("data",)) or targets.get(("data", 0)) or next(iter(streams.values()), None)
     return target if target is not None and target.section in ("data", "stages") else None
 
 

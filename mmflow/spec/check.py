@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from mmflow.plugin.component import nested_components
-from mmflow.plugin.kinds import Source, Stage
+from mmflow.plugin.kinds import DataStage, Source, Stage
 from mmflow.plugin.targets import STAGE, Owner
 from mmflow.plugin.values import TensorType
 from mmflow.spec.assemble import assembled
@@ -81,6 +81,7 @@ class _Checker:
             | {INIT: frozenset(base["encoders"])},
             {name: repeat.repetition for name, repeat in self.sections.repeats.items()},
             {name: stage.iteration for name, stage in self.sections.stages.items() if stage.iteration is not None},
+            streams=self.streams(),
         )
         for open_end, furthest in self.names.open_ends().items():
             self.names.gives[open_end] = self.names.gives.get(furthest)
@@ -102,6 +103,11 @@ class _Checker:
                 return
         self.check_unreached(base)
         self.check_stage_order()
+
+    def streams(self) -> dict[str, str]:
+        """The streams of all stages, each with a stage that has it."""
+        made = {name: stage.declaration for name, stage in self.sections.stages.items()}
+        return {s: name for name, one in made.items() if isinstance(one, DataStage) for s in reversed(one.streams())}
 
     def prepare(self, name: str, stage: StageEntry) -> None:
         """The resolver of a stage, with the fields of its data."""
@@ -135,17 +141,16 @@ class _Checker:
         made, resolver = stage.declaration, self.resolvers[name]
         if made is None:
             return
-        data = resolver.targets(STAGE).get(("data",))
+        targets = resolver.targets(STAGE)
         entries = self.merged[name]
         losses = self.selected(stage, made, entries["losses"])
         self.check_faults(stage, made, entries["losses"])
         self.roots[name] = [STAGE, *(Owner("losses", loss) for loss in losses)]
         self.check_groups(stage, made, entries)
-        source = self.data.source_of(data)
-        if source is not None and not any(problem.path == stage.entry.path for problem in self.problems):
-            for place, message, hint in made.refuses(source):
-                self.problems.append(stage.entry.problem(message, (place,), hint=hint))
-        self.check_classes(stage, resolver)
+        taken = {entry: section for section in ("memories", "encoders", "views") for entry in entries[section]}
+        self.data.check_streams(stage, targets, taken)
+        if not (isinstance(made, DataStage) and made.streams()):
+            self.check_classes(stage, resolver)
         self.check_reached(resolver, self.roots[name])
 
     def check_classes(self, stage: StageEntry, resolver: Resolver) -> None:
@@ -186,6 +191,8 @@ class _Checker:
     def check_unreached(self, base: Mapping[str, Mapping[str, Entry]]) -> None:
         """Entries that no stage uses are checked against the fields of all data."""
         known = list(self.data.fields.values())
+        # Of streams as well: an entry that is not used now may be meant for them.
+        known += [r.fields for r in self.resolvers.values() if isinstance(r.stage, DataStage) and r.stage.streams()]
         union: dict[str, TensorType] | None = {}
         for fields in known:
             union = None if fields is None or union is None else {**union, **fields}

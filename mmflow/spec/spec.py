@@ -71,7 +71,7 @@ class Spec:
         places = {entry.owner: entry.path for entry in self.entries if len(entry.path) < 4}
 
         def entry(path: Path, made: Component | View) -> Written:
-            data = _escaped(made.declared() if isinstance(made, Component) else _of_view(made))
+            data = _escaped(made.declared() if isinstance(made, Component) else view_as_written(made))
             if isinstance(made, Component) and path[0] == "parts":
                 data = {**data, "use": f"{made.kind}/{made.use}"} if isinstance(data, dict) else data
             for place, value in written[path].node.environment() if path in written else ():
@@ -133,7 +133,8 @@ def difference(base: Written, over: Written) -> Written:
     return {**changed, **{name: None for name in base if name not in over}}
 
 
-def _of_view(view: View) -> dict[str, Written]:
+def view_as_written(view: View) -> dict[str, Written]:
+    """An entry of `views` as plain data, defaults included."""
     return {
         "of": [str(name) for name in view.of],
         "apply": [step.declared() for step in view.apply],

@@ -11,15 +11,42 @@ Every component of the distribution gets the checks of its kind. Where the kit c
 case (`Case`, `EncoderCase`, ...). `compute_on` gives the value and the gradients of a loss on fixed tensors.
 """
 
-from mmflow.testing.case import Case, Untestable, all_components, loss_case
-from mmflow.testing.checks.data import DataCase, SourceCase, TransformCase
-from mmflow.testing.checks.encoders import EncoderCase
-from mmflow.testing.checks.evaluators import EvaluatorCase, Inputs
-from mmflow.testing.checks.memories import MemoryCase
-from mmflow.testing.checks.scores import ScoreCase
-from mmflow.testing.compute import Computed, Held, Settings, compute_on
-from mmflow.testing.faults import Fault
-from mmflow.testing.kit import Check, checks_of
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmflow.testing.case import Case, Untestable, all_components, loss_case
+    from mmflow.testing.checks.data import DataCase, SourceCase, TransformCase
+    from mmflow.testing.checks.encoders import EncoderCase
+    from mmflow.testing.checks.evaluators import EvaluatorCase, Inputs
+    from mmflow.testing.checks.memories import MemoryCase
+    from mmflow.testing.checks.scores import ScoreCase
+    from mmflow.testing.compute import Computed, Held, Settings, compute_on
+    from mmflow.testing.faults import Fault
+    from mmflow.testing.kit import Check, checks_of
+
+_PLACES = {
+    "case": ("Case", "Untestable", "all_components", "loss_case"),
+    "checks.data": ("DataCase", "SourceCase", "TransformCase"),
+    "checks.encoders": ("EncoderCase",),
+    "checks.evaluators": ("EvaluatorCase", "Inputs"),
+    "checks.memories": ("MemoryCase",),
+    "checks.scores": ("ScoreCase",),
+    "compute": ("Computed", "Held", "Settings", "compute_on"),
+    "faults": ("Fault",),
+    "kit": ("Check", "checks_of"),
+}
+
+
+def __getattr__(name: str) -> object:
+    # The pytest plugin beside is loaded in every test session: torch must wait until a test asks for it.
+    place = next((place for place, names in _PLACES.items() if name in names), None)
+    if place is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{place}"), name)
+
 
 __all__ = [
     "Case",

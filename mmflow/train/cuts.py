@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from mmflow.plugin.addresses import address
 from mmflow.plugin.values import Argument, Encoding, Tokens
 
 
@@ -31,6 +32,13 @@ class Kept:
             self.leaf.grad.index_put_((rows,), gradient.to(self.leaf.dtype), accumulate=True)
         else:
             self.leaf.grad[rows] += gradient
+
+
+def remembered(column: Tensor | Sequence[str | None], device: torch.device) -> Tensor:
+    """A column as memories are given it, without gradient. Ids become numbers, equal for equal ids, -1 for none."""
+    if isinstance(column, Tensor):
+        return column.detach()
+    return torch.tensor([-1 if id is None else address(id) for id in column], dtype=torch.int64, device=device)
 
 
 def join(parts: list[Encoding]) -> Encoding:

@@ -9,20 +9,21 @@ generalizes gradient caching (Gao et al., 2021).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
 from mmflow.data import Batch
-from mmflow.model.gathering import Fetch, Ids, gathered_ids
+from mmflow.model.gathering import Fetch, Ids
 from mmflow.model.graph import Graph, Node, Output
 from mmflow.model.model import Model
-from mmflow.model.rows import batch_inputs, row_axis, taken
+from mmflow.model.rows import batch_inputs, row_axis
 from mmflow.plugin.kinds import Memory, Scope
-from mmflow.plugin.targets import Owner, Place
-from mmflow.plugin.values import Encoding, Tokens, same_rows
-from mmflow.train.cuts import Kept, cut, join, running_statistics
+from mmflow.plugin.targets import Owner
+from mmflow.plugin.values import Encoding, Tokens
+from mmflow.train.cuts import cut, join, remembered, running_statistics
+from mmflow.train.held import Held, Leaves
 from mmflow.train.losses import (
     ROWS,
     RowSum,
@@ -38,9 +39,6 @@ from mmflow.train.losses import (
 _Place = tuple[int, str]
 """A wave and the axis of some of its row nodes."""
 
-Leaves = dict[tuple[Output, int], tuple[Tensor, slice | Tensor]]
-"""Cut rows of kept outputs, each with the rows that it stands for; by the input's number in a node that gathers."""
-
 
 class Run:
     """The state of one forward, and the gradients of its losses."""
@@ -50,31 +48,15 @@ class Run:
         autocast: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         self.model, self.graph, self.execution = model, graph, model.execution
-        self.micro_batch_size, self.active, self.autocast = micro_batch_size, active, autocast
-        self.ids: dict[str, Sequence[str]] = dict(batch.row_ids())
-        """The ids of rows that are cut into micro-batches, by axis: those of samples, and those that are gathered."""
-        self.columns = self.model.columns(batch)
-        self.off = graph.without(self.columns)
-        """Nodes that need values which no stage has given yet."""
-        self.kept: dict[Output, Kept] = {}
+        self.active, self.autocast = active, autocast
+        self.held = Held(model, graph, batch, micro_batch_size)
+        self.ids, self.kept, self.off = self.held.ids, self.held.kept, self.held.off
         self.row_sums: dict[Owner, RowSum] = {}
         self.saved: dict[_Place, tuple[dict[Output, Encoding], dict[Owner, RowSum]]] = {}
-        self.batch_values: dict[Output, Encoding] = {}
         self.batch_losses: dict[int, dict[Owner, Tensor]] = {}
-        self.next_memories: dict[Owner, dict[str, Tensor]] = {}
         self.result = StepResult()
         self.moved: set[_Place] = set()
         """Where running statistics of row nodes have moved."""
-
-    def slices(self, axis: str) -> list[slice]:
-        """The micro-batches of an axis; rows that belong to no sample (static fields alone) are one."""
-        size = len(self.ids.get(axis, ()))
-        micro = self.micro_batch_size or size
-        return [slice(start, min(start + micro, size)) for start in range(0, size, micro)] if size else [slice(None)]
-
-    def single(self, axis: str) -> bool:
-        """Whether the rows of an axis are one micro-batch, so that nothing is run twice."""
-        return len(self.slices(axis)) == 1
 
     # --- forward ---------------------------------------------------------------------------------------
 
@@ -85,14 +67,14 @@ class Run:
         for owner, sums in self.row_sums.items():
             weight = self._loss_weight(owner)
             self._record(owner, sums.value / positive(sums.weight), weight, sums)
-        self.result.memories = self.next_memories
+        self.result.memories = self.held.next_memories
 
     def _rows_forward(self, wave: int) -> None:
         for axis, nodes in self._row_nodes(wave).items():
-            self._name_gathered(nodes)
-            single = self.single(axis)
+            self.held.name_gathered(nodes)
+            single = self.held.single(axis)
             pieces: dict[Output, list[Encoding]] = {}
-            for ordinal, rows in enumerate(self.slices(axis)):
+            for ordinal, rows in enumerate(self.held.slices(axis)):
                 with torch.set_grad_enabled(single), running_statistics(self.model.root, move=single):
                     outputs, sums = self._run_rows(nodes, rows, ordinal, leaves=None)
                 if single:
@@ -121,13 +103,6 @@ class Run:
             found.setdefault(node.rows, []).append(node)
         return found
 
-    def _name_gathered(self, nodes: Sequence[Node]) -> None:
-        """The ids of the rows that nodes gather, which say how many there are."""
-        for node in nodes:
-            if node.gathers and node.rows not in self.ids:
-                indices = self.execution.indices(node, self._whole(node.wave))
-                self.ids[node.rows] = gathered_ids(node, indices, self.ids, self.graph, self.model.scope)
-
     def _run_rows(
         self, nodes: list[Node], rows: slice, ordinal: int, leaves: Leaves | None
     ) -> tuple[dict[Output, Encoding], dict[Owner, RowSum]]:
@@ -142,7 +117,7 @@ class Run:
             if not isinstance(owner, str) and owner in values:
                 found = values[owner]
                 return Encoding({name: found.outputs[name]}, found.axes, found.present)
-            return self._outside(output, axis, rows, leaves)
+            return self.held.outside(output, axis, rows, leaves)
 
         with torch.autocast(self.model.device.type, self.autocast, enabled=self.autocast is not None):
             for node in nodes:
@@ -150,7 +125,7 @@ class Run:
                     if node.owner in self.active:
                         sums[node.owner] = self._row_loss(node, fetch, ids)
                 else:
-                    by_place = self._gathered(node, rows, leaves) if node.gathers else None
+                    by_place = self.held.gathered(node, rows, leaves) if node.gathers else None
                     with torch.set_grad_enabled(torch.is_grad_enabled() and node.trains):
                         values[node.owner] = self.execution.encode(node, fetch, ids, ordinal=ordinal, by_place=by_place)
         flat: dict[Output, Encoding] = {
@@ -159,56 +134,6 @@ class Run:
             for name, value in e.outputs.items()
         }
         return flat, sums
-
-    def _outside(self, output: Output, axis: str, rows: slice, leaves: Leaves | None) -> Encoding | None:
-        """A read from outside its wave by a row node of `axis`: a column, a kept output (its rows), or a memory."""
-        owner, name = output
-        if isinstance(owner, str):
-            column = self.columns.get(owner)
-            return column.rows(rows) if column is not None and same_rows(column.axes[0], axis) else column
-        if owner.section == "memories":
-            return self._memory(owner, name)
-        if owner in self.off:
-            return None
-        kept = self.kept[output]
-        own = same_rows(kept.encoding.axes[0], axis)
-        piece = kept.encoding.rows(rows) if own else kept.encoding
-        return self._leaf(output, piece, rows if own else slice(None), axis, leaves)
-
-    def _gathered(self, node: Node, rows: slice, leaves: Leaves | None) -> dict[Place, Fetch]:
-        """For each input of a node that gathers its rows, how those of a micro-batch are had."""
-        whole = self._whole(node.wave)
-
-        def source(index: Encoding, number: int) -> Fetch:
-            numbers: Tensor = next(iter(index.outputs.values())).clamp_min(0)
-
-            def take(output: Output) -> Encoding | None:
-                owner, _ = output
-                if isinstance(owner, str) or owner.section == "memories":
-                    found = whole(output)
-                    return None if found is None else taken(found, index)
-                found = taken(self.kept[output].encoding, index)
-                return self._leaf(output, found, numbers, node.rows, leaves, number)
-
-            return take
-
-        indices = self.execution.indices(node, whole)
-        return {("of", number): source(index.rows(rows), number) for number, index in enumerate(indices)}
-
-    def _leaf(
-        self, output: Output, piece: Encoding, rows: slice | Tensor, axis: str, leaves: Leaves | None, number: int = -1
-    ) -> Encoding:
-        """Rows of a kept output as a micro-batch reads them: cut again where the nodes are run a second time."""
-        kept, name = self.kept[output], output[1]
-        if leaves is None or kept.leaf is None or self.single(axis):
-            return piece
-        value = piece.outputs[name]
-        if (output, number) not in leaves:
-            tensor = (value.values if isinstance(value, Tokens) else value).detach().requires_grad_()
-            leaves[output, number] = (tensor, rows)
-        tensor, _ = leaves[output, number]
-        again = Tokens(tensor, value.mask) if isinstance(value, Tokens) else tensor
-        return Encoding({name: again}, piece.axes, piece.present)
 
     def _row_loss(self, node: Node, fetch: Fetch, ids: Ids) -> RowSum:
         reads = {read.place: self.execution.fetch(read, fetch) for read in node.reads}
@@ -225,36 +150,17 @@ class Run:
                 self._memory_update(node)
             else:
                 with torch.set_grad_enabled(node.trains):
-                    encoding = self.execution.encode(node, self._whole(wave), self.ids, ordinal=-1)
+                    encoding = self.execution.encode(node, self.held.whole(wave), self.ids, ordinal=-1)
                 for name, value in encoding.outputs.items():
                     output = (node.owner, name)
-                    self.batch_values[output] = Encoding({name: value}, encoding.axes, encoding.present)
+                    self.held.batch_values[output] = Encoding({name: value}, encoding.axes, encoding.present)
                     if output in self.graph.kept:
-                        self.kept[output] = cut(self.batch_values[output], name, keep_graph=True)
+                        self.kept[output] = cut(self.held.batch_values[output], name, keep_graph=True)
         self.batch_losses[wave] = losses
-
-    def _whole(self, wave: int, *, after: bool = False) -> Fetch:
-        """Reads of a batch node of `wave`: columns, memories, kept leaves, live values of that wave's batch nodes."""
-
-        def fetch(output: Output) -> Encoding | None:
-            owner, name = output
-            if isinstance(owner, str):
-                return self.columns.get(owner)
-            if owner.section == "memories":
-                return self._memory(owner, name, after=after)
-            if owner in self.off:
-                return None
-            producer = self.graph.nodes[owner]
-            # Within a wave the graph stays whole: a leaf here would get its gradient after its origin was used.
-            if producer.scope == "batch" and producer.wave == wave:
-                return self.batch_values[output]
-            return self.kept[output].encoding
-
-        return fetch
 
     def _batch_loss(self, node: Node) -> Tensor | None:
         reads = {
-            read.place: self.execution.fetch(read, self._whole(node.wave, after=read.target.after))
+            read.place: self.execution.fetch(read, self.held.whole(node.wave, after=read.target.after))
             for read in node.reads
         }
         found = batch_loss(self.execution, node, reads, self.ids)
@@ -333,10 +239,10 @@ class Run:
         losses = [n for n in nodes if n.role == "loss" and n.owner in self.row_sums and n.owner in factors]
         if not wanted and not losses:
             return
-        single = self.single(place[1])
+        single = self.held.single(place[1])
         move = place not in self.moved
         self.moved.add(place)
-        for ordinal, rows in enumerate(self.slices(place[1])):
+        for ordinal, rows in enumerate(self.held.slices(place[1])):
             leaves: Leaves = {}
             if single:
                 values, sums = self.saved[place]
@@ -371,10 +277,6 @@ class Run:
 
     # --- memories --------------------------------------------------------------------------------------
 
-    def _memory(self, owner: Owner, column: str, *, after: bool = False) -> Encoding | None:
-        state = self.next_memories[owner] if after and owner in self.next_memories else self.model.memories[owner]
-        return self.model.remembered(owner, column, state)
-
     @torch.no_grad()
     def _memory_update(self, node: Node) -> None:
         memory = node.component
@@ -382,7 +284,7 @@ class Run:
         state = self.model.memories[node.owner]
         if memory.active is not None and not memory.active.at(self.execution.clock.step, self.execution.clock.epoch):
             return
-        reads = {r.place: self.execution.fetch(r, self._whole(node.wave)) for r in node.reads}
+        reads = {r.place: self.execution.fetch(r, self.held.whole(node.wave)) for r in node.reads}
         kept, index, count = batch_inputs(inputs_of(reads))
         ids = picked(self.ids.get(row_axis(list(kept.values())), ()), index, count)
         if (given := reads.get(ROWS)) is not None:
@@ -392,9 +294,12 @@ class Run:
             count = int(chosen.sum())
         if count:
             columns = {
-                str(place[1]): next(iter(e.outputs.values())).detach() for place, e in kept.items() if e is not None
+                str(place[1]): remembered(next(iter(e.outputs.values())), self.model.device)
+                for place, e in kept.items()
+                if place[0] == "of" and e is not None
             }
-            self.next_memories[node.owner] = self.execution.update(node, state, columns, ids)
+            beside = {place: e for place, e in kept.items() if place[0] != "of"}
+            self.held.next_memories[node.owner] = self.execution.update(node, state, columns, ids, beside)
 
 
 def _backward(roots: list[Tensor], gradients: list[Tensor | None], *, retain: bool) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from mmflow.model.graph import Site
 from mmflow.model.model import Model
-from mmflow.model.trained import group_of, trainable
+from mmflow.model.trained import check_trainable, group_of, trainable
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.numbers import Clock
+from mmflow.plugin.references import words
+from mmflow.plugin.targets import STAGE, Owner
 from mmflow.train.settings import Group, Training, Update
 
 Settings = dict[str, Any]
@@ -21,17 +24,20 @@ Settings = dict[str, Any]
 class Optimization:
     """The optimizer of one update with its groups, schedule and clipping."""
 
-    def __init__(self, declaration: Training, model: Model, update: Update | None = None) -> None:
+    def __init__(self, declaration: Training, model: Model, update: Update | None = None, name: str = "") -> None:
+        """`name` is that of the update, where the spec names one: the place of its own optimizer and schedule."""
         self.declaration, self.model = declaration, model
         update = update or Update()
+        own = Site(STAGE, ("updates", name))
+        self.optimizer_at = own if update.optimizer is not None else Site(STAGE)
         self.declared = update.optimizer or declaration.optimizer
-        self.schedule = update.schedule or declaration.schedule
+        self.schedule = (declaration, Site(STAGE)) if update.schedule is None else (update, own)
         self.rules: dict[str, Group] = dict(declaration.groups)
         self.patterns = declaration.patterns()
-        named = trainable(model, self.patterns)
+        check_trainable(model, self.patterns)
         self.named = [
             (path, parameter)
-            for path, parameter in named
+            for path, parameter in trainable(model, self.patterns)
             if update.groups is None or group_of(self.patterns, path) in update.groups
         ]
         if not self.named:
@@ -52,8 +58,10 @@ class Optimization:
 
     def begin(self, clock: Clock) -> float:
         """Set the learning rates of this step; returns the base rate."""
-        factor = self.schedule.at(clock)
-        base = self.declared.lr.at(clock) * factor
+        execution = self.model.execution
+        execution.clock = clock
+        factor = float(execution.built(*self.schedule, "schedule"))
+        base = float(execution.built(self.declared, self.optimizer_at.at("optimizer"), "lr")) * factor
         for group in self.optimizer.param_groups:
             rate = base if group["fixed_lr"] is None else group["fixed_lr"] * factor
             group["lr"] = rate * group["lr_scale"] if self._active(group, clock) else 0.0
@@ -79,10 +87,12 @@ class Optimization:
 @torch.no_grad()
 def move_averages(model: Model, when: str, clock: Clock) -> None:
     """Move the averaged encoders that do so at `when` (`before_forward`, `after_step`) towards those they follow."""
-    for _, component, own, followed in model.modules.averaged():
+    model.execution.clock = clock
+    for path, component, own, followed in model.modules.averaged():
         if component.when != when:
             continue
-        momentum = component.momentum.at(clock)
+        owner = Owner(*words(path)[:2])
+        momentum = float(model.execution.built(component, Site(owner), "momentum"))
         for mine, other in zip(own.parameters(), followed.parameters(), strict=True):
             mine.lerp_(other, 1.0 - momentum)
         if component.buffers != "own":

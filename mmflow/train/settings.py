@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmflow.plugin.component import default, in_order, outside_identity
-from mmflow.plugin.kinds import Active, BatchSizes, DataStage, Fault, Optimizer, Sampler, Source
-from mmflow.plugin.numbers import Value
+from mmflow.plugin.kinds import Active, BatchSizes, DataStage, Fault, Optimizer, Sampler, Source, StreamBatches
+from mmflow.plugin.numbers import Scheduled
 from mmflow.plugin.references import Model, Ref
 from mmflow.plugin.targets import Place
 
@@ -37,7 +37,7 @@ class Update(BaseModel):
         default=None, min_length=1, description="names of the groups that it moves; all that trains by default"
     )
     optimizer: Optimizer | None = Field(default=None, description="the stage's by default, with a state of its own")
-    schedule: Value | None = Field(default=None, description="factor on its learning rates; the stage's by default")
+    schedule: Scheduled | None = Field(default=None, description="factor on its learning rates; the stage's by default")
     every: int = Field(default=1, ge=1, description="steps: it takes part in the first and then in each so many")
     normalize: Literal["each", "joint"] = Field(
         default="each",
@@ -74,7 +74,7 @@ class Training(DataStage):
     sampler: Sampler = default("shuffle")
     losses: tuple[str, ...] | None = Field(None, description="names of the losses to minimize; all by default")
     optimizer: Optimizer = default("adamw")
-    schedule: Value = default(1.0, description="factor on every learning rate")
+    schedule: Scheduled = default(1.0, description="factor on every learning rate")
     clip: float | None = Field(None, gt=0, description="largest global norm of the gradient")
     precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     groups: dict[str, Group] = in_order({}, description="what trains, by path; the last match wins")
@@ -111,7 +111,17 @@ class Training(DataStage):
         return self.updates or {"all": Update()}
 
     def sizes(self) -> BatchSizes:
-        return BatchSizes(self.batch_size, min(self.micro_batch_size or self.batch_size, self.batch_size))
+        rows = sum(drawn.size for drawn in self.drawn().values())
+        return BatchSizes(rows, min(self.micro_batch_size or rows, rows))
+
+    def drawn(self) -> Mapping[str, StreamBatches]:
+        streams = self.streams()
+        if not streams:
+            return {"": StreamBatches(self.sampler, self.batch_size)}
+        return {
+            name: StreamBatches(stream.sampler or self.sampler, stream.batch_size or self.batch_size)
+            for name, stream in streams.items()
+        }
 
     def taken(self) -> Sequence[str] | None:
         return self.start.only if isinstance(self.start, Start) else None
@@ -123,6 +133,7 @@ class Training(DataStage):
         return {name: group.match for name, group in self.groups.items()}
 
     def faults(self, losses: Sequence[str]) -> Iterator[Fault]:
+        yield from super().faults(losses)
         yield from _unknown("loss", self.losses, losses, ("losses",), "the section `losses` is empty")
         named = [name for name, update in self.updates.items() if update.losses is not None]
         if named and self.losses is not None:
@@ -162,15 +173,19 @@ class Training(DataStage):
             message = f"`{update.reuse}` runs every {other} steps, and {name} every {update.every}"
             yield Fault(place, message, f"let {name} run every {other} steps, or a multiple of that")
 
-    def refuses(self, source: Source) -> Iterator[tuple[str, str, str]]:
+    def refuses_stream(self, source: Source, stream: str) -> Iterator[Fault]:
         from mmflow.data.samples import random_access_needed
 
-        if refused := random_access_needed(self.sampler, source):
-            yield "sampler", *refused
+        drawn = self.drawn()
+        if refused := random_access_needed(drawn[stream].sampler, source):
+            own = stream and self.streams()[stream].sampler is not None
+            yield Fault(("data", stream, "sampler") if own else ("sampler",), *refused)
         streaming = source.streaming()
-        if self.epochs is not None and streaming is not None and streaming.samples is None:
+        leads = stream == next(iter(drawn))
+        if self.epochs is not None and leads and streaming is not None and streaming.samples is None:
             message = "how many batches an epoch of a streamed source has is not known before it is read"
-            yield "epochs", message, "give `steps:`, or the number of samples in the source: `stream: {samples: N}`"
+            hint = "give `steps:`, or the number of samples in the source: `stream: {samples: N}`"
+            yield Fault(("epochs",), message, hint)
 
 
 def _unknown(

@@ -12,17 +12,19 @@ from tempfile import TemporaryDirectory
 import torch
 
 from mmflow.artifacts import CheckpointArtifact, HistoryArtifact, ModelArtifact, TrainingSummary
-from mmflow.data import Batch, Loader
+from mmflow.data import Batch, Feed, Loader, requests_of
 from mmflow.data.processes import warm_up
 from mmflow.model.model import Model
 from mmflow.model.trained import trained_by_entry
+from mmflow.plugin.addresses import address
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
 from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Clock
-from mmflow.plugin.samples import describe
+from mmflow.plugin.streams import Streams
 from mmflow.plugin.targets import STAGE, Owner
 from mmflow.train.remarks import Bounds, Length, equal_rows, remarks
+from mmflow.train.reserve import Reserve
 from mmflow.train.settings import Start, Training
 from mmflow.train.updates import Moves, Updates
 
@@ -61,29 +63,38 @@ class Trainer:
         self.model = self._model()
         self.history: list[dict[str, float]] = []
         self.step = 0
-        self.epoch, self.done = 0, 0
-        """Where the data stands: the epoch, and how many of its batches are done."""
         self.seconds = 0.0
         self.shares: dict[str, float | torch.Tensor] = dict.fromkeys(self.scope.losses, 0.0)
         """The weight of all rows that each loss has seen; on the device, as reading it waits for it."""
         self.pace = Pace()
         self.waited_before = 0.0
-        self.loader = Loader(
-            self.source, self.scope.views, self.model.requests(), sampler=declaration.sampler,
-            batch_size=declaration.batch_size, seed=self.seed, workers=workers, sampled=self._sampled(),
-            pin=self.device.type == "cuda",
-        )  # fmt: skip
-        self.steps: int = declaration.steps or self.loader.steps(declaration.epochs or 0)
+        self.feed = Feed(self._loaders(workers))
+        self.steps: int = declaration.steps or self.feed.steps(declaration.epochs or 0)
         dtype = PRECISIONS[declaration.precision]
         autocast = dtype if dtype in (torch.bfloat16, torch.float16) else None
         self.updates = Updates(declaration, self.model, autocast=autocast)
         if declaration.compile:
             self._compile()
 
-    def _sampled(self) -> dict[str, str]:
-        """The fields of the data that the sampler's references lead to."""
-        targets = self.scope.targets(STAGE).items()
-        return {str(place[1]): target.as_field.name for place, target in targets if place[0] == "sampler"}
+    def _loaders(self, workers: int) -> dict[str, Loader]:
+        """A loader for each stream, which share the worker processes; for data without streams one, without a name."""
+        drawn = self.declaration.drawn()
+        share = max(1, workers // len(drawn)) if workers else 0
+        targets = self.scope.targets(STAGE)
+        loaders: dict[str, Loader] = {}
+        for name, batches in drawn.items():
+            source = self.source.of[name] if isinstance(self.source, Streams) else self.source
+            requests = self.model.requests()
+            requests = requests_of(name, requests, self.scope.views, source) if name else requests
+            own = ("data", name, "sampler") if name and self.declaration.streams()[name].sampler else ("sampler",)
+            sampled = {str(p[-1]): t.as_field.name for p, t in targets.items() if p[:-1] == own}
+            loaders[name] = Loader(
+                source, self.scope.views, requests, sampler=batches.sampler, batch_size=batches.size,
+                # Streams of one entry draw apart.
+                seed=address(self.seed, "stream", name) if name else self.seed, workers=share, sampled=sampled,
+                pin=self.device.type == "cuda",
+            )  # fmt: skip
+        return loaders
 
     def _model(self) -> Model:
         upstream = self.context.upstream
@@ -120,13 +131,14 @@ class Trainer:
         else:
             # The model that it begins with may come from a stage without these constraints.
             self.model.constraints.project()
+        self.reserve = Reserve(self.context.output, self.model.stored_bytes())
         lines = trained_by_entry(self.model, self.declaration.patterns())
         self.context.report.note(f"trains {', '.join(lines)}")
         begun = saved = time.monotonic()
         seconds_before = self.seconds
         window = _Window()
-        self.pace.begin(self.loader.waited)
-        for batch in self._batches():
+        self.pace.begin(self.feed.waited)
+        for batch in self.feed.batches() if self.step < self.steps else ():
             if self.context.report.should_stop():
                 self.seconds = seconds_before + time.monotonic() - begun
                 self._save()
@@ -134,8 +146,8 @@ class Trainer:
             clock = self.clock()
             result = self._one(batch, clock)
             self.step += 1
-            self.done = batch.index + 1
-            self.pace.step(self.loader.waited)
+            self.feed.step_done()
+            self.pace.step(self.feed.waited)
             self.seconds = seconds_before + time.monotonic() - begun
             window.samples += batch.size
             if self.step % self.declaration.log_every == 0 or self.step == self.steps:
@@ -144,6 +156,8 @@ class Trainer:
             if time.monotonic() - saved > self.declaration.checkpoint_every and self.step < self.steps:
                 self._save()
                 saved = time.monotonic()
+            if self.step >= self.steps:
+                break
         self._account()
 
     def _account(self) -> None:
@@ -163,12 +177,14 @@ class Trainer:
             path: Bounds(module.bounds[0], module.bounds[1]) for path, module in self.model.modules.learned_values()
         }
         contrasts = [n.owner.name for n in self.model.graph.working if n.role == "loss" and n.scope == "batch"]
-        length = Length(self.steps, self.declaration.batch_size, self.loader.length)
+        leading = self.feed.loaders[self.feed.first]
+        length = Length(self.steps, leading.batch_size, leading.length)
         untrained = self.scope.start is None
         for remark in remarks(self.history, length, untrained=untrained, contrasts=contrasts, bounds=learned):
             self.context.remark(remark)
         for loss, fields in self._plain_sides():
-            for remark in equal_rows(self.source, fields, loss, self.declaration.batch_size):
+            source = self.source.holding(fields) if isinstance(self.source, Streams) else self.source
+            for remark in equal_rows(source, fields, loss, self.declaration.batch_size):
                 self.context.remark(remark)
 
     def _plain_sides(self) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -180,7 +196,12 @@ class Trainer:
             for side in sides if loss.in_batch_negatives() else ():
                 fields = tuple(o.name for o in self.scope.reach(side) if o.section == "fields")
                 known = [self.scope.fields[field] for field in fields if field in self.scope.fields]
-                if known and all(one.modality == "text" or modality(one.modality).discrete for one in known):
+                rows = {one.axes[0] for one in known if not one.static}
+                if (
+                    known
+                    and len(rows) < 2
+                    and all(one.modality == "text" or modality(one.modality).discrete for one in known)
+                ):
                     yield name, fields
 
     def _one(self, batch: Batch, clock: Clock) -> Moves:
@@ -191,26 +212,12 @@ class Trainer:
 
     def clock(self) -> Clock:
         """Where the run stands. Of data whose length nobody knows, epochs are counted whole."""
-        count = self.loader.count(self.epoch)
-        epoch = self.epoch + (min(1.0, self.done / count) if count else 0.0)
-        return Clock(self.step, self.steps, epoch, self.declaration.epochs or self._epochs(count))
+        return Clock(self.step, self.steps, self.feed.epoch(), self.declaration.epochs or self._epochs())
 
-    def _epochs(self, count: int | None) -> float:
+    def _epochs(self) -> float:
         """Epochs of a stage that is as long as its `steps`, by the length of the current one."""
+        count = self.feed.count()
         return self.steps / count if count else 1.0
-
-    def _batches(self) -> Iterator[Batch]:
-        while self.step < self.steps:
-            for batch in self.loader.epoch(self.epoch, start=self.done):
-                yield batch
-                if self.step >= self.steps:
-                    return
-            if not self.done:
-                raise ComponentError(
-                    f"no batch of {self.declaration.batch_size} can be drawn from {describe(self.source)}",
-                    hint="use a smaller batch_size or more data",
-                )
-            self.epoch, self.done = self.epoch + 1, 0
 
     def _log(self, result: Moves, window: _Window) -> None:
         numbers, moves = result.numbers(), result.measured()
@@ -246,7 +253,7 @@ class Trainer:
             checkpoint = CheckpointArtifact(Path(directory))
             self.model.save(checkpoint.model)
             standing = {
-                "step": self.step, "epoch": self.epoch, "done": self.done, "seconds": self.seconds,
+                "step": self.step, "data": self.feed.state(), "seconds": self.seconds,
                 "waited": self.waited, "pace": self.pace.state(), "history": self.history,
                 "shares": {name: float(share) for name, share in self.shares.items()},
                 "moved": self.updates.moved, "scaler": self.updates.scaler.state_dict(),
@@ -266,7 +273,7 @@ class Trainer:
         self.updates.restore(checkpoint.optimizers())
         self.updates.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
-        self.epoch, self.done = state["epoch"], state["done"]
+        self.feed.restore(state["data"])
         self.shares, self.updates.moved = state["shares"], state["moved"]
         self.waited_before = state["waited"]
         self.pace = Pace(*state["pace"])
@@ -276,21 +283,22 @@ class Trainer:
 
     @property
     def waited(self) -> float:
-        return self.waited_before + self.loader.waited
+        return self.waited_before + self.feed.waited
 
     # --- the end ---------------------------------------------------------------------------------------
 
     def write(self, output: Path) -> None:
         """Write the stage's outputs: the model and the history."""
+        self.reserve.release()
         self.model.save(ModelArtifact(output))
         trained = sum(p.numel() for p in self.updates.parameters.values())
         summary: TrainingSummary = {
-            "steps": self.steps, "epochs": round(self.clock().epoch, 4), "samples": self.loader.length,
-            "batch_size": self.declaration.batch_size, "seconds": round(self.seconds, 3),
+            "steps": self.steps, "epochs": round(self.clock().epoch, 4), "samples": self.feed.length,
+            "batch_size": self.declaration.sizes().batch, "seconds": round(self.seconds, 3),
             "waited_seconds": round(self.waited, 3),
             "parameters": sum(p.numel() for p in self.model.parameters()), "trained_parameters": trained,
             "device": str(self.device), "precision": self.declaration.precision,
-            "skipped": dict(self.loader.skipped),
+            "skipped": self.feed.skipped,
         }  # fmt: skip
         if self.pace.seconds:
             summary["waiting"] = self.pace.measured()["waiting"]
@@ -298,7 +306,7 @@ class Trainer:
 
     def close(self) -> None:
         with suppress(Exception):
-            self.loader.close()
+            self.feed.close()
 
 
 class Pace:

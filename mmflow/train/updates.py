@@ -60,7 +60,7 @@ class _Update:
         losses = [node.owner for node in model.graph.nodes.values() if node.role == "loss"]
         self.losses = [owner for owner in losses if chosen is None or owner.name in chosen]
         try:
-            self.optimization = Optimization(training, model, declared)
+            self.optimization = Optimization(training, model, declared, name)
         except ComponentError as error:
             if training.updates:
                 raise ComponentError(f"update {name}: {error}", hint=error.hint) from error
@@ -107,6 +107,9 @@ class Updates:
         """Of each update, the one whose forward it takes: itself, or the first that it reuses."""
         enabled = training.precision == "float16"
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=enabled)
+        if enabled:
+            # Its scale is there once something was scaled.
+            self.scaler.scale(torch.zeros((), device=model.device))
         self.moved = False
         """Whether a gradient has reached any parameter."""
         self._unscaled = False

@@ -20,6 +20,7 @@ class TokenBudget(Sampler, name="token_budget"):
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "by": ("number", "label", "text", "tokens", "series", "audio", "video", "boxes", "labels", "graph")
     }
+    axes: ClassVar[tuple[str, ...]] = ("*",)
     example: ClassVar[str] = "sampler: {use: token_budget, by: caption, tokens: 4096}"
 
     by: Ref[Sampled] = Field(description="the field (or a stage's column) that tells the length")

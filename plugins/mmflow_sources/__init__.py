@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mmflow.plugin import hookimpl
+from typing import Any
+
+from mmflow.plugin import TensorType, hookimpl
 
 
 @hookimpl
@@ -21,3 +23,17 @@ def mmflow_components() -> dict[str, str]:
         "source/concat": "mmflow_sources.combinations:Concat",
         "source/mix": "mmflow_sources.combinations:Mix",
     }
+
+
+@hookimpl
+def mmflow_decode(modality: str, content: Any, declared: TensorType) -> Any:
+    from mmflow_sources.decoding.given import decoded
+
+    return decoded(modality, content, declared)
+
+
+@hookimpl
+def mmflow_source_at(url: str) -> dict[str, Any] | None:
+    from mmflow_sources.access.told import source_at
+
+    return source_at(url)

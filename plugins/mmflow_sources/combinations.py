@@ -94,6 +94,10 @@ class CombinationReader:
         self.types = source.fields()
         self._fields = [set(member.fields()) for member in source.of]
         starts = [0]
+        for name, length in zip(self.names, self.lengths, strict=True):
+            if not length:
+                hint = "leave it out; a source of static fields alone has no samples to add"
+                raise ComponentError(f"the member {name} of {describe(source)} has no samples", found=name, hint=hint)
         for count in source.counts(self.lengths):
             starts.append(starts[-1] + count)
         self._starts = starts

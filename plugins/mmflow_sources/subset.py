@@ -35,7 +35,7 @@ class Subset(Selection, name="subset"):
 
     def places(self, inner: Reader) -> Sequence[int]:
         length = len(inner)
-        size = min(length, self.size) if self.size is not None else max(1, round((self.share or 0) * length))
+        size = min(length, max(1, round((self.share or 0) * length)) if self.size is None else self.size)
         if self.order == "first":
             return range(size)
         if size > MOST:

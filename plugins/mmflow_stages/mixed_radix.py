@@ -17,7 +17,8 @@ class MixedRadix(Stage, name="mixed_radix"):
     """The column `code`: the numbers of several columns as digits of one, in a mixed radix system.
 
     The first column has the highest digits: with base b of the last, `code = b * (code of those before) + last`. `base`
-    is one for all columns, or one each. Ids that one of the columns lacks have no code.
+    is one for all columns, or one each. Nothing stands above the first of several columns, so one base for all does
+    not bound it: it may be a code itself. Ids that one of the columns lacks have no code.
     """
 
     gives: ClassVar[Mapping[str, str]] = {"code": "Column"}
@@ -39,12 +40,14 @@ class MixedRadix(Stage, name="mixed_radix"):
         columns = [context.column("of", place) for place in range(len(self.of))]
         bases = self.base * len(columns) if len(self.base) == 1 else self.base
         digits: list[dict[str, int]] = []
-        for name, column, base in zip(self.of, columns, bases, strict=True):
+        for place, (name, column, base) in enumerate(zip(self.of, columns, bases, strict=True)):
             found = dict(zip(*column.present(), strict=True))
-            wrong = next((v for v in found.values() if not isinstance(v, int) or not 0 <= v < base), None)
+            free = place == 0 and len(self.base) == 1 < len(columns)
+            wrong = next((v for v in found.values() if not isinstance(v, int) or v < 0 or not (free or v < base)), None)
             if wrong is not None:
+                most = "up" if free else f"to {base - 1}"
                 raise ComponentError(
-                    f"mixed_radix: {name} has the value {wrong}", expected=f"whole numbers from 0 to {base - 1}",
+                    f"mixed_radix: {name} has the value {wrong}", expected=f"whole numbers from 0 {most}",
                     hint="a larger `base`",
                 )  # fmt: skip
             digits.append(found)

@@ -24,13 +24,14 @@ class Model:
     """Which model, and how it is built."""
 
     hub: str | None
+    revision: str | None
     config: str
     """As JSON; `null` with `hub`."""
     size: int | None
     classifier: bool
 
     def build(self, *, pretrained: bool = False, commit: str | None = None) -> nn.Module:
-        """The model, with its weights (at a commit of the hub) if asked; raises `ComponentError` for one that is not."""
+        """The model, with its weights (at a commit of the hub) if asked; raises `ComponentError` for an unknown one."""
         shown = self.hub or str(self.arguments().get("architecture"))
         with reading("timm", "model", shown):
             import timm
@@ -60,7 +61,8 @@ class Model:
         assert self.hub is not None
         if is_local(self.hub):
             return f"local-dir:{folder_of(self.hub, 'config.json')}"
-        return f"{self.hub}@{commit}" if self.hub.startswith(HUB) and commit is not None else self.hub
+        at = commit or self.revision
+        return f"{self.hub}@{at}" if self.hub.startswith(HUB) and at is not None else self.hub
 
     def _fixed(self, name: str) -> bool:
         """Whether the model is built for images of one size."""

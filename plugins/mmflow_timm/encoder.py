@@ -88,7 +88,7 @@ class TimmEncoder(LibraryEncoder, name="timm"):
         return found
 
     def _model(self) -> Model:
-        return Model(self.hub, self.written(), self.size, self.classifier)
+        return Model(self.hub, self.revision, self.written(), self.size, self.classifier)
 
     def _described(self) -> Description:
         return described(self._model())

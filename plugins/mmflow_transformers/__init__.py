@@ -1,4 +1,4 @@
-"""Components of the transformers and tokenizers libraries: image processors, feature extractors, tokenizers."""
+"""Components of the transformers and tokenizers libraries: models, image processors, feature extractors, tokenizers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from mmflow.plugin import hookimpl
 @hookimpl
 def mmflow_components() -> dict[str, str]:
     return {
+        "encoder/transformers": "mmflow_transformers.encoder:TransformersEncoder",
+        "encoder/transformers_video": "mmflow_transformers.encoder:TransformersVideo",
         "transform/hf_image": "mmflow_transformers.image:HfImage",
         "transform/hf_audio": "mmflow_transformers.audio:HfAudio",
         "tokenizer/hf_tokenizer": "mmflow_transformers.tokenizer:HfTokenizer",

@@ -175,8 +175,8 @@ def test_what_an_evaluator_returns_is_stored_as_plain_data(write):
     # The figure has no labels: it costs only itself.
     assert outcome.report is not None
     assert "This figure cannot be drawn: KeyError" in Path(outcome.report).read_text()
-    outcome, _ = run(path, "eval.look.value=-1")
-    assert "returned NoneType" in " ".join(outcome.outcome.notes)
+    with pytest.raises(SpecError, match="returned NoneType"):
+        run(path, "eval.look.value=-1")
 
 
 DIGITS = """

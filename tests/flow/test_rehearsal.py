@@ -137,12 +137,14 @@ def test_an_error_in_the_middle_is_one_message_with_its_entry_and_a_traceback_in
     how: str, says: str, tmp_path: Path, register: Callable[..., None]
 ) -> None:
     register(Fails)
-    loss = f"align: {{use: fails, how: {how}, of: image}}"
-    spec = load_text(SPEC.replace("align: {use: infonce, of: [image, text]}", loss))
+    whole = "align: {use: infonce, of: [image, text]}"
+    spec = load_text(SPEC.replace(whole, f"{whole}\n  broken: {{use: fails, how: {how}, of: image}}").replace(
+        "losses: [align]", "losses: [align, broken]"
+    ))  # fmt: skip
     result = run_spec(spec, RunOptions(store=str(tmp_path / "store"), engine="local", workers=0))
     assert result.exit_code == 1
     (note,) = [note for note in result.outcome.notes if note.startswith("stage train failed")]
-    assert f"losses.align (loss fails, {__name__}.Fails): {says}" in note
+    assert f"losses.broken (loss fails, {__name__}.Fails): {says}" in note
     (kept,) = tmp_path.glob("store/runs/*/train.error.txt")
     assert "Traceback" in kept.read_text()
 

@@ -16,7 +16,8 @@ mmflow: 1
 data: {{train: {{use: shapes, size: 12, pixels: 16}}}}
 views:
   two: {{of: image, copies: 2, apply: [{{use: random_resized_crop, size: 16}}]}}
-vars: {{tower: &tower {{width: 16, depth: 1, heads: 2, head: {{use: linear, dim: 8}}, tokens: {{use: linear, dim: 8}}}}}}
+vars:
+  tower: &tower {{width: 16, depth: 1, heads: 2, head: {{use: linear, dim: 8}}, tokens: {{use: linear, dim: 8}}}}
 encoders:
   image: {{<<: *tower, use: vit, of: image, size: 16, patch: 8}}
   other: {{<<: *tower, use: vit, of: two.0, size: 16, patch: 8}}

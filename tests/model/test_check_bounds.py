@@ -116,9 +116,9 @@ def test_specs_that_are_checked_together_share_what_they_have_in_common_and_the_
 def test_other_data_under_the_same_name_are_read() -> None:
     check = ShapeCheck()
     assert check.of(load_text(SPEC)).problems == []
-    broken = load_text(SPEC, overrides=["data.train={use: shapes, size: 1, pixels: 16}"])
+    broken = load_text(SPEC, overrides=["data.train={use: shapes, size: 5, pixels: 16}"])
     assert check.of(broken).problems == []
-    assert [source.size for source, _ in check._read_already] == [32, 1]
+    assert [source.size for source, _ in check._read_already] == [32, 5]
 
 
 def test_what_an_evaluation_cannot_compare_is_found_in_what_training_traced() -> None:

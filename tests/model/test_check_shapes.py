@@ -128,12 +128,20 @@ def test_a_loss_that_requires_a_memory_is_traced_with_rows_in_it(register: Calla
     assert "against_memory does not fit its inputs" in problem.message
 
 
-@pytest.mark.parametrize("how", ["attribute", "zero", "os"])
+@pytest.mark.parametrize("how", ["zero", "os"])
 def test_whatever_a_component_raises_is_named(how: str, register: Callable[..., None]) -> None:
     register(Raises)
     report = check(f"losses.odd={{use: raises, of: image, how: {how}}}")
     assert report.problems == []
     assert [line.split(":")[0] for line in report.untraced] == ["losses.odd (raises)"]
+
+
+def test_a_component_that_takes_its_input_for_another_kind_of_object_does_not_fit(
+    register: Callable[..., None],
+) -> None:
+    register(Raises)
+    (problem,) = check("losses.odd={use: raises, of: image, how: attribute}").problems
+    assert problem.message.endswith("AttributeError: no such thing")
 
 
 class CannotBeBuilt(Encoder, name="cannot_be_built"):

@@ -107,7 +107,7 @@ def test_a_run_says_first_how_many_parameters_train(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.events: list[str] = []
 
-        def note(self, text: str) -> None:
+        def note(self, text: str, *, warning: bool = False) -> None:
             self.events.append(text)
 
         def progress(self, name: str, done: int, total: int, metrics: Any) -> None:

@@ -97,7 +97,8 @@ BROKEN = [
     ("of: [caption, label], service", "of: [image, label], service", "16:9: stages.said", ["has {caption}"]),
     ('of: [caption, label], service: parts.judge, prompt: "Is {caption} a {label}?"',
      'of: image, service: parts.judge, prompt: "What is {image}?"', "16:9: stages.said",
-     ["ask does not fit its inputs: `image` is image, which cannot stand in a text", "name one of: text, label, number, id"]),
+     ["ask does not fit its inputs: `image` is image, which cannot stand in a text",
+      "name one of: text, label, number, id"]),
     ("prompt:", "choices: [yes, Yes], prompt:", "16:86: stages.said.choices", ["two or more words, all different"]),
     ("prompt:", "choices: [yes, no], read: number, prompt:", "16:9: stages.said", ["leave out `read`"]),
     # trackers

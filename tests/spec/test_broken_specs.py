@@ -40,6 +40,76 @@ EVAL = "retrieval: {use: retrieval, data: test, of: [image, text]}"
 VIEW = "two: {of: image, copies: 2, apply: [flip]}"
 
 
+STREAMS = """\
+mmflow: 1
+data:
+  few: {use: shapes, size: 40}
+  many: {use: shapes, size: 90}
+views:
+  weak: {of: pool.image, apply: [flip]}
+encoders:
+  x: {use: convnet4, of: few.image, width: 4}
+  y: {use: same, weights: x, of: weak}
+losses:
+  known: {use: supcon, of: x, labels: few.label}
+  near: {use: mse, of: [y, y.detach]}
+train: {data: {few: few, pool: {data: many, batch_size: 20}}, epochs: 1, batch_size: 10}
+eval:
+  knn: {use: knn, data: {few: few}, test: many, of: x, labels: few.label}
+"""
+
+BROKEN_STREAMS = [
+    (
+        "of: [y, y.detach]",
+        "of: [y, x]",
+        "12:28: losses.near.of.1",
+        ["the rows of pool (20 a batch) and few (10 a batch) do not pair", "one batch_size"],
+    ),
+    ("of: pool.image,", "of: [pool.image, few.label],", "6:27: views.weak.of.1", ["a view reads fields of one stream"]),
+    (
+        "data: {few: few}, test",
+        "data: few, test",
+        "8:26: encoders.x.of",
+        ["no `few` here", "it is a stream of train: write data: {few: ENTRY} here too"],
+    ),
+    ("of: few.image", "of: few.imag", "8:26: encoders.x.of", ["few has no field `imag`", "did you mean few.image?"]),
+    (
+        "labels: few.label}\n  near",
+        "labels: few.sampler.label}\n  near",
+        "11:39: losses.known.labels",
+        ["few has no field `sampler.label`"],
+    ),
+    ("epochs: 1,", "epochs: 1, fields: {few: knn},", "13:82: train.fields", ["each stream has its own"]),
+    ("{few: few, pool", "{x: few, pool", "13:16: train.data.x", ["the stream `x` is also an encoder"]),
+    ("{few: few, pool", "{data: few, pool", "13:16: train.data.data", ["the stream `data` is a word of the language"]),
+    (
+        "data: {few: few}, test",
+        "data: {few: few, pool: many}, test",
+        "15:42: eval.knn.data.pool",
+        ["rows of few and of many are not the same rows"],
+    ),
+    (
+        "data: {few: few}, test",
+        "data: {few: {data: few, sampler: shuffle}}, test",
+        "15:52: eval.knn.data.few.sampler",
+        ["`sampler` of a stream is for stages that train"],
+    ),
+    ("of: [y, y.detach]", "of: [y, few]", "12:28: losses.near.of.1", ["no `few` here", "write few.FIELD"]),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "place", "words"), BROKEN_STREAMS, ids=[c[1][:40] for c in BROKEN_STREAMS])
+def test_a_mistake_in_streams_gives_one_message(before: str, after: str, place: str, words: list[str]) -> None:
+    load_text(STREAMS)
+    assert before in STREAMS
+    with pytest.raises(SpecError) as caught:
+        load_text(STREAMS.replace(before, after, 1), "s.yaml")
+    said = [str(problem) for problem in caught.value.problems]
+    message = next((one for one in said if one.startswith(f"s.yaml:{place}: ")), "")
+    assert message, said
+    assert all(word in message for word in words), message
+
+
 def test_the_base_is_sound() -> None:
     assert list(load_text(BASE).stages) == ["train", "retrieval"]
 
@@ -135,7 +205,13 @@ BROKEN = [
     # stages
     ("data: train,", "data: tran,", "18:15: train.data", ["an entry of data", "did you mean train?"]),
     ("data: train,", "data: {use: shapes, sise: 1},", "18:29: train.data.sise", ["source shapes", "size?"]),
-    ("data: train,", "data: {a: train, b: test},", "18:15: train.data", ["not yet: several streams"]),
+    ("data: train,", "data: {a: train, b: tset},", "18:29: train.data.b", ["no `tset` here", "mean test?"]),
+    ("data: train,", "data: {a: {use: shapes, sise: 3}},", "18:33: train.data.a.sise", ["no field", "mean size?"]),
+    ("data: train,", "data: {a: {data: train, batch_size: 0}},", "18:45: train.data.a.batch_size", ["at least 1"]),
+    ("data: train,", "data: {a: {data: train, batch: 3}},", "18:33: train.data.a.batch",
+     ["no field", "batch_size"]),
+    ("data: train,", "data: {a: {data: train, sampler: episode}},", "18:42: train.data.a.sampler",
+     ["unknown sampler", "'episodes'"]),
     ("use: score/maxsim", "use: encoder/prototype_vectors, count: 4, dim: 8, constrain: unit_row",
      "15:71: parts.late.constrain", ["unknown constraint 'unit_row'", "did you mean 'unit_rows'?"]),
     ("use: score/maxsim", "use: encoder/prototype_vectors, count: 4, dim: 8, constrain: {use: bounds}",

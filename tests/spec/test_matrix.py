@@ -81,7 +81,8 @@ def test_values_that_are_no_words_have_names() -> None:
 
 def test_null_removes_and_a_mapping_replaces() -> None:
     base = BASE.replace("\ntrain: {", "\n  other: {use: infonce, of: [image, text]}\ntrain: {")
-    matrix = load("matrix: {both: {}, one: {losses.other: null}, new: {losses: {x: {use: siglip, of: [image, text]}}}}\n",
+    new = "new: {losses: {x: {use: siglip, of: [image, text]}}}"
+    matrix = load(f"matrix: {{both: {{}}, one: {{losses.other: null}}, {new}}}\n",
                   base=base)  # fmt: skip
     assert [list(member.spec.losses) for member in matrix] == [["align", "other"], ["align"], ["x"]]
 
@@ -127,7 +128,8 @@ BROKEN = [
     ("matrix: {seed: [" + ", ".join(map(str, range(300))) + "]}", "12:1: matrix", ["300 members", "at most 256"]),
     ("matrix: {seed: [" + ", ".join(map(str, range(20))) + "], vars.dim: [" + ", ".join(map(str, range(8, 28))) + "]}",
      "12:1: matrix", ["400 members (20 times 20)", "split the matrix"]),
-    ("matrix: {w: {losses.algin.temperature: 0.1}}", "12:14: losses.algin", ["no \"algin\" in `losses`", "mean align?"]),
+    ("matrix: {w: {losses.algin.temperature: 0.1}}", "12:14: losses.algin",
+     ["no \"algin\" in `losses`", "mean align?"]),
     ("matrix: {w: {losses.align.temprature: 0.1}}", "12:14: losses.align.temprature",
      ["has no field", "did you mean temperature?"]),
     ("matrix: {w: {loses.align: 0.1}}", "12:14: loses", ["no section", "did you mean losses?"]),

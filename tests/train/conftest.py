@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -44,6 +44,8 @@ class Context:
         self.notes: list[str] = []
 
     def note(self, text: str) -> None: ...
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
     def remark(self, text: str) -> None:
         self.notes.append(text)

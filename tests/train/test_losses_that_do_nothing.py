@@ -22,8 +22,8 @@ name: losses
 data:
   train: {use: digits, split: train}
 encoders:
-  x: {use: convnet4, of: image, width: 4, norm: group, head: {use: linear, dim: 4}}
-  y: {use: linear, of: x, dim: 4}
+  x: {use: convnet4, of: image, width: 4, norm: group, head: {use: linear, dim: 10}}
+  y: {use: linear, of: x, dim: 10}
 memories:
   near: {use: queue, size: 8, of: x, ready: any}
   far: {use: queue, size: 5000, of: x, ready: full}

@@ -31,9 +31,9 @@ class Attempts:
 
         Raises `StoreError`, whose message names the files by `what`; an attempt that failed is removed again.
         """
-        self.sweep(folder, datetime.now(UTC) - ABANDONED)
         attempt = f"{datetime.now(UTC).strftime(STAMP)}-{secrets.token_hex(6)}"
         with self.reported(what):
+            self.sweep(folder, datetime.now(UTC) - ABANDONED)
             try:
                 yield attempt, self._storage.put_tree(directory, f"{folder}/{attempt}", move=move)
             except BaseException:

@@ -27,13 +27,11 @@ class Checkpoints:
 
     def save(self, key: str, name: str, directory: Path, *, move: bool) -> None:
         """Store a checkpoint; of those of this stage the newest two are kept."""
-        folder = f"partial/{key}/{name}"
-        numbers = self._numbers(folder)
+        folder, what = f"partial/{key}/{name}", f"the checkpoint {name} of {key}"
+        with self._attempts.reported(what):
+            numbers = self._numbers(folder)
         number = numbers[-1] + 1 if numbers else 1
-        with self._attempts.putting(folder, directory, f"the checkpoint {name} of {key}", move=move) as (
-            attempt,
-            files,
-        ):
+        with self._attempts.putting(folder, directory, what, move=move) as (attempt, files):
             self._storage.write(f"{folder}/{number:08d}.json", manifest_of(key, attempt, files, {}))
         self._own.setdefault(key, set()).add(f"{folder}/{attempt}")
         for old in numbers[: 1 - _KEPT]:

@@ -32,9 +32,7 @@ class GuardedStorage(Storage):
             raise
         except Exception as error:
             said = _first_line(error)
-            # A full disk, a missing bucket, a refused key answer at once; only silence costs time.
-            answered = isinstance(error, OSError) and not isinstance(error, TimeoutError | ConnectionError)
-            self._failure, self._failed_at = ("" if answered else said), time.monotonic()
+            self._failure, self._failed_at = ("" if _has_answered(error) else said), time.monotonic()
             raise StoreError(f"cannot {doing} in {self.url}: {said}") from error
         else:
             self._failure = ""
@@ -89,6 +87,13 @@ class GuardedStorage(Storage):
     def scratch(self) -> Path:
         with self._guarded("make a folder for results"):
             return self._inner.scratch()
+
+
+def _has_answered(error: Exception) -> bool:
+    """Whether the storage is there: a full disk, a missing bucket, a refused key answer at once, only silence costs."""
+    if isinstance(error, TimeoutError | ConnectionError) or "Timeout" in type(error).__name__:
+        return False
+    return isinstance(error, OSError)
 
 
 def _first_line(error: Exception) -> str:

@@ -41,7 +41,17 @@ from mmflow.plugin.kinds.model import (
 )
 from mmflow.plugin.kinds.scope import Origin, StageScope, StageSpec, Structure
 from mmflow.plugin.kinds.services import Answering, RemoteService, Service, ServiceBusy
-from mmflow.plugin.kinds.stages import BatchSizes, DataStage, Evaluator, Fault, Stage, StageInputs, Tally
+from mmflow.plugin.kinds.stages import (
+    BatchSizes,
+    DataStage,
+    Evaluator,
+    Fault,
+    Stage,
+    StageInputs,
+    Stream,
+    StreamBatches,
+    Tally,
+)
 from mmflow.plugin.kinds.trackers import TrackedRun, Tracker, Tracking
 
 __all__ = [
@@ -81,6 +91,8 @@ __all__ = [
     "StageScope",
     "StageSpec",
     "StageStopped",
+    "Stream",
+    "StreamBatches",
     "Streamed",
     "Streaming",
     "Structure",

@@ -272,10 +272,10 @@ class Sampler(Component, kind="sampler"):
 
     shared: ClassVar[bool] = False
 
+    axes: ClassVar[tuple[str, ...]] = ()
+    """Group axes that what it reads may have, by name; `*` is any."""
     adds: ClassVar[Mapping[str, TensorType]] = {}
     """Fields that the sampler adds to what it draws, `sampler.NAME` in references."""
-    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Modalities that each reference may lead to; a reference that is not named here may lead to any."""
 
     def streamed(self) -> Streamed | None:
         """How a source without random access is read; None: this sampler cannot read one."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from mmflow.plugin.component import Component, by_content, default
-from mmflow.plugin.numbers import Value
+from mmflow.plugin.numbers import Scheduled, Value
 from mmflow.plugin.references import (
     Column,
     Encoded,
@@ -113,6 +113,8 @@ class Encoder(Component, kind="encoder"):
     """Modalities accepted by each input, in order; empty: anything."""
     axes: ClassVar[tuple[str, ...]] = ()
     """Group axes that the encoder takes itself instead of having them folded into rows."""
+    paired: ClassVar[bool] = True
+    """False where inputs of several streams may have rows of their own: no row of one belongs to a row of another."""
     untraceable: ClassVar[bool] = False
     """True where fake tensors cannot pass through: `check --shapes` then trusts `outputs`."""
 
@@ -281,6 +283,12 @@ class Loss(Component, kind="loss"):
     def scope(self) -> Scope:
         return "row" if self.per_row else "batch"
 
+    def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
+        """Raise `ComponentError` where inputs of these declared types, and of these by field, cannot be minimized.
+
+        In plain Python, before there is any tensor: what `compute` would find out only in training.
+        """
+
     def in_batch_negatives(self) -> bool:
         """Whether every other row of a batch counts as a wrong answer, one of equal content too."""
         return False
@@ -323,6 +331,10 @@ class Memory(Component, kind="memory"):
         """The next state; `columns` hold the rows of the global batch that are present in all of them."""
         raise NotImplementedError
 
+    def entries(self) -> int | None:
+        """How many rows it has for readers once it is ready; None where that may be any number. For the check."""
+        return None
+
     def read(self, state: Mapping[str, Tensor]) -> Mapping[str, Encoding] | None:
         """One `Encoding` a column (its output is `pooled`), or None while not ready."""
         raise NotImplementedError
@@ -333,7 +345,7 @@ class Optimizer(Component, kind="optimizer"):
 
     shared: ClassVar[bool] = False
 
-    lr: Value = default(1e-3)
+    lr: Scheduled = default(1e-3)
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """`groups`: dicts with `params`, `lr` and, where set, `weight_decay`."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from mmflow.plugin.component import Component, outside_identity
+from mmflow.plugin.component import Component, in_order, outside_identity
 from mmflow.plugin.kinds.context import StageContext
 from mmflow.plugin.kinds.data import Sampler, Source
-from mmflow.plugin.references import Column, Data, Encoded, Model, RawField, Ref, Refs, Static
+from mmflow.plugin.references import Column, Data, Encoded, Model, RawField, Ref, Refs, Static, Written
 from mmflow.plugin.targets import Place
 from mmflow.plugin.values import Argument, Encoding, EvaluationResult, TensorType
 
@@ -21,6 +21,13 @@ class BatchSizes(NamedTuple):
 
     batch: int
     micro: int
+
+
+class StreamBatches(NamedTuple):
+    """How the batches of a stream are drawn."""
+
+    sampler: Sampler
+    size: int
 
 
 class Fault(NamedTuple):
@@ -107,6 +114,12 @@ class Stage(Component, kind="stage"):
         """The sampler that draws the stage's batches; None where the stage reads its data from front to back."""
         return None
 
+    def drawn(self) -> Mapping[str, StreamBatches]:
+        """How the batches of each stream are drawn, under the empty name where data has no streams; none for a stage
+        that takes no steps."""
+        sampler, sizes = self.order(), self.sizes()
+        return {} if sampler is None or sizes is None else {"": StreamBatches(sampler, sizes.batch)}
+
     def patterns(self) -> Mapping[str, str]:
         """The path patterns of the stage's parameter groups, by the name of the group."""
         return {}
@@ -119,21 +132,72 @@ class Stage(Component, kind="stage"):
         """Why the stage cannot read its data: the field of the stage at fault, the reason, and the fix."""
         return iter(())
 
+    def refuses_stream(self, source: Source, stream: str) -> Iterator[Fault]:
+        """Why the stage cannot read a stream of its data; the empty name is that of data without streams."""
+        for place, message, hint in self.refuses(source):
+            yield Fault((place,), message, hint)
+
     def run(self, context: StageContext) -> None:
         """Write the outputs under `context.output`."""
         raise NotImplementedError
 
 
-class DataStage(Stage):
-    """A stage that reads the rows of data."""
+class Stream(BaseModel):
+    """One of the streams of data that a stage reads under names: `pool.image` is the field `image` of `pool`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Ref[Data]
+    fields: dict[str, Ref[Column | Static]] = Field(
+        default={}, description="outputs of other stages as fields of this stream: a column joins by id"
+    )
+    batch_size: int | None = Field(default=None, ge=1, description="the stage's by default")
+    sampler: Sampler | None = Field(default=None, description="the stage's by default")
+
+
+def _in_full(raw: Written) -> Written:
+    if not isinstance(raw, Mapping):
+        return raw
+    return {name: {"data": one} if isinstance(one, str) else one for name, one in raw.items()}
+
+
+StreamMap = Annotated[dict[str, Stream], Field(min_length=1), BeforeValidator(_in_full)]
+
+
+class DataStage(Stage):
+    """A stage that reads the rows of data.
+
+    Under the names of streams (`data: {labeled: train, pool: rest}`), a stage that trains draws batches of each; any
+    other stage reads the rows of one entry under all of these names.
+    """
+
+    data: Ref[Data] | StreamMap = in_order()
     fields: dict[str, Ref[Column | Static]] = Field(
         {}, description="outputs of other stages as fields of the data: a column joins by id, a static one as it is"
     )
     replace: dict[str, Ref[Encoded | RawField]] = Field(
         {}, description="views, fields and encoders that others stand in for, in this stage"
     )
+
+    def streams(self) -> Mapping[str, Stream]:
+        """The streams by name; none where the data has none."""
+        return {} if isinstance(self.data, str) else self.data
+
+    def faults(self, losses: Sequence[str]) -> Iterator[Fault]:
+        streams = self.streams()
+        if streams and self.fields:
+            hint = f"write data: {{{next(iter(streams))}: {{data: ..., fields: ...}}}}"
+            yield Fault(("fields",), "`fields` of a stage with streams: each stream has its own", hint)
+        first = next(iter(streams.values()), None)
+        for name, stream in streams.items() if not self.trains else ():
+            for field in ("batch_size", "sampler"):
+                if getattr(stream, field) is not None:
+                    message = f"`{field}` of a stream is for stages that train"
+                    yield Fault(("data", name, field), message, "leave it out")
+            if first is not None and stream.data != first.data:
+                message = f"rows of {first.data} and of {stream.data} are not the same rows"
+                hint = "name one entry of data under all names, and measure the other in a stage of its own"
+                yield Fault(("data", name), message, hint)
 
 
 class Evaluator(DataStage):

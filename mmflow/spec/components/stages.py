@@ -173,11 +173,40 @@ def _refuse(
             refused.append(name)
             fields.pop(name)
             problems.append(entry.problem(f"not yet: `{name}` of a stage", (name,), key=True, hint="leave it out"))
-    streams = fields.get("data")
-    if isinstance(streams, dict) and "use" not in streams:
-        refused.append("data")
-        problems.append(entry.problem("not yet: several streams of data", ("data",), hint="name one entry of data"))
     return tuple(refused)
+
+
+def _inline_streams(
+    entry: Entry, fields: dict[str, Written], data: dict[str, Entry], problems: list[Problem]
+) -> tuple[Entry, dict[str, Written]]:
+    """Sources written where streams name an entry of data become entries of their own."""
+    streams = entry.node.child("data")
+    if streams is None or not isinstance(streams.value, Mapping) or "use" in streams.value:
+        return entry, fields
+    named: dict[str, Node] = {}
+    for name, node in streams.entries().items():
+        inner = node.child("data")
+        long = inner is not None and isinstance(inner.value, Mapping)
+        source = inner if long and inner is not None else node
+        if not isinstance(source.value, Mapping) or "use" not in source.value:
+            named[name] = node
+            continue
+        path = (*entry.path, "data", name, *(("data",) if long else ()))
+        made = Node(_anonymous(entry, f"data_{name}", path, source, data, problems), source.mark, source.key)
+        named[name] = replace(node, value={**node.entries(), "data": made}) if long else made
+    assert isinstance(entry.node.value, Mapping)
+    node = replace(entry.node, value={**entry.node.value, "data": replace(streams, value=named)})
+    return replace(entry, node=node), {**fields, "data": {name: one.plain() for name, one in named.items()}}
+
+
+def _anonymous(entry: Entry, name: str, path: Path, node: Node, data: dict[str, Entry], problems: list[Problem]) -> str:
+    """The name of a new entry of data for a source that is written in a stage."""
+    # One for all iterations of a stage that is repeated.
+    found = f"{'_'.join(word for word in words(entry.name) if not word.isdecimal())}_{name}"
+    while found in data and data[found].node != node:
+        found += "_"
+    data[found] = validated(Entry("data", found, path, node), problems)
+    return found
 
 
 def _inline_data(
@@ -192,16 +221,12 @@ def _inline_data(
         node = entry.node.entries().get(name)
         if Data not in types or node is None or not isinstance(node.value, Mapping) or "use" not in node.value:
             continue
-        # One for all iterations of a stage that is repeated.
-        anonymous = f"{'_'.join(word for word in words(entry.name) if not word.isdecimal())}_{name}"
-        while anonymous in data and data[anonymous].node != node:
-            anonymous += "_"
-        data[anonymous] = validated(Entry("data", anonymous, (*entry.path, name), node), problems)
+        anonymous = _anonymous(entry, name, (*entry.path, name), node, data, problems)
         assert isinstance(entry.node.value, Mapping)
         named = {**entry.node.value, name: Node(anonymous, node.mark, node.key)}
         entry = replace(entry, node=replace(entry.node, value=named))
         fields = {**fields, name: anonymous}
-    return entry, fields
+    return _inline_streams(entry, fields, data, problems)
 
 
 def merged_entries(

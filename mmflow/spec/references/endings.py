@@ -13,7 +13,7 @@ from mmflow.plugin.references import Encoded, Grid, Parameters, RefType, TokenSe
 from mmflow.plugin.targets import Owner, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.components.classes import field_of
-from mmflow.spec.references.names import INIT, NODES, SINGULAR, BadReference, Seen, expected_of
+from mmflow.spec.references.names import INIT, NODES, SAMPLER, SINGULAR, BadReference, Seen, expected_of
 from mmflow.spec.references.types import Types, main_output
 from mmflow.spec.references.wanted import GIVEN_BY, LEADS_TO, VALUES, fits, fits_output
 from mmflow.spec.text.problems import did_you_mean
@@ -49,6 +49,9 @@ class Endings:
         name, rest = words[0], words[1:]
         if section == "fields":
             name, rest = self.field(words) or (name, rest)
+            stream, _, added = name.partition(f".{SAMPLER}.")
+            if added and not rest:
+                return Target(SAMPLER, f"{stream}.{added}")
         detach = rest[-1:] == ("detach",)
         rest = rest[: len(rest) - detach]
         if rest[-1:] == ("after",):

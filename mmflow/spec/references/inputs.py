@@ -19,14 +19,16 @@ from mmflow.plugin.kinds import (
 from mmflow.plugin.numbers import takes_rows
 from mmflow.plugin.references import Data, Model, Parameters, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
-from mmflow.plugin.values import TensorType
+from mmflow.plugin.values import TensorType, of_samples
 from mmflow.spec.components.classes import field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
 from mmflow.spec.references.delivered import check_forms, check_needs
+from mmflow.spec.references.fits import check_types, check_ungrouped
 from mmflow.spec.references.fitting import transforms_to
+from mmflow.spec.references.moving import check_moving
 from mmflow.spec.references.resolver import Resolver, as_written
-from mmflow.spec.references.row_axes import check_gathered, check_pairing
+from mmflow.spec.references.row_axes import check_gathered, check_pairing, check_streams
 from mmflow.spec.references.services import check_services
 from mmflow.spec.references.wanted import GIVEN_BY, VALUES, is_number, references
 from mmflow.spec.references.wiring import differing
@@ -43,6 +45,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
     targets = resolver.targets(owner)
     if entry is None or made is None or any(key[0] == entry.path for key in resolver.problems):
         return
+    if isinstance(made, View | Encoder | Loss | Memory) and not check_streams(resolver, entry, made, targets):
+        return
     if isinstance(made, View):
         resolver.outputs_of(owner)
         return
@@ -55,8 +59,13 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         _check_encodes(resolver, entry, made, targets)
     if isinstance(made, Stage):
         resolver.given()
+    check_moving(resolver, entry, owner, made)
+    if not _check_read(resolver, entry, made, targets):
+        return
     if isinstance(made, Stage) and (sampler := made.order()) is not None:
-        _check_sampler(resolver, entry, sampler, targets)
+        inside = {place[1:]: target for place, target in targets.items() if place[0] == "sampler"}
+        if _check_read(resolver, entry, sampler, inside, ("sampler",)):
+            check_ungrouped(resolver, entry, sampler, inside)
     if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
         return
     if isinstance(made, Encoder | Loss | Memory | Evaluator) and not _check_delivered(resolver, entry, made, targets):
@@ -75,6 +84,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         return
     if isinstance(made, Loss | Memory | Evaluator):
         _check_axes(resolver, entry, made, targets)
+    if isinstance(made, Loss):
+        check_types(resolver, entry, made, targets)
     check_needs(resolver, entry, owner, made)
     if isinstance(made, Evaluator):
         check_forms(resolver, entry, made, targets)
@@ -255,14 +266,20 @@ def _check_encodes(resolver: Resolver, entry: Entry, made: Evaluator, targets: M
         resolver.report(entry, place, problem)
 
 
-def _check_sampler(resolver: Resolver, entry: Entry, sampler: Sampler, targets: Mapping[Place, Target]) -> None:
-    for name, accepts in sampler.reads.items():
-        place = ("sampler", name)
-        target = targets.get(place)
-        declared = resolver.type_of(target) if target is not None else None
-        if target is None or declared is None or declared.modality in ("unknown", *accepts):
+def _check_read(
+    resolver: Resolver, entry: Entry, made: Component, targets: Mapping[Place, Target], above: Place = ()
+) -> bool:
+    """Whether the component reads the modalities that its references lead to; `above` is its own place in the entry."""
+    for place, target in targets.items():
+        accepts = made.reads.get(str(place[0])) if place else None
+        declared = resolver.type_of(target) if accepts else None
+        if not accepts or declared is None or declared.modality in ("unknown", *accepts):
             continue
-        _misread(resolver, entry, place, target, declared, accepts, f"the sampler {sampler.use} cannot go by")
+        cannot = "cannot go by" if isinstance(made, Sampler) else "cannot read"
+        message = f"the {made.kind} {made.use} {cannot}"
+        _misread(resolver, entry, (*above, *place), target, declared, accepts, message)
+        return False
+    return True
 
 
 def _misread(
@@ -311,7 +328,12 @@ def _check_axes(
             resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
             break
         rows.setdefault(declared.axes[0] if declared.axes else "", name)
-    if len(rows) > 1 and not set(rows) & set(known) and isinstance(made, Loss | Memory):
+    if (
+        len(rows) > 1
+        and not all(map(of_samples, rows))
+        and not set(rows) & set(known)
+        and isinstance(made, Loss | Memory)
+    ):
         said = " and ".join(f"{name} of {axis}" for axis, name in rows.items())
         problem = entry.problem(f"{made.use} compares rows: {said}", ("of",), hint="use one row axis")
         resolver.report(entry, ("of",), problem)

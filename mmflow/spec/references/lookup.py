@@ -11,7 +11,7 @@ from mmflow.plugin.references import Encoded, RefType, Weight
 from mmflow.plugin.targets import Owner, Target
 from mmflow.spec.references.endings import Endings, main_of
 from mmflow.spec.references.fitting import transforms_to
-from mmflow.spec.references.names import INIT, NODES, SECTIONS, SINGULAR, BadReference, Seen, expected_of
+from mmflow.spec.references.names import INIT, NODES, SAMPLER, SECTIONS, SINGULAR, BadReference, Seen, expected_of
 from mmflow.spec.references.types import Types
 from mmflow.spec.references.wanted import LEADS_TO, VALUES, Output, Wanted
 from mmflow.spec.text.problems import did_you_mean
@@ -27,7 +27,7 @@ class Lookup:
 
     def resolve(self, reference: Wanted, owner: Owner) -> Target:
         """The target of a reference inside `owner`; raises `BadReference`."""
-        words, wanted = reference.words, reference.types
+        words, wanted = self._in_stream(reference, owner), reference.types
         if owner.section == "stage" and Encoded in wanted:
             wanted = (*wanted, Output)
         if not wanted and reference.kind == "value" and self._is_node(words):
@@ -51,6 +51,15 @@ class Lookup:
                 return Target("fields", first, output=".".join(words[1:]) or None)
             raise self._unknown(words, wanted, allowed, owner)
         return self._finish(found[0], words, words, wanted)
+
+    def _in_stream(self, reference: Wanted, owner: Owner) -> Words:
+        """The words of a reference; a sampler of a stream means its own fields first."""
+        place, words = reference.place, reference.words
+        if owner.section == "stage" and place[:1] == ("data",) and place[2:3] == (SAMPLER,):
+            own = (str(place[1]), *words)
+            if self.endings.field(own) is not None:
+                return own
+        return words
 
     def entry_of(self, reference: Wanted, owner: Owner) -> tuple[Owner, Words] | None:
         """The entry that a reference inside `owner` begins with, and the words behind its name, by names alone."""
@@ -105,6 +114,15 @@ class Lookup:
         self, words: Words, wanted: tuple[type[RefType], ...], allowed: Sequence[str], owner: Owner
     ) -> BadReference:
         name, expected = words[0], expected_of(wanted)
+        if "fields" in allowed and name in self.seen.stages.streams:
+            here = [field for field in self.types.fields or () if field.startswith(f"{name}.")]
+            if here and len(words) > 1:
+                hint = did_you_mean(".".join(words), here, most=30)
+                return BadReference(f"the stream {name} has no field `{'.'.join(words[1:])}`", hint=hint)
+            hint = f"write {name}.FIELD"
+            if not here:
+                hint = f"it is a stream of {self.seen.stages.streams[name]}: write data: {{{name}: ENTRY}} here too"
+            return BadReference(f"there is no `{name}` here", expected=expected, hint=hint)
         for section in SECTIONS[:-1]:
             if section not in allowed and self._exists(section, words) and owner != (section, name, ""):
                 return BadReference(f"`{name}` is {SINGULAR[section]}", expected=expected)

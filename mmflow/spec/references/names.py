@@ -14,6 +14,9 @@ from mmflow.spec.text.problems import did_you_mean
 NODES = ("views", "encoders", "memories", "losses", "parts")
 SECTIONS = ("fields", *NODES, "stages", "data", "sampler")
 
+SAMPLER = "sampler"
+"""The word before the fields that a sampler adds: `sampler.label`, of a stream `pool.sampler.label`."""
+
 SINGULAR: Mapping[str, str] = {
     "fields": "a field",
     "views": "a view",
@@ -46,6 +49,9 @@ class StageNames:
     repeats: Mapping[str, Repetition] = field(default_factory=dict)
     iterations: Mapping[str, Iteration] = field(default_factory=dict)
     """Of the stages inside a repetition, by their full names."""
+
+    streams: dict[str, str] = field(default_factory=dict)
+    """The streams of data that some stage has, with that stage."""
 
     def begins(self, word: str, inside: str) -> bool:
         """Whether a reference of the stage `inside` that begins with this word leads to a stage."""

@@ -12,8 +12,9 @@ from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Application, Encoder, Stage, StageInputs, Structure, View
 from mmflow.plugin.modality import check_modalities
 from mmflow.plugin.references import Model, Ref, reference_fields
+from mmflow.plugin.streams import axis_of, on_axis
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import TensorType
+from mmflow.plugin.values import SAMPLE, TensorType
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.borrowed import borrowed_entry, borrowed_target
 from mmflow.spec.references.endings import Endings
@@ -237,8 +238,12 @@ class Resolver(Types):
     def sampler_fields(self) -> Mapping[str, TensorType] | None:
         if self.seen.stage is None or self.seen.stage.component is None:
             return None
-        sampler = self.stage.order() if self.stage is not None else None
-        return sampler.adds if sampler is not None else {}
+        found: dict[str, TensorType] = {}
+        for stream, drawn in self.stage.drawn().items() if self.stage is not None else ():
+            axis = axis_of(stream) if stream else SAMPLE
+            ahead = f"{stream}." if stream else ""
+            found |= {f"{ahead}{name}": on_axis(type_, axis) for name, type_ in drawn.sampler.adds.items()}
+        return found
 
     # ---- problems
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mmflow.plugin.kinds import Encoder, Loss, Memory
+from mmflow.plugin.kinds import Encoder, Loss, Memory, View
+from mmflow.plugin.streams import stream_of
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import of_samples
 from mmflow.spec.components.entry import Entry
@@ -58,3 +59,38 @@ def check_pairing(
             resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
             return False
     return True
+
+
+def check_streams(
+    resolver: Resolver, entry: Entry, made: View | Encoder | Loss | Memory, targets: Mapping[Place, Target]
+) -> bool:
+    """Whether rows of several streams meet only where they pair, or where a component takes them as they are."""
+    drawn = resolver.stage.drawn() if resolver.stage is not None else {}
+    if "" in drawn or not drawn:
+        return True
+    met: dict[str, tuple[Place, Target]] = {}
+    for place, target in targets.items():
+        if target.section == "memories" or place[0] in ("weights", *(("rows",) if isinstance(made, Encoder) else ())):
+            continue
+        if target.section == "stages":
+            message = f"`{target}` joins the rows of one stream, and there are {', '.join(drawn)}"
+            hint = f"write data: {{{next(iter(drawn))}: {{data: ..., fields: {{NAME: {target}}}}}}}"
+            resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
+            return False
+        declared = resolver.type_of(target)
+        if declared is not None and declared.axes and (stream := stream_of(declared.axes[0])):
+            met.setdefault(stream, (place, target))
+    if len(met) < 2 or not getattr(made, "paired", True):
+        return True
+    sizes = {stream: drawn[stream].size for stream in met if stream in drawn}
+    place, target = list(met.values())[1]
+    if isinstance(made, View):
+        message, hint = "a view reads fields of one stream", "make a view for each stream"
+    elif len(set(sizes.values())) > 1:
+        said = " and ".join(f"{stream} ({size} a batch)" for stream, size in sizes.items())
+        message = f"the rows of {said} do not pair"
+        hint = f"give the streams one batch_size, or use a {made.kind} that takes rows of several streams"
+    else:
+        return True
+    resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
+    return False

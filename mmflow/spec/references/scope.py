@@ -27,8 +27,8 @@ class Scope:
     losses: Mapping[str, Loss]
     """Those that the stage minimizes; for a stage that minimizes none, those that it refers to."""
     parts: Mapping[str, Component]
-    data: Target | None
-    """The entry of data that the stage reads, or the stage that makes its data."""
+    data: Target | Mapping[str, Target] | None
+    """The entry of data that the stage reads, or the stage that makes its data; of a training with streams each."""
     source: Source | None
     """Its source; None for data that is not made yet. A running stage has it with all that joins it."""
     fields: Mapping[str, TensorType]
@@ -36,7 +36,7 @@ class Scope:
     """Outputs of stages that join the data, by the name of the field that each becomes."""
     start: str | None
     model: str | None
-    preparation_data: Target | None
+    preparation_data: Target | Mapping[str, Target] | None
     wiring: Types = field(repr=False)
     base: Scope | None = field(default=None, repr=False)
     """The entries that all stages share, on this stage's data; None for that scope itself."""
@@ -44,7 +44,8 @@ class Scope:
     @property
     def data_name(self) -> str | None:
         """The data that the stage reads, as a spec names it."""
-        return str(self.data) if self.data is not None else None
+        data = next(iter(self.data.values()), None) if isinstance(self.data, Mapping) else self.data
+        return str(data) if data is not None else None
 
     @property
     def untrained(self) -> Scope:

@@ -134,6 +134,9 @@ class Types(Wiring):
             inputs = [one.with_(axes=one.axes[:1], groups=()) for one in inputs]
         try:
             found = dict(base.outputs(*inputs))
+            for part, projection, output in (("head", base.head, "pooled"), ("tokens", base.tokens, "tokens")):
+                if projection is not None and output not in found:
+                    raise ValueError(f"it has no output `{output}` for its {part} to project")
             if base.head is not None and "pooled" in found:
                 found["features"] = found["pooled"]
                 found["pooled"] = base.head.outputs(found["pooled"])["pooled"]

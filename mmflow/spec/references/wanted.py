@@ -173,11 +173,16 @@ def _fit(kind: type[RefType], target: Target, declared: TensorType | None) -> bo
         return True
     form = modality(declared.modality)
     if kind is Pooled:
-        return form.role not in (("tokens", "grid", "index") if target.section == "encoders" else ("raw",))
+        if target.section == "encoders":
+            return form.role not in ("tokens", "grid", "index") and len(declared.size) <= 1
+        return form.role != "raw"
     if kind is TokenSequence:
         return form.role not in ("vector", "grid", "raw")
     if kind is Grid:
         return form.role == "grid"
     if kind in (Labels, Index):
-        return form.discrete or declared.dtype.startswith(("int", "uint", "bool"))
+        whole = form.discrete or declared.dtype.startswith(("int", "uint", "bool"))
+        return form.role != "raw" and len(declared.size) <= 1 and whole
+    if kind is Weight:
+        return form.role == "value" and not declared.size
     return form.role != "raw"

@@ -65,7 +65,18 @@ class CaptionDecoder(Blocks, name="caption_decoder"):
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         text = inputs[0]
+        if (text.modality == "text") != (self.tokenizer is not None):
+            raise ComponentError(
+                "caption_decoder takes a `tokenizer` with a raw text, and none with states",
+                found=f"{text.modality} and {'a' if self.tokenizer else 'no'} tokenizer",
+                hint="write `of: [text.tokens, ...]`, or add `tokenizer: word`",
+            )
         vocabulary = self.tokenizer.size(None) if self.tokenizer else text.vocabulary
+        if vocabulary is None:
+            raise ComponentError(
+                "caption_decoder does not know the number of ids to predict",
+                expected="tokens of an encoder that reads text and states its `vocabulary`, or a text field",
+            )
         width = (self.width or 256) if self.tokenizer else (text.size[-1] if text.size else None)
         length = length_of(text)
         logits = tokens_like(text, length, vocabulary).with_(modality="logits", vocabulary=vocabulary)
@@ -101,18 +112,7 @@ class CaptionDecoder(Blocks, name="caption_decoder"):
         from mmflow_encoders.modules.caption_decoder import CaptionDecoder as Module
 
         text, memories = inputs[0], inputs[1:]
-        if (text.modality == "text") != (self.tokenizer is not None):
-            raise ComponentError(
-                "caption_decoder takes a `tokenizer` with a raw text, and none with states",
-                found=f"{text.modality} and {'a' if self.tokenizer else 'no'} tokenizer",
-                hint="write `of: [text.tokens, ...]`, or add `tokenizer: word`",
-            )
         vocabulary = self.tokenizer.size(state or None) if self.tokenizer else text.vocabulary
-        if vocabulary is None:
-            raise ComponentError(
-                "caption_decoder does not know the number of ids to predict",
-                expected="tokens of an encoder that reads text and states its `vocabulary`, or a text field",
-            )
         width = (self.width or 256) if self.tokenizer else width_of("caption_decoder", text)
         check_heads(width, self.heads)
         return Module(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin import Encoder, TensorType
+from mmflow.plugin import ComponentError, Encoder, TensorType
 from mmflow_encoders.declared import length_of, tokens_like, vector_like, width_of
 from mmflow_encoders.inputs import MOST, SEQUENCES, Sequences
 
@@ -36,6 +36,12 @@ class Concat(Encoder, name="concat"):
             lengths = [length_of(given) for given in inputs]
             total = None if None in lengths else sum(n for n in lengths if n is not None)
             return {"tokens": tokens_like(first, total, width_of(self.use, *inputs))}
+        sequences = [given.modality for given in inputs if given.modality in ("tokens", "grid")]
+        if sequences:
+            raise ComponentError(
+                "side by side stand vectors", found=sequences[0],
+                hint="write `axis: length`, or name a pooled output",
+            )  # fmt: skip
         widths = [given.size[-1] if given.size else None for given in inputs]
         total = None if None in widths else sum(w for w in widths if w is not None)
         return {"pooled": vector_like(first, total)}
@@ -44,7 +50,10 @@ class Concat(Encoder, name="concat"):
         import torch
 
         if self.axis == "width":
-            return torch.cat([given for given in inputs if isinstance(given, torch.Tensor)], dim=-1)
+            vectors = [given for given in inputs if isinstance(given, torch.Tensor)]
+            if len(vectors) < len(inputs):
+                raise ComponentError("side by side stand vectors", found="tokens", hint="write `axis: length`")
+            return torch.cat(vectors, dim=-1)
         from mmflow_encoders.modules.sequences import as_tokens, join
 
         return {"tokens": join([as_tokens(given) for given in inputs])}

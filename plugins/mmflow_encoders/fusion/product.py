@@ -22,6 +22,7 @@ class Product(Encoder, name="product"):
     (Kim et al., 2017). Without, there are no weights and all inputs have one width.
     """
 
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("vector", "logits"),) * MOST
     example: ClassVar[str] = "{use: product, of: [image, text], dim: 512, activation: tanh}"
 
     of: Refs[Pooled | RawField] = Field(min_length=2, max_length=MOST)

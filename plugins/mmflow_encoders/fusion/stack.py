@@ -15,7 +15,7 @@ from mmflow.plugin import (
     Refs,
     TensorType,
 )
-from mmflow_encoders.inputs import GROUPS
+from mmflow_encoders.inputs import GROUPS, MOST
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 class Stack(Encoder, name="stack"):
     """Vectors stacked along a group axis: [N, D] and [N, G, D] give 1 and G places. No weights."""
 
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("vector", "logits"),) * MOST
     axes: ClassVar[tuple[str, ...]] = GROUPS
     example: ClassVar[str] = "{use: stack, of: [body, body_small], axis: copy}"
 
-    of: Refs[Pooled | RawField] = Field(min_length=1)
+    of: Refs[Pooled | RawField] = Field(min_length=1, max_length=MOST)
     axis: Literal["copy", "frame", "caption", "candidate", "object", "item", "step"] = Field(
         "copy", description="of the result"
     )
@@ -46,6 +47,9 @@ class Stack(Encoder, name="stack"):
             own = 1 if len(given.axes) == 1 else given.groups[0] if given.groups else None
             places = None if places is None or own is None else places + own
         first = inputs[0]
+        widths = {given.size[-1] for given in inputs if given.size and given.size[-1] is not None}
+        if len(widths) > 1:
+            raise ComponentError("stack needs inputs of one width", found=" and ".join(map(str, sorted(widths))))
         return {"pooled": TensorType("vector", (first.axes[0], self.axis), first.size, groups=(places,))}
 
     def apply(self, *inputs: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmflow.plugin import ComponentError, Pooled, RawField, Refs, Scope, TensorType
 from mmflow_encoders.declared import HEADS, Depth, Dropping, Heads, Width, check_heads, vector_like, width_of
@@ -45,10 +45,22 @@ class Graph(Dropping, name="graph"):
     heads: Heads = Field(4, description=HEADS + "; of neighbors: attention")
     activation: Literal["none", "relu", "gelu", "tanh", "silu", "elu"] = Field("relu", description="between layers")
 
+    @model_validator(mode="after")
+    def _shared(self) -> Graph:
+        if self.share and self.paths == "sum":
+            raise ValueError("share: true needs paths: attention")
+        return self
+
     def scope(self) -> Scope:
         return "batch"
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        widths = {given.size[-1] for given in inputs[1:] if given.size and given.size[-1] is not None}
+        if len(widths) > 1 or (widths and "sample" in {given.axes[0] for given in inputs[1:]}):
+            raise ComponentError(
+                "edges are matrices with a row and a column for each node",
+                found=" and ".join(f"{width} columns" for width in sorted(widths)),
+            )
         return {"pooled": vector_like(inputs[0], self.width), "paths": vector_like(inputs[0], len(inputs) - 1)}
 
     def taps(self) -> tuple[str, ...]:
@@ -57,8 +69,6 @@ class Graph(Dropping, name="graph"):
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.modules.graph_network import GraphNetwork
 
-        if self.share and self.paths == "sum":
-            raise ComponentError("graph: share: true needs paths: attention", found="paths: sum")
         if self.neighbors == "attention":
             check_heads(self.width, self.heads)
         return GraphNetwork(

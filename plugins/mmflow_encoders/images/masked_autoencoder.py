@@ -28,6 +28,7 @@ class MaskedAutoencoder(ImageEncoder, Tower, name="masked_autoencoder"):
     maps over class token and visible patches. Hidden patches cost nothing in the tower.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"mask": ("mask",)}
     example: ClassVar[str] = "{use: masked_autoencoder, of: masked.image, mask: masked.mask, width: 128}"
 
     patch: int = Field(8, ge=1, le=4096, description="side of a patch in pixels; must divide size")

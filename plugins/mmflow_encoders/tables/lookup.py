@@ -30,6 +30,11 @@ class Lookup(Encoder, name="lookup"):
     std: float = Field(0.02, ge=0, le=1e6, description="standard deviation of the initial vectors")
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        classes = len(inputs[0].names)
+        if self.count is not None and self.count < classes:
+            raise ComponentError(
+                "the table needs a row for each label", found=f"count {self.count}", expected=f"at least {classes}"
+            )
         return {"pooled": vector_like(inputs[0], self.width)}
 
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:

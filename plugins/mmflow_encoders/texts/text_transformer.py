@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin import Pooled, RawField, Refs, TensorType, Tokenizer, TokenSequence, default
+from mmflow.plugin import ComponentError, Pooled, RawField, Refs, TensorType, Tokenizer, TokenSequence, default
 from mmflow_encoders.declared import Tower, layer_names
 
 if TYPE_CHECKING:
@@ -43,6 +43,16 @@ class TextTransformer(Tower, name="text_transformer"):
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         text = inputs[0]
+        if text.modality == "tokens" and len(text.size) == 1 and self.tokenizer.learns:
+            raise ComponentError(
+                f"ids need a tokenizer whose vocabulary is fixed, and {self.tokenizer.use} learns its own from texts",
+                hint="write the tokenizer that made the ids, such as `tokenizer: byte`",
+            )
+        width = text.size[-1] if text.modality == "tokens" and len(text.size) == 2 else None
+        if width not in (None, self.width):
+            raise ComponentError(
+                "embedded tokens are as wide as the encoder", found=str(width), expected=f"width {self.width}"
+            )
         length = text.size[0] if text.modality == "tokens" and text.size else None
         vocabulary = self.tokenizer.size(None) if text.modality == "text" else text.vocabulary
         outputs = self.tower(text, length, self.pool, int(self.pool == "cls"))
@@ -61,7 +71,12 @@ class TextTransformer(Tower, name="text_transformer"):
         return self.tokenizer.learn(values)
 
     def preprocess(self, index: int, value: Any, state: Mapping[str, Any]) -> Any:
-        return self.tokenizer.encode(value, state, length=self.length) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return self.tokenizer.encode(value, state, length=self.length)
+        known = self.tokenizer.size(state or None)
+        if len(value) and max(value) >= known:
+            raise ValueError(f"id {max(value)}, and the tokenizer {self.tokenizer.use} has the ids 0 to {known - 1}")
+        return value
 
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from mmflow_encoders.modules.text_transformer import TextTransformer as Module

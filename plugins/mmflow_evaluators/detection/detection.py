@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import ComponentError, EvaluationResult, Evaluator, PositiveInt, RawField, Ref, default
+from mmflow_evaluators.reading import ROWS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +29,7 @@ class Detection(Evaluator, name="detection"):
     intervals are those of a bootstrap over samples.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"found": ROWS, "truth": ROWS}
     example: ClassVar[str] = "{use: detection, data: test, found: detect.boxes, truth: boxes}"
 
     found: Ref[RawField] = default(..., description="boxes found, with class and score")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from mmflow.plugin import ComponentError, EvaluationResult, Evaluator, Metric, RawField, Ref, Refs, default
+from mmflow_evaluators.reading import TEXT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ class TextOverlap(Evaluator, name="text_overlap"):
     a reference are left out; both are said. Intervals are those of a bootstrap over rows.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"generated": TEXT, "references": TEXT}
     example: ClassVar[str] = "{use: text_overlap, data: test, generated: write.text, references: [caption]}"
     extra: ClassVar[str] = "metrics"
     requires: ClassVar[tuple[str, ...]] = ("sacrebleu", "rouge_score", "nltk")

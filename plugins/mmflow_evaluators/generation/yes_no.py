@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import ComponentError, EvaluationResult, Evaluator, Labels, RawField, Ref, default
+from mmflow_evaluators.reading import CLASS, TEXT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +24,7 @@ class YesNoQuestions(Evaluator, name="yes_no"):
     F1, saying yes always. Intervals are those of a bootstrap over questions.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"answers": TEXT, "labels": CLASS}
     example: ClassVar[str] = "{use: yes_no, data: test, answers: ask.text, labels: present}"
 
     answers: Ref[RawField] = default(..., description="the answers as texts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import (
@@ -15,6 +16,7 @@ from mmflow.plugin import (
     Ref,
     default,
 )
+from mmflow_evaluators.reading import MARKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +32,7 @@ class BoundaryDetection(Evaluator, name="boundary_detection"):
     is that of as many boundaries at random gaps. Intervals are those of a mean, and of a bootstrap, over sequences.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"found": MARKS, "truth": MARKS}
     example: ClassVar[str] = "{use: boundary_detection, data: test, found: cut.boundary, truth: boundary}"
 
     found: Ref[RawField] = default(..., description="1 for a gap where a boundary was found, else 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import (
@@ -14,6 +15,7 @@ from mmflow.plugin import (
     Ref,
     default,
 )
+from mmflow_evaluators.reading import ROWS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +33,7 @@ class MomentRetrieval(Evaluator, name="moment_retrieval"):
     samples, the mean over ten random orders; intervals are Wilson's.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"found": ROWS, "truth": ROWS}
     example: ClassVar[str] = "{use: moment_retrieval, data: test, found: search.moments, truth: moment, at: [1, 5]}"
 
     found: Ref[RawField] = default(..., description="moments found, a row each")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import ComponentError, EvaluationResult, Evaluator, PositiveFloat, RawField, Ref, default
+from mmflow_evaluators.reading import ROWS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +28,7 @@ class Tracking(Evaluator, name="tracking"):
     are two.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"found": ROWS, "truth": ROWS}
     example: ClassVar[str] = "{use: tracking, data: test, found: follow.tracks, truth: tracks}"
     requires: ClassVar[tuple[str, ...]] = ("scipy",)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -29,6 +30,10 @@ class SupCon(Loss, name="supcon"):
     """
 
     axes: ClassVar[tuple[str, ...]] = ("*",)
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "of": ("vector", "logits"),
+        "labels": ("label", "number", "index"),
+    }
     example: ClassVar[str] = "{use: supcon, of: [two.0, two.1], labels: label, temperature: 0.1}"
 
     of: Refs[Pooled] = Field(min_length=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -16,6 +17,7 @@ class Alignment(Loss, name="alignment"):
     """Distance of matched vectors to a power: ||a - b||^power, vectors of length one (Wang and Isola, 2020)."""
 
     per_row: ClassVar[bool] = True
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("vector", "logits")}
     example: ClassVar[str] = "{use: alignment, of: [image, text], power: 2}"
 
     of: Refs[Pooled] = Field(min_length=2, max_length=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -18,6 +19,7 @@ class Uniformity(Loss, name="uniformity"):
     Several inputs are averaged. A single row has no pair and loss 0.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("vector", "logits")}
     example: ClassVar[str] = "{use: uniformity, of: [image, text], t: 2}"
 
     of: Refs[Pooled] = Field(min_length=1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from mmflow.plugin import ComponentError, Loss, RawField, Ref, Refs, TokenSequence
+from mmflow.plugin import ComponentError, Loss, RawField, Ref, Refs, TensorType, TokenSequence
 from mmflow_objectives.prediction.counted import counted_cross_entropy
 
 if TYPE_CHECKING:
@@ -24,12 +25,23 @@ class CaptionNLL(Loss, name="caption_nll"):
     """
 
     per_row: ClassVar[bool] = True
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"targets": ("tokens", "text")}
     example: ClassVar[str] = "{use: caption_nll, of: next.logits, targets: text.ids, weight: 2.0}"
 
     of: Refs[TokenSequence] = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
     targets: Ref[TokenSequence | RawField] = Field(description="the ids of the text, or the field of the text")
     shift: int = Field(1, ge=0, le=1_000_000, description="places between logits and the id that they predict")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all ids")
+
+    def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
+        targets = fields.get("targets")
+        if len(of[0].size) < 2 and of[0].modality != "unknown":
+            raise ComponentError("it takes logits of every place of a text", found=of[0].modality)
+        if targets is not None and targets.modality == "tokens" and not targets.dtype.startswith("int"):
+            raise ComponentError(
+                "its targets are not ids", found="vectors",
+                hint="name the ids of the encoder that reads the text: targets: text.ids",
+            )  # fmt: skip
 
     def compute(self, logits: Tokens, targets: Tokens) -> tuple[Tensor, Tensor]:
         if not isinstance(targets, tuple) or targets.values.is_floating_point():

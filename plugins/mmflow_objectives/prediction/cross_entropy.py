@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mmflow.plugin import ComponentError, Index, Labels, Loss, Pooled, Ref, Refs
+from mmflow.plugin import ComponentError, Index, Labels, Loss, Pooled, Ref, Refs, TensorType
 from mmflow_objectives.prediction.counted import counted_cross_entropy
 
 if TYPE_CHECKING:
@@ -23,11 +24,27 @@ class CrossEntropy(Loss, name="cross_entropy"):
 
     per_row: ClassVar[bool] = True
     axes: ClassVar[tuple[str, ...]] = ("*",)
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("vector", "logits")}
     example: ClassVar[str] = "{use: cross_entropy, of: logits, labels: label, smoothing: 0.1}"
 
     of: Refs[Pooled] = Field(min_length=1, max_length=1)
     labels: Ref[Labels | Index] = Field(description="class numbers, or a distribution over classes")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all classes")
+
+    def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
+        logits, labels = of[0], fields.get("labels")
+        if labels is not None and labels.modality == "labels" and labels.dtype.startswith("int"):
+            raise ComponentError(
+                "a row has one class, or a distribution over classes", found="lists of classes",
+                hint="mixup and cutmix make distributions of classes",
+            )  # fmt: skip
+        classes, width = len(labels.names) if labels is not None else 0, logits.size[-1] if logits.size else None
+        if labels is None or labels.modality != "label" or width is None or width == 1 or width >= classes:
+            return
+        raise ComponentError(
+            f"{classes} classes need as many logits, and there are {width}", found=f"{width}", expected=f"{classes}",
+            hint=f"give the encoder of the logits `dim: {classes}`",
+        )  # fmt: skip
 
     def compute(self, logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Any:
         if logits.ndim == 3 and logits.shape[2] == 1:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mmflow.plugin import ComponentError, Loss, Pooled, Refs, TokenSequence
+from mmflow.plugin import ComponentError, Loss, Pooled, Refs, TensorType, TokenSequence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import Tensor
 
     from mmflow.plugin import Tokens
@@ -25,6 +27,12 @@ class MeanSquaredError(Loss, name="mse"):
     example: ClassVar[str] = "{use: mse, of: [decoded, target.detach]}"
 
     of: Refs[Pooled | TokenSequence] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
+        a, b = (given.size for given in of)
+        differ = len(a) != len(b) or any(m != n for m, n in zip(a, b, strict=True) if m is not None and n is not None)
+        if differ and "unknown" not in (of[0].modality, of[1].modality):
+            raise ComponentError("mse takes inputs of one shape", found=f"{list(a)} and {list(b)}")
 
     def compute(self, a: Tensor | Tokens, b: Tensor | Tokens) -> Any:
         from mmflow.plugin import Tokens

@@ -1,0 +1,41 @@
+"""Declared types behind references, held against their reader: what a loss fits, groups that a sampler takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import Loss, Sampler
+from mmflow.plugin.targets import Place, Target
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.references.resolver import Resolver, as_written
+
+
+def check_types(resolver: Resolver, entry: Entry, made: Loss, targets: Mapping[Place, Target]) -> None:
+    """Whether the loss takes inputs of these declared types, where all of `of` are known."""
+    types = {place: resolver.type_of(target) for place, target in targets.items()}
+    of = [declared for place, declared in types.items() if place[0] == "of" and declared is not None]
+    if len(of) < sum(place[0] == "of" for place in types):
+        return
+    single = {str(place[0]): declared for place, declared in types.items() if len(place) == 1 and declared is not None}
+    try:
+        made.fits(of, single)
+    except ComponentError as error:
+        message = f"{made.use} does not fit its inputs: {error}"
+        found, expected, hint = error.found or None, error.expected or None, error.hint or None
+        problem = entry.problem(message, ("of",), found=found, expected=expected, hint=hint)
+        resolver.report(entry, ("of",), problem)
+
+
+def check_ungrouped(resolver: Resolver, entry: Entry, made: Sampler, targets: Mapping[Place, Target]) -> None:
+    """Whether what a sampler reads has one value a sample, where the sampler does not say that it takes several."""
+    for place, target in targets.items():
+        declared = resolver.type_of(target)
+        if declared is None or "*" in made.axes or set(declared.axes[1:]) <= set(made.axes):
+            continue
+        at = ("sampler", *place)
+        problem = entry.problem(
+            f"the sampler {made.use} goes by one value a sample, and {target} has several",
+            as_written(entry, at), found=f"the axis {declared.axes[1]}", hint=f"write {target}.0 for the first",
+        )  # fmt: skip
+        resolver.report(entry, at, problem)

@@ -1,0 +1,77 @@
+"""Numbers that move, where they stand: limits of those that a path leads to, places where none can be learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.kinds import Stage
+from mmflow.plugin.numbers import Bounds, ByClock, Learned, Value
+from mmflow.plugin.references import Written
+from mmflow.plugin.targets import Owner, Place
+from mmflow.spec.components.entry import Entry
+from mmflow.spec.references.resolver import Resolver
+
+
+def check_moving(resolver: Resolver, entry: Entry, owner: Owner, made: Component) -> None:
+    """Report numbers that cannot move as they say: a learned one outside a model, one out of its limits."""
+    for place, holder in _holders(made, ()):
+        for name, info in type(holder).model_fields.items():
+            at, value = (*place, info.alias or name), getattr(holder, name)
+            if isinstance(value, Learned) and isinstance(made, Stage):
+                hint = "write a number, or the path of one that a loss learns, such as losses.align.temperature"
+                message = f"the stage {made.use} has no model of its own that could learn a number"
+                resolver.report(entry, at, entry.problem(message, at, hint=hint))
+            if not isinstance(value, Shared):
+                continue
+            target = resolver.targets(owner).get(at)
+            found = resolver.shared(target) if target is not None else None
+            if isinstance(found, Value):
+                _check_shared(resolver, entry, at, value, found, list(_marks(info)))
+
+
+def _check_shared(
+    resolver: Resolver, entry: Entry, at: Place, path: Shared, found: Value, marks: list[Bounds | ByClock]
+) -> None:
+    for mark in marks:
+        if isinstance(mark, ByClock):
+            if isinstance(found, Learned):
+                hint = "write a number or a schedule, such as {use: cosine}"
+                problem = entry.problem(f"`{path}` is learned, and a learned number cannot stand here", at, hint=hint)
+                resolver.report(entry, at, problem)
+        elif (outside := mark.outside(found)) is not None:
+            problem = entry.problem(f"`{path}` is out of range", at, found=outside, expected=mark.says())
+            resolver.report(entry, at, problem)
+
+
+def _holders(value: Written, place: Place) -> Iterator[tuple[Place, BaseModel]]:
+    """A component and everything inside its fields that has fields, with the places."""
+    if isinstance(value, BaseModel):
+        yield place, value
+        for name, info in type(value).model_fields.items():
+            yield from _holders(getattr(value, name), (*place, info.alias or name))
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _holders(item, (*place, name))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _holders(item, (*place, index))
+
+
+def _marks(info: FieldInfo) -> Iterator[Bounds | ByClock]:
+    yield from _of(info.metadata)
+    yield from _inside(info.annotation)
+
+
+def _inside(annotation: Any) -> Iterator[Bounds | ByClock]:
+    yield from _of(getattr(annotation, "__metadata__", ()))
+    for part in get_args(annotation):
+        yield from _inside(part)
+
+
+def _of(metadata: Any) -> Iterator[Bounds | ByClock]:
+    yield from (one for one in metadata if isinstance(one, Bounds | ByClock))

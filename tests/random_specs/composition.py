@@ -1,0 +1,225 @@
+"""A random spec, put together from the declarations: data, views, encoders, memories, losses, stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from mmflow.plugin import Component, ComponentError, Loss, TensorType
+from mmflow.plugin.kinds import Application, Evaluator, Stage, Transform, View
+from mmflow.plugin.references import Grid, Pooled, RawField, TokenSequence
+from mmflow.plugin.targets import Owner
+from mmflow.spec.text.yaml_writer import write_yaml
+from tests.random_specs.drawing import Unfit
+from tests.random_specs.files import Files
+from tests.random_specs.known import together
+from tests.random_specs.referring import Aims, accepts_raw
+from tests.random_specs.registered import component, names
+from tests.random_specs.values import limits
+from tests.random_specs.writing import Writing, valid
+
+ORDER = ("data", "views", "encoders", "memories", "parts", "losses", "track")
+
+
+@dataclass
+class RandomSpec:
+    """The text of a spec, and the components in it as `kind/name`."""
+
+    text: str
+    uses: set[str]
+
+
+def specs(files: Files) -> st.SearchStrategy[RandomSpec]:
+    """Random specs. Each is known by its number: hypothesis draws numbers, and mixes no parts of one spec into another,
+    which would give many that are nearly equal."""
+    return st.integers(0, 2**40).map(lambda number: compose(number, files))
+
+
+def compose(number: int, files: Files) -> RandomSpec:
+    """The spec of that number."""
+    return Composer(Random(number), files).spec()
+
+
+class Composer(Writing):
+    """Puts one spec together, each section from what stands in those before it."""
+
+    def spec(self) -> RandomSpec:
+        self.data()
+        self.several("view", self.view, self.choose([0, 1, 1, 2]))
+        self.several("tower", lambda name: self.encoder(name, raw=True), self.choose([1, 2, 2]))
+        self.several("node", self.encoder, self.choose([0, 1, 2, 3]))
+        self.several("bank", lambda name: self.entry("memories", name, "memory"), self.now_and_then(3))
+        self.several("part", self.part, self.now_and_then(2))
+        self.several("loss", lambda name: self.entry("losses", name, "loss"), self.choose([1, 1, 2]))
+        if self.now_and_then(10):
+            self.attempt(lambda: self.written.update(track={"log": self.one_of("tracker")}))
+        stages: dict[str, Any] = {}
+        if self.written.get("losses"):
+            stages["train"] = self.attempt(lambda: self.stage("train")) or {}
+            stages["train"].setdefault("sampler", self.attempt(lambda: self.one_of("sampler")) or "shuffle")
+        for number in range(self.choose([1, 2, 2, 3])):
+            self.attempt(lambda number=number: self.further(stages, f"eval{number}"))
+        head = {"mmflow": 1, "name": "random", "seed": self.choose([0, 1])}
+        sections = {name: self.written[name] for name in ORDER if self.written.get(name)}
+        return RandomSpec(write_yaml({**head, **sections, "stages": stages}), self.uses)
+
+    # --- data and views --------------------------------------------------------------------------------
+
+    def data(self) -> None:
+        """Two entries: a source, and the same with other samples (or the same again)."""
+        name = self.choose(names("source"))
+        first = self.source(name, 0)
+        if name == "digits":
+            self.uses.add("source/subset")
+            first = {"use": "subset", "of": first, "size": 24}
+        self.written["data"] = {"one": first, "other": first if self.now_and_then() else other_part(first)}
+        self.world = type(self.world)(self.fields_in(first))
+
+    def view(self, name: str) -> None:
+        many = 2 if self.now_and_then(3) else 1
+        raw = [c for c in self.world.choices((RawField,)) if c.target.section in ("fields", "views")]
+        of = [self.choose([c for c in raw if c.declared is not None]) for _ in range(many)]
+        types: Sequence[TensorType] = [choice.declared for choice in of]
+        steps: list[Any] = []
+        for _ in range(self.choose([1, 1, 2])):
+            use = self.choose([use for use in names("transform") if transformed(use, types) is not None])
+            steps.append(self.fields_of(component("transform", use), {}))
+            found = transformed(use, types, steps[-1])
+            if found is None:
+                raise Unfit(use)
+            types = found
+        entry: dict[str, Any] = {"of": [c.text for c in of] if many > 1 else of[0].text, "apply": steps}
+        if self.now_and_then(3):
+            entry["copies"] = 2
+        self.keep("views", name, entry, valid(View, entry), {("of", i): c.target for i, c in enumerate(of)})
+
+    # --- entries ---------------------------------------------------------------------------------------
+
+    def encoder(self, name: str, raw: bool = False) -> None:
+        uses = [use for use in names("encoder") if limits(component("encoder", use).model_fields["of"].metadata).most]
+        use = self.choose([use for use in uses if not raw or accepts_raw(component("encoder", use))])
+        made, aims = component("encoder", use), Aims()
+        fields = self.fields_of(made, {}, aims=aims)
+        if issubclass(made, Application) and self.now_and_then(2):
+            self.applied(fields, aims)
+        self.keep("encoders", name, fields, valid(made, fields), aims)
+
+    def applied(self, fields: dict[str, Any], aims: Aims) -> None:
+        """Apply weights to other inputs of the same types, where there are some."""
+        inputs = [self.world.type_of(target) for target in self.world.inputs(aims["weights",].owner).values()]
+        known = self.world.choices((Pooled, RawField, TokenSequence, Grid))
+        alike = [[c for c in known if same_form(c.declared, one)] for one in inputs]
+        if alike and all(alike):
+            picked = [self.choose(found) for found in alike]
+            aims |= {("of", place): choice.target for place, choice in enumerate(picked)}
+            fields["of"] = [choice.text for choice in picked]
+
+    def entry(self, section: str, name: str, kind: str) -> None:
+        made, aims = component(kind, self.choose(names(kind))), Aims()
+        fields = self.fields_of(made, {}, aims=aims)
+        self.keep(section, name, fields, valid(made, fields), aims)
+
+    def part(self, name: str) -> None:
+        """A component that is used only through others: a score, a number, an encoder without inputs, a service."""
+        kind = self.choose(["score", "value", "encoder", "service", "service"])
+        alone = [use for use in names(kind) if not limits_of(component(kind, use)) or kind != "encoder"]
+        made = component(kind, self.choose(alone))
+        fields = self.fields_of(made, {})
+        if valid(made, fields) is None:
+            raise Unfit(name)
+        self.written.setdefault("parts", {})[name] = {**fields, "use": f"{kind}/{made.use}"}
+        self.shared.setdefault(kind, []).append(f"parts.{name}")
+
+    def keep(self, section: str, name: str, entry: Any, made: Any, aims: Aims) -> None:
+        """Add an entry. Most of those that their own declaration refuses are drawn again."""
+        owner = Owner(section, name)
+        if made is not None:
+            self.world.add(owner, made, aims)
+        known = made is not None and (section not in ("encoders", "views") or self.world.outputs_of(owner) is not None)
+        if not (known and self.minimizable(made, aims)) and not self.strange():
+            self.world.remove(owner)
+            raise Unfit(name)
+        self.written.setdefault(section, {})[name] = entry
+
+    def minimizable(self, made: Any, aims: Aims) -> bool:
+        """Whether a loss takes its inputs, as far as it says so itself."""
+        types = {place: self.world.type_of(target) for place, target in aims.items()}
+        of = [declared for place, declared in types.items() if place[0] == "of" and declared is not None]
+        alone = {str(place[0]): one for place, one in types.items() if len(place) == 1 and one is not None}
+        try:
+            if isinstance(made, Loss):
+                made.fits(of, alone)
+        except ComponentError:
+            return False
+        return True
+
+    # --- stages ----------------------------------------------------------------------------------------
+
+    def further(self, stages: dict[str, Any], name: str) -> None:
+        """A stage that trains nothing: an evaluation, or one that makes values for those that come after it."""
+        uses = [use for use in names("stage") if use != "train"]
+        measuring = [use for use in uses if issubclass(component("stage", use), Evaluator)]
+        use = self.choose(measuring if self.now_and_then(2) else uses)
+        fields = self.stage(use)
+        made = valid(component("stage", use), fields)
+        stages[name] = fields
+        if isinstance(made, Stage):
+            self.world.values += [(name, output, of) for output, of in made.given().items()]
+
+    def stage(self, use: str) -> dict[str, Any]:
+        made = component("stage", use)
+        assert issubclass(made, Stage)
+        length = self.choose([{"steps": 2}, {"steps": 2}, {"epochs": 1}]) if made.trains else {}
+        apart = together(use, self.world.known, "losses" in self.written, self.choose)
+        if apart is None and not self.strange():
+            raise Unfit(use)
+        data = {"data": "one"} if "data" in made.model_fields else {}
+        fields = self.fields_of(made, {**data, **length, **(apart or {})})
+        if valid(made, fields) is None and not self.strange():
+            raise Unfit(use)
+        return fields
+
+
+def other_part(first: Mapping[str, Any]) -> dict[str, Any]:
+    """The same source with other samples: another split, or another folder of files."""
+
+    def other(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("/part0/", "/part1/")
+        return (
+            other_part(value) if isinstance(value, dict) else [*map(other, value)] if isinstance(value, list) else value
+        )
+
+    second = {name: other(value) for name, value in first.items()}
+    if "split" in second:
+        second["split"] = {"train": "test", "test": "train"}.get(second["split"], second["split"])
+    return second
+
+
+def transformed(
+    name: str, types: Sequence[TensorType], written: Mapping[str, Any] | None = None
+) -> list[TensorType] | None:  # fmt: skip
+    """The types after a transform; None where it does not take these. Without `written`, whether it may take them."""
+    one = valid(component("transform", name), written or {})
+    if one is None:
+        return None if written is not None else list(types)
+    assert isinstance(one, Transform)
+    try:
+        View.model_validate({"of": [f"f{i}" for i in range(len(types))], "apply": [one]}).outputs(*types)
+        return [one.result(given) for given in types]
+    except (ValueError, ComponentError):
+        return None
+
+
+def same_form(a: TensorType | None, b: TensorType | None) -> bool:
+    return a is not None and b is not None and (a.modality, a.size, a.axes[:1]) == (b.modality, b.size, b.axes[:1])
+
+
+def limits_of(made: type[Component]) -> int:
+    """Inputs that a component takes at most; 0 for one without any."""
+    of = made.model_fields.get("of")
+    return limits(of.metadata).most if of is not None else 0

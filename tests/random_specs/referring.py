@@ -1,0 +1,202 @@
+"""References of the right types: among what a spec has so far, what a component says that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmflow.plugin import Component, Encoder, TensorType
+from mmflow.plugin.binding import binding
+from mmflow.plugin.kinds import Application, Evaluator, Memory
+from mmflow.plugin.modality import is_raw
+from mmflow.plugin.references import Data, Encoded, Labels, Model, RefType, reference_fields
+from mmflow.plugin.targets import Owner, Place, Target
+from tests.random_specs.drawing import Drawing, Unfit
+from tests.random_specs.registered import component
+from tests.random_specs.values import limits
+from tests.random_specs.world import Choice
+
+Aims = dict[Place, Target]
+"""The targets of an entry's references, by their places."""
+
+LEFT_OUT = ("fields", "replace", "start", "model", "initial")
+"""Fields with references to stages, which are drawn with the stages or stay at their defaults."""
+OPTIONAL = {("loss", "rows"): 10, ("memory", "rows"): 10, ("encoder", "mask"): 10, ("encoder", "rows"): 10**9}
+"""One in so many times an optional reference is written, where most of what fits by its type does not in fact."""
+FEW = 4
+"""Classes that rows as few as those here may have."""
+
+
+class Referring(Drawing):
+    """Draws the references of components."""
+
+    def references_of(self, made: type[Component], written: dict[str, Any], aims: Aims) -> None:
+        """Write the references of a component into `written`, and their targets into `aims`; raises `Unfit`."""
+        row: str | None = None
+        for name, types in sorted(reference_fields(made).items(), key=lambda item: item[0] != "of"):
+            info = made.model_fields[name]
+            if name in written or name in LEFT_OUT or (issubclass(made, Application) and name == "of"):
+                continue
+            if types == (Data,):
+                if info.is_required() or self.now_and_then(2):
+                    written[name] = "other"
+                continue
+            always = info.is_required() or name == "of"
+            if Model in types or not (always or self.now_and_then(OPTIONAL.get((made.kind, name), 2))):
+                continue
+            many = self.count(made, name)
+            picked = self.pick(made, name, types, many, row, written, aims)
+            if not picked:
+                if always and many:
+                    raise Unfit(f"{made.use}.{name}")
+                continue
+            row = row or picked[0].row
+            annotation = str(info.annotation)
+            for place, choice in enumerate(picked):
+                inner: Place = ("value",) if "dict" in annotation else (place,) if "tuple" in annotation else ()
+                aims[(name, *inner)] = choice.target
+            texts = [choice.text for choice in picked]
+            written[name] = texts if "tuple" in annotation and len(texts) > 1 else texts[0]
+
+    def count(self, made: type[Component], name: str) -> int:
+        """How many references a field gets."""
+        info = made.model_fields[name]
+        if "tuple" not in str(info.annotation):
+            return 1
+        bounds = limits(info.metadata)
+        if bounds.most == 0:
+            return 0
+        possible = [n for n in range(1, 4) if bounds.least <= n <= bounds.most]
+        built = issubclass(made, Encoder) and made.build is not Encoder.build
+        if name == "of" and made.method and not built and not issubclass(made, Memory | Application):
+            bound = binding(made)
+            possible = [n for n in possible if bound.misfit(n) is None]
+            if bound.misfit(0) is None and issubclass(made, Evaluator) and not bound.rest:
+                return 0
+        accepts = getattr(made, "accepts", ())
+        if name == "of" and accepts and not info.is_required():
+            possible = [n for n in possible if n <= len(accepts)]
+        return self.choose(possible or [1])
+
+    def pick(
+        self, made: type[Component], name: str, types: Sequence[type[RefType]], many: int, row: str | None,
+        written: Mapping[str, Any], aims: Aims,
+    ) -> list[Choice]:  # fmt: skip
+        """Choices of the right types, alike in their rows (and, where they are compared, in groups and width)."""
+        picked: list[Choice] = []
+        for place in range(many):
+            found = [c for c in self.world.choices(types) if self.suits(made, name, place, c)]
+            if Encoded in types:
+                found = [c for c in found if self.gives(c, self.needs(made, written))]
+            first = row or (picked[0].row if picked else None)
+            if first is not None and (picked or not issubclass(made, Encoder)):
+                found = [c for c in found if c.row in (first, "")]
+            if name == "of":
+                found = self.alike(made, found, picked)
+            elif made.kind == "loss":
+                found = [c for c in found if self.beside(made, name, c, written, aims)]
+            if issubclass(made, Evaluator) and not self.strange():
+                found = [c for c in found if c not in picked and self.measured(made, name, place, c)]
+            if not found:
+                return []
+            picked.append(self.choose(found))
+        return picked
+
+    def alike(self, made: type[Component], found: list[Choice], picked: Sequence[Choice]) -> list[Choice]:
+        """Of the inputs that fit by their types, those that are worth something together."""
+        if made.kind in ("loss", "memory") and not picked and not self.strange():
+            found = [c for c in found if c.target.section == "encoders" and self.world.trains(c.target.owner)]
+        if made.kind in ("loss", "memory"):
+            vectors = [c for c in found if c.declared and c.declared.modality in ("vector", "logits", "tokens")]
+            found = found if self.now_and_then(10) else vectors or found
+        if issubclass(made, Encoder) and not accepts_raw(made) and not self.strange():
+            found = [c for c in found if c.width is not None] or found
+        if picked and not getattr(made, "accepts", ()):
+            found = [c for c in found if c.width == picked[0].width and c.groups == picked[0].groups] or found
+        return found
+
+    def suits(self, made: type[Component], name: str, place: int, choice: Choice) -> bool:
+        """Whether a declaration takes a choice: its modality and its group axes."""
+        declared, accepts = choice.declared, getattr(made, "accepts", ())
+        if name == "of" and accepts:
+            return place < len(accepts) and declared is not None and declared.modality in accepts[place]
+        if declared is not None and name in made.reads and declared.modality not in made.reads[name]:
+            return False
+        axes = getattr(made, "axes", ())
+        grouped = "*" not in axes and not set(choice.groups) <= set(axes)
+        if made.kind == "sampler":
+            named = declared is not None and declared.modality in ("label", "text", "id")
+            by_number = name in made.reads and "number" in made.reads[name]
+            return not grouped and (not named or by_number or few_classes(declared) or self.strange())
+        if name == "of" and not issubclass(made, Encoder):
+            return not grouped
+        return made.kind not in ("loss", "stage") or name == "of" or not choice.groups or self.strange()
+
+    def beside(
+        self, made: type[Component], name: str, choice: Choice, written: Mapping[str, Any], aims: Aims
+    ) -> bool:  # fmt: skip
+        """Whether a further reference of a loss can stand beside its inputs, as far as their types tell."""
+        declared = choice.declared
+        if name == "targets":
+            return declared is not None and declared.dtype.startswith("int")
+        if name == "labels" and declared is not None and declared.modality == "number":
+            return self.strange()
+        if name == "rows":
+            return declared is None or declared.dtype == "bool"
+        of = [self.world.type_of(target) for place, target in aims.items() if place[0] == "of"]
+        if choice.target.section not in ("encoders", "memories") or not of or of[0] is None:
+            return True
+        need, known = self.needs(made, written)[0], self.world.outputs_of(choice.target.owner) or {}
+        there = known.get(need, declared) if choice.target.output is None else declared
+        return there is None or not there.size or not of[0].size or there.size[-1] == of[0].size[-1]
+
+    def measured(self, made: type[Evaluator], name: str, place: int, choice: Choice) -> bool:
+        """Whether an evaluator takes a choice, as far as it says so, and rows as few as those here can be enough."""
+        if name != "of":
+            form = choice.declared.modality if choice.declared is not None else ""
+            labels = Labels in reference_fields(made)[name]
+            fits = few_classes(choice.declared) if form == "label" else not labels or form == "labels"
+            return fits or self.strange()
+        if place in made.encodes:
+            inputs = [self.world.type_of(target) for target in self.world.inputs(choice.target.owner).values()]
+            if [one.modality if one is not None else None for one in inputs] != [made.encodes[place]]:
+                return False
+        return self.trained(choice.target.owner) or self.strange()
+
+    def trained(self, owner: Owner) -> bool:
+        """Whether an encoder is in the model that evaluations use, or learned nothing from the data."""
+        losses = [self.world.targets(Owner("losses", loss)) for loss in self.world.names("losses")]
+        read = [target for targets in losses for target in targets.values()]
+        known = {one for target in read for one in (target.owner, *self.world.reach(target.owner))}
+        behind = {owner, *self.world.reach(owner)}
+        learning = [one for one in behind if isinstance(made := self.world.component(one), Encoder) and made.learns()]
+        return not known or known.issuperset(learning)
+
+    def needs(self, made: type[Component], written: Mapping[str, Any]) -> Sequence[str]:
+        """Outputs that the scores of a component need of whole encodings; `pooled` where it has none."""
+        found: list[str] = []
+        for name, info in made.model_fields.items():
+            if "Score" not in str(info.annotation):
+                continue
+            value = written.get(name, info.default)
+            value = self.written["parts"][value.split(".")[1]] if isinstance(value, str) and "." in value else value
+            use = value["use"] if isinstance(value, dict) else value
+            if isinstance(use, str):
+                found += component("score", use.removeprefix("score/")).needs
+        return found or made.needs or ("pooled",)
+
+    def gives(self, choice: Choice, needs: Sequence[str]) -> bool:
+        if choice.target.section != "encoders" or choice.target.output is not None:
+            return True
+        known = self.world.outputs_of(choice.target.owner) or {}
+        return all(need in known for need in needs)
+
+
+def few_classes(declared: TensorType | None) -> bool:
+    return declared is not None and declared.modality == "label" and 2 <= len(declared.names) <= FEW
+
+
+def accepts_raw(made: type[Component]) -> bool:
+    """Whether the first input of an encoder is raw data."""
+    accepts = getattr(made, "accepts", ())
+    return bool(accepts) and any(map(is_raw, accepts[0]))

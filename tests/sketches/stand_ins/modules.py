@@ -1,0 +1,74 @@
+"""Modules behind the stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmflow.plugin import Tokens, emit
+
+
+class Resampled(nn.Module):
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(first + second, first)
+
+    def forward(self, a: Tokens, b: Tokens) -> dict[str, Any]:
+        other = F.interpolate(b.values.transpose(1, 2), size=a.values.shape[1]).transpose(1, 2)
+        values = self.project(torch.cat([a.values, other], dim=-1))
+        weights = a.mask.to(values.dtype).unsqueeze(-1)
+        pooled = (values * weights).sum(1) / weights.sum(1).clamp_min(1)
+        return {"pooled": pooled, "tokens": Tokens(values, a.mask)}
+
+
+class Joined(nn.Module):
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, dim)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.project(torch.cat(inputs, dim=-1))
+
+
+class Aligned(nn.Module):
+    """A video tower that emits how far neighboring frames lie apart."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.temporal = nn.ModuleDict({"tower": tower})
+
+    def forward(self, video: Any, shift: Any = 1.0, taps: Sequence[str] = ()) -> dict[str, Any]:
+        found = dict(self.temporal["tower"](video, taps=taps))
+        frames = found["tokens"].values
+        emit("align", shift * (frames[:, 1:] - frames[:, :-1]).square().mean((1, 2)))
+        return {**found, "frame_cls": found["tokens"]}
+
+
+class PartPrototypes(nn.Module):
+    """Prototypes of several parts each: vectors [classes * per_class, parts, dim], a slot for each part."""
+
+    def __init__(self, count: int, parts: int, dim: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(count, parts, dim) * 0.1)
+        self.slots = nn.Parameter(torch.ones(count, parts))
+
+    def forward(self) -> dict[str, Tensor]:
+        return {"vectors": self.vectors, "slots": self.slots}
+
+
+class ClassLinear(nn.Module):
+    """Logits from prototypes, each of one class."""
+
+    def __init__(self, classes: int, count: int, own: float, other: float) -> None:
+        super().__init__()
+        weight = torch.full((classes, count), other)
+        for place in range(count):
+            weight[place * classes // count, place] = own
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, hit: Tensor) -> Tensor:
+        return F.linear(hit, self.weight)
