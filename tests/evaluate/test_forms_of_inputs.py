@@ -36,7 +36,7 @@ def said(evaluation: str) -> list[str]:
     """What the check or the rehearsal says of an evaluation."""
     try:
         spec = load_text(SPEC.replace("EVALUATION", evaluation))
-        rehearse(spec, list(spec.stages))
+        rehearse([(spec, list(spec.stages))])
     except SpecError as refused:
         return [str(problem) for problem in refused.problems]
     return []
@@ -154,7 +154,7 @@ def test_a_tap_of_an_unknown_form_is_refused_by_its_values_before_the_run(
     spec = SPEC.replace("encoders:\n", "encoders:\n  odd: {use: taps_of_tests, of: fields.image}\n")
     probe = f"linear_probe, of: odd.inner, {PROBE}"
     with pytest.raises(SpecError) as refused:
-        rehearse(load_text(spec.replace("EVALUATION", probe)), ["e"])
+        rehearse([(load_text(spec.replace("EVALUATION", probe)), ["e"])])
     assert "linear_probe reads one vector a row: found `odd.inner`, an array of 2 axes a row ([2, 16, 16]" in str(
         refused.value
     )
@@ -192,7 +192,7 @@ def test_encoders_of_another_stage_are_rehearsed_and_give_values_of_the_evaluato
                                  "train: {data: train, steps: 1, batch_size: 8}\neval:")  # fmt: skip
     wrong = spec.replace("EVALUATION", "retrieval, of: [train.image.features, text], data: test")
     with pytest.raises(SpecError) as refused:
-        rehearse(load_text(wrong), ["e"])
+        rehearse([(load_text(wrong), ["e"])])
     assert "cannot compare image.features [2, 16] and text [2, 8]" in str(refused.value)
     good = load_text(spec.replace("EVALUATION", "zero_shot, of: [train.image, train.text], labels: label, data: test"))
     outcome = run_spec(good, RunOptions(store=str(tmp_path), engine="local", device="cpu"))

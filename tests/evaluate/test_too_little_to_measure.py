@@ -51,7 +51,7 @@ def spec_of(folder: Path, evaluation: str, train: str = "ab" * 8, test: str = "a
 
 def refused(text: str) -> str:
     with pytest.raises(SpecError) as error:
-        rehearse(load_text(text), ["e"])
+        rehearse([(load_text(text), ["e"])])
     return str(error.value)
 
 
@@ -93,7 +93,7 @@ def test_too_few_rows_or_classes_are_told_before_the_run(
     "evaluation", [f"knn, {BOTH}, k: 4", f"linear_probe, {BOTH}", f"few_shot, {ONE}, queries: 1, ways: 2"]
 )
 def test_enough_is_enough(tmp_path: Path, evaluation: str) -> None:
-    rehearse(load_text(spec_of(tmp_path, evaluation)), ["e"])
+    rehearse([(load_text(spec_of(tmp_path, evaluation)), ["e"])])
 
 
 def measured(tmp_path: Path, text: str) -> RunOutcome:

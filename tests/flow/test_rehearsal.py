@@ -192,10 +192,10 @@ def test_batch_norm_over_a_single_row_is_told_with_the_way_out(
     spec = spec.replace("batch_size: 8", batches)
     checked = load_text(spec)
     if not refused:
-        rehearse(checked, ["train"])
+        rehearse([(checked, ["train"])])
         return
     with pytest.raises(SpecError) as error:
-        rehearse(checked, ["train"])
+        rehearse([(checked, ["train"])])
     (message,) = map(str, error.value.problems)
     assert message.startswith("<text>:11:3: encoders.image: the stage has a micro-batch of one row:"), message
     assert "`sampler: {use: shuffle, drop_last: true}`" in message
