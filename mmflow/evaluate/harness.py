@@ -81,7 +81,7 @@ def _remarks(measured: EvaluationResult, bound: Measurement, context: StageConte
         for name, encoding in zip(bound.evaluator.of, bound.rows.of, strict=True):
             yield from alike(str(name), encoding)
     name = bound.reads[-1]
-    if name not in spec.data:
+    if name is None or name not in spec.data:
         return
     fields = [owner.name for owner in scope.reach(*scope.roots()) if owner.section == "fields"]
     learned = {other: "which it learns from" for other in bound.reads[:-1] if other is not None}

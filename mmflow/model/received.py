@@ -74,7 +74,11 @@ def form_problems(stage: Stage, scope: StageScope, found: Mapping[Place, Encodin
 
 
 def score_problems(
-    stage: Stage, scope: StageScope, found: Mapping[Place, Encoding], untraced: list[str], errors: tuple[type, ...]
+    stage: Stage,
+    scope: StageScope,
+    found: Mapping[Place, Encoding],
+    untraced: list[str],
+    errors: tuple[type[Exception], ...],
 ) -> Iterator[Problem]:
     """Scores in the stage's fields that cannot compare its encodings, and what the stage itself refuses of them."""
     targets = scope.targets(STAGE)

@@ -8,14 +8,13 @@ forms, the rehearsal of a run those of real values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Score, View
 from mmflow.plugin.modality import modality
-from mmflow.plugin.references import Written
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Argument, TensorType, Tokens
 
@@ -43,7 +42,7 @@ def needed_outputs(wiring: Holder, owner: Owner) -> tuple[str, ...]:
 
 def reference_at(made: BaseModel | None, place: Place) -> str:
     """The reference at a place of a component's fields, as a spec has it; empty where there is none."""
-    value: Written = made
+    value: Any = made
     for part in place:
         value = value[part] if isinstance(value, Mapping | Sequence) else getattr(value, str(part), None)
     return str(value or "")
