@@ -107,7 +107,7 @@ class _Checker:
     def streams(self) -> dict[str, str]:
         """The streams of all stages, each with a stage that has it."""
         made = {name: stage.declaration for name, stage in self.sections.stages.items()}
-        return {s: name for name, one in made.items() if isinstance(one, DataStage) for s in reversed(one.streams())}
+        return {s: name for name, one in made.items() if isinstance(one, DataStage) for s in one.streams()}
 
     def prepare(self, name: str, stage: StageEntry) -> None:
         """The resolver of a stage, with the fields of its data."""

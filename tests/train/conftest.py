@@ -45,8 +45,6 @@ class Context:
 
     def note(self, text: str) -> None: ...
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
-
     def remark(self, text: str) -> None:
         self.notes.append(text)
 

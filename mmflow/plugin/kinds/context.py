@@ -132,7 +132,7 @@ class StageContext(Protocol):
         """The metrics of another stage that a reference leads to."""
         ...
 
-    def source(self, data: Target | None = None) -> Source:
+    def source(self, data: Target | Mapping[str, Target] | None = None) -> Source:
         """The stage's data with what joins it (or other data, by the target of a reference), to be opened and read."""
         ...
 

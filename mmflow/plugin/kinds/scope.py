@@ -61,7 +61,7 @@ class StageScope(Protocol):
     @property
     def parts(self) -> Mapping[str, Component]: ...
     @property
-    def data(self) -> Target | None:
+    def data(self) -> Target | Mapping[str, Target] | None:
         """Where the rows come from that the stage reads: an entry of data, or data that another stage makes."""
         ...
 
@@ -88,7 +88,7 @@ class StageScope(Protocol):
         ...
 
     @property
-    def preparation_data(self) -> Target | None:
+    def preparation_data(self) -> Target | Mapping[str, Target] | None:
         """The data that encoders learn their preprocessing from."""
         ...
 
