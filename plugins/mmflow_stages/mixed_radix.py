@@ -17,8 +17,8 @@ class MixedRadix(Stage, name="mixed_radix"):
     """The column `code`: the numbers of several columns as digits of one, in a mixed radix system.
 
     The first column has the highest digits: with base b of the last, `code = b * (code of those before) + last`. `base`
-    is one for all columns, or one each. Nothing stands above the first of several columns, so that one base for all does
-    not bound it: it may be a code itself. Ids that one of the columns lacks have no code.
+    is one for all columns, or one each. Nothing stands above the first of several columns: one base for all does not
+    bound it, so that it may be a code itself. Ids that one of the columns lacks have no code.
     """
 
     gives: ClassVar[Mapping[str, str]] = {"code": "Column"}
@@ -43,9 +43,7 @@ class MixedRadix(Stage, name="mixed_radix"):
         for place, (name, column, base) in enumerate(zip(self.of, columns, bases, strict=True)):
             found = dict(zip(*column.present(), strict=True))
             free = place == 0 and len(self.base) == 1 < len(columns)
-            wrong = next(
-                (v for v in found.values() if not isinstance(v, int) or v < 0 or not (free or v < base)), None
-            )
+            wrong = next((v for v in found.values() if not isinstance(v, int) or v < 0 or not (free or v < base)), None)
             if wrong is not None:
                 most = "up" if free else f"to {base - 1}"
                 raise ComponentError(

@@ -24,7 +24,10 @@ class PartPrototypes(Encoder, name="part_prototypes"):
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         size = (self.parts, self.dim)
-        return {"vectors": TensorType("vector", ("prototype",), size), "slots": TensorType("vector", ("prototype",), size[:1])}
+        return {
+            "vectors": TensorType("vector", ("prototype",), size),
+            "slots": TensorType("vector", ("prototype",), size[:1]),
+        }
 
     def build(self, *inputs: TensorType, state: Mapping[str, Any]) -> nn.Module:
         from stand_ins.modules import PartPrototypes as Module
