@@ -96,7 +96,8 @@ def _check_arguments(
 ) -> bool:
     """Whether the component's method can be called with its references and its requests."""
     count = len(made.of)
-    if not targets and entry.section in ("encoders", "losses") and not isinstance(made, Application):
+    idle = not targets and entry.section in ("encoders", "losses") and not isinstance(made, Application)
+    if idle or (isinstance(made, Loss) and not count and _takes_inputs(made)):
         problem = entry.problem(f"{made.kind} {made.use} needs `of`", hint="write of: NAME, or of: [ONE, OTHER]")
         resolver.report(entry, (), problem)
         return False
@@ -115,6 +116,15 @@ def _check_arguments(
         problem = entry.problem(f"{made.kind} {made.use} takes {misfit}", ("of",), found=f"{count} in `of`")
         resolver.report(entry, ("of",), problem)
     return misfit is None
+
+
+def _takes_inputs(loss: Loss) -> bool:
+    """Whether a loss can do nothing without inputs; inside another component its owner gives them."""
+    try:
+        found = binding(loss, count=0)
+    except ComponentError:  # reported where it is checked with its inputs
+        return False
+    return found.rest or found.misfit(0) is not None
 
 
 def _check_weights(resolver: Resolver, entry: Entry, owner: Owner, made: Application) -> bool:
