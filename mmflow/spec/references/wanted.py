@@ -35,7 +35,7 @@ from mmflow.plugin.references import (
 )
 from mmflow.plugin.targets import Place, Target
 from mmflow.plugin.values import TensorType
-from mmflow.spec.components.classes import models_in
+from mmflow.spec.components.classes import VALUES, models_in
 
 
 class Output(RefType):
@@ -65,9 +65,6 @@ LEADS_TO: Mapping[type[RefType], tuple[str, ...]] = {
     Metrics: ("stages",),
 }
 
-
-VALUES = ("Column", "Static")
-"""Outputs of stages that are values: one an id, or rows of an axis of their own."""
 
 GIVEN_BY: Mapping[type[RefType], tuple[str, ...]] = {
     Encoded: VALUES,
