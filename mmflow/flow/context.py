@@ -25,9 +25,10 @@ from mmflow.identity.canonical import Json, key_of
 from mmflow.identity.keys import Keys
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.failures import inside
-from mmflow.plugin.kinds import Evaluator, InnerStages, Reporter, Stage, StageContext
+from mmflow.plugin.kinds import Evaluator, Reporter, Stage, StageContext
 
 if TYPE_CHECKING:
+    from mmflow.flow.inside import StagesInside
     from mmflow.flow.plan import PlannedStage
     from mmflow.spec import Scope, Spec, Target
 
@@ -79,6 +80,11 @@ class FlowContext(StageValues):
         if text not in self.remarks:
             self.remarks.append(text)
 
+    def all_remarks(self) -> list[str]:
+        """The remarks of the stage, and of those inside it."""
+        inside = self.inside.remarks.items() if "inside" in self.__dict__ else ()
+        return [*self.remarks, *(f"{name}: {text}" for name, found in inside for text in found)]
+
     def upstream(self, stage: str) -> Path:
         """The local directory with the outputs of an earlier stage; not to be written to."""
         if stage not in self._fetched:
@@ -92,7 +98,7 @@ class FlowContext(StageValues):
         return Sources(spec, self.upstream)
 
     @cached_property
-    def inside(self) -> InnerStages:
+    def inside(self) -> StagesInside:
         """The stages inside this one, which run in its process."""
         from mmflow.flow.inside import StagesInside
 
@@ -196,11 +202,11 @@ def run_stage(
             "seconds": round(time.monotonic() - began, 3),
             "started": started.isoformat(),
             "environment": environment(device),
-            "remarks": context.remarks,
+            "remarks": context.all_remarks(),
         }
         StageRecord(output).write(about)
-        if context.remarks:
-            report.markdown("remarks", "\n".join(f"- {remark}" for remark in context.remarks))
+        if about["remarks"]:
+            report.markdown("remarks", "\n".join(f"- {remark}" for remark in about["remarks"]))
         store.publish_or_keep(stage.key, output, meta)
     store.drop_partial(stage.key)
 

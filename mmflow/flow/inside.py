@@ -30,6 +30,8 @@ class StagesInside:
         self._outer = outer
         self._time = ""
         self._kept = outer.scratch / "kept"
+        self.remarks: dict[str, list[str]] = {}
+        """Those of each stage from the last time that it ran: what holds at the end."""
 
     def run(
         self, stage: str, output: Path, results: Mapping[str, Path], *, numbers: Mapping[Place, Json], time: str
@@ -41,6 +43,7 @@ class StagesInside:
             context = InnerContext(self._outer, stage, output, Path(scratch), results, numbers, time, self._kept)
             seed_stray_draws(context.scope.seed)
             work(context.scope.declaration, context)
+            self.remarks[context.name.removeprefix(f"{self._outer.name}.")] = context.remarks
 
     def source(self, results: Mapping[str, Path]) -> Source:
         found = Sources(self._outer.spec, self._outer.upstream, results).of(self._outer.spec.scope(self._outer.stage))
@@ -80,16 +83,15 @@ class InnerContext(FlowContext):
     def _sources_of(self, spec: Spec) -> Sources:
         return Sources(spec, self.upstream, self._results)
 
-    def remark(self, text: str) -> None:
-        self._outer.remark(f"{self.name.removeprefix(self._outer.name).strip('.')}: {text}")
-
     def memo_files(self, identity: Mapping[str, Any], produce: Callable[[Path], None]) -> Path:
         folder = self._kept / key_of({"memo": identity})
         if not folder.exists():
-            making = folder.with_suffix(".making")
-            making.mkdir(parents=True)
-            produce(making)
-            making.rename(folder)
+            self._kept.mkdir(exist_ok=True)
+            with TemporaryDirectory(dir=self._kept) as making:
+                made = Path(making, "made")
+                made.mkdir()
+                produce(made)
+                made.rename(folder)
         return folder
 
     def save_partial(self, directory: Path) -> None:

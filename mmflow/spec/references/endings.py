@@ -15,7 +15,7 @@ from mmflow.plugin.values import TensorType
 from mmflow.spec.components.classes import VALUES, field_of
 from mmflow.spec.references.names import INIT, NODES, SAMPLER, SINGULAR, BadReference, Seen, expected_of
 from mmflow.spec.references.types import Types, main_output
-from mmflow.spec.references.wanted import GIVEN_BY, LEADS_TO, fits, fits_output
+from mmflow.spec.references.wanted import GIVEN_BY, LEADS_TO, fits, fits_output, is_kept
 from mmflow.spec.text.problems import did_you_mean
 
 Words = tuple[str, ...]
@@ -175,6 +175,9 @@ class Endings:
             "stages", name, output=(output if given in (*VALUES, "Data") else None) or ".".join(rest) or None
         )
         declared = self.types.type_of(target) if given in VALUES else None
+        if output in self.seen.stages.published.get(name, {}) and not is_kept(given, declared):
+            hint = f"embed the data again: {{use: embed, model: {name}, ...}}"
+            raise BadReference(f"`{text}`: vectors of a stage inside another are not stored", hint=hint)
         inner, here = self.seen.stages.inner.get(name), self.seen.stage
         if given and given not in VALUES and inner is not None and here is not None and here.name == inner.around:
             hint = "read a column or a static output of it, or let the stage be one of its own"

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from mmflow.plugin.kinds import InnerGroup
 from mmflow.plugin.references import words
 from mmflow.plugin.targets import INIT, STAGE, Owner, Target
+from mmflow.plugin.values import TensorType
 from mmflow.spec.components.refresh import GroupEntry, bare
 from mmflow.spec.components.stages import StageEntry
 from mmflow.spec.references.endings import main_of
 from mmflow.spec.references.resolver import Resolver
+from mmflow.spec.references.wanted import is_kept
 from mmflow.spec.text.problems import Problem, did_you_mean
 
 
@@ -97,7 +99,9 @@ def inner_groups(
 ) -> dict[str, InnerGroup]:
     """The groups as they are run; `reached` are the entries that the stage around needs."""
     read = _stages_read(resolvers[stage.name], (STAGE, *reached))
-    published = stage.published()
+    types = resolvers[stage.name].given()
+    declared = {out: one if isinstance(one := types.get(out), TensorType) else None for out in stage.published()}
+    published = {out: one for out, one in stage.published().items() if is_kept(one[2], declared[out])}
     found: dict[str, InnerGroup] = {}
     for name, group in stage.groups.items():
         places = {full: one for full, one in stage.inner.items() if one.place is not None and one.place.group == name}
@@ -113,7 +117,7 @@ def inner_groups(
             given=given,
             read=frozenset(first.values()) & read,
             remembered=frozenset(bare(read) for read in seen if read != bare(read)),
-            published={out: (full, output, kind) for out, (full, output, kind) in published.items() if full in places},
+            published={out: one for out, one in published.items() if one[0] in places},
         )  # fmt: skip
     return found
 

@@ -148,6 +148,12 @@ def is_number(target: Target) -> bool:
     return target.section not in ("losses", "parts") and not target.field
 
 
+def is_kept(kind: str, declared: TensorType | None) -> bool:
+    """Whether a value of a stage inside another is stored with that one: not vectors of rows, which are large."""
+    known = kind == "Column" and declared is not None and declared.modality != "unknown"
+    return not known or modality(declared.modality).role not in ("vector", "tokens", "grid")
+
+
 def fits(wanted: tuple[type[RefType], ...], target: Target, declared: TensorType | None) -> bool:
     return any(_fit(kind, target, declared) for kind in wanted if target.section in LEADS_TO[kind])
 
