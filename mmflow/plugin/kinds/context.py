@@ -93,7 +93,8 @@ class StageModel(Protocol):
         ...
 
     def weights(self) -> dict[str, Tensor]:
-        """Parameters and buffers by path (`encoders.image.blocks.0.mlp.weight`), on the CPU."""
+        """Parameters and buffers by path (`encoders.image.blocks.0.mlp.weight`), on the CPU: all of a trained model, of
+        the untrained one those of the entries that the stage's fields name."""
         ...
 
 

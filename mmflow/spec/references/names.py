@@ -204,6 +204,10 @@ class Seen:
         """Whether a reference that begins with this word leads to a stage."""
         return self.stages.begins(word, self.stage.name if self.stage is not None else "")
 
+    def inner(self) -> Inner | None:
+        """The place of a stage inside another; None for any other."""
+        return self.stages.inner.get(self.stage.name) if self.stage is not None else None
+
     def published(self) -> Mapping[str, tuple[str, str, str]]:
         """The outputs that the stage has from stages inside it, as `StageEntry.published` says."""
         return self.stages.published.get(self.stage.name, {}) if self.stage is not None else {}

@@ -133,9 +133,24 @@ class Resolver(Types):
             # Stages that begin with each other are reported elsewhere, and must not go round here.
             self._brought[owner] = None
             self._asking += 1
-            self._brought[owner] = super().brought(owner)
+            around = self._around()
+            # Which entries the stage around trains may depend on what this one gives.
+            self._brought[owner] = super().brought(owner) if around is None else around
             self._asking -= 1
         return self._brought[owner]
+
+    def _around(self) -> tuple[str, Resolver] | None:
+        """Of a stage inside another that uses its model as it is then: the stage around it."""
+        inner = self.seen.inner()
+        wiring: Resolver = self
+        for _ in range(len(self.seen.stages.inner)):
+            begun = wiring.begins()
+            if inner is None or begun is None or begun[0] == inner.around:
+                return begun if inner is not None else None
+            if begun[0] not in self.seen.stages.inner:
+                return None
+            wiring = begun[1]
+        return None
 
     def structure(self, owner: Owner) -> Structure | None:
         if owner not in self._structures:
