@@ -112,9 +112,9 @@ class Told(Evaluator, name="told"):
 class Spread(Evaluator, name="spread"):
     """The mean norm of vectors, as a metric of the weights alone."""
 
-    def evaluate(self, of: Encoding) -> EvaluationResult:
+    def evaluate(self, vectors: Encoding) -> EvaluationResult:
         Fuse.burn()
-        return EvaluationResult([Metric("norm", float(of.pooled.norm(dim=-1).mean()), better="lower")])
+        return EvaluationResult([Metric("norm", float(vectors.pooled.norm(dim=-1).mean()), better="lower")])
 
 
 class Scaled(Stage, name="scaled"):
