@@ -66,8 +66,12 @@ class UsedModel:
         raise ComponentError(f"the stage refers to no encoder {encoder!r}", expected=" or ".join(known))
 
     def weights(self) -> dict[str, Tensor]:
-        """Parameters and buffers by path, on the CPU."""
-        return self._embedder.model(self._scope.roots()).weights()
+        """Parameters and buffers by path, on the CPU: all that a trained model has; of the untrained one those of
+        entries that the stage's own fields name."""
+        if self._scope.model is not None:
+            return ModelArtifact(self._embedder.context.upstream(self._scope.model)).weights()
+        model = self._embedder.model(self._scope.roots())
+        return {name: tensor.detach().cpu() for name, tensor in model.modules.state_dict().items()}
 
     def reads(self, encoder: str) -> tuple[str, bool]:
         """The field of the data behind an encoder (empty where there is none), and whether its values are plain enough

@@ -20,7 +20,7 @@ from mmflow.plugin.numbers import takes_rows
 from mmflow.plugin.references import Data, Model, Parameters, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType, of_samples
-from mmflow.spec.components.classes import field_of
+from mmflow.spec.components.classes import VALUES, field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
 from mmflow.spec.references.delivered import check_forms, check_needs
@@ -30,7 +30,7 @@ from mmflow.spec.references.moving import check_moving
 from mmflow.spec.references.resolver import Resolver, as_written
 from mmflow.spec.references.row_axes import check_gathered, check_pairing, check_streams
 from mmflow.spec.references.services import check_services
-from mmflow.spec.references.wanted import GIVEN_BY, VALUES, is_number, references
+from mmflow.spec.references.wanted import GIVEN_BY, is_number, references
 from mmflow.spec.references.wiring import differing
 from mmflow.spec.text.problems import did_you_mean
 

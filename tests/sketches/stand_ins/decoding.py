@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmflow.plugin import (
-    Component, DataStage, Encoded, Encoder, Field, Model, Ref, StageContext, StageInputs, TensorType,
+    Component,
+    DataStage,
+    Encoded,
+    Encoder,
+    Field,
+    Model,
+    Ref,
+    StageContext,
+    StageInputs,
+    TensorType,
 )  # fmt: skip
 
 if TYPE_CHECKING:

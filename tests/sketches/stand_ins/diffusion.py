@@ -6,8 +6,27 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmflow.plugin import (
-    STAGE, Component, DataStage, Encoded, Encoder, Evaluator, EvaluationResult, Grid, Loss, Metric, Model, Pooled, RawField,
-    Ref, Refs, StageContext, StageInputs, TensorType, TokenSequence, address, default,
+    STAGE,
+    Component,
+    DataStage,
+    Encoded,
+    Encoder,
+    EvaluationResult,
+    Evaluator,
+    Grid,
+    Loss,
+    Metric,
+    Model,
+    Pooled,
+    RawField,
+    Ref,
+    Refs,
+    StageContext,
+    StageInputs,
+    TensorType,
+    TokenSequence,
+    address,
+    default,
 )  # fmt: skip
 
 if TYPE_CHECKING:
