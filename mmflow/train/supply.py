@@ -17,7 +17,7 @@ from mmflow.train.settings import Training
 
 
 class Supply:
-    """Batches of `source`, until `load` reads it anew. Numbers of batches are those of its first stream."""
+    """Batches of `source`, until `load` reads it again. Numbers of batches are those of its first stream."""
 
     def __init__(self, declaration: Training, scope: StageScope, source: Source, *, workers: int, pin: bool) -> None:
         self.declaration, self.scope, self.source = declaration, scope, source
@@ -43,8 +43,8 @@ class Supply:
         assert self._feed is not None
         return self._feed
 
-    def load(self, source: Source, model: Model, step: int, *, anew: bool) -> None:
-        """Read `source` for the steps from `step` on; `anew`: it is another than it was."""
+    def load(self, source: Source, model: Model, step: int, *, changed: bool) -> None:
+        """Read `source` for the steps from `step` on; `changed`: it is another than it was."""
         self.close()
         self.source = source
         model.read_from(source)
@@ -54,7 +54,7 @@ class Supply:
         epochs, cursor = self.declaration.epochs, feed.cursor
         if epochs is not None and not self._length_moves():
             self.steps = feed.steps(epochs)
-        elif epochs is not None and (anew or not self.steps):
+        elif epochs is not None and (changed or not self.steps):
             left = epochs - cursor.epoch
             self.steps = step - cursor.done + (feed.steps(left, cursor.epoch) if left > 0 else 0)
 

@@ -80,9 +80,9 @@ class Trainer:
         if declaration.compile:
             self._compile()
 
-    def _load(self, *, anew: bool = False) -> None:
-        """Read the data as it is now; `anew`: stages inside have changed it."""
-        self.supply.load(self.refresher.source() or self.supply.source, self.model, self.step, anew=anew)
+    def _load(self, *, changed: bool = False) -> None:
+        """Read the data as it is now; `changed`: stages inside have changed it."""
+        self.supply.load(self.refresher.source() or self.supply.source, self.model, self.step, changed=changed)
         self.pace.begin(self.supply.waited)
 
     def _model(self) -> Model:
@@ -156,10 +156,10 @@ class Trainer:
                 if self.supply.whole_epochs != epoch:
                     epoch = self.supply.whole_epochs
                     self.refresher.epoch_done()
-                anew = self._refresh()
+                changed = self._refresh()
                 if self.refresher.ended:
                     return
-                if anew:
+                if changed:
                     break
                 yield batch
                 if self.step >= self.steps:
@@ -167,10 +167,10 @@ class Trainer:
 
     def _refresh(self, *, end: bool = False) -> bool:
         """Run the groups of stages inside whose time it is; whether the data is another now."""
-        step, epoch, anew = self.step, self.supply.epoch(), False
+        step, epoch, changed = self.step, self.supply.epoch(), False
         for name in self.refresher.due(step, epoch, end=end):
             try:
-                anew = self.refresher.run(name, step, epoch, self._between) or anew
+                changed = self.refresher.run(name, step, epoch, self._between) or changed
             except StageStopped as stop:
                 self._save()
                 said = f"stopped in `refresh.{name}` after step {step} of {self.steps}; the next run goes on from there"
@@ -181,9 +181,9 @@ class Trainer:
                 self.context.report.progress(step, self.steps, **{n: v for n, v in line.items() if "." in n})
             self.window = Window()
             self.pace.begin(self.supply.waited)
-        if anew and not end:
-            self._load(anew=True)
-        return anew
+        if changed and not end:
+            self._load(changed=True)
+        return changed
 
     def _between(self) -> None:
         """Between two stages of a group."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -49,6 +49,8 @@ class Context:
         self.notes.append(text)
 
     def progress(self, done: int, total: int, **metrics: float) -> None: ...
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None: ...
 
     def should_stop(self) -> bool:
         self.asked += 1
