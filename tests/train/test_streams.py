@@ -242,7 +242,8 @@ def test_streams_of_one_entry_draw_apart(
     from mmflow.train.trainer import Trainer
 
     made = Trainer(spec.scope("train").declaration, trainer)
-    ids = next(made.feed.batches()).row_ids()
+    made._load()
+    ids = next(made.supply.feed.batches()).row_ids()
     made.close()
     assert ids["sample.few"] != ids["sample.pool"]
 
