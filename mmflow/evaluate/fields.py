@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from torch import Tensor
@@ -28,6 +29,41 @@ class AskedModel(Protocol):
     def encode_values(self, encoder: str, values: Sequence[RawValue], outputs: Sequence[str] = ...) -> Encoding: ...
 
     def built_for_stage(self, field: str) -> Argument: ...
+
+    def weights(self) -> dict[str, Tensor]: ...
+
+
+class ModelGiver(Protocol):
+    """Gives the models that a stage uses: an `Embedder`, or the stand-in of a trial."""
+
+    def model(self, roots: Sequence[Owner], stage: str | None = None) -> AskedModel: ...
+
+
+class UsedModel:
+    """The model that a stage uses: for further values, and its weights (`StageModel`)."""
+
+    def __init__(self, embedder: ModelGiver, scope: StageScope) -> None:
+        self._embedder, self._scope = embedder, scope
+
+    def encode(self, encoder: str, values: Sequence[RawValue]) -> Encoding:
+        """Encode raw values (prompts, images) with an encoder that reads one field; `encoder` is a reference of the
+        stage, and the outputs are those that it brings."""
+        want = self._wanted(encoder)
+        target = want.target
+        roots = self._scope.roots() if target.stage is None else (target.owner,)
+        model = self._embedder.model(roots, target.stage)
+        found = model.encode_values(target.name, values, tuple(want.outputs.values()))
+        # Single values are no groups to pick from.
+        return replace(want, target=replace(target, index=None)).of(found)
+
+    def _wanted(self, encoder: str) -> Wanted:
+        declaration, known = self._scope.component(STAGE), []
+        for place, target in self._scope.targets(STAGE).items():
+            if target.section == "encoders":
+                known.append(reference_at(declaration, place))
+                if known[-1] == encoder:
+                    return wanted(self._scope, place, target)
+        raise ComponentError(f"the stage refers to no encoder {encoder!r}", expected=" or ".join(known))
 
     def weights(self) -> dict[str, Tensor]:
         """Parameters and buffers by path, on the CPU."""
