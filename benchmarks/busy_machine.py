@@ -1,8 +1,8 @@
 """A run alone and beside busy processes, with the command's waiting of threads and with the libraries' own.
 
 Run: python benchmarks/busy_machine.py [SPEC] [--set ...]. Prints wall and processor seconds (user and system, loader
-workers included) and the ratio of processor time to that of the run alone; beside two busy processes it is to stay below
-1.3. Without arguments one epoch of the quickstart is run, four times, which takes about three minutes on two cores.
+workers included) and the ratio of processor time to that of the run alone; beside two busy processes it is to stay
+below 1.3. Without arguments one epoch of the quickstart is run, four times: about three minutes on two cores.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
 """Runs that are killed (SIGKILL) at a chosen event, and what must hold after any number of kills.
 
-A run tells of its events: `step/STAGE` (a step or batch is done) and every touch of the store: `partial` (a checkpoint),
-`scratch`, `publish/STAGE`, `publish/memo` (encodings), `record` (of the run). Run as a script, this is a process that has
-imported everything and forks a child for each run, as a line of JSON on its standard input asks for.
+A run tells of its events: `step/STAGE` (a step or batch is done) and every touch of the store: `partial` (a
+checkpoint), `scratch`, `publish/STAGE`, `publish/memo` (encodings), `record` (of the run). Run as a script, this is a
+process that has imported everything and forks a child for each run, as a line of JSON on its standard input asks for.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -26,7 +25,8 @@ data:
   train: {use: shapes, split: train, size: 48, pixels: 16}
   test: {use: shapes, split: test, size: 16, pixels: 16}
 encoders:
-  image: {use: vit, of: image, size: 16, patch: 8, width: 16, depth: 1, heads: 2, dropout: 0.1, head: {use: linear, dim: 8}}
+  image:
+    {use: vit, of: image, size: 16, patch: 8, width: 16, depth: 1, heads: 2, dropout: 0.1, head: {use: linear, dim: 8}}
   text: {use: text_transformer, of: caption, width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}
 losses:
   align: {use: infonce, of: [image, text], temperature: {use: learned, init: 0.07, min: 0.01}}
@@ -207,7 +207,7 @@ def _child(order: dict[str, Any]) -> int:
 
 def main() -> None:
     """Fork a child for each order, and answer with its exit code, or the number of the signal that ended it."""
-    import prefect.main
+    import prefect.main  # noqa: F401
     import torch  # noqa: F401
 
     import mmflow.evaluate.harness

@@ -1,4 +1,4 @@
-"""Runs killed in training, evaluation and publication end with the bits of one that was left alone, and repeat nothing."""
+"""Runs killed in training, evaluation and publication end with the bits of one left alone, and repeat nothing."""
 
 from __future__ import annotations
 
