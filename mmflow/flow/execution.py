@@ -79,6 +79,8 @@ class Execution:
                 continue
             if self.store.verify(job.key):
                 self._cached.add(job.name)
+                # Of a run that was killed after it had published the stage.
+                self.store.drop_partial(job.key)
             else:
                 self.note(f"the stored result of stage {job.name} was damaged: it was set aside and is made again")
         if self._cached:

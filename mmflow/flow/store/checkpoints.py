@@ -75,6 +75,7 @@ class Checkpoints:
                 abandoned = datetime.now(UTC) - datetime.fromisoformat(entry.created) > ABANDONED
                 if abandoned or f"{folder}/{entry.attempt}" in own:
                     self._drop(folder, number)
+            self._attempts.sweep(folder, datetime.now(UTC) - ABANDONED)
         for attempt in own:
             # Of those whose manifest another run has replaced.
             self._storage.remove(attempt)
