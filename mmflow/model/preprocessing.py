@@ -41,6 +41,9 @@ def learn(
     for place in structure.encoder.learns():
         targets = dict.fromkeys(replace(targets[place], detach=False) for targets in inputs if place < len(targets))
         raw = [target.as_field for target in targets if target.section in ("fields", "views", "stages")]
+        if not raw and all(target.section == "encoders" for target in targets):
+            # Outputs of encoders are not preprocessed.
+            continue
         if source is None or not raw:
             names = ", ".join(target.name for target in targets)
             raise ComponentError(f"{structure.owner} must learn from a field of the data, not from {names}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import model_validator
 
 from mmflow.plugin import ComponentError, Encoding, Evaluator, Labels, Ref, Tally
+from mmflow_evaluators.reading import CLASS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -57,6 +58,7 @@ class OfSeveral(Evaluator):
 class WithClasses(Evaluator):
     """Reads one class a row of `data`, and perhaps of `test`; `lacks` says what is missing."""
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"labels": CLASS}
     labels: Ref[Labels]
 
     def lacks(self, known: Counts, asked: Counts | None) -> Iterator[Refusal]:

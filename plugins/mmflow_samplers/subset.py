@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from mmflow.plugin import ComponentError, Draw, Field, Ref, Sampled, Sampler, numpy_generator
@@ -12,6 +12,7 @@ from mmflow_samplers.passes import cut
 class Subset(Sampler, name="subset"):
     """Once an epoch, in random order, every sample whose value of `keep` is there and not 0 (or false)."""
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"keep": ("label", "number", "text", "id", "index")}
     example: ClassVar[str] = "sampler: {use: subset, keep: split.clean}"
 
     keep: Ref[Sampled] = Field(description="the field (or a stage's column) that says which samples take part")

@@ -44,6 +44,7 @@ class Ask(DataStage, name="ask"):
     """
 
     gives: ClassVar[Mapping[str, str]] = {"answer": "Column"}
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("text", "label", "number", "id")}
     example: ClassVar[str] = (
         "{use: ask, data: train, of: [caption], service: parts.writer, prompt: 'Name the object: {caption}'}"
     )

@@ -16,6 +16,7 @@ class Select(DataStage, name="select"):
     """
 
     gives: ClassVar[Mapping[str, str]] = {"rows": "Data"}
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"keep": ("label", "number", "text", "id", "index")}
     example: ClassVar[str] = "{use: select, data: train, keep: clean.label}"
 
     keep: Ref[RawField]

@@ -36,8 +36,8 @@ class HfAudio(Transform, name="hf_audio"):
         return np.asarray(found[name][0], dtype=np.float32)
 
     def result(self, field: TensorType) -> TensorType:
-        if field.modality not in ("audio", "series"):
-            raise ValueError(f"hf_audio needs a sound, got {field.modality}")
+        if field.modality not in ("audio", "series") or len(field.size) > 1:
+            raise ValueError(f"hf_audio needs a sound [T], got {field.modality} {list(field.size)}")
         extractor = load("AutoFeatureExtractor", self.hub, self.revision)
         if extractor.sampling_rate != self.rate:
             raise ValueError(f"the model wants {extractor.sampling_rate} samples a second, `rate` is {self.rate}")

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 SELDOM = 4
 """One in so many times a field that has a default is written."""
-STRANGE = 40
+STRANGE = 100
 """One in so many times something is written that its reader is known to refuse: `check` has to say so."""
 TRIES = 12
 

@@ -23,6 +23,8 @@ LEFT_OUT = ("fields", "replace", "start", "model", "initial")
 """Fields with references to stages, which are drawn with the stages or stay at their defaults."""
 OPTIONAL = {("loss", "rows"): 10, ("memory", "rows"): 10, ("encoder", "mask"): 10, ("encoder", "rows"): 10**9}
 """One in so many times an optional reference is written, where most of what fits by its type does not in fact."""
+GROUPED: Mapping[str, tuple[int, ...]] = {"multiple_choice": (1,), "pair_matching": (0, 1)}
+"""Inputs of evaluations that have a group a row: they say so of encodings alone, once these are known."""
 FEW = 4
 """Classes that rows as few as those here may have."""
 
@@ -157,6 +159,8 @@ class Referring(Drawing):
             labels = Labels in reference_fields(made)[name]
             fits = few_classes(choice.declared) if form == "label" else not labels or form == "labels"
             return fits or self.strange()
+        if made.use in GROUPED and (len(choice.groups) > 0) != (place in GROUPED[made.use]):
+            return False
         if place in made.encodes:
             inputs = [self.world.type_of(target) for target in self.world.inputs(choice.target.owner).values()]
             if [one.modality if one is not None else None for one in inputs] != [made.encodes[place]]:

@@ -24,11 +24,12 @@ SMALL: dict[str, tuple[Any, ...]] = {
     "count": (2, 3), "bands": (8, None), "mels": (8, 16), "frames": (8, 12), "pixels": (16, 24), "rate": (4000, 8000),
     "batch_size": (8, 12), "registers": (0, 2), "window": (64, 128), "hop": (32, 64), "episodes": (3, 5),
     "iterations": (1, 2), "queries": (1, 2), "draws": (2,), "ways": (2,), "way": (2,), "shots": (1, 2),
-    "seconds": (0.5,),
+    "seconds": (0.5,), "clusters": (3,), "query": (1, 2), "shot": (1,), "differing": (0, 1), "std": (0.5, 1.0),
+    "sigma": (0.5, 1.0), "area": (0.1, 0.2),
     "authors": (16, 24), "papers": (30,), "venues": (4,), "features": (8,), "lr": (1e-3, 1e-2), "tokens": (400, 900),
     "temperature": (0.1, 0.5), "eps": (1e-8, 1e-6), "ratio": (0.25, 0.5), "max_pixels": (10**6,), "max_text": (10**4,),
     "max_bytes": (10**7,), "max_seconds": (60.0,), "retry_for": (0.0,), "timeout": (5.0,), "max_ratio": (100.0,),
-    "weight_decay": (0.0, 0.01), "frame": (8,), "group": (2, 4), "positions": (4, 8),
+    "weight_decay": (0.0, 0.01), "frame": (8,), "k": (1, 2), "group": (2, 4), "positions": (4, 8),
 }  # fmt: skip
 """Numbers by the name of their field, where one from just above the lower bound would be slow, or fit nothing else."""
 

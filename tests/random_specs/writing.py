@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -26,8 +27,9 @@ LEFT_OPEN: Mapping[str, tuple[str, ...]] = {
     "transform": ("revision", "pretrained"),
     "tokenizer": ("revision",),
     "constraint": ("match",),
+    "loss": ("constrain",),
 }  # fmt: skip
-"""Fields that stay at their defaults: files, places, settings of the machine, and what is drawn by hand elsewhere."""
+"""Fields that stay at their defaults: files, places and settings of the machine, and what is drawn elsewhere."""
 OF_THE_WEIGHTS = ("head", "freeze", "lr_scale", "constrain")
 """Fields that say nothing of an encoder that applies another's weights."""
 RARE = ("freeze", "constrain", "passes", "active")
@@ -50,7 +52,7 @@ class Writing(Referring):
         for name, info in made.model_fields.items():
             # Scores first: they say which outputs the references must lead to.
             if "Score" in str(info.annotation) and (info.is_required() or self.now_and_then(2)):
-                written[name] = self.value(name, info.annotation, limits(info.metadata))
+                written[name] = self.value(made, name, info.annotation, limits(info.metadata))
         if not inner:
             self.references_of(made, written, {} if aims is None else aims)
         without = (*reference_fields(made), *LEFT_OPEN.get(made.kind, ()), *(("head",) if inner else ()))
@@ -60,7 +62,7 @@ class Writing(Referring):
             if alias in written or name in without or not (info.is_required() or self.wanted(made, name)):
                 continue
             try:
-                written[alias] = self.value(name, info.annotation, limits(info.metadata))
+                written[alias] = self.value(made, name, info.annotation, limits(info.metadata))
             except Unwritable:
                 continue
         inside = written.get("of")
@@ -74,7 +76,9 @@ class Writing(Referring):
         large = name in SMALL and isinstance(default, int | float | tuple) and not isinstance(default, bool)
         return large or self.now_and_then(20 if name in RARE else SELDOM)
 
-    def value(self, name: str, annotation: Any, bounds: Limits) -> Any:
+    def value(self, made: type[Component], name: str, annotation: Any, bounds: Limits) -> Any:
+        # A stage has no model of its own that could learn a number.
+        bounds = replace(bounds, by_clock=True) if made.kind == "stage" and not self.strange() else bounds
         return Values(self.choose, lambda kind, inner: self.held(kind, name, inner)).of(name, annotation, bounds)
 
     def held(self, kind: type[Component], name: str, bounds: Limits) -> Any:

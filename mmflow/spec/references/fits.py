@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Loss, Sampler
+from mmflow.plugin.kinds import Evaluator, Loss, Sampler
+from mmflow.plugin.references import Labels, reference_fields
 from mmflow.plugin.targets import Place, Target
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.resolver import Resolver, as_written
@@ -39,3 +40,20 @@ def check_ungrouped(resolver: Resolver, entry: Entry, made: Sampler, targets: Ma
             as_written(entry, at), found=f"the axis {declared.axes[1]}", hint=f"write {target}.0 for the first",
         )  # fmt: skip
         resolver.report(entry, at, problem)
+
+
+def check_classes(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapping[Place, Target]) -> None:
+    """Whether labels of an evaluator that reads one class a row are one a row."""
+    types = reference_fields(type(made))
+    for place, target in targets.items():
+        field = str(place[0])
+        if Labels not in types.get(field, ()) or "labels" in made.reads.get(field, ("labels",)):
+            continue
+        declared = resolver.type_of(target)
+        if declared is None or len(declared.axes) < 2 or declared.modality == "unknown":
+            continue
+        problem = entry.problem(
+            f"{made.use} reads one class a row, and `{target}` has several", as_written(entry, place),
+            found=f"the axis {declared.axes[1]}", hint=f"write {target}.0 for the first",
+        )  # fmt: skip
+        resolver.report(entry, place, problem)

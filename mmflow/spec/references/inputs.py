@@ -24,7 +24,7 @@ from mmflow.spec.components.classes import VALUES, field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
 from mmflow.spec.references.delivered import check_forms, check_needs
-from mmflow.spec.references.fits import check_types, check_ungrouped
+from mmflow.spec.references.fits import check_classes, check_types, check_ungrouped
 from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.moving import check_moving
 from mmflow.spec.references.resolver import Resolver, as_written
@@ -89,6 +89,7 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
     check_needs(resolver, entry, owner, made)
     if isinstance(made, Evaluator):
         check_forms(resolver, entry, made, targets)
+        check_classes(resolver, entry, made, targets)
 
 
 def _check_arguments(

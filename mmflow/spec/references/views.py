@@ -20,7 +20,8 @@ def input_of(name: str, view: str, views: Mapping[str, View]) -> Target:
     if parts[0] in ("fields", "views") and len(parts) > 1:
         section, parts = parts[0], parts[1:]
     if section == "fields" or (not section and (parts[0] == view or parts[0] not in views)):
-        return Target("fields", ".".join(parts))
+        member = int(parts.pop()) if len(parts) > 1 and parts[-1].isdecimal() else None
+        return Target("fields", ".".join(parts), index=member)
     index = next((int(p) for p in parts[1:] if p.isdecimal()), None)
     output = ".".join(p for p in parts[1:] if not p.isdecimal()) or None
     return Target("views", parts[0], index=index, output=output)

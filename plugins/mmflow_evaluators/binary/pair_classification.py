@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from mmflow.plugin import Encoding, EvaluationResult, Labels, Ref, Score, default
 from mmflow_evaluators.declared import Counts, OfTwo, Refusal, WithClasses
+from mmflow_evaluators.reading import CLASS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,7 @@ class PairClassification(WithClasses, OfTwo, name="pair_classification"):
 
     axes: ClassVar[tuple[str, ...]] = ()
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"labels": CLASS}
     example: ClassVar[str] = "{use: pair_classification, data: test, of: [first, second], labels: same}"
 
     labels: Ref[Labels] = default(..., description="1 for pairs that belong together, 0 for others")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mmflow.plugin import ComponentError, Encoding, EvaluationResult, RawField, Ref, Score, Tally, default
 from mmflow_evaluators.declared import OfTwo, Refusal, amount, too_few
+from mmflow_evaluators.reading import NUMBER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,7 @@ class SimilarityCorrelation(OfTwo, name="similarity_correlation"):
 
     axes: ClassVar[tuple[str, ...]] = ()
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"target": NUMBER}
     example: ClassVar[str] = "{use: similarity_correlation, data: test, of: [first, second], target: similarity}"
     requires: ClassVar[tuple[str, ...]] = ("scipy",)
 

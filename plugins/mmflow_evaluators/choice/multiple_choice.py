@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import (
@@ -17,6 +17,7 @@ from mmflow.plugin import (
     default,
 )
 from mmflow_evaluators.declared import OfTwo, Refusal, not_grouped
+from mmflow_evaluators.reading import CLASS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,7 @@ class MultipleChoice(OfTwo, name="multiple_choice"):
     them are (`together_accuracy`). Chance is exact, one over the number of candidates; the interval is Wilson's.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"right": CLASS, "by": CLASS}
     example: ClassVar[str] = "{use: multiple_choice, data: test, of: [image, captions], right: answer}"
 
     right: Ref[Labels] | None = default(None, description="the place of the right candidate; the first without it")

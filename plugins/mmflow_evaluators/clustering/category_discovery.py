@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from mmflow.plugin import (
     default,
 )
 from mmflow_evaluators.declared import Counts, Refusal, WithClasses, amount
+from mmflow_evaluators.reading import CLASS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,7 @@ class CategoryDiscovery(WithClasses, name="category_discovery"):
 
     axes: ClassVar[tuple[str, ...]] = ()
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"labels": CLASS, "assigned": CLASS}
     example: ClassVar[str] = "{use: category_discovery, data: labeled, test: rest, of: image, labels: label}"
     requires: ClassVar[tuple[str, ...]] = ("scipy",)
 

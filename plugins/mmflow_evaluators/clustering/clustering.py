@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mmflow.plugin import Encoding, EvaluationResult, Metric, PositiveInt, RawField, Ref, default
 from mmflow_evaluators.declared import Counts, Refusal, WithClasses, amount, quiet, two_classes
+from mmflow_evaluators.reading import CLASS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,7 @@ class Clustering(WithClasses, name="clustering"):
 
     axes: ClassVar[tuple[str, ...]] = ()
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"labels": CLASS, "assigned": CLASS}
     example: ClassVar[str] = "{use: clustering, data: test, of: image, labels: label}"
     requires: ClassVar[tuple[str, ...]] = ("sklearn", "scipy")
 

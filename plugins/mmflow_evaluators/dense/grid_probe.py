@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmflow.plugin import (
@@ -38,6 +39,7 @@ class GridProbe(OfEach, name="grid_probe"):
 
     needs: ClassVar[tuple[str, ...]] = ("grid",)
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"mask": ("mask",)}
     example: ClassVar[str] = "{use: grid_probe, data: train, test: test, of: image.grid, mask: mask}"
     requires: ClassVar[tuple[str, ...]] = ("sklearn",)
 

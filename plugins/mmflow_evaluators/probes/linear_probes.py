@@ -23,6 +23,7 @@ from mmflow.plugin import (
     default,
 )
 from mmflow_evaluators.declared import OfEach, Refusal, amount, too_few
+from mmflow_evaluators.reading import CLASS, NUMBER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +66,7 @@ class FactorProbe(Probe, name="factor_probe"):
     is said, not measured. One metric a factor, named after its field.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"factors": CLASS}
     example: ClassVar[str] = "{use: factor_probe, data: train, of: image, factors: [color, shape]}"
 
     factors: Refs[Labels] = Field(min_length=1, description="fields with classes")
@@ -118,6 +120,7 @@ class RegressionProbe(Probe, name="regression_probe"):
     said. Rows without a finite target are left out. Intervals are those of a bootstrap over test rows.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"target": NUMBER}
     example: ClassVar[str] = "{use: regression_probe, data: train, test: test, of: image, target: size}"
 
     target: Ref[RawField] = default(..., description="the field with a number a row")
@@ -175,6 +178,7 @@ class MultiLabelProbe(Probe, name="multi_label_probe"):
     label; the interval is that of a bootstrap over test rows.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"labels": ("labels",)}
     example: ClassVar[str] = "{use: multi_label_probe, data: train, test: test, of: image, labels: tags}"
 
     labels: Ref[Labels]

@@ -24,6 +24,7 @@ from mmflow.plugin import (
     default,
 )
 from mmflow_evaluators.declared import Refusal, too_few
+from mmflow_evaluators.reading import CLASS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,7 @@ class Relevance(Evaluator, name="relevance"):
     Queries without a right candidate are left out. Intervals are those of the mean over queries, by query.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"labels": (*CLASS, "labels")}
     example: ClassVar[str] = "{use: relevance, data: test, of: [image, text], labels: label, at: [10]}"
 
     labels: Ref[Labels]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Labels, Metric, Ref, Tally, default
 from mmflow_evaluators.declared import OfEach, Refusal, too_few
+from mmflow_evaluators.reading import CLASS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,7 @@ class Spectrum(OfEach, name="spectrum"):
     2020). A rank cannot exceed the rows: fewer rows than dimensions are said.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"labels": CLASS}
     example: ClassVar[str] = "{use: spectrum, data: test, of: [image, text]}"
 
     labels: Ref[Labels] | None = default(None, description="classes, for the share of variance within them")

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from mmflow.plugin import ComponentError, Encoding, EvaluationResult, RawField, Ref, Score, Tally, default
 from mmflow_evaluators.declared import OfTwo, Refusal, too_few
+from mmflow_evaluators.reading import NUMBER
 
 
 class Uncertainty(OfTwo, name="uncertainty"):
@@ -20,6 +21,7 @@ class Uncertainty(OfTwo, name="uncertainty"):
     are those of a bootstrap over queries. Where every query is right, or every one wrong, this is said.
     """
 
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"uncertainty": NUMBER}
     example: ClassVar[str] = "{use: uncertainty, data: test, of: [image, text]}"
 
     uncertainty: Ref[RawField] | None = default(None, description="one number a row, higher for less sure")

@@ -35,7 +35,7 @@ class CaptionNLL(Loss, name="caption_nll"):
 
     def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
         targets = fields.get("targets")
-        if len(of[0].size) < 2 and of[0].modality != "unknown":
+        if len(of[0].size) != 2 and of[0].modality != "unknown":
             raise ComponentError("it takes logits of every place of a text", found=of[0].modality)
         if targets is not None and targets.modality == "tokens" and not targets.dtype.startswith("int"):
             raise ComponentError(

@@ -37,7 +37,8 @@ class ImageTransform(Transform):
         return {}
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
-        if fields and not any(field.modality in ("image", "video", "mask") for field in fields):
+        sized = [f for f in fields if f.modality in ("image", "video") or (f.modality == "mask" and len(f.axes) == 1)]
+        if fields and not sized:
             raise ValueError(f"{self.use} needs an image, got {', '.join(field.modality for field in fields)}")
         return super().added(*fields)
 

@@ -24,6 +24,8 @@ class PatchMask(Transform, name="patch_mask"):
     block: int = Field(1, ge=1, le=32, description="side of a hidden square, in patches")
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        if fields and (fields[0].modality not in ("image", "video") or fields[0].axes[1:] not in ((), ("frame",))):
+            raise ValueError(f"patch_mask needs an image or a clip as its first field, got {fields[0].modality}")
         for field in fields:
             height, width = (*field.size[-3:-1], None, None)[:2]
             if field.modality in ("image", "video") and height is not None and width is not None:

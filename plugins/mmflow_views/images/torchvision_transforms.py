@@ -24,6 +24,15 @@ class TorchvisionTransform(Transform):
         """Whether nothing is done: in evaluation."""
         return generator is None
 
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        if len(fields) > 1:
+            raise ValueError(f"{self.use} takes one field, and the view has {len(fields)}")
+        for field in fields:
+            if field.modality not in ("image", "video") or field.axes[1:] not in ((), ("frame",)):
+                found = " ".join((field.modality, *(f"with the axis {axis}" for axis in field.axes[1:2])))
+                raise ValueError(f"{self.use} needs an image or a clip, got {found}")
+        return super().added(*fields)
+
     def apply(self, value: Any, generator: Any) -> Any:
         import numpy as np
 

@@ -46,8 +46,11 @@ class Mixup(PairTransform, name="mixup"):
         return value.astype(np.float32) / 255 if value.dtype == np.uint8 else value
 
     def result(self, field: TensorType) -> TensorType:
-        if field.modality in ("text", "id", "boxes", "graph"):
-            raise ValueError(f"mixup cannot mix {field.modality}")
+        listed = field.axes[1:] not in ((), ("frame",))
+        whole = field.dtype.startswith(("int", "bool")) and field.modality not in ("label", "number")
+        if field.modality in ("text", "id", "boxes", "graph", "labels") or listed or whole:
+            found = " ".join((field.modality, *(f"with the axis {axis}" for axis in field.axes[1:2] if listed)))
+            raise ValueError(f"mixup cannot mix {found}")
         if field.modality in ("image", "video"):
             return field.with_(dtype="float32")
         return super().result(field)

@@ -34,6 +34,14 @@ class MaskTokens(Transform, name="mask_tokens"):
     p: float = Field(0.15, ge=0, le=1, description="share of the ids that is hidden")
     spans: float | None = Field(None, ge=1, le=1e6, description="mean length of hidden runs; unset: one by one")
 
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        if len(fields) > 1:
+            raise ValueError(f"mask_tokens takes one field, and the view has {len(fields)}")
+        for field in fields:
+            if field.modality not in ("tokens", "labels") or len(field.size) != 1 or len(field.axes) > 1:
+                raise ValueError(f"mask_tokens needs a sequence of ids, got {field.modality}")
+        return super().added(*fields)
+
     def apply(self, value: Any, generator: Any) -> Any:
         import numpy as np
 

@@ -32,9 +32,13 @@ class TimeTransform(Transform):
         return {}
 
     def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
-        if fields and all(field.modality in TIMELESS and "frame" not in field.axes for field in fields):
+        if fields and not any(map(_along_time, fields)):
             found = ", ".join(field.modality for field in fields)
             raise ValueError(f"{self.use} needs a value along time, such as a sound, a series or a video, got {found}")
+        lengths = {length for field in fields if (length := _length(field)) is not None}
+        if len(lengths) > 1:
+            found = " and ".join(map(str, sorted(lengths)))
+            raise ValueError(f"{self.use} needs fields of one length in time, got {found}")
         return super().added(*fields)
 
     def apply(self, value: Any, generator: Any) -> Any:
@@ -52,6 +56,21 @@ class TimeTransform(Transform):
         }
         result = changed if isinstance(value, Mapping) else changed[""]
         return (result, self.facts(drawn, length)) if self.adds else result
+
+
+def _along_time(field: TensorType) -> bool:
+    """Whether a value of that type is an array along time."""
+    if len(field.axes) > 1:
+        return field.axes[1:] == ("frame",)
+    # Lists of classes are no arrays.
+    return field.modality not in TIMELESS and not (field.modality == "labels" and None in field.size)
+
+
+def _length(field: TensorType) -> int | None:
+    """The declared length of an array; None where it is unknown, or the value is no array."""
+    if len(field.axes) > 1:
+        return field.groups[0] if field.axes[1:] == ("frame",) and field.groups else None
+    return field.size[0] if field.size else None
 
 
 def timed(field: TensorType, length: int) -> TensorType:

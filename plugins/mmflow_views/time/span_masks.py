@@ -79,6 +79,14 @@ class MaskBands(SpanMask, name="mask_bands"):
 
     example: ClassVar[str] = "views: {mel: {of: audio, apply: [log_mel, {use: mask_bands, count: 1, longest: 0.3}]}}"
 
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        if len(fields) > 1:
+            raise ValueError(f"mask_bands takes one field, and the view has {len(fields)}")
+        for field in fields:
+            if len(field.size) != 2 or len(field.axes) > 1:
+                raise ValueError(f"mask_bands needs a series [T, bands], got {field.modality} {list(field.size)}")
+        return super().added(*fields)
+
     def apply(self, value: Any, generator: Any) -> Any:
         import numpy as np
 

@@ -1,0 +1,49 @@
+"""Random specs of all installed components: each is refused with a line, or trains two steps and evaluates."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.random_specs.composition import RandomSpec, specs
+from tests.random_specs.counting import Tally
+from tests.random_specs.files import write
+from tests.random_specs.running import carry_out
+
+pytestmark = pytest.mark.slow
+
+SPECS = 300
+ACCEPTED = 0.6
+"""Share of the specs that must be accepted: a check that refuses everything proves nothing."""
+
+
+@pytest.fixture(scope="module")
+def tally(tmp_path_factory: pytest.TempPathFactory) -> Tally:
+    found = Tally()
+    files = write(tmp_path_factory.mktemp("random") / "files")
+
+    @settings(
+        max_examples=SPECS, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(specs(files))
+    def each(spec: RandomSpec) -> None:
+        found.add(spec, carry_out(spec.text))
+
+    each()
+    return found
+
+
+def test_what_is_accepted_trains_and_evaluates(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{tally}")
+    assert not tally.failures, "\n\n".join(tally.failures[:3])
+
+
+def test_most_are_accepted(tally: Tally) -> None:
+    assert tally.states.total() == SPECS
+    assert tally.accepted >= ACCEPTED
+
+
+def test_every_component_takes_part(tally: Tally) -> None:
+    assert tally.lacking() == {}
