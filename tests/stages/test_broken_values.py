@@ -68,7 +68,7 @@ BROKEN = [
      ["takes one number", "gives one a row"]),
     ("of: w}}\nstages", "of: w, weight: fields.label}}\nstages", "3: losses.l.weight", ["write `rows: NAME`"]),
     ("of: w}}\nstages", "of: w, margin: km.centers}}\nstages", "3: losses.l.margin",
-     ["is no number a row", "vector [6]"]),
+     ["one number a row", "write km.label or km.density"]),
     ("of: w}}\nstages", "of: w, margin: km.width}}\nstages", "3: losses.l.margin", ["gives no `width`", "density"]),
     ("of: w}}\nstages", "of: w, margin: fields.name}}\nstages", "3: losses.l.margin",
      ["a field of text", "one number a row"]),

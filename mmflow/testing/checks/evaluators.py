@@ -14,7 +14,7 @@ from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator,
 from mmflow.plugin.binding import binding
 from mmflow.plugin.numbers import Clock, Value
 from mmflow.plugin.references import Data, Labels, RawField, reference_fields
-from mmflow.plugin.values import Argument
+from mmflow.plugin.values import Argument, RawValue
 from mmflow.testing.case import Untestable, example_of
 from mmflow.testing.faults import Fault
 
@@ -37,6 +37,19 @@ class Inputs:
 
     def __len__(self) -> int:
         return len(self.of[0])
+
+
+@dataclass(frozen=True)
+class _Nameless:
+    """The argument `model` of an evaluator whose classes have no names."""
+
+    label: str
+
+    def names(self, field: str) -> tuple[str, ...]:
+        return ()
+
+    def encode(self, encoder: str, values: Sequence[RawValue], outputs: Sequence[str] = ("pooled",)) -> Encoding:
+        raise Untestable(f"{self.label}: it encodes values of its own, which needs a whole spec")
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class EvaluatorCase:
             if name == "generator":
                 return torch.Generator().manual_seed(0)
             if name == "model":
-                raise Untestable(f"{self.label}: it encodes values of its own, which needs a whole spec")
+                return _Nameless(self.label)
             return [str(row) for row in range(len(inputs))]
 
         return binding(made).call(made.evaluate, list(inputs.of), given, asked)
@@ -153,7 +166,7 @@ def check_small_inputs(case: EvaluatorCase) -> None:
     for says, index in small:
         try:
             case.measure(case.random.rows(index))
-        except ComponentError:
+        except (ComponentError, Untestable):
             continue
         except Exception as error:
             raise Fault(case, f"{says} end in {type(error).__name__}: {error}") from None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 class EmittedValue(Loss, name="emitted"):
     """The mean over rows of a number that an encoder's module gives for each of them by `emit`: a penalty or a loss of
-    its own, such as that of blocks that align their inputs, summed over the blocks: sum_i w_i v_i / sum_i w_i."""
+    its own, such as that of blocks that align their inputs, summed over the blocks: L = sum_i w_i v_i / sum_i w_i."""
 
     per_row: ClassVar[bool] = True
     example: ClassVar[str] = "{use: emitted, of: video.align, weight: 0.1}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from mmflow.plugin import Constraint
 
@@ -18,8 +18,8 @@ class WithinBounds(Constraint, name="bounds"):
 
     example: ClassVar[str] = "constrain: {use: bounds, min: -0.01, max: 0.01}"
 
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(None, ge=-1e30, le=1e30)
+    max: float | None = Field(None, ge=-1e30, le=1e30)
 
     @model_validator(mode="after")
     def _in_order(self) -> WithinBounds:

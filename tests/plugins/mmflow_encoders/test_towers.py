@@ -308,9 +308,9 @@ def test_a_decoder_names_missing_inputs() -> None:
     image = TensorType("tokens", size=(4, 12))
     with_words = CaptionDecoder(of=("caption", "image.tokens"))  # type: ignore[arg-type]
     with pytest.raises(ComponentError, match="takes a `tokenizer`"):
-        with_words.build(TensorType("text"), image, state={})
+        with_words.outputs(TensorType("text"), image)
     with pytest.raises(ComponentError, match="the number of ids"):
-        with_words.build(TensorType("tokens", size=(None, 8)), image, state={})
+        with_words.outputs(TensorType("tokens", size=(None, 8)), image)
     with pytest.raises(ComponentError, match="one known width"):
         with_words.build(
             TensorType("tokens", size=(None, 8), vocabulary=9), TensorType("tokens", size=(4, None)), state={}

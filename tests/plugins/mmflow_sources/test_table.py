@@ -128,7 +128,9 @@ def test_same_content_has_one_fingerprint_wherever_it_lies(tmp_path: Path) -> No
     before = on_disk.fingerprint()
     assert before == in_memory.fingerprint()
     keys = [
-        Keys(load_text(f"mmflow: 1\nname: one\ndata: {{rows: {{use: table, url: '{source.url}'}}}}\n")).data("rows")
+        Keys(load_text(f"mmflow: 1\nname: one\ndata: {{rows: {{use: table, url: '{source.url}'}}}}\n")).data(
+            Target("data", "rows")
+        )
         for source in (on_disk, in_memory)
     ]
     assert keys[0] == keys[1]
