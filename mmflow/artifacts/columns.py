@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,11 @@ class ColumnArtifact:
             rows = values.float().cpu().numpy() if isinstance(values, torch.Tensor) else values
             values = [row if here else None for row, here in zip(rows, there, strict=True)]
         write_rows(self._file, ids, {VALUE: values}, {VALUE: declared})
+
+    def copy_to(self, other: ColumnArtifact) -> None:
+        """Store the same column as another one."""
+        other._file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self._file, other._file)
 
     def rows(self) -> StoredRows:
         """The file itself, opened."""

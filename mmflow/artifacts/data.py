@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -86,6 +87,11 @@ class StaticArtifact:
 
         self._file.parent.mkdir(parents=True, exist_ok=True)
         np.savez(self._file, values=values, type=np.array(json.dumps(asdict(type_))))
+
+    def copy_to(self, other: StaticArtifact) -> None:
+        """Store the same field as another one."""
+        other._file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self._file, other._file)
 
     def read(self) -> tuple[np.ndarray, TensorType]:
         """The values and their declared type."""

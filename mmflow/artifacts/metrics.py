@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, TypedDict
 
+from mmflow.plugin.component import ComponentError
 from mmflow.plugin.values import Example, Metric
 from mmflow.redaction import redacted_data
 
@@ -58,6 +59,19 @@ class MetricsArtifact:
     def metrics(self) -> list[Metric]:
         """The stored metrics."""
         return [Metric.read(stored) for stored in self.read().get("metrics", [])]
+
+    def judged(self, name: str, *, asked: str, stage: str, written: str) -> Metric:
+        """The metric that decides something, as `asked` names it; `written` is how the spec calls the stage that has
+        measured it. Raises `ComponentError` where there is none of that name, or no direction is better."""
+        known = self.metrics()
+        found = next((metric for metric in known if metric.name == name), None)
+        if found is None:
+            names = ", ".join(metric.name for metric in known)
+            message = f"{asked}: {stage} has measured no `{name}`"
+            raise ComponentError(message, expected=f"one of {names}", hint=f"write {written}.NAME")
+        if not found.better:
+            raise ComponentError(f"{asked}: neither more nor less of `{name}` is better", hint="name another metric")
+        return found
 
     def map(self) -> EmbeddingMap | None:
         """The map of embeddings, where there is one."""

@@ -73,9 +73,14 @@ class Feed:
         cursor, count = self.cursors[self.first], self.count()
         return cursor.epoch + (min(1.0, cursor.done / count) if count else 0.0)
 
-    def steps(self, epochs: float) -> int:
-        """Batches of `epochs` of the first stream."""
-        return self.loaders[self.first].steps(epochs)
+    @property
+    def cursor(self) -> Cursor:
+        """Where the first stream stands."""
+        return self.cursors[self.first]
+
+    def steps(self, epochs: float, begin: int = 0) -> int:
+        """Batches of `epochs` of the first stream, from the epoch `begin` on."""
+        return self.loaders[self.first].steps(epochs, begin)
 
     @property
     def waited(self) -> float:

@@ -93,10 +93,11 @@ class Loader:
             self._counts[epoch] = self.sampler.count(self._draw(epoch))
         return self._counts[epoch]
 
-    def steps(self, epochs: float) -> int:
-        """Batches of `epochs`, the last of which may be a part. Raises `ComponentError` where that is unknown."""
+    def steps(self, epochs: float, first: int = 0) -> int:
+        """Batches of `epochs` from the epoch `first` on, the last of which may be a part. Raises `ComponentError` where
+        that is unknown."""
         whole, part = int(epochs), epochs - int(epochs)
-        counts = [self.count(epoch) for epoch in range(whole + (part > 0))]
+        counts = [self.count(first + epoch) for epoch in range(whole + (part > 0))]
         known = [count for count in counts if count is not None]
         if len(known) < len(counts):
             raise ComponentError(

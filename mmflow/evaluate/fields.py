@@ -12,12 +12,13 @@ from mmflow.artifacts import ModelArtifact
 from mmflow.evaluate.reading import WHOLE
 from mmflow.evaluate.rows import Embedder, Wanted
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import DataRows, Encoder, StageContext, StageScope
+from mmflow.plugin.kinds import DataRows, Encoder, Stage, StageContext, StageScope
 from mmflow.plugin.modality import modality
-from mmflow.plugin.references import Encoded, Pooled, reference_fields, words
+from mmflow.plugin.references import Encoded, Pooled, RefType, reference_fields, words
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import Argument, Encoding, RawValue
 from mmflow.spec.references.forms import brought, needed_outputs, reference_at
+from mmflow.spec.references.wanted import references
 
 BATCH = 256
 
@@ -65,8 +66,12 @@ class UsedModel:
         raise ComponentError(f"the stage refers to no encoder {encoder!r}", expected=" or ".join(known))
 
     def weights(self) -> dict[str, Tensor]:
-        """Parameters and buffers by path, on the CPU."""
-        return self._embedder.model(self._scope.roots()).weights()
+        """Parameters and buffers by path, on the CPU: all that a trained model has; of the untrained one those of
+        entries that the stage's own fields name."""
+        if self._scope.model is not None:
+            return ModelArtifact(self._embedder.context.upstream(self._scope.model)).weights()
+        model = self._embedder.model(self._scope.roots())
+        return {name: tensor.detach().cpu() for name, tensor in model.modules.state_dict().items()}
 
     def reads(self, encoder: str) -> tuple[str, bool]:
         """The field of the data behind an encoder (empty where there is none), and whether its values are plain enough
@@ -85,12 +90,18 @@ class UsedModel:
 def wanted(scope: StageScope, place: Place, target: Target) -> Wanted:
     """What the reference at a place of the stage's fields brings of an encoder."""
     declaration = scope.component(STAGE)
-    types = reference_fields(type(declaration))[str(place[0])]
+    types = _types(scope)[place]
     if Encoded not in types and Pooled not in types:
         output = target.output or "pooled"
         return Wanted(target, {output: output})
     needs = needed_outputs(scope, STAGE) if Encoded in types else ("pooled",)
     return Wanted(target, brought(target, needs), reference_at(declaration, place))
+
+
+def _types(scope: StageScope) -> dict[Place, tuple[type[RefType], ...]]:
+    """The types of the references in the fields of the stage, and of the components inside it, by place."""
+    declaration = scope.component(STAGE)
+    return {found.place: found.types for found in references(declaration if isinstance(declaration, Stage) else None)}
 
 
 def field_behind(scope: StageScope, name: str) -> str:
@@ -164,12 +175,12 @@ def write_model(context: StageContext, weights: Mapping[str, Tensor], to: ModelA
 def _places(context: StageContext, fields: Sequence[str]) -> tuple[dict[Place, Wanted], dict[Place, Target]]:
     """The references in `fields`: those that are read as encodings, and those that are read as they are."""
     scope = context.scope
-    types = reference_fields(type(scope.component(STAGE)))
-    unknown = [field for field in fields if field not in types]
+    types = _types(scope)
+    declared = (*reference_fields(type(scope.component(STAGE))), *(str(place[0]) for place in types))
+    unknown = [field for field in fields if field not in declared]
     if unknown:
-        raise ComponentError(
-            f"stage {context.name} has no field {unknown[0]!r} of references", expected=", ".join(types)
-        )
+        known = ", ".join(dict.fromkeys(declared))
+        raise ComponentError(f"stage {context.name} has no field {unknown[0]!r} of references", expected=known)
     encoded: dict[Place, Wanted] = {}
     plain: dict[Place, Target] = {}
     for place, target in scope.targets(STAGE).items():
@@ -177,7 +188,7 @@ def _places(context: StageContext, fields: Sequence[str]) -> tuple[dict[Place, W
             continue
         if target.section == "encoders":
             encoded[place] = wanted(scope, place, target)
-        elif Encoded in types[str(place[0])]:
+        elif Encoded in types[place]:
             encoded[place] = Wanted(target, {"pooled": "pooled"})
         else:
             plain[place] = target

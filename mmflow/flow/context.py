@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,10 @@ from mmflow.identity.canonical import Json, key_of
 from mmflow.identity.keys import Keys
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.failures import inside
-from mmflow.plugin.kinds import Evaluator, Reporter, StageContext
+from mmflow.plugin.kinds import Evaluator, Reporter, Stage, StageContext
 
 if TYPE_CHECKING:
+    from mmflow.flow.inside import StagesInside
     from mmflow.flow.plan import PlannedStage
     from mmflow.spec import Scope, Spec, Target
 
@@ -46,27 +48,28 @@ class FlowContext(StageValues):
         keys: Keys,
         store: RunStore,
         output: Path,
+        scratch: Path,
         report: Reporter,
         device: str,
         workers: int,
         forced: bool = False,
         offline: bool = False,
     ) -> None:
-        super().__init__(Sources(spec, self.upstream))
+        super().__init__(self._sources_of(spec))
         self.name = stage.name
         self.key = stage.key
         self.spec = spec
-        self._stage = stage.stage
-        self.output = output
+        self.stage = stage.stage
+        self.output, self.scratch = output, scratch
         self.report = report
         self.device = device
         self.workers = workers
-        self._keys = keys
-        self._store = store
+        self.keys = keys
+        self.store = store
         self._has_checkpoint = False
-        self._forced, self._made = forced, set[str]()
+        self.forced, self._made = forced, set[str]()
         self.remarks: list[str] = []
-        self._offline = offline
+        self.offline = offline
         self._services: dict[str, RecordedService] = {}
         self._fetched: dict[str, Path] = {}
         declared = spec.scope(stage.stage)
@@ -77,22 +80,37 @@ class FlowContext(StageValues):
         if text not in self.remarks:
             self.remarks.append(text)
 
+    def all_remarks(self) -> list[str]:
+        """The remarks of the stage, and of those inside it."""
+        inside = self.inside.remarks.items() if "inside" in self.__dict__ else ()
+        return [*self.remarks, *(f"{name}: {text}" for name, found in inside for text in found)]
+
     def upstream(self, stage: str) -> Path:
         """The local directory with the outputs of an earlier stage; not to be written to."""
         if stage not in self._fetched:
-            self._fetched[stage] = self._store.fetch(self._keys.stage(stage))
+            self._fetched[stage] = self.store.fetch(self.keys.stage(stage))
         return self._fetched[stage]
 
     def _context(self) -> StageContext:
         return self
+
+    def _sources_of(self, spec: Spec) -> Sources:
+        return Sources(spec, self.upstream)
+
+    @cached_property
+    def inside(self) -> StagesInside:
+        """The stages inside this one, which run in its process."""
+        from mmflow.flow.inside import StagesInside
+
+        return StagesInside(self)
 
     def service(self, *place: str | int) -> RecordedService:
         """The service in a field of the stage, whose answers are recorded in the run store and replayed."""
         service, name = service_at(self.scope, place)
         if name not in self._services:
             self._services[name] = RecordedService(
-                service, name, self._keys.service(service), store=self._store, report=self.report,
-                offline=self._offline,
+                service, name, self.keys.service(service), store=self.store, report=self.report,
+                offline=self.offline,
             )  # fmt: skip
         return self._services[name]
 
@@ -103,9 +121,9 @@ class FlowContext(StageValues):
         """
         whole = {"stage": self.key, "request": request}
         key = key_of(whole)
-        again = self._forced and key not in self._made
+        again = self.forced and key not in self._made
         self._made.add(key)
-        return self._store.memo(whole, produce, again=again)
+        return self.store.memo(whole, produce, again=again)
 
     def memo_files(self, identity: Mapping[str, Any], produce: Callable[[Path], None]) -> Path:
         """The directory stored under `identity`; made by `produce(directory)` where it is not there, or damaged.
@@ -114,24 +132,24 @@ class FlowContext(StageValues):
         """
         key = key_of({"memo": identity})
         try:
-            if not self._forced or key in self._made:
-                return self._store.fetch(key)
+            if not self.forced or key in self._made:
+                return self.store.fetch(key)
         except NotStored:
             pass
-        with self._store.scratch() as folder:
+        with self.store.scratch() as folder:
             produce(folder)
-            self._store.publish(key, folder, {"memo_of": self.name}, move=True)
+            self.store.publish(key, folder, {"memo_of": self.name}, move=True)
             self._made.add(key)
-        return self._store.fetch(key)
+        return self.store.fetch(key)
 
     def encoder_identity(self, target: Target, data: Target | None = None) -> Mapping[str, Any]:
         """The identity of one encoder's encodings over the rows of `data` (None: the stage's own), for `memo`."""
-        return self._keys.encoding(self._stage, target, data)
+        return self.keys.encoding(self.stage, target, data)
 
     def save_partial(self, directory: Path) -> None:
         """Store a checkpoint of this unfinished stage. Where that fails and an older one is there, it is a warning."""
         try:
-            self._store.save_partial(self.key, _CHECKPOINT, directory)
+            self.store.save_partial(self.key, _CHECKPOINT, directory)
         except StoreError as error:
             if not self._has_checkpoint:
                 raise
@@ -141,7 +159,7 @@ class FlowContext(StageValues):
 
     def load_partial(self) -> Path | None:
         """The newest checkpoint of an earlier, unfinished try at this very stage."""
-        found = self._store.load_partial(self.key, _CHECKPOINT)
+        found = self.store.load_partial(self.key, _CHECKPOINT)
         self._has_checkpoint = found is not None
         return found
 
@@ -165,21 +183,18 @@ def run_stage(
         report.note("stored what an earlier run had to keep on this machine")
         store.drop_partial(stage.key)
         return
-    _seed_stray_draws(keys.seed(stage.stage) or 0)
-    with store.scratch() as output:
+    seed_stray_draws(keys.seed(stage.stage) or 0)
+    with store.scratch() as folder:
+        output, scratch = folder / "output", folder / "scratch"
+        output.mkdir()
+        scratch.mkdir()
         context = FlowContext(
-            stage, spec=spec, keys=keys, store=store, output=output, report=report, device=device, workers=workers,
-            forced=forced, offline=offline,
+            stage, spec=spec, keys=keys, store=store, output=output, scratch=scratch, report=report, device=device,
+            workers=workers, forced=forced, offline=offline,
         )  # fmt: skip
         if made_by_stages(context.scope):
             _rehearse(spec, context)
-        if isinstance(stage.declaration, Evaluator):
-            from mmflow.evaluate.harness import run_evaluator
-
-            run_evaluator(stage.declaration, context)
-        else:
-            with inside(f"stage {stage.name}", stage.declaration):
-                stage.declaration.run(context)
+        work(stage.declaration, context)
         about: AboutStage = {
             "stage": stage.stage,
             "use": stage.declaration.use,
@@ -187,13 +202,24 @@ def run_stage(
             "seconds": round(time.monotonic() - began, 3),
             "started": started.isoformat(),
             "environment": environment(device),
-            "remarks": context.remarks,
+            "remarks": context.all_remarks(),
         }
         StageRecord(output).write(about)
-        if context.remarks:
-            report.markdown("remarks", "\n".join(f"- {remark}" for remark in context.remarks))
+        if about["remarks"]:
+            report.markdown("remarks", "\n".join(f"- {remark}" for remark in about["remarks"]))
         store.publish_or_keep(stage.key, output, meta)
     store.drop_partial(stage.key)
+
+
+def work(declaration: Stage, context: FlowContext) -> None:
+    """Do the work of a stage, whose outputs are then in `context.output`."""
+    if isinstance(declaration, Evaluator):
+        from mmflow.evaluate.harness import run_evaluator
+
+        run_evaluator(declaration, context)
+    else:
+        with inside(f"stage {context.name}", declaration):
+            declaration.run(context)
 
 
 def _rehearse(spec: Spec, context: FlowContext) -> None:
@@ -253,7 +279,7 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device)
 
 
-def _seed_stray_draws(seed: int) -> None:
+def seed_stray_draws(seed: int) -> None:
     """Draws have addresses of their own; libraries that use global generators are at least repeatable."""
     import numpy
     import torch

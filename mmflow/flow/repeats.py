@@ -9,7 +9,6 @@ from mmflow.artifacts import MetricsArtifact
 from mmflow.flow.jobs import NotNeeded
 from mmflow.flow.store import NotStored, RunStore
 from mmflow.identity.keys import Keys, Undecided
-from mmflow.plugin.component import ComponentError
 from mmflow.plugin.references import words
 from mmflow.plugin.values import Metric
 
@@ -53,7 +52,7 @@ def end_of(repetition: Repetition, keys: Keys, store: RunStore, before: int | No
         found = _judged(repetition, index, keys, store)
         if found is None:
             return None
-        if best is None or _improves(found, best):
+        if best is None or found.improves_on(best):
             best, waited = found, 0
         else:
             waited += 1
@@ -62,27 +61,14 @@ def end_of(repetition: Repetition, keys: Keys, store: RunStore, before: int | No
     return None
 
 
-def _improves(found: Metric, best: Metric) -> bool:
-    return found.value < best.value if found.better == "lower" else found.value > best.value
-
-
 def _judged(repetition: Repetition, index: int, keys: Keys, store: RunStore) -> Metric | None:
     stage, name = repetition.judged
     full = repetition.stage(index, stage)
     try:
-        metrics = MetricsArtifact(store.fetch(keys.stage(full))).metrics()
+        measured = MetricsArtifact(store.fetch(keys.stage(full)))
     except NotStored:
         return None
-    found = next((metric for metric in metrics if metric.name == name), None)
-    until = f"until.metric of {repetition.name}"
-    if found is None:
-        names = ", ".join(metric.name for metric in metrics)
-        raise ComponentError(
-            f"{until}: {full} has measured no `{name}`", expected=f"one of {names}", hint=f"write {stage}.NAME"
-        )
-    if not found.better:
-        raise ComponentError(f"{until}: neither more nor less of `{name}` is better", hint="name another metric")
-    return found
+    return measured.judged(name, asked=f"until.metric of {repetition.name}", stage=full, written=stage)
 
 
 class Ends:

@@ -14,6 +14,7 @@ from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Source
 from mmflow.plugin.streams import Bound, Streams, as_read, axis_of
 from mmflow.plugin.targets import Target
+from mmflow.spec.components.refresh import bare
 
 if TYPE_CHECKING:
     from mmflow.spec import Scope, Spec
@@ -25,8 +26,10 @@ Upstream = Callable[[str], Path]
 class Sources:
     """Opens the data that stages of one spec name, from the outputs of earlier stages that `upstream` gives."""
 
-    def __init__(self, spec: Spec, upstream: Upstream) -> None:
+    def __init__(self, spec: Spec, upstream: Upstream, inner: Mapping[str, Path] | None = None) -> None:
         self._spec, self._upstream = spec, upstream
+        self._inner = inner or {}
+        """The outputs of stages inside the one that reads, as far as they are there."""
 
     def of(self, scope: Scope, data: Target | Mapping[str, Target] | None = None) -> Source | None:
         """The data that a stage reads (or other data) with the values that join it; None where it names none."""
@@ -44,13 +47,20 @@ class Sources:
         return Joined(of=source, columns=self.values(joined)) if joined else source
 
     def values(self, joined: Mapping[str, Target]) -> dict[str, JoinedValues]:
-        """The stored values behind outputs of stages, by the names of the fields that they become."""
-        return {name: stored_values(self._upstream(target.name), target) for name, target in joined.items()}
+        """The stored values behind outputs of stages, by the names of the fields that they become.
+
+        Those of stages inside the one that reads may not be there yet.
+        """
+        there = {name: t for name, t in joined.items() if t.name in self._inner or bare(t.name) not in self._spec.inner}
+        return {name: stored_values(self._at_hand(target.name), target) for name, target in there.items()}
+
+    def _at_hand(self, stage: str) -> Path:
+        return self._inner[stage] if stage in self._inner else self._upstream(stage)
 
     def _at(self, data: Target) -> Source:
         if data.section == "data":
             return self._spec.data[data.name]
-        artifact = DataArtifact(self._upstream(data.name), str(data.output))
+        artifact = DataArtifact(self._at_hand(data.name), str(data.output))
         continued = None
         if CONTINUES in artifact.rows().names():
             continued = self.of(self._spec.scope(data.name))

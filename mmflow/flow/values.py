@@ -63,7 +63,7 @@ class StageValues:
         stored = MetricsArtifact(self.upstream(target.name)).read().get("metrics", [])
         return [Metric.read(metric) for metric in stored]
 
-    def source(self, data: Target | None = None) -> Source:
+    def source(self, data: Target | Mapping[str, Target] | None = None) -> Source:
         found = self.scope.source if data is None else self._sources.of(self.scope, data)
         if found is None:
             raise no_data(self.name)

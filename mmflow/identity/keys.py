@@ -30,6 +30,7 @@ from mmflow.plugin.kinds import Encoder, Service, Source, Stage, View
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Ref, words
 from mmflow.plugin.targets import INIT, STAGE, Owner, Place, Target
+from mmflow.spec.components.refresh import bare
 from mmflow.spec.references.borrowed import SEPARATOR, lender
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ _EMBEDDING = "mmflow.evaluate.rows"
 _EVALUATING = "mmflow.evaluate.harness"
 _JOINING = "mmflow.flow.sources"
 _HANDING = "mmflow.flow.values"
+_CURRENT = "current"
+"""Stands for the model of the stage around, as it is when a stage inside it runs."""
 
 
 class Undecided(Exception):
@@ -65,6 +68,8 @@ class Keys:
         self._data: dict[str, Any] = {}
         self._ends: dict[str, int] = {}
         self._weights = Weights(spec, self._named)
+        self._around = ""
+        """The stage whose stages inside are being described."""
 
     def ended(self, repeat: str, index: int) -> None:
         """Take note that the iteration `index` was the last of a repetition."""
@@ -79,7 +84,7 @@ class Keys:
 
     def _named(self, stage: str) -> str:
         """The stage behind `round.last.fit`; any other as it is."""
-        if stage == INIT or stage in self._spec.stages:
+        if stage == INIT or stage in self._spec.stages or bare(stage) in self._spec.inner:
             return stage
         repeat, *_, inside = words(stage)
         if repeat not in self._ends:
@@ -111,7 +116,28 @@ class Keys:
         } | self._joining(scope, owners)
         if (seed := self.seed(name)) is not None:
             description["seed"] = seed
+        if scope.groups:
+            description["inside"] = self._inside(name, scope)
         return description | _cut(declaration, scope, owners)
+
+    def _inside(self, name: str, scope: Scope) -> dict[str, Any]:
+        """The groups of stages inside a stage: each stage as by itself, on the current model and by its name there."""
+        self._around = name
+        said: dict[str, Any] = {}
+        for group in scope.groups.values():
+            said[group.name] = {
+                form: [[stage, self.describe_stage(full)] for stage, full in stages.items()]
+                for form, stages in (("first", group.stages), ("later", group.later))
+            }
+            said[group.name] |= {
+                "numbers": {
+                    self._model(full): [[list(place), number] for place, number in numbers.items()]
+                    for full, numbers in group.numbers.items()
+                },
+                "given": {name: self._target(target, None) for name, target in group.given.items()},
+            }
+        self._around = ""
+        return said
 
     def seed(self, name: str) -> int | None:
         """The seed that the key of stage `name` covers; None where nothing is drawn, whatever the seed is."""
@@ -145,7 +171,7 @@ class Keys:
         }
         at = self._named(target.stage) if target.stage not in (None, INIT) else None
         said |= {"seed": here.seed} if self._weights.drawn(scope, owners, at) else {}
-        return said | self._joining(here, owners) | _cut(self._spec.stages[stage], scope, owners)
+        return said | self._joining(here, owners) | _cut(here.declaration, scope, owners)
 
     def _scope_of(self, stage: str, here: Scope) -> Scope:
         """The view of the stage whose model an encoder belongs to."""
@@ -159,7 +185,7 @@ class Keys:
         if isinstance(data, Mapping):
             return {stream: self.data(target) for stream, target in data.items()}
         if data.section == "stages":
-            return {"made": data.output, "by": self.stage(data.name)}
+            return {"made": data.output, "by": self._model(data.name)}
         if data.name not in self._data:
             self._data[data.name] = self._described(self._spec.data[data.name], (), {}, None)
         return self._data[data.name]
@@ -178,12 +204,16 @@ class Keys:
 
     def upstream(self, name: str) -> tuple[str, ...]:
         """Stages whose outputs stage `name` reads, in file order, then those of iterations that are not known yet."""
-        scope = self._spec.scope(name)
-        targets = [target for owner in (STAGE, *scope.reached()) for target in scope.targets(owner).values()]
-        found = {t.stage for t in targets if t.stage} | {t.name for t in targets if t.section == "stages"}
-        found |= {scope.start, scope.model}
-        found |= {target.name for target in _each(scope.preparation_data) if target.section == "stages"}
-        open_ends = [stage for stage in self._spec.scopes if stage not in self._spec.stages]
+        groups = self._spec.scope(name).groups.values()
+        inside = {full: None for group in groups for full in (*group.stages.values(), *group.later.values())}
+        found: set[str | None] = set()
+        for scope in map(self._spec.scope, (name, *inside)):
+            targets = [target for owner in (STAGE, *scope.reached()) for target in scope.targets(owner).values()]
+            found |= {t.stage for t in targets if t.stage} | {t.name for t in targets if t.section == "stages"}
+            found |= {scope.start, scope.model}
+            found |= {target.name for target in _each(scope.preparation_data) if target.section == "stages"}
+        known = {*self._spec.stages, *self._spec.inner}
+        open_ends = [stage for stage in self._spec.scopes if stage not in known]
         return tuple(stage for stage in (*self._spec.stages, *open_ends) if stage in found - {name})
 
     def _joining(self, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
@@ -261,7 +291,12 @@ class Keys:
         return said
 
     def _model(self, stage: str) -> str:
-        """A stage by its key; the untrained model by its name."""
+        """A stage by its key; the untrained model by its name, and so a stage inside another."""
+        if bare(stage) in self._spec.inner:
+            around = self._spec.scope(bare(stage)).around
+            return stage.removeprefix(f"{around}.")
+        if stage == self._around:
+            return _CURRENT
         return stage if stage == INIT else self.stage(stage)
 
     def _changed_by(self, scope: Scope, owners: Iterable[Owner]) -> str | None:
@@ -278,7 +313,7 @@ class Keys:
     def _origin(self, scope: Scope) -> str | None:
         """The key of the stage whose model this one begins with or uses."""
         stage = scope.start or scope.model
-        return self.stage(stage) if stage else None
+        return self._model(stage) if stage else None
 
 
 def _each(data: Target | Mapping[str, Target] | None) -> tuple[Target, ...]:

@@ -222,7 +222,7 @@ class Trace:
             for name, value in encoding.outputs.items():
                 self.shapes.append(f"{node.owner}: {name} {shown(value)}")
 
-    def _ids(self) -> dict[str, list[str]]:
+    def _ids(self) -> dict[str, Sequence[str]]:
         """The ids of the fake rows, which all streams share."""
         axes = {column.axes[0] for column in self.columns.values() if of_samples(column.axes[0])}
         return dict.fromkeys((SAMPLE, *axes), self.ids)

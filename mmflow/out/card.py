@@ -66,7 +66,7 @@ def _usage(loaded: LoadedModel, encoders: Sequence[str]) -> str:
 
 
 def _example(declared: TensorType) -> str:
-    examples = {"image": '["picture.jpg"]', "text": '["a text"]', "audio": '["sound.wav"]', "video": '["clip.mp4"]'}
+    examples = {"image": '["image.jpg"]', "text": '["a text"]', "audio": '["sound.wav"]', "video": '["clip.mp4"]'}
     return examples.get(declared.modality, "[...]")
 
 

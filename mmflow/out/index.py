@@ -52,7 +52,7 @@ class IndexWriter:
 
 
 def drop_index(vectors: str, encoder: str) -> None:
-    """Remove the index of vectors that are written anew."""
+    """Remove the index of vectors that are written again."""
     filesystem, path = filesystem_of(index_url(vectors, encoder))
     if filesystem.exists(path):
         filesystem.rm(path)

@@ -288,7 +288,8 @@ def in_order(default: Any = ..., **kwargs: Any) -> Any:
 def default(raw: Any, *, per_row: bool = False, **kwargs: Any) -> Any:
     """The default of a component field, written as in a spec: `score: Score = default("cosine")`.
 
-    `per_row`: a number that may be one a row, [N] for a column or field (`margin: one.margin`), [K] for a static one.
+    `per_row`: a number that may be one a row: [N] for a column or field (`margin: one.margin`), [K] for a static
+    output.
     """
     return Field(raw, **({"json_schema_extra": {PER_ROW: True}} if per_row else {}), **kwargs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
@@ -174,6 +175,12 @@ class Metric:
     """As a reader writes it (`R@1`); by default the name in words."""
     group: str = ""
     """The encoders or rows that it was measured on (`image → text`): metrics of a group stand together."""
+
+    def improves_on(self, best: Metric) -> bool:
+        """Whether it is better than `best`; NaN never is."""
+        if math.isnan(best.value):
+            return not math.isnan(self.value)
+        return self.value < best.value if self.better == "lower" else self.value > best.value
 
     @property
     def heading(self) -> str:

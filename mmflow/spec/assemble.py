@@ -12,12 +12,14 @@ from mmflow.plugin.kinds import DataStage, Encoder, Loss, Memory, Source, Stage,
 from mmflow.plugin.references import Ref
 from mmflow.plugin.streams import Bound, Streams, as_read, axis_of
 from mmflow.plugin.targets import STAGE, Owner, Target
+from mmflow.spec.components.classes import VALUES
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.refresh import bare
 from mmflow.spec.components.sections import Sections
+from mmflow.spec.references.groups import inner_groups
 from mmflow.spec.references.names import INIT, NODES
 from mmflow.spec.references.resolver import Resolver
 from mmflow.spec.references.scope import Scope
-from mmflow.spec.references.wanted import VALUES
 from mmflow.spec.spec import Spec
 from mmflow.spec.text.document import Document
 from mmflow.spec.text.problems import Problem
@@ -42,24 +44,26 @@ class _Assembler:
     def __init__(self, sections: Sections, merged: Merged, resolvers: Mapping[str, Resolver]) -> None:
         self.sections, self.merged, self.resolvers = sections, merged, resolvers
         repeats = [repeat.repetition for repeat in sections.repeats.values()]
+        self.every = sections.every
         self.open_ends = {name: stands for one in repeats for name, stands in one.open_ends().items()}
 
     def spec(self, document: Document, notes: tuple[Problem, ...]) -> Spec:
         entries = self.sections.entries
-        stages = {name: made for name, stage in self.sections.stages.items() if (made := stage.declaration) is not None}
-        scopes = {name: self.scope(name, made) for name, made in stages.items()}
+        every = {name: made for name, stage in self.sections.every.items() if (made := stage.declaration) is not None}
+        stages = {name: made for name, made in every.items() if name in self.sections.stages}
+        scopes = {name: self.scope(name, made) for name, made in every.items()}
         repeats = {name: repeat.repetition for name, repeat in self.sections.repeats.items()}
         scopes |= {name: scopes[furthest] for name, furthest in self.open_ends.items()}
         overridden: dict[str, dict[str, dict[str, Component | View | None]]] = {}
-        for name, stage in self.sections.stages.items():
+        for name, stage in self.sections.every.items():
             for section, node in stage.overrides.items():
                 there = self.merged[name][section]
                 own = {n: there[n].component if n in there else None for n in node.entries()}
                 if own:
                     overridden.setdefault(name, {})[section] = own
-        every = [entry for section in entries.values() for entry in section.values()]
-        every += [stage.entry for stage in self.sections.stages.values()]
-        every += [
+        written = [entry for section in entries.values() for entry in section.values()]
+        written += [stage.entry for stage in self.sections.every.values()]
+        written += [
             there[section][name]
             for stage, there in self.merged.items()
             for section, own in overridden.get(stage, {}).items()
@@ -77,6 +81,7 @@ class _Assembler:
             losses=_made(entries["losses"], Loss),
             parts=_made(entries["parts"], Component),
             stages=stages,
+            inner={name: made for name, made in every.items() if name not in stages},
             track=_made(entries["track"], Tracker),
             repeats=repeats,
             iterations={n: stage.iteration for n, stage in self.sections.stages.items() if stage.iteration is not None},
@@ -84,7 +89,7 @@ class _Assembler:
             document=document,
             scopes=scopes,
             notes=notes,
-            entries=tuple(every),
+            entries=tuple(written),
         )
 
     def scope(self, name: str, made: Stage) -> Scope:
@@ -95,8 +100,10 @@ class _Assembler:
             chosen = made.minimized(list(entries["losses"]))
         else:
             chosen = [owner.name for owner in resolver.reach(STAGE) if owner.section == "losses"]
-        iteration = self.sections.stages[name].iteration
-        seed = made.seeded(self.sections.seed)
+        stage = self.every[name]
+        around = self.every[stage.place.around] if stage.place is not None else stage
+        iteration, outer = around.iteration, around.declaration
+        seed = (outer or made).seeded(self.sections.seed)
         scope = Scope(
             stage=name,
             declaration=made,
@@ -110,12 +117,16 @@ class _Assembler:
             source=self.source(data, made),
             fields=dict(resolver.fields or {}),
             joined={},
+            groups={},
+            around=stage.place.around if stage.place is not None else None,
             start=_stage_name(targets.get(("start",)) or targets.get(("start", "from"))),
             model=_stage_name(targets.get(("model",))),
             preparation_data=self.preparation(name),
             wiring=resolver,
         )
         scope = replace(scope, joined=self.joined(scope))
+        if stage.groups:
+            scope = replace(scope, groups=inner_groups(stage, self.resolvers, scope.reached()))
         base = {section: self.sections.entries[section] for section in NODES}
         untrained = replace(
             scope,
@@ -124,6 +135,7 @@ class _Assembler:
             memories=_made(base["memories"], Memory),
             losses={},
             parts=_made(base["parts"], Component),
+            groups={},
             start=None,
             model=None,
             wiring=resolver.untrained(),
@@ -150,7 +162,7 @@ class _Assembler:
         for owner in (STAGE, *scope.reached()):
             for place, target in scope.targets(owner).items():
                 name = self.open_ends.get(target.name, target.name)
-                there = self.sections.stages.get(name) if target.section == "stages" else None
+                there = self.every.get(bare(name)) if target.section == "stages" else None
                 gives = (there.gives if there is not None else None) or {}
                 if gives.get(target.output or "", gives.get("*")) in VALUES:
                     if owner == STAGE and place[0] == "fields":

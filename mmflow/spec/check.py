@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -15,11 +16,13 @@ from mmflow.spec.assemble import assembled
 from mmflow.spec.components.data_paths import filled_in
 from mmflow.spec.components.default_models import name_models
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.refresh import bare, time_before
 from mmflow.spec.components.renamed import with_columns_of_today
 from mmflow.spec.components.sections import Sections, read_sections
 from mmflow.spec.components.stages import StageEntry, merged_entries
 from mmflow.spec.data_fields import DataFields, data_of
 from mmflow.spec.references.chains import chain_problems, circle_of
+from mmflow.spec.references.groups import group_problems
 from mmflow.spec.references.inputs import check_entry
 from mmflow.spec.references.names import INIT, NODES, Seen, StageNames
 from mmflow.spec.references.resolver import Resolver
@@ -74,27 +77,20 @@ class _Checker:
         base = {section: self.sections.entries[section] for section in NODES}
         for name, stage in self.sections.stages.items():
             self.merged[name] = merged_entries(base, stage, self.problems)
-        self.names = StageNames(
-            {stage.name: stage.gives for stage in self.sections.stages.values()}
-            | dict.fromkeys(self.sections.refreshed),
-            {name: frozenset(merged["encoders"]) for name, merged in self.merged.items()}
-            | {INIT: frozenset(base["encoders"])},
-            {name: repeat.repetition for name, repeat in self.sections.repeats.items()},
-            {name: stage.iteration for name, stage in self.sections.stages.items() if stage.iteration is not None},
-            streams=self.streams(),
-        )
-        for open_end, furthest in self.names.open_ends().items():
-            self.names.gives[open_end] = self.names.gives.get(furthest)
-            self.names.encoders[open_end] = self.names.encoders.get(furthest, frozenset())
+            for inner, place in stage.inner.items():
+                self.merged[inner] = merged_entries(self.merged[name], place, self.problems)
+        self.names = StageNames.of(self.sections, self.merged, self.streams())
         if found := chain_problems(base, self.merged, self.names):
             self.problems += found
             return
         name_models(self.sections.stages, self.names.repeats)
-        for name, stage in self.sections.stages.items():
+        every = self.sections.every
+        for name, stage in every.items():
             self.prepare(name, stage)
         self.others |= self.resolvers
         self.others |= {name: self.resolvers[stands] for name, stands in self.names.open_ends().items()}
-        for name, stage in self.sections.stages.items():
+        self.others |= {time_before(name): self.resolvers[name] for name in self.sections.inner}
+        for name, stage in every.items():
             self.check_stage(name, stage)
             if self.work > MOST_WORK:
                 hint = "split the spec, and let its parts share with `extends`"
@@ -107,7 +103,7 @@ class _Checker:
     def streams(self) -> dict[str, str]:
         """The streams of all stages, each with a stage that has it."""
         made = {name: stage.declaration for name, stage in self.sections.stages.items()}
-        return {s: name for name, one in made.items() if isinstance(one, DataStage) for s in reversed(one.streams())}
+        return {s: name for name, one in made.items() if isinstance(one, DataStage) for s in one.streams()}
 
     def prepare(self, name: str, stage: StageEntry) -> None:
         """The resolver of a stage, with the fields of its data."""
@@ -151,6 +147,7 @@ class _Checker:
         self.data.check_streams(stage, targets, taken)
         if not (isinstance(made, DataStage) and made.streams()):
             self.check_classes(stage, resolver)
+        self.problems += group_problems(stage, self.resolvers)
         self.check_reached(resolver, self.roots[name])
 
     def check_classes(self, stage: StageEntry, resolver: Resolver) -> None:
@@ -196,9 +193,12 @@ class _Checker:
         union: dict[str, TensorType] | None = {}
         for fields in known:
             union = None if fields is None or union is None else {**union, **fields}
-        if any(stage.declaration is None or stage.refused for stage in self.sections.stages.values()) or not known:
+        if any(stage.declaration is None or stage.refused for stage in self.sections.every.values()) or not known:
             union = None
-        resolver = Resolver(Seen(base, tuple(self.sections.entries["data"]), self.names, None), union)
+        # An entry may be meant for a stage that has such a group.
+        groups = {group: None for groups in self.names.groups.values() for group in groups}
+        names = replace(self.names, gives={**groups, **self.names.gives})
+        resolver = Resolver(Seen(base, tuple(self.sections.entries["data"]), names, None), union)
         owners = [e.owner for entries in base.values() for e in entries.values() if e.path not in self.checked]
         self.check_reached(resolver, owners)
 
@@ -242,16 +242,18 @@ class _Checker:
     def check_stage_order(self) -> None:
         """Stages that wait for each other are reported once."""
         open_ends = self.names.open_ends()
-        needs = {
-            name: {
+        needs: dict[str, set[str]] = {name: set() for name in self.sections.stages}
+        for name, roots in self.roots.items():
+            found = {
                 open_ends.get(target.stage or target.name, target.stage or target.name)
                 for owner in (STAGE, *self.resolvers[name].reach(*roots))
                 for target in self.resolvers[name].targets(owner).values()
                 if target.stage or target.section == "stages"
             }
-            - {INIT}
-            for name, roots in self.roots.items()
-        }
+            around = self.names.around(name)
+            # Stages inside another run on its model as it is then, and it reads what they have given.
+            own = {around} if name in self.names.inner else set[str]()
+            needs[around] |= {stage for stage in found if bare(stage) not in self.names.inner} - {INIT, *own}
         if circle := circle_of(needs):
             entry = self.sections.stages[min(circle)].entry
             hint = "let one of them begin with `init`"

@@ -11,6 +11,7 @@ from mmflow.plugin.references import Written
 from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import Json
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.refresh import PARTS
 from mmflow.spec.components.repeat import Iteration, Repetition
 from mmflow.spec.components.sections import LANGUAGE, Report
 from mmflow.spec.references.scope import Scope
@@ -34,6 +35,8 @@ class Spec:
     parts: Mapping[str, Component]
     stages: Mapping[str, Stage]
     """Every stage, those of a repetition for each iteration: `round.2.fit`."""
+    inner: Mapping[str, Stage]
+    """The stages inside others by their full names (`fit.em.feats`), in each form that they have."""
     repeats: Mapping[str, Repetition]
     iterations: Mapping[str, Iteration]
     """Of the stages inside a repetition, by their names."""
@@ -96,6 +99,10 @@ class Spec:
                 continue
             above = places[Owner("stages", name)]
             stages[name] = {**entry(above, declaration)}
+            groups = self.document.node((*above, declaration.inner)) if declaration.inner else None
+            for group, node in groups.entries().items() if groups is not None else ():
+                inside = {part: child for part, child in node.entries().items() if part in PARTS}
+                stages[name][declaration.inner][group] |= {p: _as_written(child) for p, child in inside.items()}
             for carried, own in self.overridden.get(name, {}).items():
                 base = found.get(carried, {})
                 stages[name][carried] = {

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mmflow.plugin.component import default, in_order, outside_identity
 from mmflow.plugin.kinds import Active, BatchSizes, DataStage, Fault, Optimizer, Sampler, Source, StreamBatches
 from mmflow.plugin.numbers import Scheduled
-from mmflow.plugin.references import Model, Ref
+from mmflow.plugin.references import NAME, Column, Model, Ref, Static, reference_fields
 from mmflow.plugin.targets import Place
 
 
@@ -61,11 +61,90 @@ class Start(BaseModel):
     memories: bool = Field(True, description="with the content of memories, which begin empty otherwise")
 
 
+Time = dict[Literal["steps", "epochs"], float]
+"""A number of steps or of epochs: `{epochs: 1}`."""
+
+
+class Refresh(BaseModel):
+    """Stages that run inside a training, again and again, on the model as it is then.
+
+    Their columns join the data by id and their static outputs are constants until the next time; a model that one of
+    them gives takes the place of the current one. Its times are `from`, `from` + `every` and so on, before a step; the
+    end is one of them where it falls on it, and always for stages that measure.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    every: Time = Field({"epochs": 1}, description="steps or epochs between two times")
+    since: Time | None = Field(
+        None,
+        alias="from",
+        description="the first time: the start where the training reads what they give, else after one `every`",
+    )
+    until: Time | None = Field(None, description="no time from then on")
+    carry: dict[str, Any] = Field({}, description="the values that the first time begins with")
+    stages: dict[str, Any] = Field({}, description="the stages, in order")
+    next: dict[str, Any] = Field({}, description="the values that the next time begins with")
+
+    @field_validator("every", "since", "until")
+    @classmethod
+    def _one_unit(cls, value: Time | None) -> Time | None:
+        if value is None:
+            return value
+        if len(value) != 1:
+            raise ValueError("give a number of steps or of epochs: {epochs: 1}")
+        if min(value.values()) < 0:
+            raise ValueError("give a number that is not negative")
+        return value
+
+    @field_validator("every")
+    @classmethod
+    def _whole(cls, value: Time) -> Time:
+        (unit, number), *_ = value.items()
+        if number <= 0 or (unit == "steps" and number != int(number)):
+            raise ValueError("give a whole number of steps, or epochs above 0")
+        return value
+
+
+JUDGED = rf"^{NAME.pattern}$"
+
+
+class Keep(BaseModel):
+    """The model that a training leaves: the one that measured best, instead of the last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    best: str = Field(pattern=JUDGED, max_length=300, description="a metric of `refresh`, such as dev.score.accuracy")
+
+
+class Stop(BaseModel):
+    """An early end of a training: after `patience` measurements in a row that did not improve on the best before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patience: int = Field(ge=1, description="measurements; of a loss epochs")
+    of: str = Field(
+        pattern=JUDGED,
+        max_length=300,
+        description="a metric of `refresh`, such as dev.score.accuracy, or losses.NAME or losses.total",
+    )
+
+    def loss(self) -> str:
+        """The name of the loss that decides; empty where a metric does."""
+        section, _, name = self.of.partition(".")
+        return name if section == "losses" else ""
+
+
+TOTAL = "total"
+"""The weighted sum of all losses, where a loss is named."""
+
+
 class Training(DataStage):
     """A stage that trains: its data, batches, losses, optimizer and records."""
 
     gives: ClassVar[Mapping[str, str]] = {"model": "Model", "history": "Files"}
     trains: ClassVar[bool] = True
+    inner: ClassVar[str] = "refresh"
 
     epochs: float | None = Field(None, gt=0)
     steps: int | None = Field(None, ge=1)
@@ -85,6 +164,9 @@ class Training(DataStage):
     start: Ref[Model] | Start | None = Field(
         None, description="the stage whose model this one begins with; init: untrained"
     )
+    refresh: dict[str, Refresh] = in_order({}, description="stages that run inside, by the names of their groups")
+    keep: Keep | None = Field(None, description="the model to leave; the last by default")
+    stop: Stop | None = Field(None, description="when to end early")
     compile: bool = outside_identity(False, description="torch.compile the row encoders")
     workers: int | None = outside_identity(None, ge=0, le=64, description="loader processes; --workers where unset")
     log_every: int = outside_identity(10, ge=1, description="steps")
@@ -132,6 +214,10 @@ class Training(DataStage):
     def patterns(self) -> Mapping[str, str]:
         return {name: group.match for name, group in self.groups.items()}
 
+    def judges(self) -> Mapping[Place, str]:
+        named: dict[Place, str] = {} if self.keep is None else {("keep", "best"): self.keep.best}
+        return named | ({} if self.stop is None or self.stop.loss() else {("stop", "of"): self.stop.of})
+
     def faults(self, losses: Sequence[str]) -> Iterator[Fault]:
         yield from super().faults(losses)
         yield from _unknown("loss", self.losses, losses, ("losses",), "the section `losses` is empty")
@@ -156,6 +242,27 @@ class Training(DataStage):
                         ("groups", group), f"no update moves the group `{group}`",
                         "name it in `groups` of an update, or leave it out: what no group matches is frozen",
                     )  # fmt: skip
+        minimized = [*self.minimized(losses), TOTAL]
+        if self.stop is not None and (named_loss := self.stop.loss()) and named_loss not in minimized:
+            message = f"the stage minimizes no loss `{named_loss}`"
+            yield Fault(("stop", "of"), message, "", f"losses.{named_loss}", [f"losses.{name}" for name in minimized])
+        yield from self._late_faults()
+
+    def _late_faults(self) -> Iterator[Fault]:
+        """A sampler reads columns from the first batch on."""
+        drawn: list[tuple[Place, Sampler | None, Mapping[str, Ref[Column | Static]]]] = [
+            (("data", name, "sampler"), stream.sampler, stream.fields) for name, stream in self.streams().items()
+        ]
+        for place, sampler, fields in (*drawn, (("sampler",), self.sampler, self.fields)):
+            for field in reference_fields(type(sampler)) if sampler is not None else ():
+                reference = getattr(sampler, field)
+                joined = fields.get(str(reference)) if reference is not None else None
+                path = (joined or reference).path if reference is not None else ("",)
+                group = self.refresh.get(path[path[0] == "stages"])
+                if group is not None and group.since is not None and any(group.since.values()):
+                    message = f"the sampler reads `{'.'.join(path)}` from the first batch on, and it is there later"
+                    hint = f"leave out `from` of `refresh.{path[path[0] == 'stages']}`"
+                    yield Fault((*place, field), message, hint)
 
     def _reuse_faults(self, name: str, update: Update, earlier: Sequence[str]) -> Iterator[Fault]:
         if update.reuse is None:

@@ -24,13 +24,13 @@ class LibraryEncoder(Encoder):
     )
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
     config: dict[str, Any] | None = Field(
-        None, description="in place of `hub`: the configuration itself, with weights drawn anew"
+        None, description="in place of `hub`: the configuration itself, with weights drawn at random"
     )
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
         if (self.hub is None) == (self.config is None):
-            raise ValueError("give either `hub`, a name or folder, or `config`, a model with weights drawn anew")
+            raise ValueError("give either `hub`, a name or folder, or `config`, a model with weights drawn at random")
         if self.revision is not None and (self.hub is None or is_local(self.hub)):
             raise ValueError("`revision` is of a name on the hub")
         return self

@@ -39,5 +39,5 @@ def commit_of(repository: str, revision: str | None) -> str:
     at = f" at {revision}" if revision else ""
     raise ComponentError(
         f"the hub does not say what {repository}{at} is ({said}), and there is no copy of it here",
-        hint="run once with a network, name a folder, or give the model as `config` with weights drawn anew",
+        hint="run once with a network, name a folder, or give the model as `config` with weights drawn at random",
     )

@@ -39,7 +39,7 @@ class SentenceEncoder(LibraryEncoder, name="sentence_transformers"):
     @model_validator(mode="after")
     def _stored(self) -> Self:
         if self.config is not None:
-            raise ValueError("a model with weights drawn anew is written with `use: transformers` and `pool: mean`")
+            raise ValueError("a model with random weights is written with `use: transformers` and `pool: mean`")
         return self
 
     def draws(self) -> bool:

@@ -161,7 +161,7 @@ def test_a_metric_ends_the_repetition_and_the_rest_is_not_needed(run: Run, tmp_p
 
 
 @pytest.mark.slow
-def test_forced_iterations_decide_anew(run: Run) -> None:
+def test_forced_iterations_decide_again(run: Run) -> None:
     first = run(until())
     again = run(until(), force=("round.0.dev",))
     assert "round.0.dev" in states(again, "done")

@@ -45,12 +45,12 @@ class Context:
 
     def note(self, text: str) -> None: ...
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
-
     def remark(self, text: str) -> None:
         self.notes.append(text)
 
     def progress(self, done: int, total: int, **metrics: float) -> None: ...
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None: ...
 
     def should_stop(self) -> bool:
         self.asked += 1

@@ -84,7 +84,7 @@ def _check_toml(file: Path) -> None:
         return
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else error
-        raise EngineUnavailable(f"{file}, which Prefect reads, is broken: {said}; mend it, or {WITHOUT}") from error
+        raise EngineUnavailable(f"{file}, which Prefect reads, is broken: {said}; repair it, or {WITHOUT}") from error
 
 
 def _mistakes(error: ValidationError) -> str:

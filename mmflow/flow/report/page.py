@@ -137,11 +137,28 @@ def _curves(stage: StageReport) -> list[tuple[str, Markup]]:
     charts = [("Loss", figures.line_chart(losses, x_label="step"))] if losses else []
     values = {key.partition("/")[2]: series(key) for key in keys if key.startswith("value/")}
     charts += [(_last_two(path), figures.line_chart({path: line}, x_label="step")) for path, line in values.items()]
+    charts += _measured({key: series(key) for key in keys if "." in key and "/" not in key})
     charts += [
         (name, figures.line_chart({name: series(key)}, x_label="step", zero=True))
         for name, key in _CURVES
         if key in keys
     ]
+    return charts
+
+
+def _measured(series: Mapping[str, list[tuple[float, float]]]) -> list[tuple[str, Markup]]:
+    """Charts of what stages inside a training have measured: one for the shares of each, one for each other number."""
+    shares: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    charts: list[tuple[str, Markup]] = []
+    for key, line in series.items():
+        group, stage, metric = key.split(".", 2)
+        if all(0 <= value <= 1 for _, value in line):
+            shares.setdefault(f"{group}.{stage}", {})[metric] = line
+        else:
+            charts.append((key, figures.line_chart({key: line}, x_label="step")))
+    for stage, lines in shares.items():
+        title = f"{stage}.{next(iter(lines))}" if len(lines) == 1 else stage
+        charts.append((title, figures.line_chart(lines, x_label="step")))
     return charts
 
 

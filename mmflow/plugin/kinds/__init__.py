@@ -8,6 +8,7 @@ tensors, sub-components built, moving numbers as numbers or tensors); the others
 from mmflow.plugin.kinds.context import (
     ColumnValues,
     DataRows,
+    InnerStages,
     Reporter,
     StageContext,
     StageModel,
@@ -39,7 +40,7 @@ from mmflow.plugin.kinds.model import (
     Scope,
     Score,
 )
-from mmflow.plugin.kinds.scope import Origin, StageScope, StageSpec, Structure
+from mmflow.plugin.kinds.scope import InnerGroup, Origin, StageScope, StageSpec, Structure
 from mmflow.plugin.kinds.services import Answering, RemoteService, Service, ServiceBusy
 from mmflow.plugin.kinds.stages import (
     BatchSizes,
@@ -68,6 +69,8 @@ __all__ = [
     "Evaluator",
     "Fault",
     "Freeze",
+    "InnerGroup",
+    "InnerStages",
     "LeftOut",
     "Lora",
     "Loss",

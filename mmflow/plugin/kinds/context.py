@@ -93,7 +93,27 @@ class StageModel(Protocol):
         ...
 
     def weights(self) -> dict[str, Tensor]:
-        """Parameters and buffers by path (`encoders.image.blocks.0.mlp.weight`), on the CPU."""
+        """Parameters and buffers by path (`encoders.image.blocks.0.mlp.weight`), on the CPU: all of a trained model, of
+        the untrained one those of the entries that the stage's fields name."""
+        ...
+
+
+class InnerStages(Protocol):
+    """The stages inside a stage (`refresh`), which run in its process. Their outputs are local directories, by their
+    full names as `StageScope.groups` has them."""
+
+    def run(
+        self, stage: str, output: Path, results: Mapping[str, Path], *, numbers: Mapping[Place, Json], time: str
+    ) -> None:
+        """Run one, which writes to `output`.
+
+        `results` are directories that it may read beside those of stages of the plan: of the stage around its model as
+        it is now. `numbers` take the places of others in its declaration. `time` tells this time from others.
+        """
+        ...
+
+    def source(self, results: Mapping[str, Path]) -> Source:
+        """The data of the stage around, with what stages inside have given so far."""
         ...
 
 
@@ -106,6 +126,8 @@ class StageContext(Protocol):
     name: str
     output: Path
     """A local directory; files written there are published whole when `run` returns."""
+    scratch: Path
+    """A local directory for files of the stage's own, removed at its end."""
     device: str
     workers: int
 
@@ -115,6 +137,8 @@ class StageContext(Protocol):
     def scope(self) -> StageScope: ...
     @property
     def report(self) -> Reporter: ...
+    @property
+    def inside(self) -> InnerStages: ...
 
     def column(self, *place: str | int) -> ColumnValues:
         """The column of another stage that a reference leads to."""
@@ -132,7 +156,7 @@ class StageContext(Protocol):
         """The metrics of another stage that a reference leads to."""
         ...
 
-    def source(self, data: Target | None = None) -> Source:
+    def source(self, data: Target | Mapping[str, Target] | None = None) -> Source:
         """The stage's data with what joins it (or other data, by the target of a reference), to be opened and read."""
         ...
 

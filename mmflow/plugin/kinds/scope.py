@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from mmflow.plugin.component import Component
@@ -38,12 +39,38 @@ class Structure(NamedTuple):
     origin: Origin | None = None
 
 
+@dataclass(frozen=True)
+class InnerGroup:
+    """Stages that run inside a stage one after another, again and again. All are called by their full names."""
+
+    name: str
+    stages: Mapping[str, str]
+    """By its own name each stage, in order: the name under which others read what it gives."""
+    later: Mapping[str, str]
+    """The same, by the names of the scopes that they have from the second time on."""
+    numbers: Mapping[str, Mapping[Place, str]]
+    """By scope, the places of numbers that go from one time to the next, with the names of these."""
+    given: Mapping[str, Target]
+    """By the name of such a number, the static output that it is the next time."""
+    read: frozenset[str]
+    """The stages whose values the stage around reads."""
+    remembered: frozenset[str]
+    """The stages whose outputs are read the next time."""
+    published: Mapping[str, tuple[str, str, str]]
+    """Outputs of the stage around by name: the stage inside, its output, and the type of that."""
+
+
 class StageScope(Protocol):
     """The view of one stage, and every answer about how its entries are wired.
 
     The sections are the global ones merged with the stage's own. `losses` are those that the stage minimizes, or, for
     a stage that minimizes none, those that it refers to.
     """
+
+    @property
+    def stage(self) -> str:
+        """The name of the stage in its spec."""
+        ...
 
     @property
     def seed(self) -> int:
@@ -61,7 +88,7 @@ class StageScope(Protocol):
     @property
     def parts(self) -> Mapping[str, Component]: ...
     @property
-    def data(self) -> Target | None:
+    def data(self) -> Target | Mapping[str, Target] | None:
         """Where the rows come from that the stage reads: an entry of data, or data that another stage makes."""
         ...
 
@@ -88,13 +115,18 @@ class StageScope(Protocol):
         ...
 
     @property
-    def preparation_data(self) -> Target | None:
+    def preparation_data(self) -> Target | Mapping[str, Target] | None:
         """The data that encoders learn their preprocessing from."""
         ...
 
     @property
     def joined(self) -> Mapping[str, Target]:
         """Outputs of other stages that join the stage's data, by the name of the field that each becomes there."""
+        ...
+
+    @property
+    def groups(self) -> Mapping[str, InnerGroup]:
+        """The groups of stages inside the stage."""
         ...
 
     @property

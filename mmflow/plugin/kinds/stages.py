@@ -78,6 +78,8 @@ class Stage(Component, kind="stage"):
     """The stage minimizes losses: weights change, and encoders learn their preprocessing from its data."""
     measures: ClassVar[bool] = False
     """The core embeds the stage's data and calls its method, instead of `run`."""
+    inner: ClassVar[str] = ""
+    """The field with groups of stages that run inside this one (`context.inside`), by the names of the groups."""
 
     def given(self) -> Mapping[str, str]:
         """The outputs of this declaration, where its fields name them."""
@@ -122,6 +124,10 @@ class Stage(Component, kind="stage"):
 
     def patterns(self) -> Mapping[str, str]:
         """The path patterns of the stage's parameter groups, by the name of the group."""
+        return {}
+
+    def judges(self) -> Mapping[Place, str]:
+        """Metrics of stages inside this one, as `GROUP.STAGE.METRIC`, by the places of the fields that name them."""
         return {}
 
     def faults(self, losses: Sequence[str]) -> Iterator[Fault]:

@@ -13,6 +13,9 @@ from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.references import Annotation, Ref, Written
 from mmflow.spec.text.problems import Path
 
+VALUES = ("Column", "Static")
+"""Types of outputs of stages that are values: one an id, or rows of an axis of their own."""
+
 
 def field_names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -27,6 +27,19 @@ def name_models(stages: Mapping[str, StageEntry], repeats: Mapping[str, Repetiti
                 last = stage.name if "Model" in (stage.gives or {}).values() else last
         if repeat is not None and last != above:
             last = repeats[repeat].stage(LAST, words(last)[-1])
+    for stage in stages.values():
+        _name_inside(stage)
+
+
+def _name_inside(around: StageEntry) -> None:
+    """Stages inside another use its model as it is then, or the one that a stage above them in their group gives."""
+    last: dict[tuple[str, bool], str] = {}
+    for stage in around.inner.values():
+        assert stage.place is not None
+        scan = stage.place.group, stage.place.later
+        _name_model(stage, last.get(scan, around.name))
+        if "Model" in (stage.gives or {}).values():
+            last[scan] = stage.place.stage
 
 
 def _name_model(stage: StageEntry, last: str) -> None:

@@ -6,7 +6,6 @@ inside means that of the same iteration.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -15,17 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmflow.plugin.kinds import Stage
 from mmflow.plugin.references import NAME, words
+from mmflow.spec.components.carried import CARRY, Carrying, check_carried, named_parts
 from mmflow.spec.components.entry import Entry
-from mmflow.spec.components.named import at_key, name_is_good
+from mmflow.spec.components.named import name_is_good
 from mmflow.spec.components.validate import validate_model
 from mmflow.spec.text.document import Node
-from mmflow.spec.text.problems import Path, Place, Problem, did_you_mean
+from mmflow.spec.text.problems import Path, Problem
 
 MOST = 100
 """Iterations at most of one `repeat`."""
-LAST, ALL, CARRY = "last", "all", "carry"
-
-_CARRIED = re.compile(r"carry\.([A-Za-z_][\w-]*)((?:\.[\w-]+)*)")
+LAST, ALL = "last", "all"
 
 
 class Until(BaseModel):
@@ -123,11 +121,12 @@ class RepeatEntry:
         carried = written["carry"].entries() if "carry" in written else {}
         following = written["next"].entries() if "next" in written else {}
         for index in range(self.repetition.times):
+            carrying = Carrying(dict(carried), "times", problems)
             for stage, node in self.inside.items():
                 path = (*self.entry.path, "stages", stage)
-                yield Iteration(self.repetition.name, index, stage), _carrying(node, carried, path, problems)
+                yield Iteration(self.repetition.name, index, stage), carrying.into(node, path)
             carried |= {
-                name: self._following(_carrying(node, carried, (*self.entry.path, "next", name), problems), index)
+                name: self._following(carrying.into(node, (*self.entry.path, "next", name)), index)
                 for name, node in following.items()
             }
 
@@ -160,8 +159,8 @@ def read_repeat(name: str, path: Path, node: Node, problems: list[Problem]) -> R
     own = {part: child for part, child in node.entries().items() if part not in ("use", "carry", "stages", "next")}
     rest = replace(node, value=own)
     made = validate_model(replace(entry, node=rest), Repeat, rest.plain(), problems)
-    inside = _mapping(entry, "stages", problems) or {}
-    carry, following = (_mapping(entry, part, problems) for part in ("carry", "next"))
+    inside = named_parts(entry, ("stages",), problems) or {}
+    carry, following = (named_parts(entry, (part,), problems) for part in (CARRY, "next"))
     if not inside and len(problems) == before:
         hint = "write stages: {fit: {use: train, ...}}"
         problems.append(entry.problem("a repeat without stages repeats nothing", hint=hint))
@@ -173,74 +172,11 @@ def read_repeat(name: str, path: Path, node: Node, problems: list[Problem]) -> R
             where = (*path, "stages", stage, "use")
             problems.append(child.problem("a repeat inside a repeat", where[:-1], ("use",), hint=hint))
             del inside[stage]
-    _check_carried(entry, carry, following, problems)
+    check_carried(entry, (), carry, following, problems)
     if made is None or not inside:
         return None
     times = made.times if made.until is None else made.until.at_most
     return RepeatEntry(Repetition(name, times or 1, tuple(inside), made.until), entry, inside, len(problems) == before)
-
-
-def _check_carried(
-    entry: Entry, carry: Mapping[str, Node] | None, following: Mapping[str, Node] | None, problems: list[Problem]
-) -> None:
-    """Whether every carried value has a next one, and no other."""
-    if carry is None or following is None:
-        return
-    for value, child in following.items():
-        if value not in carry:
-            hint = did_you_mean(value, carry, otherwise=f"begin with carry: {{{value}: ...}}")
-            problems.append(
-                at_key(child, (*entry.path, "next", value), f"`next` says `{value}`, which is not carried", hint=hint)
-            )
-    for value, child in carry.items():
-        if value not in following:
-            message = f"`{value}` is carried, and `next` does not say what it is after an iteration"
-            hint = f"write next: {{{value}: STAGE}}, or {value}: carry.{value} where it stays"
-            problems.append(at_key(child, (*entry.path, "carry", value), message, hint=hint))
-
-
-def _mapping(entry: Entry, part: str, problems: list[Problem]) -> dict[str, Node] | None:
-    node = entry.node.entries().get(part)
-    if node is None or node.value is None:
-        return {}
-    if not isinstance(node.value, Mapping):
-        expected = "named stages" if part == "stages" else "a mapping of names to values"
-        problems.append(entry.problem("", (part,), found=node.shown(), expected=expected))
-        return None
-    return node.entries()
-
-
-def _carrying(node: Node, carried: Mapping[str, Node], path: Path, problems: list[Problem]) -> Node:
-    """The tree with carried values where they are named; in a list nothing is left of null, and a list is joined."""
-    if isinstance(node.value, Mapping):
-        entries = {name: _carrying(child, carried, (*path, name), problems) for name, child in node.value.items()}
-        return replace(node, value=entries)
-    if isinstance(node.value, tuple):
-        items: list[Node] = []
-        for index, child in enumerate(node.value):
-            made = _carrying(child, carried, (*path, index), problems)
-            if made is child or not isinstance(child.value, str):
-                items.append(made)
-            elif made.value is not None:
-                items += made.value if isinstance(made.value, tuple) else [made]
-        return replace(node, value=tuple(items))
-    match = _CARRIED.fullmatch(node.value) if isinstance(node.value, str) else None
-    if match is None:
-        return node
-    value = carried.get(match[1])
-    if value is None:
-        hint = did_you_mean(match[1], carried, otherwise=f"write carry: {{{match[1]}: ...}} beside `times`")
-        problems.append(node.problem(f"`{match[1]}` is not carried", path, hint=hint))
-        return replace(node, value=None)
-    if match[2] and value.value is not None and not isinstance(value.value, str):
-        problems.append(
-            node.problem(f"carry.{match[1]} has no parts", path, found=value.shown(), hint=f"write carry.{match[1]}")
-        )
-        return replace(node, value=None)
-    made = f"{value.value}{match[2]}" if isinstance(value.value, str) else value.value
-    return replace(
-        value, value=made, mark=node.mark, key=node.key, via=(Place("carried from", value.mark), *node.via), text=None
-    )
 
 
 def listed(node: Node, repeats: Mapping[str, Repetition], path: Path, problems: list[Problem]) -> Node:

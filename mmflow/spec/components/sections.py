@@ -40,10 +40,18 @@ class Sections:
     entries: dict[str, dict[str, Entry]]
     stages: dict[str, StageEntry]
     repeats: dict[str, RepeatEntry]
-    refreshed: tuple[str, ...] = ()
-    """Names that only a refused `refresh` would give."""
     complete: bool = True
     """False where a section's name is not known, so that entries may be missing."""
+
+    @property
+    def inner(self) -> dict[str, StageEntry]:
+        """The stages inside others, by their full names."""
+        return {name: inner for stage in self.stages.values() for name, inner in stage.inner.items()}
+
+    @property
+    def every(self) -> dict[str, StageEntry]:
+        """All stages, those inside others included."""
+        return self.stages | self.inner
 
 
 def read_sections(document: Document, problems: list[Problem]) -> Sections:
@@ -82,12 +90,6 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
     }
     entries["track"] = _trackers(top.get("track"), problems)
     stages = read_stages(train, named, repeats, entries["data"], problems)
-    refreshed = [
-        name
-        for stage in stages.values()
-        if (refresh := stage.entry.node.child("refresh")) is not None
-        for name in refresh.entries()
-    ]
     return Sections(
         name=_name(top.get("name"), document, problems),
         seed=_seed(top.get("seed"), problems),
@@ -95,7 +97,6 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
         entries=entries,
         stages=stages,
         repeats=repeats,
-        refreshed=tuple(refreshed),
         complete=all(name in SECTIONS for name in top),
     )
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Stage
 from mmflow.plugin.references import Data, Written, reference_fields, words
-from mmflow.spec.components.classes import field_names
+from mmflow.spec.components.classes import VALUES, field_names
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.named import at_key, name_is_good, validated
+from mmflow.spec.components.refresh import GroupEntry, Inner, bare, read_groups, without_groups
 from mmflow.spec.components.renamed import kinds_named, up_to_date
 from mmflow.spec.components.repeat import Iteration, RepeatEntry, is_repeat
 from mmflow.spec.components.validate import find_class, validate_component
@@ -25,7 +26,7 @@ OVERRIDES = ("views", "encoders", "memories", "losses")
 MOST_IN_ALL = 1000
 """Stages at most, each iteration of a `repeat` with its own."""
 
-_NOT_YET = ("refresh", "keep", "stop", "processes", "devices", "nodes")
+_NOT_YET = ("processes", "devices", "nodes")
 
 
 @dataclass
@@ -39,6 +40,14 @@ class StageEntry:
     """The features that it asks for and that are not built yet."""
     iteration: Iteration | None = None
     """Of a stage inside a repetition."""
+    place: Inner | None = None
+    """Of a stage inside another."""
+    numbers: dict[Path, str] = field(default_factory=dict)
+    """Of such a stage: the places of numbers that are others from the second time on, with their carried names."""
+    groups: dict[str, GroupEntry] = field(default_factory=dict)
+    """The groups of stages inside this one."""
+    inner: dict[str, StageEntry] = field(default_factory=dict)
+    """The stages inside this one, by their full names."""
 
     @property
     def name(self) -> str:
@@ -54,7 +63,19 @@ class StageEntry:
         """The stage's outputs; None where they are unknown."""
         if self.component is None or self.refused or not issubclass(self.component, Stage):
             return None
-        return self.component.gives if self.declaration is None else self.declaration.given()
+        own = self.component.gives if self.declaration is None else self.declaration.given()
+        return {**own, **{name: kind for name, (_, _, kind) in self.published().items()}}
+
+    def published(self) -> dict[str, tuple[str, str, str]]:
+        """Values of the stages inside that are outputs of this one: by name (`em.split.centers`) the full name of the
+        stage inside, its output, and its type. Those that it names only while it runs are not."""
+        return {
+            f"{inner.place.group}.{inner.place.stage}.{output}": (full, output, kind)
+            for full, inner in self.inner.items()
+            if inner.place is not None and not inner.place.later
+            for output, kind in (inner.gives or {}).items()
+            if kind in VALUES and output != "*"
+        }
 
 
 def read_stages(
@@ -98,10 +119,12 @@ def read_stages(
             found[name] = _stage(Entry("stages", name, path, node), data, problems)
         elif name in repeats:
             found |= _iterations(repeats[name], data, problems)
-    if len(found) > MOST_IN_ALL:
-        stage = list(found.values())[MOST_IN_ALL]
+    _check_names(found, repeats, [name for name, _, _ in written], problems)
+    if len(found) + sum(len(stage.inner) for stage in found.values()) > MOST_IN_ALL:
+        stage = list(found.values())[-1]
         hint = "repeat less often, or split the spec"
-        problems.append(stage.entry.problem(f"more than {MOST_IN_ALL} stages with all iterations", key=True, hint=hint))
+        message = f"more than {MOST_IN_ALL} stages with all iterations and those inside others"
+        problems.append(stage.entry.problem(message, key=True, hint=hint))
         return dict(islice(found.items(), MOST_IN_ALL))
     return found
 
@@ -131,6 +154,31 @@ def _iterations(repeat: RepeatEntry, data: dict[str, Entry], problems: list[Prob
     return found
 
 
+def _check_names(
+    stages: Mapping[str, StageEntry],
+    repeats: Mapping[str, RepeatEntry],
+    outside: Sequence[str],
+    problems: list[Problem],
+) -> None:
+    """Whether names of groups and of stages inside another are those of stages that it sees."""
+    for stage in stages.values():
+        beside = repeats[stage.iteration.repeat].inside if stage.iteration is not None else {}
+        known = {*outside, *beside}
+        for group in stage.groups.values():
+            if group.name in known:
+                path = group.path
+                problems.append(
+                    stage.entry.problem(
+                        f"a stage is called {group.name} too", path, key=True, hint="rename one of them"
+                    )
+                )
+            for name in group.inside:
+                if name in known or name in stage.groups:
+                    message = f"a stage or group outside is called {name} too"
+                    place = (*group.path, "stages", name)
+                    problems.append(stage.entry.problem(message, place, key=True, hint="rename one of the two"))
+
+
 def _with_use(node: Node, use: str) -> Node:
     if not isinstance(node.value, Mapping) or "use" in node.value:
         return node
@@ -154,13 +202,43 @@ def _stage(entry: Entry, data: dict[str, Entry], problems: list[Problem]) -> Sta
     component, fields = find_class(entry, "stage", problems)
     if component is None:
         return StageEntry(entry, overrides)
+    inside = component.inner if issubclass(component, Stage) else ""
+    groups = read_groups(entry, inside, problems) if inside else {}
+    whole = entry.node
+    if groups:
+        entry = replace(entry, node=without_groups(whole, inside))
+        fields = {name: value for name, value in entry.node.plain().items() if name != "use"}
     refused = _refuse(entry, component, fields, problems)
     stage = StageEntry(entry, overrides, component, refused)
     entry, fields = _inline_data(entry, component, fields, data, problems)
     stage.entry = entry
     if "data" not in refused:
         stage.entry = replace(entry, component=validate_component(entry, component, fields, problems))
+    if groups:
+        # Problems of what is written inside are told at their places.
+        stage.entry = replace(
+            stage.entry,
+            node=replace(whole, value={**whole.entries(), **entry.node.entries(), inside: whole.entries()[inside]}),
+        )
+        stage.groups, stage.inner = groups, _inner(groups, data, problems)
     return stage
+
+
+def _inner(groups: Mapping[str, GroupEntry], data: dict[str, Entry], problems: list[Problem]) -> dict[str, StageEntry]:
+    """The stages of groups inside a stage, in the form of the first time and that of later ones."""
+    found: dict[str, StageEntry] = {}
+    for group in groups.values():
+        for place, node, numbers in (*group.first(problems), *group.later(problems)):
+            path = (*group.entry.path, *group.path, "stages", place.stage)
+            stage = _stage(Entry("stages", place.name, path, node), data, problems)
+            stage.place, stage.numbers = place, numbers
+            if stage.component is not None and issubclass(stage.component, Stage) and stage.component.trains:
+                hint = "let it be a stage of its own, or a `repeat`"
+                message = f"{place.stage} trains inside a stage that trains"
+                problems.append(stage.entry.problem(message, ("use",), hint=hint))
+                stage.entry = replace(stage.entry, component=None)
+            found[place.name] = stage
+    return found
 
 
 def _refuse(
@@ -202,7 +280,7 @@ def _inline_streams(
 def _anonymous(entry: Entry, name: str, path: Path, node: Node, data: dict[str, Entry], problems: list[Problem]) -> str:
     """The name of a new entry of data for a source that is written in a stage."""
     # One for all iterations of a stage that is repeated.
-    found = f"{'_'.join(word for word in words(entry.name) if not word.isdecimal())}_{name}"
+    found = f"{'_'.join(word for word in words(bare(entry.name)) if not word.isdecimal())}_{name}"
     while found in data and data[found].node != node:
         found += "_"
     data[found] = validated(Entry("data", found, path, node), problems)

@@ -12,10 +12,10 @@ from mmflow.plugin.kinds import Memory, Stage
 from mmflow.plugin.references import Encoded, Grid, Parameters, RefType, TokenSequence, Written
 from mmflow.plugin.targets import Owner, Target
 from mmflow.plugin.values import TensorType
-from mmflow.spec.components.classes import field_of
+from mmflow.spec.components.classes import VALUES, field_of
 from mmflow.spec.references.names import INIT, NODES, SAMPLER, SINGULAR, BadReference, Seen, expected_of
 from mmflow.spec.references.types import Types, main_output
-from mmflow.spec.references.wanted import GIVEN_BY, LEADS_TO, VALUES, fits, fits_output
+from mmflow.spec.references.wanted import GIVEN_BY, LEADS_TO, fits, fits_output, is_kept
 from mmflow.spec.text.problems import did_you_mean
 
 Words = tuple[str, ...]
@@ -168,31 +168,41 @@ class Endings:
         if "encoders" in nodes and rest and trained and rest[0] in inside:
             there = self.other(name) or self
             return replace(there.of_node("encoders", ".".join(rest), rest, wanted), stage=name)
+        said = ".".join(own[: len(own) - len(rest)])
         output = ".".join(rest) or main_of(gives)
         given = gives.get(output, gives.get("*", "")) if output is not None else ""
         target = Target(
             "stages", name, output=(output if given in (*VALUES, "Data") else None) or ".".join(rest) or None
         )
         declared = self.types.type_of(target) if given in VALUES else None
+        if output in self.seen.stages.published.get(name, {}) and not is_kept(given, declared):
+            hint = f"embed the data again: {{use: embed, model: {name}, ...}}"
+            raise BadReference(f"`{text}`: vectors of a stage inside another are not stored", hint=hint)
+        inner, here = self.seen.stages.inner.get(name), self.seen.stage
+        if given and given not in VALUES and inner is not None and here is not None and here.name == inner.around:
+            hint = "read a column or a static output of it, or let the stage be one of its own"
+            raise BadReference("", found=f"`{text}`, {OUTPUT_SAYS[given]} that is made while it trains", hint=hint,
+                               expected=expected_of(wanted))  # fmt: skip
         if given and fits_output(wanted, given, target, declared):
             return target
         expected, types = expected_of(wanted), {given for t in wanted for given in GIVEN_BY.get(t, ())}
         if given:
-            said = f" of {declared.modality}" if declared is not None and declared.modality != "unknown" else ""
-            others = [f"{name}.{o}" for o, other in gives.items() if other in types and o not in (output, "*")]
+            of = f" of {declared.modality}" if declared is not None and declared.modality != "unknown" else ""
+            others = [f"{said}.{o}" for o, other in gives.items() if other in types and o not in (output, "*")]
             hint = f"write {' or '.join(others)}" if others else self._stages_that_give(types, nodes)
-            raise BadReference("", found=f"`{text}`, {OUTPUT_SAYS[given]}{said}", expected=expected, hint=hint)
+            raise BadReference("", found=f"`{text}`, {OUTPUT_SAYS[given]}{of}", expected=expected, hint=hint)
         known = [
             *(sorted(inside) if "encoders" in nodes and trained else ()),
             *(given for given in gives if given != "*"),
         ]
         hint = did_you_mean(rest[0] if rest else "", known, otherwise="it gives nothing", most=20)
-        raise BadReference(f"the stage {name} gives no `{'.'.join(rest)}`", expected=expected, hint=hint)
+        raise BadReference(f"the stage {said} gives no `{'.'.join(rest)}`", expected=expected, hint=hint)
 
     def _stages_that_give(self, types: set[str], nodes: set[str]) -> str | None:
         if nodes:
             return None
-        names = [name for name, gives in self.seen.stages.gives.items() if types & set((gives or {}).values())]
+        known, inner = self.seen.stages.gives.items(), self.seen.stages.inner
+        names = [name for name, gives in known if name not in inner and types & set((gives or {}).values())]
         return f"such as {', '.join(names[:4])}" if names else None
 
     def shared(self, words: Words, kind: str) -> Target:

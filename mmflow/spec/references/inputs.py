@@ -20,7 +20,7 @@ from mmflow.plugin.numbers import takes_rows
 from mmflow.plugin.references import Data, Model, Parameters, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import TensorType, of_samples
-from mmflow.spec.components.classes import field_of
+from mmflow.spec.components.classes import VALUES, field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
 from mmflow.spec.references.delivered import check_forms, check_needs
@@ -30,7 +30,7 @@ from mmflow.spec.references.moving import check_moving
 from mmflow.spec.references.resolver import Resolver, as_written
 from mmflow.spec.references.row_axes import check_gathered, check_pairing, check_streams
 from mmflow.spec.references.services import check_services
-from mmflow.spec.references.wanted import GIVEN_BY, VALUES, is_number, references
+from mmflow.spec.references.wanted import GIVEN_BY, is_number, references
 from mmflow.spec.references.wiring import differing
 from mmflow.spec.text.problems import did_you_mean
 
@@ -96,7 +96,8 @@ def _check_arguments(
 ) -> bool:
     """Whether the component's method can be called with its references and its requests."""
     count = len(made.of)
-    if not targets and entry.section in ("encoders", "losses") and not isinstance(made, Application):
+    idle = not targets and entry.section in ("encoders", "losses") and not isinstance(made, Application)
+    if idle or (isinstance(made, Loss) and not count and _takes_inputs(made)):
         problem = entry.problem(f"{made.kind} {made.use} needs `of`", hint="write of: NAME, or of: [ONE, OTHER]")
         resolver.report(entry, (), problem)
         return False
@@ -115,6 +116,15 @@ def _check_arguments(
         problem = entry.problem(f"{made.kind} {made.use} takes {misfit}", ("of",), found=f"{count} in `of`")
         resolver.report(entry, ("of",), problem)
     return misfit is None
+
+
+def _takes_inputs(loss: Loss) -> bool:
+    """Whether a loss can do nothing without inputs; inside another component its owner gives them."""
+    try:
+        found = binding(loss, count=0)
+    except ComponentError:  # reported where it is checked with its inputs
+        return False
+    return found.rest or found.misfit(0) is not None
 
 
 def _check_weights(resolver: Resolver, entry: Entry, owner: Owner, made: Application) -> bool:

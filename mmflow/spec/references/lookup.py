@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.references import Encoded, RefType, Weight
 from mmflow.plugin.targets import Owner, Target
+from mmflow.spec.components.classes import VALUES
 from mmflow.spec.references.endings import Endings, main_of
 from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.names import INIT, NODES, SAMPLER, SECTIONS, SINGULAR, BadReference, Seen, expected_of
 from mmflow.spec.references.types import Types
-from mmflow.spec.references.wanted import LEADS_TO, VALUES, Output, Wanted
+from mmflow.spec.references.wanted import LEADS_TO, Output, Wanted
 from mmflow.spec.text.problems import did_you_mean
 
 Words = tuple[str, ...]

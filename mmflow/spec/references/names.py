@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mmflow.plugin.references import RefType
 from mmflow.plugin.targets import INIT
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.refresh import Inner, output_of, time_before
 from mmflow.spec.components.repeat import ALL, LAST, Iteration, Repetition
+from mmflow.spec.components.sections import Sections
 from mmflow.spec.text.problems import did_you_mean
 
 NODES = ("views", "encoders", "memories", "losses", "parts")
@@ -49,34 +51,116 @@ class StageNames:
     repeats: Mapping[str, Repetition] = field(default_factory=dict)
     iterations: Mapping[str, Iteration] = field(default_factory=dict)
     """Of the stages inside a repetition, by their full names."""
+    inner: Mapping[str, Inner] = field(default_factory=dict)
+    """Of the stages inside another, by their full names."""
+    groups: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    """By stage, the groups of stages inside it with the names of these."""
+    published: Mapping[str, Mapping[str, tuple[str, str, str]]] = field(default_factory=dict)
+    """By stage, the outputs that it has from stages inside it, as `StageEntry.published` says."""
+
+    @classmethod
+    def of(
+        cls,
+        sections: Sections,
+        merged: Mapping[str, Mapping[str, Mapping[str, Entry]]],
+        streams: dict[str, str],
+    ) -> StageNames:
+        """Those of a spec; `merged` are the entries that each stage sees."""
+        stages, inner = sections.stages, sections.inner
+        places = {name: stage.place for name, stage in inner.items() if stage.place is not None}
+        gives = {stage.name: stage.gives for stage in stages.values()}
+        encoders = {name: frozenset(merged[name]["encoders"]) for name in stages}
+        for name, stage in inner.items():
+            if not (stage.place and stage.place.later):
+                gives[name] = gives[time_before(name)] = stage.gives
+        names = cls(
+            gives,
+            encoders | {INIT: frozenset(sections.entries["encoders"])},
+            {name: repeat.repetition for name, repeat in sections.repeats.items()},
+            {name: stage.iteration for name, stage in stages.items() if stage.iteration is not None},
+            places,
+            {
+                name: {group.name: tuple(group.inside) for group in stage.groups.values()}
+                for name, stage in stages.items()
+                if stage.groups
+            },
+            {name: stage.published() for name, stage in stages.items() if stage.groups},
+            streams,
+        )
+        for open_end, furthest in names.open_ends().items():
+            gives[open_end] = gives.get(furthest)
+            names.encoders[open_end] = names.encoders.get(furthest, frozenset())
+        return names
 
     streams: dict[str, str] = field(default_factory=dict)
     """The streams of data that some stage has, with that stage."""
 
     def begins(self, word: str, inside: str) -> bool:
         """Whether a reference of the stage `inside` that begins with this word leads to a stage."""
-        return word in self.gives or word in self.repeats or word in self._siblings(inside)
+        return (
+            word in self.gives
+            or word in self.repeats
+            or word in self._siblings(inside)
+            or word in self._groups(inside)
+            or word in self._group(inside)
+        )
 
     def cut(self, words: tuple[str, ...], inside: str) -> tuple[str, tuple[str, ...]]:
         """The full name of the stage that the words begin with, as the stage `inside` means it, and the rest."""
         first, rest = words[0], words[1:]
+        if first in self._group(inside):
+            return output_of(replace(self.inner[inside], stage=first)), rest
+        if first in self._groups(inside):
+            return self._of_group(words, inside)
         if first in self._siblings(inside):
-            return self.repeats[self.iterations[inside].repeat].stage(self.iterations[inside].index, first), rest
+            iteration = self.iterations[self.around(inside)]
+            return self.repeats[iteration.repeat].stage(iteration.index, first), rest
         return self._of_repetition(words, inside) if first in self.repeats else (first, rest)
 
     def known(self, inside: str) -> list[str]:
         """The names of stages that a reference of the stage `inside` may begin with, for hints."""
-        outside = [name for name in self.gives if name not in self.iterations and name not in self.open_ends()]
+        hidden = {*self.iterations, *self.inner, *self.open_ends()}
+        outside = [name for name in self.gives if name not in hidden]
         ends = [f"{one.name}.{LAST}.{stage}" for one in self.repeats.values() for stage in one.stages]
-        return [*self._siblings(inside), *outside, *ends]
+        groups = self._groups(inside).items() if inside not in self.inner else ()
+        own = [f"{group}.{stage}" for group, stages in groups for stage in stages]
+        return [*self._group(inside), *own, *self._siblings(inside), *outside, *ends]
 
     def open_ends(self) -> dict[str, str]:
         """`Repetition.open_ends` of all repetitions."""
         return {name: stands for repetition in self.repeats.values() for name, stands in repetition.open_ends().items()}
 
+    def around(self, inside: str) -> str:
+        """The stage around a stage inside another; any other itself."""
+        return self.inner[inside].around if inside in self.inner else inside
+
     def _siblings(self, inside: str) -> Sequence[str]:
-        iteration = self.iterations.get(inside)
+        iteration = self.iterations.get(self.around(inside))
         return () if iteration is None else self.repeats[iteration.repeat].stages
+
+    def _groups(self, inside: str) -> Mapping[str, Sequence[str]]:
+        return self.groups.get(self.around(inside), {})
+
+    def _group(self, inside: str) -> Sequence[str]:
+        """The stages of the same group, for a stage inside another."""
+        return self._groups(inside)[self.inner[inside].group] if inside in self.inner else ()
+
+    def _of_group(self, words: tuple[str, ...], inside: str) -> tuple[str, tuple[str, ...]]:
+        """A stage inside the one that refers to it, or what a stage beside it gave the time before."""
+        text, group, own = ".".join(words), words[0], self.inner.get(inside)
+        stages = self._groups(inside)[group]
+        before = len(words) > 2 and words[1] == LAST and words[2] in stages
+        if before and own is not None and own.later and own.group == group:
+            return time_before(output_of(replace(own, stage=words[2]))), words[3:]
+        if own is not None:
+            hint = "put the two in one group" if own.group != group else "name the stage alone, without its group"
+            raise BadReference(f"`{text}`: a stage reads others of its own group, of the same time", hint=hint)
+        stage = words[1] if len(words) > 1 else ""
+        if stage not in stages:
+            hint = did_you_mean(stage, stages, otherwise=f"write {group}.{stages[0]}" if stages else "it is empty")
+            missing = f"there is no stage `{stage}` in the group {group}" if stage else "it names no stage"
+            raise BadReference(f"`{text}`: {missing}", hint=hint)
+        return f"{inside}.{group}.{stage}", words[2:]
 
     def _of_repetition(self, words: tuple[str, ...], inside: str) -> tuple[str, tuple[str, ...]]:
         repetition, text = self.repeats[words[0]], ".".join(words)
@@ -119,6 +203,14 @@ class Seen:
     def begins_with_stage(self, word: str) -> bool:
         """Whether a reference that begins with this word leads to a stage."""
         return self.stages.begins(word, self.stage.name if self.stage is not None else "")
+
+    def inner(self) -> Inner | None:
+        """The place of a stage inside another; None for any other."""
+        return self.stages.inner.get(self.stage.name) if self.stage is not None else None
+
+    def published(self) -> Mapping[str, tuple[str, str, str]]:
+        """The outputs that the stage has from stages inside it, as `StageEntry.published` says."""
+        return self.stages.published.get(self.stage.name, {}) if self.stage is not None else {}
 
     def stage_names(self) -> list[str]:
         """The names of stages that a reference may begin with, for hints."""

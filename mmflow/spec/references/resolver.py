@@ -15,6 +15,7 @@ from mmflow.plugin.references import Model, Ref, reference_fields
 from mmflow.plugin.streams import axis_of, on_axis
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import SAMPLE, TensorType
+from mmflow.spec.components.classes import VALUES
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.borrowed import borrowed_entry, borrowed_target
 from mmflow.spec.references.endings import Endings
@@ -22,7 +23,7 @@ from mmflow.spec.references.lookup import Lookup
 from mmflow.spec.references.names import INIT, BadReference, Seen
 from mmflow.spec.references.replaced import Replaced
 from mmflow.spec.references.types import Fields, Types
-from mmflow.spec.references.wanted import VALUES, Wanted, references
+from mmflow.spec.references.wanted import Wanted, references
 from mmflow.spec.references.wiring import Wiring
 from mmflow.spec.text.problems import Path, Problem, Problems, SpecError
 
@@ -110,6 +111,9 @@ class Resolver(Types):
                 check_modalities({name: known for name, known in one.items() if known.modality != "unknown"})
         except Exception as error:  # a declaration of a plugin may raise anything
             self.refused(STAGE, f"{made.use} does not fit its inputs: {error}", getattr(error, "hint", "") or None)
+        for name, (stage, output, _) in self.seen.published().items():
+            there = self.others.get(stage)
+            said[name] = (there.given().get(output) if there is not None else None) or TensorType("unknown")
         for name, kind in made.given().items():
             if kind in VALUES and name != "*":
                 said.setdefault(name, TensorType("unknown", ("sample",) if kind == "Column" else (name,)))
@@ -129,9 +133,24 @@ class Resolver(Types):
             # Stages that begin with each other are reported elsewhere, and must not go round here.
             self._brought[owner] = None
             self._asking += 1
-            self._brought[owner] = super().brought(owner)
+            around = self._around()
+            # Which entries the stage around trains may depend on what this one gives.
+            self._brought[owner] = super().brought(owner) if around is None else around
             self._asking -= 1
         return self._brought[owner]
+
+    def _around(self) -> tuple[str, Resolver] | None:
+        """Of a stage inside another that uses its model as it is then: the stage around it."""
+        inner = self.seen.inner()
+        wiring: Resolver = self
+        for _ in range(len(self.seen.stages.inner)):
+            begun = wiring.begins()
+            if inner is None or begun is None or begun[0] == inner.around:
+                return begun if inner is not None else None
+            if begun[0] not in self.seen.stages.inner:
+                return None
+            wiring = begun[1]
+        return None
 
     def structure(self, owner: Owner) -> Structure | None:
         if owner not in self._structures:

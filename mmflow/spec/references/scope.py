@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mmflow.plugin.component import Component, ComponentError
-from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Source, Stage, Structure, View
+from mmflow.plugin.kinds import Application, Encoder, InnerGroup, Loss, Memory, Source, Stage, Structure, View
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.plugin.values import TensorType
 from mmflow.spec.references.types import Types
@@ -34,6 +34,10 @@ class Scope:
     fields: Mapping[str, TensorType]
     joined: Mapping[str, Target]
     """Outputs of stages that join the data, by the name of the field that each becomes."""
+    groups: Mapping[str, InnerGroup]
+    """The groups of stages inside the stage."""
+    around: str | None
+    """The stage that it runs in; None for a stage of the plan."""
     start: str | None
     model: str | None
     preparation_data: Target | Mapping[str, Target] | None
@@ -53,7 +57,8 @@ class Scope:
         return self.base or self
 
     def component(self, owner: Owner) -> Component | View | None:
-        return self.wiring.component(owner)
+        # The numbers of a stage inside another change from one time to the next.
+        return self.declaration if owner == STAGE else self.wiring.component(owner)
 
     def targets(self, owner: Owner) -> Mapping[Place, Target]:
         """Every reference inside an entry, or inside the stage (`STAGE`), by its place: `("of", 0)`, `("labels",)`."""

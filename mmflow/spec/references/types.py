@@ -58,7 +58,8 @@ class Types(Wiring):
         elif target.section == "fields":
             found = (self.fields or {}).get(target.name)
         elif target.section == "stages":
-            there = self.other(target.name)
+            # Models have no type, and asking for that of a stage around would go round.
+            there = self.other(target.name) if target.output is not None else None
             made = there.given().get(target.output or "") if there is not None else None
             found = made if isinstance(made, TensorType) else None
         elif target.section in ("views", "encoders"):

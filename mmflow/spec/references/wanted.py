@@ -35,7 +35,7 @@ from mmflow.plugin.references import (
 )
 from mmflow.plugin.targets import Place, Target
 from mmflow.plugin.values import TensorType
-from mmflow.spec.components.classes import models_in
+from mmflow.spec.components.classes import VALUES, models_in
 
 
 class Output(RefType):
@@ -65,9 +65,6 @@ LEADS_TO: Mapping[type[RefType], tuple[str, ...]] = {
     Metrics: ("stages",),
 }
 
-
-VALUES = ("Column", "Static")
-"""Outputs of stages that are values: one an id, or rows of an axis of their own."""
 
 GIVEN_BY: Mapping[type[RefType], tuple[str, ...]] = {
     Encoded: VALUES,
@@ -149,6 +146,12 @@ def is_number(target: Target) -> bool:
     """Whether a path in a field that holds a number leads to one a row, or to constants, and not to the number of
     another component."""
     return target.section not in ("losses", "parts") and not target.field
+
+
+def is_kept(kind: str, declared: TensorType | None) -> bool:
+    """Whether a value of a stage inside another is stored with that one: not vectors of rows, which are large."""
+    known = kind == "Column" and declared is not None and declared.modality != "unknown"
+    return not known or modality(declared.modality).role not in ("vector", "tokens", "grid")
 
 
 def fits(wanted: tuple[type[RefType], ...], target: Target, declared: TensorType | None) -> bool:

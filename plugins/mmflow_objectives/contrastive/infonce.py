@@ -33,7 +33,7 @@ class InfoNCE(Loss, name="infonce"):
 
     example: ClassVar[str] = "{use: infonce, of: [image, text], temperature: {use: learned, init: 0.07, min: 0.01}}"
 
-    of: Refs[Encoded] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
+    of: Refs[Encoded] = Field((), max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
     score: Score = default("cosine", description="similarity of two rows")
     temperature: Temperature = default(0.07, description="divisor of the scores")
     directions: tuple[Literal["forward", "backward"], ...] = Field(

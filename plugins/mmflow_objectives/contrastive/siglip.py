@@ -29,7 +29,7 @@ class SigLIP(Loss, name="siglip"):
 
     example: ClassVar[str] = "{use: siglip, of: [image, text]}"
 
-    of: Refs[Encoded] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
+    of: Refs[Encoded] = Field((), max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
     score: Score = default("cosine", description="similarity of two rows")
     temperature: Temperature = default(
         {"use": "learned", "init": 0.1, "min": 0.001}, description="divisor of the scores"

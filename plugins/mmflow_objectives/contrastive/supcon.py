@@ -36,7 +36,7 @@ class SupCon(Loss, name="supcon"):
     }
     example: ClassVar[str] = "{use: supcon, of: [two.0, two.1], labels: label, temperature: 0.1}"
 
-    of: Refs[Pooled] = Field(min_length=1)
+    of: Refs[Pooled] = ()
     labels: Ref[Labels] | None = Field(
         None, description="rows of one label match; only the copies of a sample where unset"
     )

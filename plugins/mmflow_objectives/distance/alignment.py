@@ -20,7 +20,7 @@ class Alignment(Loss, name="alignment"):
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("vector", "logits")}
     example: ClassVar[str] = "{use: alignment, of: [image, text], power: 2}"
 
-    of: Refs[Pooled] = Field(min_length=2, max_length=2)
+    of: Refs[Pooled] = Field((), max_length=2)
     power: float = Field(2.0, gt=0, le=1000, description="exponent of the distance")
     normalize: bool = Field(True, description="whether vectors are scaled to length one first")
 

@@ -24,7 +24,7 @@ class Triplet(Loss, name="triplet"):
 
     example: ClassVar[str] = "{use: triplet, of: [image, text], margin: 0.2}"
 
-    of: Refs[Encoded] = Field(min_length=2, max_length=3)  # pyright: ignore[reportIncompatibleVariableOverride]
+    of: Refs[Encoded] = Field((), max_length=3)  # pyright: ignore[reportIncompatibleVariableOverride]
     score: Score = default("cosine", description="similarity of two rows")
     margin: Annotated[Value, Bounds(ge=0)] = default(
         0.2, description="smallest difference between the scores of match and negative"
@@ -36,11 +36,12 @@ class Triplet(Loss, name="triplet"):
     def scope(self) -> Scope:
         return "row" if len(self.of) == 3 else "batch"
 
-    def compute(self, *inputs: Encoding, score: Score, margin: float | Tensor) -> Tensor:
-        if len(inputs) == 3:
-            anchor, positive, negative = inputs
-            return (margin - score.pairs(anchor, positive) + score.pairs(anchor, negative)).relu()
-        scored = score.blocks(*inputs)
+    def compute(
+        self, a: Encoding, b: Encoding, negative: Encoding | None = None, *, score: Score, margin: float | Tensor
+    ) -> Tensor:
+        if negative is not None:
+            return (margin - score.pairs(a, b) + score.pairs(a, negative)).relu()
+        scored = score.blocks(a, b)
         forward, backward = scored if isinstance(scored, tuple) else (scored, scored.T)
         return self._hinges(forward, margin) + self._hinges(backward, margin)
 

@@ -22,7 +22,7 @@ class Uniformity(Loss, name="uniformity"):
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("vector", "logits")}
     example: ClassVar[str] = "{use: uniformity, of: [image, text], t: 2}"
 
-    of: Refs[Pooled] = Field(min_length=1)
+    of: Refs[Pooled] = ()
     t: float = Field(2.0, gt=0, le=1e6, description="decay of the kernel with the squared distance")
     normalize: bool = Field(True, description="whether vectors are scaled to length one first")
 

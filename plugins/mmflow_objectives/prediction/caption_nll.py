@@ -28,7 +28,7 @@ class CaptionNLL(Loss, name="caption_nll"):
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"targets": ("tokens", "text")}
     example: ClassVar[str] = "{use: caption_nll, of: next.logits, targets: text.ids, weight: 2.0}"
 
-    of: Refs[TokenSequence] = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
+    of: Refs[TokenSequence] = Field((), max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
     targets: Ref[TokenSequence | RawField] = Field(description="the ids of the text, or the field of the text")
     shift: int = Field(1, ge=0, le=1_000_000, description="places between logits and the id that they predict")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all ids")

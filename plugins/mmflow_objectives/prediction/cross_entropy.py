@@ -27,7 +27,7 @@ class CrossEntropy(Loss, name="cross_entropy"):
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("vector", "logits")}
     example: ClassVar[str] = "{use: cross_entropy, of: logits, labels: label, smoothing: 0.1}"
 
-    of: Refs[Pooled] = Field(min_length=1, max_length=1)
+    of: Refs[Pooled] = Field((), max_length=1)
     labels: Ref[Labels | Index] = Field(description="class numbers, or a distribution over classes")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all classes")
 

@@ -19,7 +19,7 @@ class EmittedValue(Loss, name="emitted"):
     per_row: ClassVar[bool] = True
     example: ClassVar[str] = "{use: emitted, of: video.align, weight: 0.1}"
 
-    of: Refs[Pooled] = Field(min_length=1, max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
+    of: Refs[Pooled] = Field((), max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def compute(self, value: Tensor) -> Tensor:
         if value.ndim != 1:

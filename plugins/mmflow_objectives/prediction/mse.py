@@ -26,7 +26,7 @@ class MeanSquaredError(Loss, name="mse"):
     per_row: ClassVar[bool] = True
     example: ClassVar[str] = "{use: mse, of: [decoded, target.detach]}"
 
-    of: Refs[Pooled | TokenSequence] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
+    of: Refs[Pooled | TokenSequence] = Field((), max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
         a, b = (given.size for given in of)

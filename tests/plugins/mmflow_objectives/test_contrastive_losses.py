@@ -233,7 +233,6 @@ def test_a_memory_cannot_serve_a_score_of_tokens() -> None:
         {"negatives": "queue", "directions": ["backward"]},
         {"temperature": 0.0},
         {"smoothing": 1.0},
-        {"of": ["image"]},
     ],
 )
 def test_contradicting_fields_are_refused(fields: dict[str, object]) -> None:

@@ -72,3 +72,31 @@ class ClassLinear(nn.Module):
 
     def forward(self, hit: Tensor) -> Tensor:
         return F.linear(hit, self.weight)
+
+
+class Answers(nn.Module):
+    """Logits of a few words from an image and counts of words."""
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.look, self.read = nn.Linear(3, words), nn.Linear(8, words)
+
+    def forward(self, image: Tensor, question: Tensor) -> Tensor:
+        return self.look(image.mean((-2, -1))) + self.read(question)
+
+
+class Denoiser(nn.Module):
+    """Noise of an image [N, 16, 16, 3] at step t, with attention from places to words."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.ask, self.answer = nn.Linear(4, width), nn.Linear(width, 3)
+
+    def forward(self, x: Tensor, t: Tensor, words: Tokens, taps: Sequence[str] = ()) -> dict[str, Tensor]:
+        at = (t / 1000).view(-1, 1, 1, 1).expand(*x.shape[:3], 1)
+        places = self.ask(torch.cat([x, at.to(x)], dim=-1)).flatten(1, 2)
+        scores = places @ words.values.transpose(1, 2) / places.shape[-1] ** 0.5
+        maps = torch.softmax(scores.masked_fill(~words.mask.unsqueeze(1), float("-inf")), dim=-1)
+        eps = self.answer(maps @ words.values + places)
+        found = {"pooled": eps.flatten(1)}
+        return {**found, "attention.cross": maps} if "attention.cross" in taps else found
