@@ -41,7 +41,8 @@ def settings(files: Files) -> list[Setting]:
     two = {"two": {"of": "image", "apply": ["flip"], "copies": 2}}
     return [
         Setting("vectors", table, {**words, **again}, ("words", "again")),
-        Setting("absent rows", table, {**image, "vector": {"use": "linear", "of": "vector", "dim": 8}}, ("image", "vector")),
+        Setting("absent rows", table, {**image, "vector": {"use": "linear", "of": "vector", "dim": 8}},
+                ("image", "vector")),  # fmt: skip
         Setting("copies", table, {"copies": {"use": "vit", "of": "two", **TOWER}}, ("copies",), two),
         Setting("frames", clips, {"frames": {"use": "vit", "of": "video", **TOWER}}, ("frames",)),
         Setting("a group of unknown size", table,
