@@ -41,16 +41,29 @@ def settings(files: Files) -> list[Setting]:
     two = {"two": {"of": "image", "apply": ["flip"], "copies": 2}}
     return [
         Setting("vectors", table, {**words, **again}, ("words", "again")),
-        Setting("absent rows", table, {**image, "vector": {"use": "linear", "of": "vector", "dim": 8}},
-                ("image", "vector")),  # fmt: skip
+        Setting(
+            "absent rows", table, {**image, "vector": {"use": "linear", "of": "vector", "dim": 8}}, ("image", "vector")
+        ),
         Setting("copies", table, {"copies": {"use": "vit", "of": "two", **TOWER}}, ("copies",), two),
         Setting("frames", clips, {"frames": {"use": "vit", "of": "video", **TOWER}}, ("frames",)),
-        Setting("a group of unknown size", table,
-                {**words, "options": {"use": "same", "weights": "words", "of": "options"}}, ("options",)),
+        Setting(
+            "a group of unknown size",
+            table,
+            {**words, "options": {"use": "same", "weights": "words", "of": "options"}},
+            ("options",),
+        ),
         Setting("sequences", table, {**words, **again}, ("words.tokens", "again.tokens")),
-        Setting("sequences of members", table,
-                {**words, "options": {"use": "same", "weights": "words", "of": "options"}}, ("options.tokens",)),
+        Setting(
+            "sequences of members",
+            table,
+            {**words, "options": {"use": "same", "weights": "words", "of": "options"}},
+            ("options.tokens",),
+        ),
         Setting("grids", table, image, ("image.grid",)),
-        Setting("rows of their own", graph,
-                {"node": {"use": "graph", "of": ["node.x", "node.coauthors"], "width": 8, "depth": 1}}, ("node",)),
-    ]  # fmt: skip
+        Setting(
+            "rows of their own",
+            graph,
+            {"node": {"use": "graph", "of": ["node.x", "node.coauthors"], "width": 8, "depth": 1}},
+            ("node",),
+        ),
+    ]
