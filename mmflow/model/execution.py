@@ -13,8 +13,8 @@ from mmflow.model.draws import Inputs, by_members, generators_left_alone, one_by
 from mmflow.model.gathering import Fetch, Ids, gathered, gathered_ids
 from mmflow.model.graph import Graph, Node, Read, Site
 from mmflow.model.modules import Modules
-from mmflow.model.results import check_loss
-from mmflow.model.rows import fold, of_rows, pick, row_axis, unfold
+from mmflow.model.results import check_loss, check_number
+from mmflow.model.rows import batch_inputs, fold, of_rows, pick, row_axis, unfold
 from mmflow.plugin.addresses import address
 from mmflow.plugin.binding import Binding, binding
 from mmflow.plugin.component import Component, ComponentError, Shared
@@ -23,7 +23,7 @@ from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
 from mmflow.plugin.targets import Owner, Place
-from mmflow.plugin.values import SAMPLE, Argument, Encoding, Tokens, in_all, of_samples, same_rows
+from mmflow.plugin.values import NUMBER, SAMPLE, Argument, Encoding, Tokens, in_all, of_samples, same_rows
 
 
 class Execution:
@@ -78,7 +78,7 @@ class Execution:
             return None
         only = next(iter(encoding.outputs.values()))
         if not read.whole:
-            return only
+            return only.reshape(()) if encoding.axes == (NUMBER,) else only
         if read.target.section in ("memories", "stages"):
             return Encoding({"pooled": only}, encoding.axes, encoding.present)
         return encoding
@@ -100,6 +100,8 @@ class Execution:
         that draw do so at their ids, so that the size of the batch changes nothing. `taps`: asked for beside.
         `by_place` gives the inputs of a node that gathers its rows; by default these are gathered here.
         """
+        if node.role == "value":
+            return self._batch_value(node, fetch)
         if by_place is None and node.gathers:
             indices = self.indices(node, fetch)
             by_place = gathered(indices, fetch)
@@ -145,6 +147,15 @@ class Execution:
         if node.apart and of_samples(axes[0]):
             return Encoding(outputs, made)
         return Encoding(unfolded, (*axes, *made), present)
+
+    def _batch_value(self, node: Node, fetch: Fetch) -> Encoding:
+        """A number of the whole batch; absent where no row is present in all of its inputs."""
+        kept, _, count = batch_inputs({read.place: self.fetch(read, fetch) for read in node.given})
+        if not count:
+            return Encoding({"value": torch.zeros(1)}, (NUMBER,), torch.zeros(1, dtype=torch.bool))
+        found = self._call(node, kept, {})
+        check_number(node, found)
+        return Encoding({"value": found.reshape(1)}, (NUMBER,))
 
     def _in_passes(self, node: Node) -> bool:
         """Whether the members of groups go through one after another; projections do as their encoder says."""

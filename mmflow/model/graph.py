@@ -18,7 +18,7 @@ from mmflow.plugin.references import Bank, Encoded, RawField, RefType, reference
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import SAMPLE
 
-Role = Literal["encoder", "head", "tokens", "loss", "memory"]
+Role = Literal["encoder", "head", "tokens", "loss", "memory", "value"]
 Output = tuple[Owner | str, str]
 """The node that gives an output, or the key of a batch column, and the name of the output (`value` of a column)."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Role, Site, face
-from mmflow.plugin.component import Component, ComponentError
-from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, StageScope
-from mmflow.plugin.numbers import takes_rows
+from mmflow.plugin.component import Component, ComponentError, nested_components
+from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, Score, StageScope
+from mmflow.plugin.numbers import BatchValue, takes_rows
 from mmflow.plugin.references import Encoded, Parameters, RefType, Weight, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
-from mmflow.plugin.values import SAMPLE, of_samples
+from mmflow.plugin.values import NUMBER, SAMPLE, of_samples
 from mmflow.spec.references.forms import needed_outputs
 
 _NODES = ("encoders", "memories", "fields", "views", "sampler", "stages")
@@ -91,11 +91,40 @@ class _Builder:
             targets = {**self.scope.inputs(owner), **targets, **self.scope.gathered(owner)}
         # A field that takes a number for each row has no path to the number of another component.
         types |= {p[0]: (Weight,) for p, t in targets.items() if takes_rows(type(component), str(p[0])) and not t.field}
-        return tuple(
+        own = tuple(
             Read(place, target, wanted, self._outputs(owner, place, target, wanted))
             for place, target in targets.items()
             if target.section in _NODES and (wanted := types.get(str(place[0]), (Parameters,))) != (Parameters,)
         )
+        return (*own, *self._numbers(owner))
+
+    def _numbers(self, owner: Owner) -> Iterator[Read]:
+        """The reads of an entry's numbers of the batch, each of which is a node of its own."""
+        for place, held in self.scope.held(owner):
+            if isinstance(held, BatchValue):
+                # A path leads to the number of another component, or of a part.
+                target = self.scope.targets(owner).get(place) or Target(owner.section, owner.name, field=(str(place[0]),))
+                yield Read(place, target, (), ((self._number(target, held), "value"),))
+
+    def _number(self, target: Target, made: BatchValue) -> Owner:
+        """The node of a number of the batch, where it is written."""
+        site = Site(target.owner, target.field)
+        owner = target.owner._replace(part=".".join(target.field))
+        if owner not in self.graph.nodes:
+            scores = [need for _, held in nested_components(made) if isinstance(held, Score) for need in held.needs]
+            wanted = tuple(dict.fromkeys(scores or made.needs or ("pooled",)))
+            types = reference_fields(type(made))
+            reads: list[Read] = []
+            for place, found in self.scope.targets(target.owner).items():
+                inner = place[len(target.field) :]
+                if place[: len(target.field)] == target.field and inner and str(inner[0]) in types:
+                    kinds = types[str(inner[0])]
+                    outputs = self._outputs(target.owner, inner, found, kinds)
+                    if Encoded in kinds and found.section == "encoders" and found.output is None:
+                        outputs = tuple(face(self.graph, found.owner, name) for name in wanted)
+                    reads.append(Read(inner, found, kinds, outputs))
+            self.add(owner, made, "value", tuple(reads), site=site)
+        return owner
 
     def _parameters(self, owner: Owner, component: Component) -> tuple[tuple[Place, Target], ...]:
         types = reference_fields(type(component))
@@ -104,8 +133,8 @@ class _Builder:
 
     def _rows(self, owner: Owner, role: Role, reads: tuple[Read, ...], *, apart: bool) -> str:
         """The axis of a node's rows: its own where it makes them, an index's that gathers them, else its inputs'."""
-        if role == "memory":
-            return SAMPLE
+        if role in ("memory", "value"):
+            return SAMPLE if role == "memory" else NUMBER
         if apart and role == "encoder" and (given := next(iter(self.scope.outputs(owner).values()), None)) is not None:
             return given.axes[0] if given.axes else SAMPLE
         axes: list[str] = []

@@ -70,7 +70,7 @@ from mmflow.plugin.kinds import (
     View,
 )
 from mmflow.plugin.modality import Modality, Shown
-from mmflow.plugin.numbers import Bounds, Clock, Constant, Learned, Value
+from mmflow.plugin.numbers import BatchValue, Bounds, Clock, Constant, Learned, Value
 from mmflow.plugin.references import (
     Bank,
     Column,
@@ -117,6 +117,7 @@ __all__ = [
     "Application",
     "Bank",
     "BatchSizes",
+    "BatchValue",
     "Bounds",
     "Clock",
     "Column",

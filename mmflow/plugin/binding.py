@@ -42,6 +42,7 @@ RULES: Mapping[str, Rule] = {
     "encoder": Rule(frozenset({"generator", "clock", "step"}), inputs="first"),
     "loss": Rule(frozenset({"generator", "clock", "step", "ids", "present"})),
     "memory": Rule(frozenset({"generator", "clock", "step", "ids"}), leading=("state", "columns"), inputs="none"),
+    "value": Rule(frozenset({"clock", "step"})),
     "stage": Rule(frozenset({"generator", "ids", "model"})),
 }
 """Kinds whose methods receive arguments by name. Methods of other kinds are called as their docstrings say, and a

@@ -14,7 +14,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
 from mmflow.plugin.component import PER_ROW, Component, Shared
-from mmflow.plugin.references import Annotation, Written
+from mmflow.plugin.references import Annotation, Pooled, Refs, Written
 from mmflow.plugin.values import Json
 
 
@@ -87,6 +87,18 @@ class Learned(Value, name="learned"):
     @property
     def exponential(self) -> bool:
         return self.init > 0 if self.exp is None else self.exp
+
+
+class BatchValue(Value):
+    """A number of the whole batch, such as a temperature that follows how similar pairs are.
+
+    Write `compute` with `of` in order (rows present in all inputs), and fields and `clock` or `step` by name; it returns
+    a 0-d tensor, with gradient unless it detaches it. It stands in fields of losses and encoders that take a number.
+    """
+
+    method: ClassVar[str] = "compute"
+
+    of: Refs[Pooled]
 
 
 def takes_rows(component: type[BaseModel], field: str) -> bool:

@@ -30,6 +30,10 @@ SAMPLE: Final = "sample"
 """The row axis of data; that of the stream `pool` of several is `sample.pool`."""
 
 
+NUMBER: Final = "number"
+"""The axis of a single number of the whole batch."""
+
+
 def of_samples(axis: str) -> bool:
     """Whether a row axis is that of the data, or of one of its streams."""
     return axis.partition(".")[0] == SAMPLE

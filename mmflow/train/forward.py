@@ -26,6 +26,7 @@ from mmflow.train.cuts import cut, join, remembered, running_statistics
 from mmflow.train.held import Held, Leaves
 from mmflow.train.losses import (
     ROWS,
+    WEIGHT,
     RowSum,
     StepResult,
     batch_loss,
@@ -172,6 +173,11 @@ class Run:
 
     def _loss_weight(self, owner: Owner) -> float | Tensor:
         node = self.graph.nodes[owner]
+        for read in node.reads:
+            if read.place == WEIGHT and read.target.section in ("losses", "parts"):
+                found = self.execution.fetch(read, self.held.whole(node.wave))
+                assert found is not None
+                return found["value"].reshape(())
         return self.execution.built(node.component, node.site, "weight")
 
     def _record(self, owner: Owner, value: Tensor, weight: float | Tensor, sums: RowSum) -> None:

@@ -15,10 +15,13 @@ from mmflow.model.rows import batch_inputs, folded, row_axis
 from mmflow.plugin.kinds import Loss
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import Owner, Place
-from mmflow.plugin.values import Encoding, same_rows
+from mmflow.plugin.values import NUMBER, Encoding, same_rows
 
 Reads = Mapping[Place, Encoding | None]
 """The encodings that the references of a node gave, by their places; None where a memory is not ready."""
+
+WEIGHT: Place = ("weight",)
+"""The factor of the loss, where it is a number of the batch."""
 
 ROWS: Place = ("rows",)
 """The reference to a weight or mask for each row."""
@@ -73,6 +76,8 @@ def row_loss(execution: Execution, node: Node, reads: Reads, ids: Ids) -> RowSum
 
     Group axes that the loss does not take itself are folded into rows: each member is a row.
     """
+    if _numberless(reads):
+        return None
     axes = type(node.component).axes if isinstance(node.component, Loss) else ()
     reads, names = folded(reads, axes, _names(ids, reads))
     kept, index, count = batch_inputs(inputs_of(reads))
@@ -89,7 +94,7 @@ def row_loss(execution: Execution, node: Node, reads: Reads, ids: Ids) -> RowSum
 
 def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Ids) -> RowSum | None:
     """A batch loss (0-d) with the rows that took part, none perhaps; None where a memory that it needs is not ready."""
-    if any(found is None and node.requires(place) for place, found in reads.items()):
+    if _numberless(reads) or any(found is None and node.requires(place) for place, found in reads.items()):
         return None
     paired = isinstance(node.component, Loss) and node.component.paired
     kept, index, count = batch_inputs(inputs_of(reads), paired=paired)
@@ -119,9 +124,14 @@ def batch_loss(execution: Execution, node: Node, reads: Reads, ids: Ids) -> RowS
     return RowSum(found, share, count)
 
 
+def _numberless(reads: Reads) -> bool:
+    """Whether a number of the batch is not there, as no row was."""
+    return any(e is not None and e.axes == (NUMBER,) and e.present is not None for e in reads.values())
+
+
 def inputs_of(reads: Reads) -> dict[Place, Encoding | None]:
     """The inputs of a method, without the weights of rows."""
-    return {place: encoding for place, encoding in reads.items() if place != ROWS}
+    return {place: encoding for place, encoding in reads.items() if place not in (ROWS, WEIGHT)}
 
 
 def row_weights(encoding: Encoding, index: Tensor | None) -> Tensor:
@@ -131,7 +141,7 @@ def row_weights(encoding: Encoding, index: Tensor | None) -> Tensor:
 
 def _names(ids: Ids, reads: Reads) -> Sequence[str]:
     """The ids of the rows that a loss compares; none where they are numbers."""
-    return ids.get(row_axis([e for p, e in reads.items() if p != ROWS]), ())
+    return ids.get(row_axis([e for p, e in reads.items() if p not in (ROWS, WEIGHT)]), ())
 
 
 def picked(ids: Sequence[str], index: Tensor | None, count: int) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Losses."""
+"""Losses, and numbers of a batch that they use."""
 
 from __future__ import annotations
 
@@ -17,5 +17,6 @@ def mmflow_components() -> dict[str, str]:
         "loss/mse": "mmflow_objectives.prediction.mse:MeanSquaredError",
         "loss/alignment": "mmflow_objectives.distance.alignment:Alignment",
         "loss/uniformity": "mmflow_objectives.distance.uniformity:Uniformity",
+        "value/adaptive": "mmflow_objectives.numbers.adaptive:Adaptive",
         "loss/triplet": "mmflow_objectives.distance.triplet:Triplet",
     }

@@ -28,7 +28,7 @@ Reader Reporter ShardReader Shown StageContext StageInputs StageModel Streamed S
 TrackedRun Tracking
 describe emit in_all read_sample with_random_access
 """
-WIRING = "Application BatchSizes Fault Origin Owner Place STAGE StageScope StageSpec Structure Target"
+WIRING = "Application BatchSizes BatchValue Fault Origin Owner Place STAGE StageScope StageSpec Structure Target"
 RAISED = "ComponentError SampleError ServiceBusy SkippedSample StageStopped"
 ADDRESSES = "Address address global_generators numpy_generator"
 

@@ -28,7 +28,7 @@ from mmflow.spec.references.fits import check_classes, check_types, check_ungrou
 from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.moving import check_moving
 from mmflow.spec.references.resolver import Resolver, as_written
-from mmflow.spec.references.row_axes import check_gathered, check_pairing, check_streams
+from mmflow.spec.references.row_axes import check_batch_values, check_gathered, check_pairing, check_streams
 from mmflow.spec.references.services import check_services
 from mmflow.spec.references.wanted import GIVEN_BY, is_number, references
 from mmflow.spec.references.wiring import differing
@@ -50,7 +50,7 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
     if isinstance(made, View):
         resolver.outputs_of(owner)
         return
-    if not _check_numbers(resolver, entry, made, targets):
+    if not _check_numbers(resolver, entry, made, targets) or not check_batch_values(resolver, entry, made):
         return
     if isinstance(made, Encoder | Loss | Memory) and not _check_arguments(resolver, entry, made, targets):
         return

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mmflow.plugin.binding import binding
+from mmflow.plugin.component import Component, ComponentError, nested_components
 from mmflow.plugin.kinds import Encoder, Loss, Memory, View
+from mmflow.plugin.numbers import BatchValue
 from mmflow.plugin.streams import stream_of
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import of_samples
@@ -94,3 +97,27 @@ def check_streams(
         return True
     resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
     return False
+
+
+def check_batch_values(resolver: Resolver, entry: Entry, made: Component) -> bool:
+    """Whether numbers of the batch stand where the batch is known: in fields of losses and encoders."""
+    for place, part in nested_components(made):
+        if not isinstance(part, BatchValue) or not place:
+            continue
+        problem = None
+        if not isinstance(made, Loss | Encoder) or len(place) > 1:
+            message = f"{part.use} is a number of the batch, which is known to losses and encoders alone"
+            problem = entry.problem(message, place, hint="write a number or a schedule")
+        else:
+            try:
+                misfit = binding(part).misfit(len(part.of))
+            except ComponentError as error:
+                problem = entry.problem(str(error), place, expected=error.expected or None, hint=error.hint or None)
+            else:
+                if misfit is not None:
+                    found = f"{len(part.of)} in `of`"
+                    problem = entry.problem(f"value {part.use} takes {misfit}", (*place, "of"), found=found)
+        if problem is not None:
+            resolver.report(entry, place, problem)
+            return False
+    return True

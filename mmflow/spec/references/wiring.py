@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from mmflow.plugin.component import Component, Shared, nested_components
 from mmflow.plugin.kinds import Application, Encoder, Lora, Origin, Structure, View
+from mmflow.plugin.numbers import BatchValue
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Argument
 
@@ -241,6 +242,9 @@ class Wiring(ABC):
             if target.owner == need.owner and not target.field:
                 continue
             soft = (target.section == "memories" and not target.after) or target.section in _BESIDE
+            if target.section in _BESIDE and isinstance(self.shared(target), BatchValue):
+                # What a number of the batch reads runs before the number does.
+                soft = False
             (beside if soft else before).append(_Need(target.owner, target.field))
         return before, beside
 

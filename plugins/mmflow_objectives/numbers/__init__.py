@@ -1,0 +1,1 @@
+"""Numbers of a batch that losses use."""
