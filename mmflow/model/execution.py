@@ -292,7 +292,7 @@ class Execution:
             return next(iter(self.scope.outputs(node.owner).values())).axes
         if not structure.axes:
             return ()
-        declared = structure.outputs(*(self.scope.type_of(read.target) for read in node.reads))
+        declared = structure.outputs(*(self.scope.type_of(read.target) for read in node.reads if read.field == "of"))
         first = next(iter(declared.values()))
         return tuple(axis for axis in first.axes[1:] if axis in structure.axes)
 

@@ -103,7 +103,9 @@ class _Builder:
         for place, held in self.scope.held(owner):
             if isinstance(held, BatchValue):
                 # A path leads to the number of another component, or of a part.
-                target = self.scope.targets(owner).get(place) or Target(owner.section, owner.name, field=(str(place[0]),))
+                target = self.scope.targets(owner).get(place) or Target(
+                    owner.section, owner.name, field=(str(place[0]),)
+                )
                 yield Read(place, target, (), ((self._number(target, held), "value"),))
 
     def _number(self, target: Target, made: BatchValue) -> Owner:

@@ -55,3 +55,21 @@ def test_a_stack_has_the_axis_that_it_makes(spec: Make, build: Build) -> None:
     result = Step(model, micro_batch_size=5).run(batch, Clock(0, 1))
     expected = (found["x"].pooled - found["y"].pooled).square().mean()
     assert float(result.losses["l"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_an_encoder_may_use_a_number_of_the_batch(spec: Make, build: Build) -> None:
+    text = SCORED.replace("{use: learned, init: 0.5}", "{use: adaptive, of: [x.0, x.1], base: 0.3}")
+    gradients = []
+    for micro in (None, 5, 1):
+        model, batch = build(spec(text, "l: {use: cross_entropy, of: s.0, labels: label}"))
+        model.to("cpu", torch.float64)
+        Step(model, micro_batch_size=micro).run(batch, Clock(0, 1))
+        gradients.append({name: p.grad for name, p in model.modules.named_parameters() if p.grad is not None})
+    model, batch = build(spec(text, "l: {use: cross_entropy, of: s.0, labels: label}"))
+    found = model.encode(["x", "n", "s"], batch)
+    alike = torch.nn.functional.cosine_similarity(found["x"].pooled[:, 0], found["x"].pooled[:, 1]).mean()
+    torch.testing.assert_close(found["s"].pooled, found["x"].pooled @ found["n"].pooled.T / (0.3 * (1 + 0.5 * alike)))
+    for other in gradients[1:]:
+        assert other.keys() == gradients[0].keys()
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(gradient, other[name], rtol=1e-9, atol=1e-12)

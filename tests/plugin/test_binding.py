@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmflow.flow.run import RunOptions, run_spec
-from mmflow.plugin import Clock, ComponentError, Encoder, EvaluationResult, Evaluator, Loss, Memory, Metric
+from mmflow.plugin import BatchValue, Clock, ComponentError, Encoder, EvaluationResult, Evaluator, Loss, Memory, Metric
 from mmflow.plugin.binding import REQUESTS, RULES, binding
 from mmflow.spec import SpecError, load_text
 
@@ -173,6 +173,6 @@ def test_inputs_of_an_encoder_come_first_whatever_their_names() -> None:
 
 
 def test_the_kinds_of_the_table_are_those_that_are_called_by_name() -> None:
-    kinds = {made.kind for made in (Encoder, Loss, Memory, Evaluator) if made.method}
+    kinds = {made.kind for made in (BatchValue, Encoder, Loss, Memory, Evaluator) if made.method}
     assert kinds == set(RULES)
     assert all(rule.requests <= set(REQUESTS) for rule in RULES.values())
