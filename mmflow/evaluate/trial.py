@@ -64,8 +64,7 @@ class Tried:
     outputs: Outputs
 
     def source(self, data: Target | None) -> Source:
-        own = self.scope.source if data is None else self.spec.data.get(data.name)
-        found = blank_source(self.scope, own)
+        found = blank_source(self.scope, None if data is None else self.spec.data.get(data.name))
         if found is None:
             raise Unknown
         return found

@@ -42,26 +42,42 @@ def check_pairing(
     resolver: Resolver, entry: Entry, made: Encoder | Loss | Memory, targets: Mapping[Place, Target]
 ) -> bool:
     """Whether rows that a node gathered meet no rows of samples."""
-    encoders = resolver.seen.entries["encoders"].values()
-    nodes = [one.owner for one in encoders if isinstance(one.component, Encoder) and one.component.rows]
-    indices = [resolver.type_of(target) for owner in nodes for target in resolver.gathered(owner).values()]
-    gathered = {index.axes[0] for index in indices if index is not None and index.axes}
     met: dict[str, Target] = {}
-    for place, target in targets.items() if gathered else ():
+    for place, target in targets.items():
         if place[0] == "weights" or (isinstance(made, Encoder) and (made.rows or place[0] == "rows")):
             continue
         declared = resolver.type_of(target) if target.section != "memories" else None
         axis = declared.axes[0] if declared is not None and declared.axes else ""
-        if axis in gathered or of_samples(axis):
+        gathered = not of_samples(axis) and _gathers(resolver, target.owner, axis)
+        if gathered or of_samples(axis):
             met.setdefault(axis, target)
-        if len(met) > 1 and set(met) & gathered:
-            pair = next(axis for axis in met if axis in gathered)
+        pair = next((axis for axis in met if not of_samples(axis)), "")
+        if pair and len(met) > 1:
             other = next(t for axis, t in met.items() if axis != pair)
             message = f"`{other}` has a row for each sample, and `{met[pair]}` one for each {pair}"
             hint = f"take its rows with `rows`, or use what has the axis {pair}"
             resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
             return False
     return True
+
+
+def _gathers(resolver: Resolver, owner: Owner, axis: str, passed: tuple[Owner, ...] = ()) -> bool:
+    """Whether an encoder has rows that an index names, or gives the index, or reads an encoder with such rows."""
+    if not isinstance(resolver.component(owner), Encoder):
+        return False
+    if resolver.gathered(owner) or any(
+        declared.modality == "index" and declared.axes[:1] == (axis,)
+        for declared in (resolver.outputs_of(owner) or {}).values()
+    ):
+        return True
+    # Circles are told elsewhere, and must not go round here.
+    passed = (*passed, owner)
+    inner = [
+        target for target in resolver.inputs(owner).values() if target.stage is None and target.owner not in passed
+    ]
+    types = [(target.owner, resolver.type_of(target)) for target in inner]
+    alike = [one for one, declared in types if declared is not None and declared.axes[:1] == (axis,)]
+    return any(_gathers(resolver, one, axis, passed) for one in alike)
 
 
 def check_streams(
