@@ -92,8 +92,9 @@ class Learned(Value, name="learned"):
 class BatchValue(Value):
     """A number of the whole batch, such as a temperature that follows how similar pairs are.
 
-    Write `compute` with `of` in order (rows present in all inputs), and fields and `clock` or `step` by name; it returns
-    a 0-d tensor, with gradient unless it detaches it. It stands in fields of losses and encoders that take a number.
+    Write `compute` with `of` in order (rows present in all inputs), and fields and `clock` or `step` by name; it
+    returns a 0-d tensor, with gradient unless it detaches it. It stands in fields of losses and encoders that take a
+    number.
     """
 
     method: ClassVar[str] = "compute"

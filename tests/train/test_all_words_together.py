@@ -1,5 +1,5 @@
-"""Two updates, a stream each, a queue, an average, a refreshed clustering, constrained weights and gathered pairs, in one
-stage: micro-batches change nothing, and neither does a run that ends at any moment."""
+"""Two updates, a stream each, a queue, an average, a refreshed clustering, constrained weights and gathered pairs, in
+one stage: micro-batches change nothing, and neither does a run that ends at any moment."""
 
 from __future__ import annotations
 
