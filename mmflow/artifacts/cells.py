@@ -14,10 +14,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmflow.plugin.values import RawValue, TensorType
+from mmflow.plugin.values import Json, RawValue, TensorType
 
 if TYPE_CHECKING:
     import pyarrow as arrow
+    from numpy.typing import DTypeLike
     from torch import Tensor
 
 _TYPES = b"mmflow.types"
@@ -94,7 +95,7 @@ class StoredRows:
         return [_from_arrow(cell) for cell in self._table.column(name)]
 
 
-def type_of_plain(plain: Mapping[str, Any]) -> TensorType:
+def type_of_plain(plain: Mapping[str, Json]) -> TensorType:
     """A declared type from what `asdict` made of it."""
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
     return TensorType(**fields)
@@ -165,7 +166,7 @@ def _from_arrow(cell: arrow.Scalar) -> RawValue:
     return _arrays(value, dtype)
 
 
-def _arrays(value: list[Any], dtype: Any) -> RawValue:
+def _arrays(value: list[RawValue], dtype: DTypeLike) -> RawValue:
     """Lists of floats as one array; a list with absent members stays a list of them."""
     import numpy as np
 

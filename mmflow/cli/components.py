@@ -13,9 +13,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mmflow.plugin.component import Component, ComponentError, Shared, in_identity
+from mmflow.plugin.component import Component, ComponentError, Shared
+from mmflow.plugin.marks import in_identity
 from mmflow.plugin.numbers import Bounds
-from mmflow.plugin.references import Ref, expected_of
+from mmflow.plugin.references import Annotation, Ref, Written, expected_of
 from mmflow.plugin.registry import BrokenPlugin, Registration, registry
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", Any: "anything", type(None): "null"}
@@ -163,7 +164,7 @@ def _describe_field(component: type[Component], name: str, field: FieldInfo) -> 
     )
 
 
-def type_in_words(annotation: Any) -> str:
+def type_in_words(annotation: Annotation) -> str:
     """A field's type as a user would say it: `number`, `list of reference to an encoder`, `one of: a, b`."""
     if annotation in _WORDS:
         return _WORDS[annotation]
@@ -207,7 +208,7 @@ def _bounds(metadata: Any) -> str:
     return " and ".join(word for word in words if word)
 
 
-def _written(value: Any) -> str:
+def _written(value: Written) -> str:
     """A default as it would be written in a spec."""
     if isinstance(value, Shared):
         return value.path

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         sample_fields,
         static_columns,
         static_ids,
+        whole_column,
     )
 
 _HOMES = {
@@ -34,6 +35,7 @@ _HOMES = {
         "sample_fields",
         "static_columns",
         "static_ids",
+        "whole_column",
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -54,6 +56,7 @@ __all__ = [
     "scan",
     "static_columns",
     "static_ids",
+    "whole_column",
 ]
 
 

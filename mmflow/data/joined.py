@@ -96,13 +96,13 @@ class Joined(Source, name="joined"):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     of: Source
-    columns: dict[str, Any]
-    """`JoinedValues` by the name of the field that they become."""
+    columns: dict[str, JoinedValues]
+    """By the name of the field that they become."""
 
     def fields(self) -> Mapping[str, TensorType]:
         return {**self.of.fields(), **{name: column.type for name, column in self.columns.items()}}
 
-    def open(self) -> Any:
+    def open(self) -> Reader | ShardReader:
         reader = self.of.open()
         made = _JoinedShards if isinstance(reader, ShardReader) else _JoinedReader
         return made(reader, self.columns, self.of.fields())

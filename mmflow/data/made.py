@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import cached_property
-from typing import Any
 
 from pydantic import ConfigDict
 
@@ -23,15 +22,14 @@ class MadeData(Source, name="stage"):
 
     path: str
     """The reference to it, for messages."""
-    artifact: Any
-    """The `DataArtifact` with the rows."""
+    artifact: DataArtifact
     of: Source | None = None
     """The data that the stage read, whose rows these continue, where they do."""
 
     def fields(self) -> Mapping[str, TensorType]:
         return {**(self.of.fields() if self.of is not None else {}), **self.artifact.types()}
 
-    def open(self) -> Any:
+    def open(self) -> Reader:
         continued = with_random_access(self.of).open() if self.of is not None else None
         return _MadeReader(self.artifact, continued)
 
@@ -42,12 +40,12 @@ class BlankData(Source, name="blank"):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     path: str
-    types: dict[str, Any]
+    types: dict[str, TensorType]
 
     def fields(self) -> Mapping[str, TensorType]:
         return self.types
 
-    def open(self) -> Any:
+    def open(self) -> Reader:
         return _BlankReader(self.types)
 
 

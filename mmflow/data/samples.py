@@ -9,12 +9,15 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Reader, Sampler, ShardReader, Source
 from mmflow.plugin.samples import SampleError, SkippedSample, describe, read_sample
 from mmflow.plugin.targets import Target
 from mmflow.plugin.values import RawValue, Sample, TensorType
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mmflow.data.batches import ColumnBatch
 
 
@@ -152,3 +155,24 @@ def static_columns(source: Source, requests: Sequence[ColumnRequest]) -> dict[st
         rows = [map_members(row, len(type_.axes) - 1, request.preprocess) for row in static[name]]
         columns[request.key] = collate(rows, type_)
     return columns
+
+
+def whole_column(source: Source | None, field: Target) -> Tensor:
+    """All values of a field of numbers that joins the data: its own rows, or those that samples have.
+
+    Raises `ComponentError` where the field is not there yet, or holds no numbers.
+    """
+    from torch import Tensor
+
+    from mmflow.data.batches import collate
+
+    if source is None or field.name not in source.fields():
+        raise ComponentError(f"`{field}`, which a memory begins with, is not there yet")
+    declared = source.fields()[field.name]
+    if declared.static:
+        column = static_columns(source, [ColumnRequest("value", field)])["value"]
+    else:
+        column = collate([v for v in read_column(source.open(), source, field.name) if v is not None], declared)
+    if not isinstance(column.values, Tensor):
+        raise ComponentError(f"`{field}` holds no numbers that a memory could begin with")
+    return column.values

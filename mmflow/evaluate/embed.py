@@ -8,8 +8,8 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from mmflow.artifacts import ColumnArtifact
-from mmflow.plugin.component import outside_identity
 from mmflow.plugin.kinds import DataStage, StageContext, StageInputs
+from mmflow.plugin.marks import outside_identity
 from mmflow.plugin.references import Encoded, Model, Ref, Refs
 from mmflow.plugin.targets import STAGE
 from mmflow.plugin.values import TensorType

@@ -8,6 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
+from mmflow.plugin.component import Shared
+from mmflow.plugin.references import Ref, Written
 from mmflow.plugin.values import Json
 
 
@@ -35,3 +39,18 @@ def plain(value: Any, path: str) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise TypeError(f"{path} is a {type(value).__name__}, which JSON cannot hold")
+
+
+def exact(value: Written) -> Json:
+    """`value` as JSON holds it exactly; infinities and NaN, which it cannot hold, by name."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if isinstance(value, (Ref, Shared)):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): exact(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [exact(v) for v in value]
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    return exact(to_jsonable_python(value))

@@ -8,28 +8,22 @@ identity (workers, logging, devices) are not in it. Torch-free.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
-from mmflow.identity.canonical import key_of
+from mmflow.identity.canonical import exact, key_of
 from mmflow.identity.closure import code_of, component_code
 from mmflow.identity.files import content_of
 from mmflow.identity.weights import Weights
-from mmflow.plugin.component import (
-    Component,
-    Shared,
-    in_identity,
-    known_by_content,
-    known_by_order,
-)
+from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Encoder, Service, Source, Stage, View
+from mmflow.plugin.marks import in_identity, known_by_content, known_by_order
 from mmflow.plugin.modality import modality
-from mmflow.plugin.references import Ref, words
+from mmflow.plugin.references import Written, words
 from mmflow.plugin.targets import INIT, STAGE, Owner, Place, Target
+from mmflow.plugin.values import Json
 from mmflow.spec.components.refresh import bare
 from mmflow.spec.references.borrowed import SEPARATOR, lender
 
@@ -38,6 +32,9 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 """Raised when a key's make-up or the layout of stored results changes, so that old results are not taken for new."""
+
+Said: TypeAlias = dict[str, Any]
+"""A part of a key's content, as plain data."""
 
 _EMBEDDING = "mmflow.evaluate.rows"
 _EVALUATING = "mmflow.evaluate.harness"
@@ -65,7 +62,7 @@ class Keys:
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._stages: dict[str, str] = {}
-        self._data: dict[str, Any] = {}
+        self._data: Said = {}
         self._ends: dict[str, int] = {}
         self._weights = Weights(spec, self._named)
         self._around = ""
@@ -91,7 +88,7 @@ class Keys:
             raise Undecided(repeat)
         return self._spec.repeats[repeat].stage(self._ends[repeat], inside)
 
-    def describe_stage(self, name: str) -> dict[str, Any]:
+    def describe_stage(self, name: str) -> Said:
         """The content that the key of stage `name` is the hash of."""
         scope = self._spec.scope(name)
         declaration = scope.declaration
@@ -104,7 +101,7 @@ class Keys:
                 stage["fields"].pop(place, None)
         if not isinstance(stage["fields"].get("start"), Mapping) or "fields" not in stage["fields"]["start"]:
             stage["fields"].pop("start", None)
-        description: dict[str, Any] = {
+        description: Said = {
             "format": FORMAT,
             "core": _core(declaration),
             "stage": stage,
@@ -120,10 +117,10 @@ class Keys:
             description["inside"] = self._inside(name, scope)
         return description | _cut(declaration, scope, owners)
 
-    def _inside(self, name: str, scope: Scope) -> dict[str, Any]:
+    def _inside(self, name: str, scope: Scope) -> Said:
         """The groups of stages inside a stage: each stage as by itself, on the current model and by its name there."""
         self._around = name
-        said: dict[str, Any] = {}
+        said: Said = {}
         for group in scope.groups.values():
             said[group.name] = {
                 form: [[stage, self.describe_stage(full)] for stage, full in stages.items()]
@@ -149,7 +146,7 @@ class Keys:
             return scope.seed
         return None
 
-    def encoding(self, stage: str, target: Target, data: Target | None) -> dict[str, Any]:
+    def encoding(self, stage: str, target: Target, data: Target | None) -> Said:
         """The content of the key of one encoder's encodings over the rows of one data entry.
 
         Only the closure of the encoder counts: encoders beside it, and training that cannot have changed its
@@ -177,7 +174,7 @@ class Keys:
         """The view of the stage whose model an encoder belongs to."""
         return here.untrained if stage == INIT else self._spec.scope(self._named(stage))
 
-    def data(self, data: Target | Mapping[str, Target] | None) -> Any:
+    def data(self, data: Target | Mapping[str, Target] | None) -> Json:
         """The content of data: of an entry the source's code, fields and fingerprint, without the entry's name; of
         data that a stage makes the stage."""
         if data is None:
@@ -190,7 +187,7 @@ class Keys:
             self._data[data.name] = self._described(self._spec.data[data.name], (), {}, None)
         return self._data[data.name]
 
-    def service(self, service: Service) -> dict[str, Any]:
+    def service(self, service: Service) -> Said:
         """The identity of a service under which its answers are recorded.
 
         Neither its code nor fields left at their defaults are in it, so that paid answers outlive an upgrade; a change
@@ -199,8 +196,8 @@ class Keys:
         fields = self._fields(service, (), {}, None)
         changed = {n: v for n, v in fields.items() if getattr(service, n) != type(service).model_fields[n].default}
         files = service.fingerprint()
-        said: dict[str, Any] = {"use": service.use, "revision": service.revision, "fields": changed}
-        return said if files is None else {**said, "files": _plain(files)}
+        said: Said = {"use": service.use, "revision": service.revision, "fields": changed}
+        return said if files is None else {**said, "files": exact(files)}
 
     def upstream(self, name: str) -> tuple[str, ...]:
         """Stages whose outputs stage `name` reads, in file order, then those of iterations that are not known yet."""
@@ -216,7 +213,7 @@ class Keys:
         open_ends = [stage for stage in self._spec.scopes if stage not in known]
         return tuple(stage for stage in (*self._spec.stages, *open_ends) if stage in found - {name})
 
-    def _joining(self, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
+    def _joining(self, scope: Scope, owners: Iterable[Owner]) -> Said:
         """The values of stages that join the data as fields which `owners` read, and the code that joins them."""
         fields = {o.name: scope.joined[o.name] for o in owners if o.section == "fields" and o.name in scope.joined}
         read = [target for owner in owners for target in scope.targets(owner).values()]
@@ -225,7 +222,7 @@ class Keys:
         joined = {name: self._target(target, scope) for name, target in fields.items()}
         return {"joined": joined, "joining": str(code_of(_JOINING))}
 
-    def _nodes(self, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
+    def _nodes(self, scope: Scope, owners: Iterable[Owner]) -> Said:
         entries = {owner: entry for owner in owners if (entry := scope.component(owner)) is not None}
         return {
             self._node_name(owner): self._described(entry, (), scope.targets(owner), scope)
@@ -239,27 +236,25 @@ class Keys:
             return str(owner)
         return f"{owner.section}.{self._model(lent[0])}{SEPARATOR}{lent[1]}"
 
-    def _described(self, value: Any, place: Place, targets: Mapping[Place, Target], scope: Scope | None) -> Any:
+    def _described(self, value: Written, place: Place, targets: Mapping[Place, Target], scope: Scope | None) -> Any:
         if place in targets:
             return self._target(targets[place], scope)
         if isinstance(value, BaseModel):
-            said: dict[str, Any] = {"fields": self._fields(value, place, targets, scope)}
+            said: Said = {"fields": self._fields(value, place, targets, scope)}
             if isinstance(value, Component):
                 said |= {"use": value.use, "code": component_code(value)}
                 # A source's fingerprint covers the sources inside it.
                 files = None if isinstance(value, Source) and place else value.fingerprint()
-                said |= {} if files is None else {"files": _plain(files)}
+                said |= {} if files is None else {"files": exact(files)}
             return said
         if isinstance(value, Mapping):
             return {str(k): self._described(v, (*place, k), targets, scope) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
             return [self._described(v, (*place, i), targets, scope) for i, v in enumerate(value)]
-        return _plain(value)
+        return exact(value)
 
-    def _fields(
-        self, declared: BaseModel, above: Place, targets: Mapping[Place, Target], scope: Scope | None
-    ) -> dict[str, Any]:
-        said: dict[str, Any] = {}
+    def _fields(self, declared: BaseModel, above: Place, targets: Mapping[Place, Target], scope: Scope | None) -> Said:
+        said: Said = {}
         for name, info in type(declared).model_fields.items():
             if not in_identity(type(declared), name):
                 continue
@@ -274,12 +269,12 @@ class Keys:
                 said[name] = self._described(value, place, targets, scope)
         return said
 
-    def _target(self, target: Target, scope: Scope | None) -> dict[str, Any]:
+    def _target(self, target: Target, scope: Scope | None) -> Said:
         if target.section == "data":
             return {"data": self.data(target)}
         if target.section == "stages":
             return {"output": target.output, "of": self._model(target.name)}
-        said: dict[str, Any] = {"node": self._node_name(target.owner)}
+        said: Said = {"node": self._node_name(target.owner)}
         for part in ("index", "output", "detach", "after", "field"):
             if getattr(target, part) not in (None, False, ()):
                 said[part] = getattr(target, part)
@@ -304,7 +299,7 @@ class Keys:
         stage = self._weights.changed_by(scope, owners)
         return self.stage(stage) if stage is not None else None
 
-    def _preparation(self, scope: Scope, owners: Iterable[Owner]) -> Any:
+    def _preparation(self, scope: Scope, owners: Iterable[Owner]) -> Json:
         """The data that encoders learn their preprocessing from, where one of them does."""
         entries = map(scope.component, owners)
         learns = any(isinstance(entry, Encoder) and entry.learns() for entry in entries)
@@ -340,7 +335,7 @@ def _core(declaration: Stage) -> str | None:
     return None if type(declaration).__module__.startswith("mmflow.") else str(code_of(_HANDING))
 
 
-def _cut(declaration: Stage, scope: Scope, owners: Iterable[Owner]) -> dict[str, Any]:
+def _cut(declaration: Stage, scope: Scope, owners: Iterable[Owner]) -> Said:
     """How a stage cuts the data into batches, where that can change the outputs of an encoder."""
     for owner in owners:
         if isinstance(scope.component(owner), Encoder):
@@ -349,18 +344,3 @@ def _cut(declaration: Stage, scope: Scope, owners: Iterable[Owner]) -> dict[str,
             if any(isinstance(part, Encoder) and part.scope() == "batch" for part in parts):
                 return {"batch_size": getattr(declaration, "batch_size", None)}
     return {}
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON holds it exactly; infinities and NaN, which it cannot hold, by name."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    if isinstance(value, (Ref, Shared)):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    return _plain(to_jsonable_python(value))

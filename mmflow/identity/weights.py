@@ -24,14 +24,17 @@ class Weights:
     def changed_by(self, scope: Scope, owners: Iterable[Owner]) -> str | None:
         """The newest stage on the chain of models that can have changed the weights of `owners`."""
         weights = frozenset(filter(_may_have_weights, owners))
+        later: str | None = None
         while (stage := scope.start or scope.model) is not None:
             stage = self._named(stage)
+            if not all(map(scope.wiring.takes, weights)):
+                # What a stage does not take over begins again there.
+                return later or stage
             reached = self._trained.get(stage)
-            # A stage of another type may have changed anything, and what is not taken over begins again.
-            taken = all(map(scope.wiring.takes, weights))
-            if reached is None or not taken or not reached.isdisjoint(weights):
+            # A stage of another type may have changed anything.
+            if reached is None or not reached.isdisjoint(weights):
                 return stage
-            scope = self._spec.scope(stage)
+            later, scope = stage, self._spec.scope(stage)
         return None
 
     def drawn(self, scope: Scope, owners: Iterable[Owner], at: str | None = None) -> bool:

@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin.component import default
 from mmflow.plugin.kinds import Application
+from mmflow.plugin.marks import default
 from mmflow.plugin.numbers import Bounds, Scheduled
 
 

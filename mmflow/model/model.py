@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
-from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, read_column, static_columns
+from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, static_columns, whole_column
 from mmflow.model.constraints import Constraining
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Site, face
@@ -205,22 +205,8 @@ class Model:
         given = {str(place[1]): target.as_field for place, target in targets if place[0] == CONTENT}
         if not given:
             return state
-        values = {name: self._values_of(target) for name, target in given.items()}
+        values = {name: whole_column(self.source, target) for name, target in given.items()}
         return memory.begun(state, values)
-
-    def _values_of(self, field: Target) -> Tensor:
-        """All values of a field that joins the data: its own rows, or those that samples have."""
-        source = self.source
-        if source is None or field.name not in source.fields():
-            raise ComponentError(f"`{field}`, which a memory begins with, is not there yet")
-        declared = source.fields()[field.name]
-        if declared.static:
-            column = static_columns(source, [ColumnRequest("value", field)])["value"]
-        else:
-            column = collate([v for v in read_column(source.open(), source, field.name) if v is not None], declared)
-        if not isinstance(column.values, Tensor):
-            raise ComponentError(f"`{field}` holds no numbers that a memory could begin with")
-        return column.values
 
     # --- data ------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,15 +19,16 @@ from mmflow.out.vectors import About, vectors_file
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Score, Source
 from mmflow.plugin.modality import modality
+from mmflow.plugin.references import Written
 from mmflow.plugin.registry import registry
 from mmflow.plugin.targets import Target
-from mmflow.plugin.values import Encoding, TensorType, Tokens
+from mmflow.plugin.values import Encoding, RawValue, TensorType, Tokens
 from mmflow.spec.text.problems import did_you_mean
 
 if TYPE_CHECKING:
     pass
 
-Data = str | Mapping[str, Any] | Source
+Data = str | Mapping[str, Written] | Source
 """An entry of the run's `data`, a path or URL of files, or the declaration of a source."""
 
 
@@ -122,7 +123,7 @@ def score_of(loaded: LoadedModel, encoder: str) -> Score:
     return loaded.trained_score((encoder,))
 
 
-def plain(values: Any, declared: TensorType) -> list[Any]:
+def plain(values: RawValue, declared: TensorType) -> list[RawValue]:
     """A plain value a row: a number, a text, the name of a class; None where it is absent."""
     if isinstance(values, Tokens):
         raise ComponentError(f"fields of {declared.modality} are not stored beside vectors")

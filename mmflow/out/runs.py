@@ -15,6 +15,7 @@ from mmflow.flow.store import StoreError
 from mmflow.out.finding import LATEST
 from mmflow.out.tables import Cell, Row, Table
 from mmflow.plugin.component import ComponentError
+from mmflow.plugin.references import Written
 from mmflow.plugin.values import Metric
 from mmflow.spec import load_members
 from mmflow.spec.text.yaml_writer import write_yaml
@@ -59,7 +60,7 @@ class RunResult:
 
 
 def run_here(
-    spec: str | Path | Mapping[str, Any], overrides: Sequence[str], *, store: str,
+    spec: str | Path | Mapping[str, Written], overrides: Sequence[str], *, store: str,
     engine: Literal["local", "prefect"], device: str, workers: int, force: Sequence[str],
     watchers: Sequence[Watcher],
 ) -> RunResult:  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +15,7 @@ from mmflow.out.values import IN_FILES
 from mmflow.out.vectors import Vectors, read_vectors
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Score
+from mmflow.plugin.references import Written
 from mmflow.plugin.values import Encoding, RawValue
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _reader(loaded: LoadedModel, query: RawValue) -> str:
     return reading[wanted][0]
 
 
-def _modality(query: RawValue, reading: Mapping[str, Any]) -> str:
+def _modality(query: RawValue, reading: Mapping[str, Written]) -> str:
     files = [kind for kind in IN_FILES if kind in reading]
     if isinstance(query, str | Path):
         text = str(query)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ConfigDict
 
@@ -26,9 +25,9 @@ class GivenRows(Source, name="given"):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    types: dict[str, Any]
+    types: dict[str, TensorType]
     """Declared types of the fields."""
-    samples: tuple[Any, ...]
+    samples: tuple[Sample, ...]
 
     def fields(self) -> Mapping[str, TensorType]:
         return self.types

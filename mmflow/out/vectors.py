@@ -12,17 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypedDict, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict, cast
 
 from mmflow.compat.fsspec import filesystem_of, opened
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.references import Written
+from mmflow.plugin.values import RawValue
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as arrow
 
 _ABOUT = b"mmflow.vectors"
+
+Fields: TypeAlias = Mapping[str, Sequence[RawValue]]
+"""A plain value a row, by the field's name."""
 
 
 class About(TypedDict):
@@ -38,7 +42,7 @@ class About(TypedDict):
 class Writer(Protocol):
     """Takes the rows of a file of vectors, batch by batch."""
 
-    def add(self, ids: Sequence[str], vectors: Mapping[str, np.ndarray], fields: Mapping[str, Sequence[Any]]) -> None:
+    def add(self, ids: Sequence[str], vectors: Mapping[str, np.ndarray], fields: Fields) -> None:
         """`vectors` [n, ...] float32 by encoder, NaN in absent rows; a plain value a row for each field."""
         ...
 
@@ -50,7 +54,7 @@ class Vectors:
     ids: list[str]
     vectors: Mapping[str, np.ndarray]
     """float32 [N, ...] by encoder, NaN in absent rows."""
-    fields: Mapping[str, Sequence[Any]]
+    fields: Mapping[str, Sequence[RawValue]]
     about: About
 
 
@@ -115,7 +119,7 @@ class _ParquetWriter:
         self._file, self._about = file, about
         self._writer: Any = None
 
-    def add(self, ids: Sequence[str], vectors: Mapping[str, np.ndarray], fields: Mapping[str, Sequence[Any]]) -> None:
+    def add(self, ids: Sequence[str], vectors: Mapping[str, np.ndarray], fields: Fields) -> None:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
 
@@ -149,9 +153,9 @@ class _NpzWriter:
         self._file, self._about = file, about
         self._ids: list[str] = []
         self._vectors: dict[str, list[np.ndarray]] = {}
-        self._fields: dict[str, list[Any]] = {}
+        self._fields: dict[str, list[RawValue]] = {}
 
-    def add(self, ids: Sequence[str], vectors: Mapping[str, np.ndarray], fields: Mapping[str, Sequence[Any]]) -> None:
+    def add(self, ids: Sequence[str], vectors: Mapping[str, np.ndarray], fields: Fields) -> None:
         self._ids += ids
         for name, values in vectors.items():
             self._vectors.setdefault(name, []).append(values)
@@ -167,7 +171,7 @@ class _NpzWriter:
         np.savez(self._file, id=np.array(self._ids, dtype=str), about=about, **vectors, **fields)
 
 
-def _plain_array(values: Sequence[Any]) -> np.ndarray:
+def _plain_array(values: Sequence[RawValue]) -> np.ndarray:
     import numpy as np
 
     if any(value is None for value in values):
@@ -183,7 +187,7 @@ def _read_parquet(data: BytesIO) -> Vectors:
     table = parquet.read_table(data)
     about: About = json.loads((table.schema.metadata or {})[_ABOUT])
     vectors: dict[str, np.ndarray] = {}
-    fields: dict[str, Sequence[Any]] = {}
+    fields: dict[str, Sequence[RawValue]] = {}
     for name in table.column_names:
         column = table.column(name).to_pylist()
         if name in about["scores"]:

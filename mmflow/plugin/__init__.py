@@ -9,16 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from mmflow.plugin.addresses import Address, address, global_generators, numpy_generator
 from mmflow.plugin.bounds import any_number
-from mmflow.plugin.component import (
-    Component,
-    ComponentError,
-    Shared,
-    by_content,
-    default,
-    in_order,
-    outside_identity,
-    secret,
-)
+from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.emission import emit
 from mmflow.plugin.hooks import hookimpl
 from mmflow.plugin.kinds import (
@@ -69,6 +60,7 @@ from mmflow.plugin.kinds import (
     Transform,
     View,
 )
+from mmflow.plugin.marks import by_content, default, in_order, outside_identity, secret
 from mmflow.plugin.modality import Modality, Shown
 from mmflow.plugin.numbers import BatchValue, Bounds, Clock, Constant, Learned, Value
 from mmflow.plugin.references import (

@@ -14,6 +14,8 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from mmflow.plugin.references import Annotation, Written
+
 LARGEST: Final = 10**9
 """Of a whole number."""
 LARGEST_FLOAT: Final = 1e30
@@ -26,7 +28,7 @@ def any_number(default: Any = ..., *, because: str, **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={_ANY: because}, **kwargs)
 
 
-def within_bounds(value: Any, field: FieldInfo) -> Any:
+def within_bounds(value: Written, field: FieldInfo) -> Written:
     """The value of a field, refused where a number in it is larger than the field, or this module, allows, or is none.
 
     Fields of a component are finite by its own configuration; this holds models inside its fields to it, too.
@@ -42,7 +44,7 @@ def bounded_above(field: FieldInfo) -> bool:
     return _bounds(field.metadata) or _bounded(field.annotation)
 
 
-def _bounded(annotation: Any) -> bool:
+def _bounded(annotation: Annotation) -> bool:
     metadata = getattr(annotation, "__metadata__", ())
     if metadata and get_origin(annotation) is not None and _bounds(metadata):
         return True
@@ -58,7 +60,7 @@ def _bounds(metadata: Any) -> bool:
     return False
 
 
-def _check(value: Any) -> None:
+def _check(value: Written) -> None:
     if isinstance(value, bool):
         return
     if isinstance(value, int | float):

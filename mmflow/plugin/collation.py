@@ -6,7 +6,7 @@ Torch is needed here, so modalities import this when they join rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 WIDENED = {"int32": "int64", "int16": "int64", "uint16": "int64", "uint32": "int64"}
 
-_Arrays = Sequence["NDArray[Any] | None"]
+_Array: TypeAlias = "NDArray[Any]"
+_Arrays = Sequence["_Array | None"]
 
 
 def join(
@@ -53,7 +54,7 @@ def numbers(values: Sequence[RawValue], declared: TensorType) -> Tensor:
     return torch.from_numpy(np.array([0 if value is None else value for value in values], dtype=dtype))
 
 
-def arrays(values: _Arrays, first: NDArray[Any], declared: TensorType, *, ragged: bool) -> Tensor | Tokens:
+def arrays(values: _Arrays, first: _Array, declared: TensorType, *, ragged: bool) -> Tensor | Tokens:
     """Arrays of equal shapes stacked; those of a `ragged` modality whose length is not declared padded."""
     dtype = common_dtype(values, first, declared)
     shapes = {value.shape for value in values if value is not None}
@@ -62,7 +63,7 @@ def arrays(values: _Arrays, first: NDArray[Any], declared: TensorType, *, ragged
     return torch.from_numpy(stacked(values, first, dtype))
 
 
-def _is_sequence(first: NDArray[Any], declared: TensorType, unequal: bool) -> bool:
+def _is_sequence(first: _Array, declared: TensorType, unequal: bool) -> bool:
     """Whether rows are padded. By type, not by the lengths that a batch happens to hold, where the type tells."""
     if not first.ndim:
         return False
@@ -71,7 +72,7 @@ def _is_sequence(first: NDArray[Any], declared: TensorType, unequal: bool) -> bo
     return unequal or first.ndim > 1 or first.dtype.kind in "iu"
 
 
-def common_dtype(values: _Arrays, first: NDArray[Any], declared: TensorType) -> str:
+def common_dtype(values: _Arrays, first: _Array, declared: TensorType) -> str:
     """The dtype that holds all of the arrays: small integers as int64, float64 only where declared."""
     wide = np.result_type(*({value.dtype for value in values if value is not None} or {first.dtype}))
     if wide == np.float64 and declared.dtype != "float64":
@@ -79,7 +80,7 @@ def common_dtype(values: _Arrays, first: NDArray[Any], declared: TensorType) -> 
     return WIDENED.get(wide.name, wide.name)
 
 
-def stacked(values: _Arrays, first: NDArray[Any], dtype: DTypeLike, hint: str = "") -> NDArray[Any]:
+def stacked(values: _Arrays, first: _Array, dtype: DTypeLike, hint: str = "") -> _Array:
     """Arrays of one shape as [N, *shape], zeros where absent; raises `ValueError` for different shapes."""
     shapes = sorted({value.shape for value in values if value is not None})
     if len(shapes) > 1:
@@ -106,7 +107,7 @@ def padded(values: _Arrays, dtype: DTypeLike, rest: tuple[int, ...] = ()) -> Tok
     return Tokens(torch.from_numpy(joined), torch.from_numpy(mask))
 
 
-def images(values: _Arrays, first: NDArray[Any], declared: TensorType) -> Tensor:
+def images(values: _Arrays, first: _Array, declared: TensorType) -> Tensor:
     """Images [H, W] or [H, W, C] as [N, C, H, W]: bytes as float32 in [0, 1], floats as they are."""
     dtypes = {value.dtype for value in values if value is not None}
     if len(dtypes) > 1:

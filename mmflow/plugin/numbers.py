@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, GetCoreSchemaHandler, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
-from mmflow.plugin.component import PER_ROW, Component, Shared
+from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.marks import PER_ROW
 from mmflow.plugin.references import Annotation, Pooled, Refs, Written
 from mmflow.plugin.values import Json
 

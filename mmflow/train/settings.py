@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mmflow.plugin.component import default, in_order, outside_identity
 from mmflow.plugin.kinds import Active, BatchSizes, DataStage, Fault, Optimizer, Sampler, Source, StreamBatches
+from mmflow.plugin.marks import default, in_order, outside_identity
 from mmflow.plugin.numbers import Scheduled
-from mmflow.plugin.references import NAME, Column, Model, Ref, Static, reference_fields
+from mmflow.plugin.references import NAME, Column, Model, Ref, Static, Written, reference_fields
 from mmflow.plugin.targets import Place
 
 
@@ -82,9 +82,9 @@ class Refresh(BaseModel):
         description="the first time: the start where the training reads what they give, else after one `every`",
     )
     until: Time | None = Field(None, description="no time from then on")
-    carry: dict[str, Any] = Field({}, description="the values that the first time begins with")
-    stages: dict[str, Any] = Field({}, description="the stages, in order")
-    next: dict[str, Any] = Field({}, description="the values that the next time begins with")
+    carry: dict[str, Written] = Field({}, description="the values that the first time begins with")
+    stages: dict[str, Written] = Field({}, description="the stages, in order")
+    next: dict[str, Written] = Field({}, description="the values that the next time begins with")
 
     @field_validator("every", "since", "until")
     @classmethod

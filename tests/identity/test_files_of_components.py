@@ -7,7 +7,7 @@ import re
 import pytest
 
 from mmflow.plugin import Component
-from mmflow.plugin.component import known_by_content
+from mmflow.plugin.marks import known_by_content
 from mmflow.plugin.registry import Registration, registry
 
 NAMES_A_FILE = re.compile(r"(?:^|_)(?:urls?|paths?|files?|folder|root|init|vocabulary|checkpoint|hub)(?:$|_)")

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from mmflow.plugin import Bounds, Component, Constant, Labels, Learned, Loss, Ref, Refs, Score, Shared, Value, default
-from mmflow.plugin.component import in_identity, outside_identity
+from mmflow.plugin.marks import in_identity, outside_identity
 from mmflow.plugin.references import RefType, reference_fields
 
 

@@ -30,16 +30,14 @@ from mmflow.plugin.kinds.data import (
 from mmflow.plugin.kinds.model import (
     Active,
     Application,
-    Constraint,
     Encoder,
-    Freeze,
-    Lora,
     Loss,
     Memory,
     Optimizer,
     Scope,
     Score,
 )
+from mmflow.plugin.kinds.parameters import Constraint, Freeze, Lora
 from mmflow.plugin.kinds.scope import InnerGroup, Origin, StageScope, StageSpec, Structure
 from mmflow.plugin.kinds.services import Answering, RemoteService, Service, ServiceBusy
 from mmflow.plugin.kinds.stages import (

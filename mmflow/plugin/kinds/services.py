@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
-from mmflow.plugin.component import Component, outside_identity
+from mmflow.plugin.component import Component
+from mmflow.plugin.marks import outside_identity
 from mmflow.plugin.values import Json
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from mmflow.plugin.component import Component, in_order, outside_identity
+from mmflow.plugin.component import Component
 from mmflow.plugin.kinds.context import StageContext
 from mmflow.plugin.kinds.data import Sampler, Source
+from mmflow.plugin.marks import in_order, outside_identity
 from mmflow.plugin.references import Column, Data, Encoded, Model, RawField, Ref, Refs, Static, Written
 from mmflow.plugin.targets import Place
 from mmflow.plugin.values import Argument, Encoding, EvaluationResult, TensorType

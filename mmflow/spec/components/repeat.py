@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmflow.plugin.kinds import Stage
-from mmflow.plugin.references import NAME, words
+from mmflow.plugin.references import NAME, Written, words
 from mmflow.spec.components.carried import CARRY, Carrying, check_carried, named_parts
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.named import name_is_good
@@ -54,9 +54,9 @@ class Repeat(Stage, name="repeat"):
 
     times: int | None = Field(None, ge=1, le=MOST, description="how many iterations")
     until: Until | None = None
-    carry: dict[str, Any] = Field({}, description="the values that the first iteration begins with")
-    stages: dict[str, Any] = Field({}, description="the stages of one iteration")
-    next: dict[str, Any] = Field({}, description="the values that the next iteration begins with")
+    carry: dict[str, Written] = Field({}, description="the values that the first iteration begins with")
+    stages: dict[str, Written] = Field({}, description="the stages of one iteration")
+    next: dict[str, Written] = Field({}, description="the values that the next iteration begins with")
 
     @model_validator(mode="after")
     def _one_length(self) -> Repeat:

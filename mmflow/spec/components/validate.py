@@ -8,7 +8,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mmflow.plugin import registry as registries
-from mmflow.plugin.component import Component, ComponentError, in_identity, is_secret, nested_components, with_article
+from mmflow.plugin.component import Component, ComponentError, nested_components, with_article
+from mmflow.plugin.marks import in_identity, is_secret
 from mmflow.plugin.references import Annotation, Written
 from mmflow.spec.components.classes import class_at, class_of, field_of, models_in, plain_types
 from mmflow.spec.components.entry import Entry
