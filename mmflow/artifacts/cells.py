@@ -103,6 +103,8 @@ def type_of_plain(plain: Mapping[str, Json]) -> TensorType:
 
 def type_of_values(values: Tensor | Sequence[RawValue]) -> TensorType:
     """The type that values have by themselves: one number, a vector, a text a row; otherwise unknown."""
+    import numpy as np
+
     shape = getattr(values, "shape", None)
     if shape is not None:
         floating = "float" in str(getattr(values, "dtype", ""))
@@ -115,7 +117,7 @@ def type_of_values(values: Tensor | Sequence[RawValue]) -> TensorType:
         return TensorType("label", dtype="bool" if isinstance(first, bool) else "int64")
     if isinstance(first, float):
         return TensorType("number")
-    if getattr(first, "ndim", 0) == 1:
+    if isinstance(first, np.ndarray) and first.ndim == 1:
         return TensorType("vector", size=(len(first),))
     return TensorType("unknown")
 
@@ -125,12 +127,15 @@ def _to_arrow(values: Tensor | Sequence[RawValue]) -> arrow.Array:
     import pyarrow as arrow
     import torch
 
+    rows: np.ndarray | Sequence[RawValue]
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
-        values = values.float().numpy() if values.is_floating_point() else values.numpy()
-    if isinstance(values, np.ndarray) and values.ndim == 1:
-        return arrow.array(values)
-    members: list[RawValue] = list(values)
+        rows = values.float().numpy() if values.is_floating_point() else values.numpy()
+    else:
+        rows = values
+    if isinstance(rows, np.ndarray) and rows.ndim == 1:
+        return arrow.array(rows)
+    members: list[RawValue] = list(rows)
     arrays = [value for value in members if isinstance(value, np.ndarray)]
     if not arrays:
         return arrow.array([value.item() if isinstance(value, np.generic) else value for value in members])

@@ -43,13 +43,15 @@ def direct_clients() -> Iterator[None]:
     """Let HTTP clients of Prefect that are made inside the block connect directly, whatever proxies are set."""
     from prefect.client import orchestration
 
-    before = orchestration.PrefectHttpxAsyncClient, orchestration.PrefectHttpxSyncClient
-    orchestration.PrefectHttpxAsyncClient = partial(before[0], trust_env=False)  # pyright: ignore[reportAttributeAccessIssue]
-    orchestration.PrefectHttpxSyncClient = partial(before[1], trust_env=False)  # pyright: ignore[reportAttributeAccessIssue]
+    names = ("PrefectHttpxAsyncClient", "PrefectHttpxSyncClient")
+    before = {name: getattr(orchestration, name) for name in names}
+    for name, client in before.items():
+        setattr(orchestration, name, partial(client, trust_env=False))
     try:
         yield
     finally:
-        orchestration.PrefectHttpxAsyncClient, orchestration.PrefectHttpxSyncClient = before
+        for name, client in before.items():
+            setattr(orchestration, name, client)
 
 
 def introduce_telemetry() -> None:

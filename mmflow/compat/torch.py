@@ -92,4 +92,4 @@ def fake_on_cpu(mode: FakeTensorMode, module: Module) -> None:
                 if id(tensor) not in made:
                     made[id(tensor)] = mode.fake_tensor_converter.from_meta_and_device(mode, tensor, cpu)
                     made[id(tensor)]._is_param = isinstance(tensor, torch.nn.Parameter)
-                held[name] = made[id(tensor)]
+                held[name] = made[id(tensor)]  # pyright: ignore[reportArgumentType]

@@ -192,18 +192,18 @@ class Embedder:
         self, missing: Sequence[Column], fields: Mapping[Place, Target], data: Target | None, stage: str | None
     ) -> _Parts:
         reading = self.reading(missing, fields, data, stage)
-        columns: dict[Place, list[Argument]] = {place: [] for place in reading.sampled}
-        pieces: dict[Column, list[Encoding]] = {}
+        columns: dict[Column | Place, list[Argument]] = {place: [] for place in reading.sampled}
+        pieces: dict[Column | Place, list[Encoding]] = {}
         ids: list[str] = []
         skipped: dict[str, str] = {}
         for batch, found in reading.batches():
             skipped |= {id: reason for id, (reason, _) in batch.skipped.items()}
             ids += batch.ids
             for place, value in found.items():
-                if isinstance(place[0], Target):
-                    pieces.setdefault(place, []).append(value)
-                else:
+                if place in columns:
                     columns[place].append(value)
+                else:
+                    pieces.setdefault(place, []).append(value)
         # The rows themselves are there for those who ask for nothing of them, or for a stage's column alone.
         parts: _Parts = {(): Part(ids, ids, skipped)} if reading.plain else {}
         if reading.passes and not ids:

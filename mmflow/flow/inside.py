@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from mmflow.flow.context import FlowContext, seed_stray_draws, work
+from mmflow.flow.context import FlowContext
 from mmflow.flow.plan import PlannedStage
 from mmflow.flow.sources import Sources, no_data
 from mmflow.identity.canonical import Json, key_of
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Reporter, Source, Stage
+from mmflow.plugin.failures import inside
+from mmflow.plugin.kinds import Evaluator, Reporter, Source, Stage
 from mmflow.plugin.targets import Place
 
 if TYPE_CHECKING:
@@ -41,9 +43,14 @@ class StagesInside:
             self._time = time
         with TemporaryDirectory(dir=self._outer.scratch) as scratch:
             context = InnerContext(self._outer, stage, output, Path(scratch), results, numbers, time, self._kept)
+            context.inside = StagesInside(context)
             seed_stray_draws(context.scope.seed)
             work(context.scope.declaration, context)
             self.remarks[context.name.removeprefix(f"{self._outer.name}.")] = context.remarks
+
+    def all_remarks(self) -> list[str]:
+        """The remarks of the stages, each with the name of its stage."""
+        return [f"{name}: {text}" for name, found in self.remarks.items() for text in found]
 
     def source(self, results: Mapping[str, Path]) -> Source:
         found = Sources(self._outer.spec, self._outer.upstream, results).of(self._outer.spec.scope(self._outer.stage))
@@ -153,3 +160,24 @@ def _with(value: Any, place: Place, number: Json) -> Any:
     if isinstance(value, Mapping):
         return {**value, first: _with(value[first], (*further,), number)}
     return tuple(_with(item, (*further,), number) if i == first else item for i, item in enumerate(value))
+
+
+def work(declaration: Stage, context: FlowContext) -> None:
+    """Do the work of a stage, whose outputs are then in `context.output`."""
+    if isinstance(declaration, Evaluator):
+        from mmflow.evaluate.harness import run_evaluator
+
+        run_evaluator(declaration, context)
+    else:
+        with inside(f"stage {context.name}", declaration):
+            declaration.run(context)
+
+
+def seed_stray_draws(seed: int) -> None:
+    """Draws have addresses of their own; libraries that use global generators are at least repeatable."""
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

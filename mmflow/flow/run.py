@@ -116,7 +116,7 @@ def run_members(matrix: Matrix, options: RunOptions, watchers: Sequence[Watcher]
         # The API comes up while torch is imported.
         api = find_api(store.url)
     if working:
-        from mmflow.flow.context import choose_device
+        from mmflow.flow.machine import choose_device
 
         try:
             waiting("loading PyTorch")
@@ -141,7 +141,8 @@ def run_members(matrix: Matrix, options: RunOptions, watchers: Sequence[Watcher]
         spec, keys = matrix.members[stage.members[0]].spec, plan.by_member[stage.members[0]]
 
         def run(reporter: Reporter) -> None:
-            from mmflow.flow.context import choose_device, run_stage
+            from mmflow.flow.machine import choose_device
+            from mmflow.flow.stage import run_stage
 
             decided = replace(stage, key=keys.stage(stage.stage))
             observers.stage_started(stage.name, decided.key)

@@ -307,4 +307,5 @@ def _shapes(encoding: Encoding) -> dict[str, str]:
 def taps_of(node: Node, asked: Sequence[Target]) -> list[str]:
     """Outputs that an encoder gives only when asked, and that references from outside its graph name."""
     known = node.structure.taps() if isinstance(node.structure, Encoder) and node.role == "encoder" else ()
-    return [target.output for target in asked if target.owner == node.owner and target.output in known]
+    outputs = [target.output for target in asked if target.owner == node.owner]
+    return [output for output in outputs if output is not None and output in known]

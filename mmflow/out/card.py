@@ -93,8 +93,10 @@ def _measured(loaded: LoadedModel, run: FoundRun) -> Iterator[str]:
 def _training(stage: StageReport) -> str:
     training = stage.training
     said = [f"`{stage.use}` on {stage.data}" if stage.data else f"`{stage.use}`"]
-    said += [f"{training['samples']:,} samples"] if training.get("samples") else []
-    said += [f"{training['steps']:,} steps of {training['batch_size']:,} rows"] if "steps" in training else []
+    if samples := training.get("samples"):
+        said.append(f"{samples:,} samples")
+    if "steps" in training and "batch_size" in training:
+        said.append(f"{training['steps']:,} steps of {training['batch_size']:,} rows")
     said += (
         [f"{training['trained_parameters']:,} of {training['parameters']:,} parameters trained"]
         if ("parameters" in training and "trained_parameters" in training)

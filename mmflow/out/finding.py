@@ -96,7 +96,7 @@ def _fetched(url: str) -> Path | None:
     try:
         if not filesystem.exists(f"{path.rstrip('/')}/{EXPORTED}"):
             return None
-        files = filesystem.find(path, detail=True)
+        files: dict[str, dict[str, object]] = dict(filesystem.find(path, detail=True))
     except (OSError, ValueError) as error:
         raise ComponentError(f"{url} cannot be read: {error}", found=url) from error
     said = "\n".join(

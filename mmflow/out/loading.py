@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmflow.artifacts import ModelArtifact
-from mmflow.flow.context import choose_device
+from mmflow.flow.machine import choose_device
 from mmflow.model.model import Model, entry_of
 from mmflow.out.finding import EXPORTED, FoundRun, exported_folder, find_run
 from mmflow.out.model import LoadedModel

@@ -107,13 +107,19 @@ class LoadedModel:
         takes `{"image": [...], "caption": [...]}`. Raises `ComponentError` for a value that cannot be read; rows whose
         value is None are NaN.
         """
-        found = self.encodings(batch_size=batch_size, **values)
+        found = self.encodings_of(values, batch_size=batch_size)
         return {name: pooled(encoding) for name, encoding in found.items()}
 
     def encodings(
         self, *, outputs: Sequence[str] = ("pooled",), batch_size: int = BATCH, **values: Given
     ) -> dict[str, Encoding]:
         """`encode` with other outputs (`tokens`, `grid`, `layers.6`) and with presence, by the names of encoders."""
+        return self.encodings_of(values, outputs=outputs, batch_size=batch_size)
+
+    def encodings_of(
+        self, values: Mapping[str, Given], *, outputs: Sequence[str] = ("pooled",), batch_size: int = BATCH
+    ) -> dict[str, Encoding]:
+        """`encodings` of encoders whose names are known at run time."""
         if not values:
             raise ComponentError("nothing to encode", hint=f"encode({self._names[0]}=[...])")
         encodings: dict[str, Encoding] = {}
@@ -136,7 +142,7 @@ class LoadedModel:
         score = self.trained_score(tuple(values)) if by is None else Score.accept(by)
         if not isinstance(score, Score) or hasattr(score, "build"):
             raise ComponentError("a score with weights of its own is part of no model that was loaded")
-        a, b = self.encodings(outputs=score.needs, **values).values()
+        a, b = self.encodings_of(values, outputs=score.needs).values()
         blocks = score.blocks(a, b)
         return blocks[0] if isinstance(blocks, tuple) else blocks
 

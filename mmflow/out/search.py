@@ -42,7 +42,7 @@ def search_vectors(
         raise ComponentError(f"{vectors} has no vectors of {of!r}", expected=f"one of: {known}")
     score = Score.accept(stored.about["scores"][of])
     assert isinstance(score, Score)
-    asked = loaded.encodings(outputs=score.needs, **{by: [query]})[by]
+    asked = loaded.encodings_of({by: [query]}, outputs=score.needs)[by]
     own, theirs = list(pooled(asked).shape[1:]), list(stored.vectors[of].shape[1:])
     if own != theirs:
         raise ComponentError(

@@ -141,7 +141,7 @@ def _lists(values: np.ndarray) -> arrow.Array:
     import numpy as np
     import pyarrow as arrow
 
-    absent = np.isnan(values.reshape(len(values), -1)).all(1)
+    absent = [bool(np.isnan(row).all()) for row in values]
     kind = arrow.float32()
     for _ in range(values.ndim - 1):
         kind = arrow.list_(kind)
@@ -168,7 +168,8 @@ class _NpzWriter:
         vectors = {name: np.concatenate(parts) for name, parts in self._vectors.items()}
         fields = {name: _plain_array(values) for name, values in self._fields.items()}
         about = np.array(json.dumps(self._about))
-        np.savez(self._file, id=np.array(self._ids, dtype=str), about=about, **vectors, **fields)
+        arrays = {"id": np.array(self._ids, dtype=str), "about": about, **vectors, **fields}
+        np.savez(self._file, allow_pickle=False, **arrays)
 
 
 def _plain_array(values: Sequence[RawValue]) -> np.ndarray:

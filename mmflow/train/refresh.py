@@ -21,7 +21,7 @@ from mmflow.plugin.kinds import InnerGroup, Source, Stage, StageContext
 from mmflow.plugin.targets import STAGE, Place
 from mmflow.plugin.values import Json, Metric
 from mmflow.train.losses import StepResult
-from mmflow.train.settings import TOTAL, Refresh, Training
+from mmflow.train.settings import TOTAL, Refresh, Time, Training
 
 _NEAR = 1e-9
 """Epochs at most by which a time is taken to be reached, as they are sums of fractions."""
@@ -134,7 +134,7 @@ class Refresher:
             return _reached(self._start(name), step, epoch)
         return _now(refresh, step, epoch) >= standing.following - _NEAR
 
-    def _start(self, name: str) -> Mapping[str, float]:
+    def _start(self, name: str) -> Time:
         refresh = self.declaration.refresh[name]
         return refresh.since or (dict.fromkeys(refresh.every, 0.0) if self.groups[name].read else refresh.every)
 
@@ -301,7 +301,7 @@ class Refresher:
         return folder
 
 
-def _reached(time: Mapping[str, float], step: int, epoch: float) -> bool:
+def _reached(time: Time, step: int, epoch: float) -> bool:
     now = {"steps": float(step), "epochs": epoch}
     return all(now[unit] >= number - _NEAR for unit, number in time.items())
 

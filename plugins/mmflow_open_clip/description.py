@@ -91,7 +91,9 @@ class Model:
             if weights:
                 import open_clip
 
-                open_clip.load_checkpoint(model, str(self._checkpoint()), strict=True, weights_only=True)
+                # CoCa is taken as well, which its annotation leaves out.
+                file = str(self._checkpoint())
+                open_clip.load_checkpoint(model, file, strict=True, weights_only=True)  # pyright: ignore[reportArgumentType]
             return model
 
     def _checkpoint(self) -> Path:

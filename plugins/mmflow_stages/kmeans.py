@@ -57,7 +57,7 @@ class KMeans(Stage, name="kmeans"):
 
     def run(self, context: StageContext) -> None:
         import numpy as np
-        from sklearn.cluster import k_means
+        from sklearn.cluster import KMeans
         from threadpoolctl import threadpool_limits
 
         column = context.column("of")
@@ -73,8 +73,8 @@ class KMeans(Stage, name="kmeans"):
         with threadpool_limits(limits=1):
             for start in range(self.restarts):
                 seed = address(context.scope.seed, "kmeans", start) % 2**32
-                found = k_means(x, self.k, n_init=1, max_iter=self.iterations, random_state=seed)
-                starts.append((found[2], found[0], found[1]))
+                found = KMeans(self.k, n_init=1, max_iter=self.iterations, random_state=seed).fit(x)  # pyright: ignore[reportArgumentType]
+                starts.append((found.inertia_, found.cluster_centers_, found.labels_))
                 context.report.progress(start + 1, self.restarts)
         _, centers, labels = min(starts, key=lambda each: each[0])
         dtype = column.type.with_(modality="label", size=(), groups=(), axes=column.type.axes[:1], dtype="int64")

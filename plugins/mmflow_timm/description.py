@@ -171,7 +171,7 @@ def grid_of(model: Any, features: Any, image: Any) -> tuple[int, int] | None:
         height, width, _ = channels_last(model, features).shape[1:]
         return height, width
     patches = getattr(model, "patch_embed", None)
-    if not hasattr(patches, "dynamic_feat_size"):
+    if patches is None or not hasattr(patches, "dynamic_feat_size"):
         return None
     height, width = patches.dynamic_feat_size(tuple(image.shape[-2:]))
     count = features.shape[1] - int(getattr(model, "num_prefix_tokens", 0))

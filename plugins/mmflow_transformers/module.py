@@ -97,7 +97,7 @@ class Reader:
             masked = about.reads == "input_values" and value.values.ndim == 2
             return (value.values, value.mask) if masked else (value.values, None)
         ids, mask = value.values.masked_fill(~value.mask, self.padding), value.mask
-        if about.whole:
+        if about.whole and about.context is not None:
             room = about.context - ids.shape[1]
             ids, mask = F.pad(ids, (0, room), value=self.padding), F.pad(mask, (0, room))
         return ids, mask

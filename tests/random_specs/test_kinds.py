@@ -31,7 +31,7 @@ class Touch(Loss, name="touch"):
     """Lets a gradient through whatever it is given."""
 
     axes = ("*",)
-    of: Refs[Pooled | TokenSequence | Grid | Index]
+    of: Refs[Pooled | TokenSequence | Grid | Index]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def compute(self, *inputs: Any) -> Tensor:
         values = [one.values if isinstance(one, tuple) else one for one in inputs]
@@ -67,6 +67,7 @@ def with_entries(setting: Setting, entries: Mapping[str, Mapping[str, Any]], put
 
 def run_what_is_accepted(setting: Setting, entries: dict[str, Mapping[str, Any]], put: Put) -> list[str]:
     """Leave out each entry that `check` refuses, with a line; what is left must run. Returns what ran, by its `use`."""
+    text = ""
     while entries:
         text = with_entries(setting, entries, put)
         refused = {owner for problem in problems_of(text) for owner in entry_behind(problem, entries)}

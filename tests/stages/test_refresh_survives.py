@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from mmflow.artifacts import HistoryArtifact, ModelArtifact
-from mmflow.flow.context import run_stage
 from mmflow.flow.plan import build_plan
 from mmflow.flow.run import RunOptions, run_spec
+from mmflow.flow.stage import run_stage
 from mmflow.flow.store import RunStore
 from mmflow.plugin.kinds import StageStopped
 from mmflow.spec import Spec

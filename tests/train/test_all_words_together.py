@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mmflow.artifacts import ModelArtifact
-from mmflow.flow.context import run_stage
 from mmflow.flow.plan import build_plan
+from mmflow.flow.stage import run_stage
 from mmflow.flow.store import RunStore
 from mmflow.plugin import Encoder, Loss, Source, StageStopped, TensorType
 from mmflow.spec import Spec, load_text

@@ -116,7 +116,7 @@ class _PrefectRun:
         deadline = time.monotonic() + _END_TIMEOUT
         while not flow_run.done() and not self.lost_told and time.monotonic() < deadline:
             await asyncio.wait({flow_run}, timeout=_LOOK_EVERY)
-            if not flow_run.done() and not await asyncio.to_thread(is_alive, self.url, _LOOK_EVERY):
+            if not flow_run.done() and not await asyncio.to_thread(is_alive, self.url or "", _LOOK_EVERY):
                 break
         await asyncio.wait({flow_run}, timeout=_LOST_TIMEOUT)
         while not flow_run.done():

@@ -44,7 +44,7 @@ def reference_at(made: BaseModel | None, place: Place) -> str:
     """The reference at a place of a component's fields, as a spec has it; empty where there is none."""
     value: Any = made
     for part in place:
-        value = value[part] if isinstance(value, Mapping | Sequence) else getattr(value, str(part), None)
+        value = getattr(value, str(part), None) if isinstance(value, BaseModel) else value[part]
     return str(value or "")
 
 

@@ -52,7 +52,7 @@ def _out_of_order(stage: StageEntry, resolvers: Mapping[str, Resolver]) -> Itera
         done.add(bare(full))
 
 
-def _misjudged(stage: StageEntry, named: str, resolvers: Mapping[str, Resolver]) -> tuple[str, str] | None:
+def _misjudged(stage: StageEntry, named: str, resolvers: Mapping[str, Resolver]) -> tuple[str, str | None] | None:
     """Why a metric of a stage inside is none, and the fix."""
     group, inside, metric = (*named.split(".", 2), "", "")[:3]
     measuring = [

@@ -64,16 +64,17 @@ class Lookup:
 
     def entry_of(self, reference: Wanted, owner: Owner) -> tuple[Owner, Words] | None:
         """The entry that a reference inside `owner` begins with, and the words behind its name, by names alone."""
-        words, section = reference.words, ""
-        if words[0] in SECTIONS and len(words) > 1:
+        words: Words = reference.words
+        section = ""
+        if len(words) > 1 and words[0] in SECTIONS:
             section, words = words[0], words[1:]
         else:
             allowed = [section for wanted in reference.types for section in LEADS_TO.get(wanted, ())]
             section = next(iter(self._candidates(words, allowed, owner, reference.raw)), "")
         if section == "fields":
-            name, rest = self.endings.field(words) or (words[0], words[1:])
+            name, rest = self.endings.field(words) or ("".join(words[:1]), words[1:])
             return Owner("fields", name), rest
-        return (Owner(section, words[0]), words[1:]) if section else None
+        return (Owner(section, *words[:1]), words[1:]) if section else None
 
     def _candidates(self, words: Words, allowed: Sequence[str], owner: Owner, raw: bool) -> list[str]:
         name = words[0]

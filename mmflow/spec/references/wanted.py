@@ -150,8 +150,9 @@ def is_number(target: Target) -> bool:
 
 def is_kept(kind: str, declared: TensorType | None) -> bool:
     """Whether a value of a stage inside another is stored with that one: not vectors of rows, which are large."""
-    known = kind == "Column" and declared is not None and declared.modality != "unknown"
-    return not known or modality(declared.modality).role not in ("vector", "tokens", "grid")
+    if kind != "Column" or declared is None or declared.modality == "unknown":
+        return True
+    return modality(declared.modality).role not in ("vector", "tokens", "grid")
 
 
 def fits(wanted: tuple[type[RefType], ...], target: Target, declared: TensorType | None) -> bool:

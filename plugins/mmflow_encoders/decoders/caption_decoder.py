@@ -115,6 +115,7 @@ class CaptionDecoder(Blocks, name="caption_decoder"):
         vocabulary = self.tokenizer.size(state or None) if self.tokenizer else text.vocabulary
         width = (self.width or 256) if self.tokenizer else width_of("caption_decoder", text)
         check_heads(width, self.heads)
+        assert vocabulary is not None, "outputs() refuses text without one"
         return Module(
             vocabulary=vocabulary,
             width=width,

@@ -81,7 +81,7 @@ def test_outputs_and_taps_are_the_librarys_own(
         expected["grid"] = expected["tokens"].unflatten(1, model.patch_embed.grid_size)
         for number, layer in enumerate(layers, 1):
             expected[f"layers.{number}"] = layer.flatten(2).transpose(1, 2)
-        from timm.utils import AttentionExtract
+        from timm.utils.attention_extract import AttentionExtract
 
         for block in model.blocks:
             block.attn.fused_attn = False

@@ -34,7 +34,9 @@ class Prototypes(Memory, name="prototypes"):
 
         return {"vectors": content["value"].clone(), "seen": torch.ones_like(state["seen"])}
 
-    def update(self, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state: Mapping[str, Tensor], columns: Mapping[str, Tensor], labels: Tensor
+    ) -> dict[str, Tensor]:
         vectors, seen = state["vectors"].clone(), state["seen"].clone()
         for label in range(self.classes):
             rows = columns["value"][labels == label]

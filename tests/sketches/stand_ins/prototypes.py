@@ -51,7 +51,7 @@ class PartPrototypes(Encoder, name="part_prototypes"):
 class GreedyPartMatch(Encoder, name="greedy_part_match"):
     """The best cosine of each part of each prototype with a place of the grid, summed by slots."""
 
-    of: Refs[Grid]
+    of: Refs[Grid]  # pyright: ignore[reportIncompatibleVariableOverride]
     prototypes: Encoder
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
