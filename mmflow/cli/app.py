@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmflow.cli import results
+from mmflow.cli import catalog, new, results
 from mmflow.cli.errors import reported
-from mmflow.cli.options import DEFAULT_STORE, AsJson, StoreUrl, print_json
+from mmflow.cli.options import DEFAULT_STORE, AsJson, StoreUrl, print_columns, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(results.app)
+app.add_typer(catalog.app)
+app.add_typer(new.app, name="new")
 
 SpecFile = Annotated[str, typer.Argument(metavar="SPEC", help="The spec: a YAML file on disk or on any fsspec URL.")]
 Overrides = Annotated[
@@ -146,75 +148,11 @@ def plan(
             titles = (*titles[:3], "members", *titles[3:])
             counts = [f"{len(s.members)} of {len(members)}" for s in planned]
             rows = [(*row[:3], count, *row[3:]) for row, count in zip(rows, counts, strict=True)]
-        _print_columns(titles, rows)
+        print_columns(titles, rows)
         for name, other in planned.equal().items():
             seeds = hasattr(planned[name].declaration, "seed") and planned[name].declaration.trains
             hint = "; a `seed` of its own makes it another" if seeds else ""
             typer.echo(f"note: {name} is the same stage as {other} and is not run again{hint}")
-
-
-@app.command("list", short_help="List the components of all plugins.")
-def list_components(
-    kind: Annotated[str | None, typer.Argument(help="encoder, loss, source, ...: with one line about each.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the components of all installed plugins, and the plugins that are broken."""
-    with reported():
-        from mmflow.cli.components import describe, first_sentence, registrations
-        from mmflow.plugin.registry import registry
-
-        found = registrations(kind)
-        broken = registry().broken
-        detail = {r: describe(r) for r in found} if kind else {}
-        if as_json:
-            rows = [
-                {"kind": r.kind, "name": r.name, "path": r.path, "distribution": r.distribution, "version": r.version}
-                | ({"doc": first_sentence(detail[r].doc), "error": detail[r].error} if r in detail else {})
-                for r in found
-            ]
-            failed = [{"distribution": b.distribution, "entry_point": b.entry_point, "error": b.error} for b in broken]
-            print_json({"components": rows, "broken": failed})
-            return
-        if kind:
-            about = {r: f"BROKEN: {d.error}" if d.error else first_sentence(d.doc) for r, d in detail.items()}
-            _print_columns(("name", "distribution", "about"), [(r.name, r.distribution, about[r]) for r in found])
-        else:
-            _print_columns(
-                ("kind", "name", "distribution"), [(r.kind, r.name, f"{r.distribution} {r.version}") for r in found]
-            )
-        if broken:
-            typer.echo("\nbroken plugins")
-            for plugin in broken:
-                typer.echo(f"  {plugin.distribution or '-'} ({plugin.entry_point}): {plugin.error}")
-
-
-@app.command(short_help="Show a component's fields, source and example.")
-def show(
-    name: Annotated[str, typer.Argument(help="[kind/]name[@distribution] of a component, or a broken plugin.")],
-    as_json: AsJson = False,
-) -> None:
-    """Show a component's fields with types, defaults and bounds, its text, its source and an example."""
-    with reported():
-        from dataclasses import asdict
-
-        from mmflow.cli.components import describe, matching, render
-
-        hits, broken = matching(name)
-        if as_json:
-            print_json([asdict(describe(hit)) for hit in hits] + [asdict(plugin) for plugin in broken])
-            return
-        blocks = ["\n".join(render(describe(hit))) for hit in hits]
-        blocks += [f"plugin {b.entry_point} of {b.distribution} is broken\n  {b.error}" for b in broken]
-        typer.echo("\n\n".join(blocks))
-
-
-@app.command(short_help="Print the JSON Schema of the language.")
-def schema() -> None:
-    """Print the JSON Schema of the language with all installed components, for editors."""
-    with reported():
-        from mmflow.spec.components.schema import json_schema
-
-        print_json(json_schema())
 
 
 @app.command(short_help="Write the report of a recorded run again.")
@@ -260,9 +198,3 @@ def _print_of_members(matrix: Matrix, said: Mapping[str, list[str]]) -> None:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         whose = f"{', '.join(names[:3])}{more}: " if len(names) < len(matrix) else ""
         typer.echo(f"  {whose}{line}")
-
-
-def _print_columns(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from mmflow.cli.tables import columns
-
-    typer.echo("\n".join(columns(titles, rows)))

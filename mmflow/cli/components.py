@@ -6,7 +6,7 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -98,7 +98,7 @@ def describe(registration: Registration) -> Description:
         about,
         source=_source_place(component),
         doc=inspect.cleandoc(component.__doc__ or ""),
-        fields=tuple(_describe_field(component, name, field) for name, field in component.model_fields.items()),
+        fields=describe_fields(component),
         example=component.example,
         requires=component.requires,
         missing=component.missing_modules(),
@@ -132,17 +132,37 @@ def render(about: Description) -> Iterator[str]:
         yield from (f"  {line}".rstrip() for line in about.doc.splitlines())
     yield ""
     yield "  fields" if about.fields else "  no fields"
-    width = max((len(f.name) for f in about.fields), default=0)
-    for field in about.fields:
+    yield from field_lines(about.fields)
+    if about.example:
+        yield ""
+        yield "  example"
+        yield from (f"    {line}" for line in about.example.splitlines())
+
+
+def field_lines(fields: Sequence[FieldDescription]) -> Iterator[str]:
+    """Lines about fields, one under the other."""
+    width = max((len(f.name) for f in fields), default=0)
+    for field in fields:
         default = "required" if field.default is None else f"default {field.default}"
         facts = [field.type, field.bounds, default, "" if field.in_identity else "no part of the key"]
         yield f"    {field.name:<{width}}  {', '.join(fact for fact in facts if fact)}"
         if field.description:
             yield f"    {'':<{width}}  {field.description}"
-    if about.example:
-        yield ""
-        yield "  example"
-        yield from (f"    {line}" for line in about.example.splitlines())
+
+
+def describe_fields(component: type[Component]) -> tuple[FieldDescription, ...]:
+    """The fields of a declaration, in words."""
+    return tuple(_describe_field(component, name, field) for name, field in component.model_fields.items())
+
+
+def source_of(registration: Registration) -> str:
+    """The code of a component's class, with its file and line above; raises `ComponentError` where there is none."""
+    use = f"{registration.name}@{registration.distribution}" if registration.distribution else registration.name
+    component = registry().get(registration.kind, use)
+    try:
+        return f"# {_source_place(component)}\n{inspect.getsource(component).rstrip()}"
+    except (OSError, TypeError):
+        raise ComponentError(f"the code of {registration.path} is not at hand") from None
 
 
 def _source_place(component: type[Component]) -> str:

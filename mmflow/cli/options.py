@@ -15,6 +15,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 DEFAULT_STORE = ".mmflow"
 
 
+def print_columns(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from mmflow.cli.tables import columns
+
+    typer.echo("\n".join(columns(titles, rows)))
+
+
 def print_json(value: Json) -> None:
     import json
 

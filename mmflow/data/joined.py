@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, SkipValidation
 
 from mmflow.artifacts import StaticArtifact
 from mmflow.artifacts.cells import StoredRows
@@ -96,7 +96,7 @@ class Joined(Source, name="joined"):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     of: Source
-    columns: dict[str, JoinedValues]
+    columns: SkipValidation[dict[str, JoinedValues]]
     """By the name of the field that they become."""
 
     def fields(self) -> Mapping[str, TensorType]:

@@ -38,6 +38,18 @@ class Registration:
 
 
 @dataclass(frozen=True)
+class InstalledPlugin:
+    """A plugin that could be asked for its components."""
+
+    distribution: str
+    version: str
+    entry_point: str
+    place: str
+    """The file of its hooks."""
+    components: int
+
+
+@dataclass(frozen=True)
 class BrokenPlugin:
     """A plugin that could not be asked for its components, and why."""
 
@@ -55,6 +67,7 @@ class Registry:
         self.plugins = pluggy.PluginManager("mmflow")
         self.plugins.add_hookspecs(Specifications)
         self.broken: list[BrokenPlugin] = []
+        self.installed: list[InstalledPlugin] = []
         self._names: dict[tuple[str, str], list[Registration]] = {}
         self._aliases: dict[tuple[str, str], str] = {}
         self._loaded: dict[str, type[Component]] = {}
@@ -78,6 +91,7 @@ class Registry:
                 self.broken.append(BrokenPlugin(distribution, name, fault))
                 return
             self.plugins.register(plugin, name=f"{distribution}:{name}")
+            named = 0
             for implementation in self.plugins.hook.mmflow_components.get_hookimpls():
                 if implementation.plugin is plugin:
                     components: dict[str, str] = dict(implementation.function())  # type: ignore[arg-type]
@@ -87,6 +101,9 @@ class Registry:
                             self.broken.append(BrokenPlugin(distribution, name, f"{fault} ({place})"))
                             continue
                         self._register(key, path, distribution, version)
+                        named += 1
+            place = str(getattr(plugin, "__file__", None) or type(plugin).__name__)
+            self.installed.append(InstalledPlugin(distribution, version, name, place, named))
         except Exception as error:
             self.broken.append(BrokenPlugin(distribution, name, f"{type(error).__name__}: {error}"))
 

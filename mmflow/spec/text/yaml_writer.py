@@ -29,3 +29,9 @@ _Dumper.add_representer(str, _text)
 def write_yaml(data: Written) -> str:
     """The YAML text of dicts, lists and scalars, in their order, that `parse_text` reads back as equal data."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+
+
+def flow_style(data: Written) -> str:
+    """`data` on one line, as a person would write it into a spec."""
+    text = yaml.dump(data, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9)
+    return text.removesuffix("...\n").strip()

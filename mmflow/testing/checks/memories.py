@@ -63,10 +63,11 @@ class MemoryCase:
 def check_update_is_pure(case: MemoryCase) -> None:
     """`update` changes neither the state nor the columns that it is given, and gives the same twice."""
     state, columns = case.initial(), case.columns(1)
-    before = {name: value.clone() for name, value in (*state.items(), *columns.items())}
+    given = [*state.items(), *columns.items()]
+    before = [value.clone() for _, value in given]
     first = case.update(state, columns)
-    for name, value in (*state.items(), *columns.items()):
-        if not torch.equal(value, before[name]):
+    for (name, value), old in zip(given, before, strict=True):
+        if not torch.equal(value, old):
             raise Fault(case, f"`update` changes `{name}` in place: the state before the step would be lost")
     _same(case, case.update(state, columns), first, "two updates of one state differ: it keeps something of its own")
 
