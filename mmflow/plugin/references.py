@@ -58,7 +58,7 @@ class Grid(RefType):
 
 
 class Array(RefType):
-    """Numbers of any shape for each row: an output or tap that is neither vector nor tokens, such as maps of attention."""
+    """Numbers of any shape for each row, an output or tap such as maps of attention, but no sequence under a mask."""
 
     says = "an output or a field of numbers"
 
