@@ -120,9 +120,12 @@ def _inside(made: BaseModel | None, place: Place) -> Iterator[Wanted]:
         return
     wanted = reference_fields(type(made))
     for name, info in type(made).model_fields.items():
+        value = getattr(made, name)
+        if value is None or isinstance(value, int | float):
+            continue
         kinds = [model.kind for model in models_in(info.annotation) if issubclass(model, Component)]
         kind = kinds[0] if kinds else ""
-        yield from _leaves(getattr(made, name), (*place, info.alias or name), wanted.get(name, ()), kind)
+        yield from _leaves(value, (*place, info.alias or name), wanted.get(name, ()), kind)
 
 
 def _takes_raw(made: Encoder, place: Place) -> bool:
