@@ -143,3 +143,13 @@ class Bilinear(nn.Module):
 
     def pairs(self, a: Any, b: Any) -> Tensor:
         return ((F.normalize(a.pooled, dim=-1) @ self.weight) * F.normalize(b.pooled, dim=-1)).sum(-1)
+
+
+class Propagated(nn.Module):
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, dim)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        edges = edges / edges.sum(1, keepdim=True).clamp_min(1e-6)
+        return F.elu(self.project(edges @ x))
