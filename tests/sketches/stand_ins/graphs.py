@@ -167,11 +167,18 @@ class SemanticAttention(OverGraph, name="semantic_attention"):
 class PairWeights(Component, kind="pair_weights"):
     """How much each pair counts as a negative."""
 
-    labels: Ref[Labels] | None = None
+    def of(self, labels: Tensor) -> Tensor:
+        raise NotImplementedError
 
 
 class ClusterDisagreement(PairWeights, name="cluster_disagreement"):
     """Pairs of one cluster count less."""
+
+    def of(self, labels: Tensor) -> Tensor:
+        import torch
+
+        same = (labels[:, None] == labels[None]) & ~torch.eye(len(labels), dtype=torch.bool)
+        return 1 - 0.5 * same.float()
 
 
 class WeightedInfonce(Loss, name="weighted_infonce"):
@@ -179,11 +186,12 @@ class WeightedInfonce(Loss, name="weighted_infonce"):
 
     axes = ("node",)
     weights: PairWeights = default("cluster_disagreement")
+    labels: Ref[Labels]
     temperature: Annotated[Value, Bounds(gt=0)] = default(0.4)
 
-    def compute(self, a: Tensor, b: Tensor, weights: Any, temperature: Any) -> Tensor:
+    def compute(self, a: Tensor, b: Tensor, weights: PairWeights, labels: Tensor, temperature: Any) -> Tensor:
         import torch
         from torch.nn.functional import normalize
 
         scores = normalize(a, dim=-1) @ normalize(b, dim=-1).T / temperature
-        return torch.logsumexp(scores, dim=1) - scores.diagonal()
+        return torch.logsumexp(scores + weights.of(labels).log(), dim=1) - scores.diagonal()
