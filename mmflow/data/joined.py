@@ -7,7 +7,7 @@ A column whose ids are those of another axis (`node`) joins the static fields of
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import ConfigDict, SkipValidation
 
@@ -24,6 +24,7 @@ SINGLE = "value"
 """The axis of a static output that is a single value."""
 
 
+@runtime_checkable
 class JoinedValues(Protocol):
     """Values that join data. Picklable, as loader workers have their own."""
 

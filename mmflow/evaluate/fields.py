@@ -30,13 +30,13 @@ class AskedModel(Protocol):
 
     def built_for_stage(self, field: str) -> Argument: ...
 
-    def weights(self) -> dict[str, Tensor]: ...
-
 
 class ModelGiver(Protocol):
     """Gives the models that a stage uses: an `Embedder`, or the stand-in of a trial."""
 
     def model(self, roots: Sequence[Owner], stage: str | None = None) -> AskedModel: ...
+
+    def weights(self) -> dict[str, Tensor]: ...
 
 
 class UsedModel:
@@ -66,8 +66,9 @@ class UsedModel:
         raise ComponentError(f"the stage refers to no encoder {encoder!r}", expected=" or ".join(known))
 
     def weights(self) -> dict[str, Tensor]:
-        """Parameters and buffers by path, on the CPU."""
-        return self._embedder.model(self._scope.roots()).weights()
+        """Parameters and buffers by path, on the CPU: all that a trained model has; of the untrained one those of
+        entries that the stage's own fields name."""
+        return self._embedder.weights()
 
     def reads(self, encoder: str) -> tuple[str, bool]:
         """The field of the data behind an encoder (empty where there is none), and whether its values are plain enough

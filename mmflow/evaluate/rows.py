@@ -113,6 +113,13 @@ class Embedder:
             self._models[stage, wanted] = model.to(context.device)
         return self._models[stage, wanted]
 
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the stage's model by path, on the CPU; all of them where it is a trained one."""
+        scope = self.context.scope
+        if scope.model is not None:
+            return ModelArtifact(self.context.upstream(scope.model)).weights()
+        return self.model(scope.roots()).weights()
+
     def _scope(self, stage: str | None) -> StageScope:
         if stage == INIT:
             return self.context.scope.untrained

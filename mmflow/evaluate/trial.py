@@ -144,6 +144,9 @@ class StandIn:
     def model(self, roots: Sequence[Owner], stage: str | None = None) -> StandInModel:
         return StandInModel(self.tried, stage)
 
+    def weights(self) -> dict[str, Tensor]:
+        raise Unknown
+
 
 class Presence:
     """Which rows have the outputs of encoders. Raw data is read for that only where some of it is seen to be absent."""
@@ -214,9 +217,6 @@ class StandInModel:
         if not isinstance(held, Component) or hasattr(held, "build"):
             raise Unknown
         return held
-
-    def weights(self) -> dict[str, Tensor]:
-        raise Unknown
 
 
 @dataclass(frozen=True)

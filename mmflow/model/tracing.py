@@ -272,7 +272,7 @@ class Trace:
         entries = memory.entries() if isinstance(memory, Memory) else None
         for read in self.model.graph.nodes[owner].reads:
             if read.field == "of" and str(read.place[-1]) == column:
-                declared = self.model.scope.type_of(read.target)
+                declared = self.model.scope.type_of(Target("memories", owner.name, output=column))
                 if None in declared.size:
                     return None
                 shape = (entries or SAMPLES, *(size for size in declared.size if size is not None))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -245,17 +245,25 @@ def nested_components(
     made: Written, place: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[tuple[str | int, ...], Component]]:
     """A component and all components inside its fields, with their places."""
-    if isinstance(made, Component):
-        yield place, made
+    return ((at, found) for at, found in nested_models(made, place) if isinstance(found, Component))
+
+
+def nested_models(
+    made: Written, place: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], BaseModel]]:
+    """A component and everything inside its fields that has fields, with their places."""
+    inside: Iterable[tuple[str | int, Written]] = ()
     if isinstance(made, BaseModel):
-        for name, field in type(made).model_fields.items():
-            yield from nested_components(getattr(made, name), (*place, field.alias or name))
+        yield place, made
+        inside = ((field.alias or name, getattr(made, name)) for name, field in type(made).model_fields.items())
     elif isinstance(made, Mapping):
-        for name, value in made.items():
-            yield from nested_components(value, (*place, name))
+        inside = made.items()
     elif isinstance(made, list | tuple):
-        for index, value in enumerate(made):
-            yield from nested_components(value, (*place, index))
+        inside = enumerate(made)
+    for name, value in inside:
+        # Most fields hold a plain value, and components are walked often.
+        if value is not None and not isinstance(value, str | int | float):
+            yield from nested_models(value, (*place, name))
 
 
 def with_article(kind: str) -> str:

@@ -57,6 +57,18 @@ class Grid(RefType):
     says = "a grid output (such as image.grid)"
 
 
+class Array(RefType):
+    """Numbers of any shape for each row, an output or tap such as maps of attention, but no sequence under a mask."""
+
+    says = "an output or a field of numbers"
+
+
+class Ids(RefType):
+    """The names of rows. A memory stores them as numbers, equal for equal names."""
+
+    says = "a field of ids"
+
+
 class RawField(RefType):
     """A field of the data or of a view, as the loader gives it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import DataStage, Encoder, Loss, Memory, Source, Stage, Tracker, View
 from mmflow.plugin.references import Ref
 from mmflow.plugin.streams import Bound, Streams, as_read, axis_of
-from mmflow.plugin.targets import STAGE, Owner, Target
+from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.spec.components.classes import VALUES
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.refresh import bare
@@ -165,12 +165,8 @@ class _Assembler:
                 there = self.every.get(bare(name)) if target.section == "stages" else None
                 gives = (there.gives if there is not None else None) or {}
                 if gives.get(target.output or "", gives.get("*")) in VALUES:
-                    if owner == STAGE and place[0] == "fields":
-                        found[str(place[1])] = target
-                    elif owner == STAGE and place[0] == "data" and place[2:3] == ("fields",):
-                        found[f"{place[1]}.{place[3]}"] = target
-                    else:
-                        found[target.as_field.name] = target
+                    names = joined_names(scope.declaration, place, target) if owner == STAGE else ()
+                    found |= dict.fromkeys(names or (target.as_field.name,), target)
         return found
 
     def preparation(self, name: str) -> Target | Mapping[str, Target] | None:
@@ -190,6 +186,21 @@ class _Assembler:
             if data is not None:
                 return data
         return None
+
+
+def joined_names(made: Stage, place: Place, target: Target) -> Sequence[str]:
+    """The fields that a value of another stage becomes where the stage itself refers to it; none where no stream of
+    its data nor its `fields` name one."""
+    streams = made.streams() if isinstance(made, DataStage) else {}
+    if place[0] == "fields":
+        return (str(place[1]),)
+    if place[0] == "data" and place[2:3] == ("fields",):
+        return (f"{place[1]}.{place[3]}",)
+    if place[0] == "data" and place[2:3] == ("sampler",):
+        return (f"{place[1]}.{target.as_field.name}",)
+    if place[0] == "sampler":
+        return tuple(f"{name}.{target.as_field.name}" for name, one in streams.items() if one.sampler is None)
+    return ()
 
 
 def data_of(resolver: Resolver) -> Target | Mapping[str, Target] | None:

@@ -193,7 +193,7 @@ class _Checker:
         union: dict[str, TensorType] | None = {}
         for fields in known:
             union = None if fields is None or union is None else {**union, **fields}
-        if any(stage.declaration is None or stage.refused for stage in self.sections.every.values()) or not known:
+        if any(stage.declaration is None or not stage.sound for stage in self.sections.every.values()) or not known:
             union = None
         # An entry may be meant for a stage that has such a group.
         groups = {group: None for groups in self.names.groups.values() for group in groups}
@@ -205,7 +205,7 @@ class _Checker:
     def selected(self, stage: StageEntry, made: Stage, losses: Mapping[str, Entry]) -> list[str]:
         """Names of the losses that a stage minimizes."""
         wanted = made.minimized(list(losses))
-        if made.trains and not wanted and not stage.refused and self.sections.complete:
+        if made.trains and not wanted and stage.sound and self.sections.complete:
             hint = "write a section `losses`" if not self.sections.entries["losses"] else "keep one of them"
             self.problems.append(stage.entry.problem(f"the stage {stage.name} has no loss to minimize", hint=hint))
         return [name for name in wanted if name in losses]

@@ -65,7 +65,7 @@ class DataFields:
     def read_by(self, stage: StageEntry, resolver: Resolver) -> Mapping[str, TensorType] | None:
         """The fields of a stage's data, with those that join it; None where they are not known."""
         made = stage.declaration
-        if made is None or "data" in stage.refused:
+        if made is None:
             return None
         if isinstance(made, DataStage) and made.streams():
             return self._of_streams(made, resolver)

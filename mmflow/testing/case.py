@@ -10,6 +10,7 @@ import torch
 
 from mmflow.plugin import Component, Encoding, Tokens
 from mmflow.plugin.references import (
+    Array,
     Bank,
     Column,
     Encoded,
@@ -120,7 +121,7 @@ def _value(types: tuple[type[RefType], ...], draw: torch.Generator, name: str, c
 
     if Encoded in types:
         return Encoding({"pooled": normal(ROWS, DIM), "tokens": Tokens(normal(ROWS, LENGTH, DIM), _mask())})
-    if Pooled in types:
+    if Pooled in types or Array in types:
         return normal(ROWS, DIM)
     if TokenSequence in types and RawField not in types:
         return Tokens(normal(ROWS, LENGTH, DIM), _mask())

@@ -12,7 +12,7 @@ from mmflow.plugin.addresses import address
 from mmflow.plugin.kinds import Source, StageScope
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.streams import Streams
-from mmflow.plugin.targets import STAGE, Place
+from mmflow.plugin.targets import STAGE, Place, Target
 from mmflow.train.settings import Training
 
 
@@ -69,7 +69,7 @@ class Supply:
             requests = model.requests()
             requests = requests_of(name, requests, self.scope.views, source) if name else requests
             own = self._sampler_of(name)
-            sampled = {str(p[-1]): t.as_field.name for p, t in targets.items() if p[:-1] == own}
+            sampled = {str(p[-1]): _field_of(name, t) for p, t in targets.items() if p[:-1] == own}
             loaders[name] = Loader(
                 source, self.scope.views, requests, sampler=batches.sampler, batch_size=batches.size,
                 # Streams of one entry draw apart.
@@ -86,9 +86,9 @@ class Supply:
         """Whether a column that stages inside give again and again says how many batches an epoch has."""
         inside = {full for group in self.scope.groups.values() for full in group.stages.values()}
         own = self._sampler_of(next(iter(self.declaration.drawn())))
-        sampled = [target.as_field for place, target in self.scope.targets(STAGE).items() if place[:-1] == own]
-        joined = [self.scope.joined[field.name] for field in sampled if field.name in self.scope.joined]
-        return any(target.name in inside for target in joined)
+        sampled = [target for place, target in self.scope.targets(STAGE).items() if place[:-1] == own]
+        joined = [self.scope.joined.get(target.as_field.name, target) for target in sampled]
+        return any(target.section == "stages" and target.name in inside for target in joined)
 
     # --- batches ---------------------------------------------------------------------------------------
 
@@ -145,3 +145,9 @@ class Supply:
             self._waited, self._skipped, self._feed = self.waited, self.skipped, None
             with suppress(Exception):
                 feed.close()
+
+
+def _field_of(stream: str, target: Target) -> str:
+    """The field of a stream's data that a sampler's reference leads to; a value of a stage joins each stream apart."""
+    name = target.as_field.name
+    return f"{stream}.{name}" if stream and target.section == "stages" else name

@@ -12,7 +12,7 @@ from mmflow_samplers.passes import cut
 class Subset(Sampler, name="subset"):
     """Once an epoch, in random order, every sample whose value of `keep` is there and not 0 (or false)."""
 
-    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"keep": ("label", "number", "text", "id", "index")}
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"keep": ("label", "mask", "number", "text", "id", "index")}
     example: ClassVar[str] = "sampler: {use: subset, keep: split.clean}"
 
     keep: Ref[Sampled] = Field(description="the field (or a stage's column) that says which samples take part")

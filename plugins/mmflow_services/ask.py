@@ -28,9 +28,6 @@ from mmflow.plugin import (
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
-_SAYABLE = ("text", "label", "number", "id")
-"""Modalities whose values can stand in a prompt."""
-
 Answer = str | float | int | None
 
 
@@ -78,8 +75,11 @@ class Ask(DataStage, name="ask"):
 
     def outputs(self, given: StageInputs) -> Mapping[str, TensorType]:
         for place, reference in enumerate(self.of):
-            if refused := _unsayable(str(reference), given.of("of", place)):
-                raise ComponentError(refused[0], hint=refused[1])
+            axes = given.of("of", place).axes[1:]
+            if axes:
+                raise ComponentError(
+                    f"`{reference}` is a group of the axis {axes[0]}", hint=f"name one member: {reference}.0"
+                )
         answer = TensorType("number" if self.read == "number" else "text")
         if self.choices:
             answer = TensorType("label", dtype="int64", names=self.choices)
@@ -144,15 +144,6 @@ class Ask(DataStage, name="ask"):
             found = _NUMBER.search(answer)
             return None if found is None else float(found.group())
         return answer
-
-
-def _unsayable(name: str, declared: TensorType) -> tuple[str, str] | None:
-    """Why a value cannot stand in a prompt, and the fix."""
-    if len(declared.axes) > 1:
-        return f"`{name}` is a group of the axis {declared.axes[1]}", f"name one member: {name}.0"
-    if declared.modality not in (*_SAYABLE, "unknown"):
-        return f"`{name}` is {declared.modality}, which cannot stand in a text", f"name one of: {', '.join(_SAYABLE)}"
-    return None
 
 
 def _names(answer: str, choice: str) -> bool:

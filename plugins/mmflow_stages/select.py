@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from mmflow.plugin import ComponentError, DataStage, RawField, Ref, StageContext, StageInputs, TensorType
+from mmflow.plugin import ABSENT, ComponentError, DataStage, RawField, Ref, StageContext, StageInputs, TensorType
 
 
 class Select(DataStage, name="select"):
@@ -16,7 +16,7 @@ class Select(DataStage, name="select"):
     """
 
     gives: ClassVar[Mapping[str, str]] = {"rows": "Data"}
-    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"keep": ("label", "number", "text", "id", "index")}
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"keep": ("label", "mask", "number", "text", "id", "index")}
     example: ClassVar[str] = "{use: select, data: train, keep: clean.label}"
 
     keep: Ref[RawField]
@@ -29,8 +29,8 @@ class Select(DataStage, name="select"):
         for rows in context.scan("keep"):
             values = rows["keep"]
             values = values.tolist() if hasattr(values, "tolist") else values
-            # -1 and NaN stand for values that are absent.
-            kept = [value not in (None, False, 0, "", -1) and value == value for value in values]
+            # NaN stands for floats that are absent.
+            kept = [value not in (None, False, 0, "", ABSENT) and value == value for value in values]
             ids += [id for id, keep in zip(rows.ids, kept, strict=True) if keep]
         if not ids:
             raise ComponentError(f"select: no row has a value of {self.keep} that is not 0")

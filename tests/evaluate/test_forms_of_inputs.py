@@ -51,7 +51,7 @@ REFUSED = {
     "spectrum, of: text.layers.1, data: test": ["spectrum reads one vector", "`text.layers.1`"],
     f"knn, of: image.grid, score: maxsim, {PROBE}": ["knn (score maxsim) reads a sequence", "write image.tokens"],
     "retrieval, of: [image, text.tokens], data: test": ["retrieval (score cosine)", "`text.tokens`, a sequence"],
-    "grid_probe, of: image.tokens, mask: image, data: train, test: test": ["grid_probe reads a grid", "image.grid"],
+    "grid_probe, of: image.tokens, mask: masks, data: train, test: test": ["grid_probe reads a grid", "image.grid"],
     "retrieval, of: [image, text.features], data: test": ["cannot compare image [2, 8] and text.features [2, 16]"],
     "geometry, of: [image.features, text], data: test": ["image.features has 16 dimensions and text has 8"],
     "multiple_choice, of: [image.features, hard], data: test": ["cannot compare image.features [2, 16] and hard"],

@@ -19,8 +19,8 @@ View
 any_number by_content default in_order outside_identity secret
 """
 REFERENCES = """
-Bank Column Data Encoded Files Grid Index Labels Metrics Model Parameters Pooled RawField Ref RefMap Refs Sampled
-Static TokenSequence Weight
+Array Bank Column Data Encoded Files Grid Ids Index Labels Metrics Model Parameters Pooled RawField Ref RefMap Refs
+Sampled Static TokenSequence Weight
 """
 GIVEN = """
 ABSENT Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example LeftOut Metric RawValue Sample

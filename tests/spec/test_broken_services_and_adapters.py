@@ -96,9 +96,8 @@ BROKEN = [
     (" a {label}?", "?", "16:9: stages.said", ["the prompt has no place {label} for `label`"]),
     ("of: [caption, label], service", "of: [image, label], service", "16:9: stages.said", ["has {caption}"]),
     ('of: [caption, label], service: parts.judge, prompt: "Is {caption} a {label}?"',
-     'of: image, service: parts.judge, prompt: "What is {image}?"', "16:9: stages.said",
-     ["ask does not fit its inputs: `image` is image, which cannot stand in a text",
-      "name one of: text, label, number, id"]),
+     'of: image, service: parts.judge, prompt: "What is {image}?"', "16:37: stages.said.of",
+     ["the stage ask cannot read `image`: found image, expected text or label or number or id"]),
     ("prompt:", "choices: [yes, Yes], prompt:", "16:86: stages.said.choices", ["two or more words, all different"]),
     ("prompt:", "choices: [yes, no], read: number, prompt:", "16:9: stages.said", ["leave out `read`"]),
     # trackers

@@ -190,6 +190,22 @@ def test_a_sampler_reads_a_column(run: Run) -> None:
     assert {id for call in CALLS for id in call["ids"]} == {f"r{i}" for i in range(0, 12, 2)}
 
 
+@pytest.mark.parametrize(
+    ("one", "stage"),
+    [
+        ("{data: train, sampler: {use: subset, keep: half.first, drop_last: false}}", "shuffle"),
+        ("train", "{use: subset, keep: half.first, drop_last: false}"),
+    ],
+)
+def test_a_sampler_of_a_stream_reads_a_column(run: Run, one: str, stage: str) -> None:
+    run(
+        "losses: {l: {use: seen, of: q}}\nstages:\n  half: half\n"
+        f"  fit: {{use: train, epochs: 1, batch_size: 8, sampler: {stage}, encoders: {{q: {{use: affine, of: one.x}}}}, "
+        f"data: {{one: {one}, two: {{data: other, sampler: shuffle}}}}}}\n"
+    )
+    assert {id for call in CALLS for id in call["ids"]} == {f"r{i}" for i in range(0, 12, 2)}
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_join_as_the_process_itself_does(run: Run, workers: int) -> None:
     run(fit("l: {use: seen, of: w, labels: km.label, given: half.margin}", f", workers: {workers}"), "stages.half=half")

@@ -15,6 +15,7 @@ from mmflow.plugin.references import (
     Column,
     Encoded,
     Grid,
+    Ids,
     Index,
     Parameters,
     Pooled,
@@ -243,7 +244,7 @@ class Memory(Component, kind="memory"):
 
     method: ClassVar[str] = "update"
 
-    of: RefMap[Pooled]
+    of: RefMap[Pooled | Ids]
     rows: Ref[Weight] | None = None
     active: Active | None = None
     content: RefMap[Static | Column] = Field(

@@ -9,7 +9,7 @@ from itertools import islice
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds import Stage
 from mmflow.plugin.references import Data, Written, reference_fields, words
-from mmflow.spec.components.classes import VALUES, field_names
+from mmflow.spec.components.classes import VALUES
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.components.named import at_key, name_is_good, validated
 from mmflow.spec.components.refresh import GroupEntry, Inner, bare, read_groups, without_groups
@@ -26,8 +26,6 @@ OVERRIDES = ("views", "encoders", "memories", "losses")
 MOST_IN_ALL = 1000
 """Stages at most, each iteration of a `repeat` with its own."""
 
-_NOT_YET = ("processes", "devices", "nodes")
-
 
 @dataclass
 class StageEntry:
@@ -36,8 +34,8 @@ class StageEntry:
     entry: Entry
     overrides: dict[str, Node] = field(default_factory=dict)
     component: type[Component] | None = None
-    refused: tuple[str, ...] = ()
-    """The features that it asks for and that are not built yet."""
+    sound: bool = True
+    """False for a stage inside a repetition that is broken, of which nothing is known."""
     iteration: Iteration | None = None
     """Of a stage inside a repetition."""
     place: Inner | None = None
@@ -61,7 +59,7 @@ class StageEntry:
     @property
     def gives(self) -> Mapping[str, str] | None:
         """The stage's outputs; None where they are unknown."""
-        if self.component is None or self.refused or not issubclass(self.component, Stage):
+        if self.component is None or not self.sound or not issubclass(self.component, Stage):
             return None
         own = self.component.gives if self.declaration is None else self.declaration.given()
         return {**own, **{name: kind for name, (_, _, kind) in self.published().items()}}
@@ -135,7 +133,7 @@ def _iterations(repeat: RepeatEntry, data: dict[str, Entry], problems: list[Prob
         name = repeat.repetition.stage(iteration.index, iteration.stage)
         path = (*repeat.entry.path, "stages", iteration.stage)
         entry = Entry("stages", name, path, node)
-        found[name] = _stage(entry, data, problems) if repeat.sound else StageEntry(entry, refused=("repeat",))
+        found[name] = _stage(entry, data, problems) if repeat.sound else StageEntry(entry, sound=False)
         found[name].iteration = iteration
     if repeat.repetition.until is not None and repeat.sound:
         stage, metric = repeat.repetition.judged
@@ -208,12 +206,10 @@ def _stage(entry: Entry, data: dict[str, Entry], problems: list[Problem]) -> Sta
     if groups:
         entry = replace(entry, node=without_groups(whole, inside))
         fields = {name: value for name, value in entry.node.plain().items() if name != "use"}
-    refused = _refuse(entry, component, fields, problems)
-    stage = StageEntry(entry, overrides, component, refused)
+    stage = StageEntry(entry, overrides, component)
     entry, fields = _inline_data(entry, component, fields, data, problems)
     stage.entry = entry
-    if "data" not in refused:
-        stage.entry = replace(entry, component=validate_component(entry, component, fields, problems))
+    stage.entry = replace(entry, component=validate_component(entry, component, fields, problems))
     if groups:
         # Problems of what is written inside are told at their places.
         stage.entry = replace(
@@ -239,19 +235,6 @@ def _inner(groups: Mapping[str, GroupEntry], data: dict[str, Entry], problems: l
                 stage.entry = replace(stage.entry, component=None)
             found[place.name] = stage
     return found
-
-
-def _refuse(
-    entry: Entry, component: type[Component], fields: dict[str, Written], problems: list[Problem]
-) -> tuple[str, ...]:
-    """Take out and report what the language has and this version cannot do."""
-    refused: list[str] = []
-    for name in _NOT_YET:
-        if name in fields and name not in field_names(component):
-            refused.append(name)
-            fields.pop(name)
-            problems.append(entry.problem(f"not yet: `{name}` of a stage", (name,), key=True, hint="leave it out"))
-    return tuple(refused)
 
 
 def _inline_streams(

@@ -17,6 +17,7 @@ from mmflow.plugin.kinds import Score, View
 from mmflow.plugin.modality import modality
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import Argument, TensorType, Tokens
+from mmflow.spec.components.classes import field_of
 
 VECTOR, TOKENS, GRID = "one vector a row", "a sequence of vectors a row", "a grid of vectors a row"
 
@@ -44,7 +45,10 @@ def reference_at(made: BaseModel | None, place: Place) -> str:
     """The reference at a place of a component's fields, as a spec has it; empty where there is none."""
     value: Any = made
     for part in place:
-        value = getattr(value, str(part), None) if isinstance(value, BaseModel) else value[part]
+        if isinstance(value, BaseModel):
+            value = getattr(value, field_of(type(value), str(part)) or "", None)
+        else:
+            value = value[part]
     return str(value or "")
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, get_args
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mmflow.plugin.component import Component, Shared
+from mmflow.plugin.component import Component, Shared, nested_models
 from mmflow.plugin.kinds import Stage
 from mmflow.plugin.numbers import Bounds, ByClock, Learned, Value
-from mmflow.plugin.references import Written
 from mmflow.plugin.targets import Owner, Place
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.resolver import Resolver
@@ -19,7 +17,7 @@ from mmflow.spec.references.resolver import Resolver
 
 def check_moving(resolver: Resolver, entry: Entry, owner: Owner, made: Component) -> None:
     """Report numbers that cannot move as they say: a learned one outside a model, one out of its limits."""
-    for place, holder in _holders(made, ()):
+    for place, holder in nested_models(made):
         for name, info in type(holder).model_fields.items():
             at, value = (*place, info.alias or name), getattr(holder, name)
             if isinstance(value, Learned) and isinstance(made, Stage):
@@ -46,20 +44,6 @@ def _check_shared(
         elif (outside := mark.outside(found)) is not None:
             problem = entry.problem(f"`{path}` is out of range", at, found=outside, expected=mark.says())
             resolver.report(entry, at, problem)
-
-
-def _holders(value: Written, place: Place) -> Iterator[tuple[Place, BaseModel]]:
-    """A component and everything inside its fields that has fields, with the places."""
-    if isinstance(value, BaseModel):
-        yield place, value
-        for name, info in type(value).model_fields.items():
-            yield from _holders(getattr(value, name), (*place, info.alias or name))
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _holders(item, (*place, name))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _holders(item, (*place, index))
 
 
 def _marks(info: FieldInfo) -> Iterator[Bounds | ByClock]:

@@ -81,7 +81,12 @@ class Types(Wiring):
     def _memory_type(self, target: Target) -> TensorType | None:
         column = self.targets(target.owner).get(("of", target.output or "value"))
         found = self.type_of(column) if column is not None else None
-        return found.with_(axes=(target.name, *found.axes[1:])) if found is not None else None
+        if found is None:
+            return None
+        if found.modality == "id":
+            # Ids are stored as numbers.
+            found = found.with_(modality="number", dtype="int64")
+        return found.with_(axes=(target.name, *found.axes[1:]))
 
     def outputs_of(self, owner: Owner) -> Mapping[str, TensorType] | None:
         """Names and declared types of the outputs of an encoder or a view; None where they cannot be known."""

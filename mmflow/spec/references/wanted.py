@@ -11,12 +11,14 @@ from mmflow.plugin.component import Component, Shared
 from mmflow.plugin.kinds import Encoder
 from mmflow.plugin.modality import is_raw, modality
 from mmflow.plugin.references import (
+    Array,
     Bank,
     Column,
     Data,
     Encoded,
     Files,
     Grid,
+    Ids,
     Index,
     Labels,
     Metrics,
@@ -50,6 +52,8 @@ LEADS_TO: Mapping[type[RefType], tuple[str, ...]] = {
     Pooled: ("encoders", "fields", "views", "sampler"),
     TokenSequence: ("encoders",),
     Grid: ("encoders",),
+    Array: ("encoders", "fields", "views", "sampler"),
+    Ids: ("fields",),
     RawField: ("fields", "views", "sampler"),
     Sampled: ("fields", "stages"),
     Labels: ("encoders", "fields", "views", "sampler"),
@@ -70,6 +74,7 @@ GIVEN_BY: Mapping[type[RefType], tuple[str, ...]] = {
     Encoded: VALUES,
     Output: VALUES,
     Pooled: VALUES,
+    Array: VALUES,
     RawField: VALUES,
     Sampled: ("Column",),
     Labels: VALUES,
@@ -115,9 +120,12 @@ def _inside(made: BaseModel | None, place: Place) -> Iterator[Wanted]:
         return
     wanted = reference_fields(type(made))
     for name, info in type(made).model_fields.items():
+        value = getattr(made, name)
+        if value is None or isinstance(value, int | float):
+            continue
         kinds = [model.kind for model in models_in(info.annotation) if issubclass(model, Component)]
         kind = kinds[0] if kinds else ""
-        yield from _leaves(getattr(made, name), (*place, info.alias or name), wanted.get(name, ()), kind)
+        yield from _leaves(value, (*place, info.alias or name), wanted.get(name, ()), kind)
 
 
 def _takes_raw(made: Encoder, place: Place) -> bool:
@@ -175,7 +183,11 @@ def _fit(kind: type[RefType], target: Target, declared: TensorType | None) -> bo
         or declared.modality == "unknown"
     ):
         return True
+    if kind is Ids:
+        return declared.modality == "id"
     form = modality(declared.modality)
+    if kind is Array:
+        return form.role not in ("raw", "tokens")
     if kind is Pooled:
         if target.section == "encoders":
             return form.role not in ("tokens", "grid", "index") and len(declared.size) <= 1

@@ -27,7 +27,7 @@ class Triplet(Loss, name="triplet"):
     of: Refs[Encoded] = Field((), max_length=3)  # pyright: ignore[reportIncompatibleVariableOverride]
     score: Score = default("cosine", description="similarity of two rows")
     margin: Annotated[Value, Bounds(ge=0)] = default(
-        0.2, description="smallest difference between the scores of match and negative"
+        0.2, per_row=True, description="smallest difference between the scores of match and negative, or one a row"
     )
     negatives: Literal["hardest", "all"] = Field(
         "hardest", description="the hardest negative of the batch, or the mean over all"
@@ -48,6 +48,8 @@ class Triplet(Loss, name="triplet"):
     def _hinges(self, scores: Tensor, margin: float | Tensor) -> Tensor:
         import torch
 
+        if isinstance(margin, torch.Tensor) and margin.ndim:
+            margin = margin[:, None]
         own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         hinges = (margin - scores.diagonal()[:, None] + scores).relu().masked_fill(own, 0)
         return hinges.amax(1) if self.negatives == "hardest" else hinges.sum(1) / max(1, len(scores) - 1)

@@ -13,7 +13,8 @@ class Mixup(PairTransform, name="mixup"):
     """Convex combinations of pairs, `lambda * own + (1 - lambda) * other` (Zhang et al., 2018).
 
     Mixes images (as float32 in [0, 1]), clips, sounds, series, vectors and numbers of one shape; a label becomes a
-    distribution over the classes, mixed by the same share: `mixed.label` then serves as the labels of a cross-entropy.
+    distribution over the classes, mixed by the same share, as distributions are: `mixed.label` then serves as the
+    labels of a cross-entropy.
     """
 
     example: ClassVar[str] = "views: {mixed: {of: [image, label], apply: [{use: mixup, alpha: 0.2}]}}"
@@ -48,7 +49,8 @@ class Mixup(PairTransform, name="mixup"):
     def result(self, field: TensorType) -> TensorType:
         listed = field.axes[1:] not in ((), ("frame",))
         whole = field.dtype.startswith(("int", "bool")) and field.modality not in ("label", "number")
-        if field.modality in ("text", "id", "boxes", "graph", "labels") or listed or whole:
+        classes = field.modality == "labels" and not (field.dtype.startswith("float") and field.size)
+        if field.modality in ("text", "id", "boxes", "graph") or classes or listed or whole:
             found = " ".join((field.modality, *(f"with the axis {axis}" for axis in field.axes[1:2] if listed)))
             raise ValueError(f"mixup cannot mix {found}")
         if field.modality in ("image", "video"):

@@ -68,17 +68,19 @@ def test_triplet_of_three_is_a_row_loss_with_a_hinge() -> None:
     torch.testing.assert_close(found, (0.3 - cosine(a, p) + cosine(a, n)).clamp_min(0))
 
 
+@pytest.mark.parametrize("margin", [0.2, torch.tensor([0.1, 0.5, 0.0, 0.9], dtype=torch.float64)])
 @pytest.mark.parametrize("negatives", ["hardest", "all"])
-def test_triplet_of_two_meets_the_rest_of_the_batch_in_both_directions(negatives: str) -> None:
+def test_triplet_of_two_meets_the_rest_of_the_batch_in_both_directions(negatives: str, margin: float | Tensor) -> None:
     loss = Triplet(of=("a", "b"), negatives=negatives)  # type: ignore[arg-type]
     assert loss.scope() == "batch"
     a, b = drawn(4, 3, seed=7), drawn(4, 3, seed=8)
-    found = loss.compute(Encoding({"pooled": a}), Encoding({"pooled": b}), score=loss.score, margin=0.2)  # type: ignore[arg-type]
+    found = loss.compute(Encoding({"pooled": a}), Encoding({"pooled": b}), score=loss.score, margin=margin)  # type: ignore[arg-type]
+    own = torch.as_tensor(margin).expand(4)
     s = normalize(a, dim=1) @ normalize(b, dim=1).T
     for i in range(4):
         sides = [
-            [max(0.0, float(0.2 - s[i, i] + s[i, j])) for j in range(4) if j != i],
-            [max(0.0, float(0.2 - s[i, i] + s[j, i])) for j in range(4) if j != i],
+            [max(0.0, float(own[i] - s[i, i] + s[i, j])) for j in range(4) if j != i],
+            [max(0.0, float(own[i] - s[i, i] + s[j, i])) for j in range(4) if j != i],
         ]
         expected = sum(max(side) if negatives == "hardest" else sum(side) / 3 for side in sides)
         assert found[i].item() == pytest.approx(expected)

@@ -124,5 +124,5 @@ stages: {asked: {use: ask, data: rows, of: captions.1, service: parts.judge, pro
     with pytest.raises(SpecError, match=r"`captions` is a group of the axis caption.*name one member: captions.0"):
         load_text(text.replace("captions.1", "captions"))
     shapes = "mmflow: 1\ndata: {rows: {use: shapes, size: 4}}\nviews: {v: {of: image, apply: [flip]}}\n"
-    with pytest.raises(SpecError, match="`v` is image, which cannot stand in a text"):
+    with pytest.raises(SpecError, match="ask cannot read `v`: found image, expected text or label or number or id"):
         load_text(shapes + text[text.index("parts") :].replace("captions.1", "v"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mmflow.plugin import Bank, Bounds, Encoded, Encoder, Field, Labels, Loss, Ref, Refs, Static, Value, default
+from mmflow.plugin import Array, Bank, Bounds, Encoded, Encoder, Field, Labels, Loss, Ref, Refs, Static, Value, default
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,6 +91,8 @@ class SwappedPrediction(Loss, name="swapped_prediction"):
 
 class AttentionEntropy(Loss, name="attention_entropy"):
     """The mean entropy of maps of attention [N, heads, L, L]."""
+
+    of: Refs[Array]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def compute(self, maps: Tensor) -> Tensor:
         return -(maps * maps.clamp_min(1e-9).log()).sum(-1).flatten(1).mean(1)

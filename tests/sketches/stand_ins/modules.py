@@ -100,3 +100,56 @@ class Denoiser(nn.Module):
         eps = self.answer(maps @ words.values + places)
         found = {"pooled": eps.flatten(1)}
         return {**found, "attention.cross": maps} if "attention.cross" in taps else found
+
+
+class LanguageModel(nn.Module):
+    """Words that see the mean of their sentence, and logits of all words at each place."""
+
+    def __init__(self, words: int, width: int) -> None:
+        super().__init__()
+        self.table, self.mix, self.say = nn.Embedding(words, width), nn.Linear(2 * width, width), nn.Linear(width, words)
+
+    def forward(self, ids: Tokens) -> dict[str, Any]:
+        x, weights = self.table(ids.values), ids.mask.unsqueeze(-1).to(self.table.weight.dtype)
+        mean = (x * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp_min(1)
+        x = torch.tanh(self.mix(torch.cat([x, mean.expand_as(x)], dim=-1)))
+        tokens, logits = Tokens(x, ids.mask), Tokens(self.say(x), ids.mask)
+        return {"pooled": (x * weights).sum(1) / weights.sum(1).clamp_min(1), "tokens": tokens, "logits": logits}
+
+
+class Guessed(nn.Module):
+    def __init__(self, width: int, k: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, k)
+
+    def forward(self, image: Tokens, text: Tokens) -> dict[str, Tensor]:
+        found = {}
+        for name, tokens in (("image", image), ("text", text)):
+            weights = tokens.mask.unsqueeze(-1).to(tokens.values.dtype)
+            mean = (tokens.values * weights).sum(1) / weights.sum(1).clamp_min(1)
+            found[name] = torch.softmax(self.head(mean), dim=-1)
+        return found
+
+
+class Bilinear(nn.Module):
+    """a W b of encodings."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(dim) + 0.01 * torch.randn(dim, dim))
+
+    def blocks(self, a: Any, b: Any) -> Tensor:
+        return F.normalize(a.pooled, dim=-1) @ self.weight @ F.normalize(b.pooled, dim=-1).T
+
+    def pairs(self, a: Any, b: Any) -> Tensor:
+        return ((F.normalize(a.pooled, dim=-1) @ self.weight) * F.normalize(b.pooled, dim=-1)).sum(-1)
+
+
+class Propagated(nn.Module):
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, dim)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        edges = edges / edges.sum(1, keepdim=True).clamp_min(1e-6)
+        return F.elu(self.project(edges @ x))
