@@ -11,7 +11,9 @@ from typing import Any
 from mmflow.artifacts import ModelArtifact
 from mmflow.data import ColumnRequest, read_field, scan
 from mmflow.model.graph_builder import build_graph
+from mmflow.model.outlook import StagedSpec
 from mmflow.plugin.component import ComponentError
+from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Origin, Source, StageScope, Structure, View
 from mmflow.plugin.streams import Streams
 from mmflow.plugin.targets import Owner, Target
@@ -32,6 +34,39 @@ def prepared_structures(scope: StageScope, roots: Sequence[Owner]) -> list[tuple
     return [(structure, applied) for structure, applied in found.values() if structure.encoder.learns()]
 
 
+def check_learned(spec: StagedSpec, scope: StageScope, roots: Sequence[Owner], trained: str | None) -> None:
+    """Raise `ComponentError` where encoders of `roots` have a vocabulary to learn, and the model of the stage `trained`
+    has not learned it."""
+    for (owner, _, origin), _ in prepared_structures(scope, roots):
+        brought = origin is not None and origin.trained
+        stage, wanted = (origin.stage, origin.preparation) if origin is not None and brought else (trained, owner)
+        known = _learned_by(spec, stage)
+        if known is not None and wanted not in known:
+            raise not_learned(owner) if stage == trained else not_learned(wanted, stage)
+
+
+def _learned_by(spec: StagedSpec, stage: str | None) -> set[Owner] | None:
+    """The encoders that learned their preprocessing in the training of a stage, or of those that it began with; None
+    where that is not known."""
+    found: set[Owner] | None = None
+    while stage is not None:
+        declaration = spec.stages.get(stage)
+        if declaration is None or not declaration.trains:
+            return None
+        scope = spec.scope(stage)
+        found = (found or set()) | {structure.owner for structure, _ in prepared_structures(scope, scope.roots())}
+        stage = scope.start
+    return found
+
+
+def not_learned(owner: Owner, stage: str | None = None) -> ComponentError:
+    return ComponentError(
+        f"the model{'' if stage is None else f' of {stage}'} has no {owner}: no loss of its training reads it, so it "
+        "learned no vocabulary",
+        hint="train it with a loss, or measure it with `model: init`",
+    )  # fmt: skip
+
+
 def learn(
     scope: StageScope, structure: Structure, applied: Sequence[Owner], source: Source | None, limit: int
 ) -> State:
@@ -48,7 +83,8 @@ def learn(
             names = ", ".join(target.name for target in targets)
             raise ComponentError(f"{structure.owner} must learn from a field of the data, not from {names}")
         each = (_values(source, scope.views, target, limit) for target in raw)
-        learned = structure.encoder.learn(place, chain.from_iterable(each))
+        with inside(structure.owner, structure.encoder):
+            learned = structure.encoder.learn(place, chain.from_iterable(each))
         if twice := [name for name in learned if name in state and state[name] != learned[name]]:
             raise ComponentError(
                 f"{structure.owner} learns {', '.join(twice)} from two of its inputs, and one would replace the other",
@@ -62,7 +98,7 @@ def state_of(origin: Origin, upstream: Callable[[str], Path]) -> State:
     """The preprocessing that an encoder of another stage's model learned there."""
     states = ModelArtifact(upstream(origin.stage)).states()
     if str(origin.preparation) not in states:
-        raise ComponentError(f"the model of {origin.stage} has no {origin.preparation} that learned a vocabulary")
+        raise not_learned(origin.preparation, origin.stage)
     return states[str(origin.preparation)]
 
 

@@ -44,6 +44,13 @@ def check_trainable(model: Model, patterns: Mapping[str, str]) -> None:
     raise ComponentError("nothing to train: every parameter is frozen", hint="look at `freeze` and `groups`")
 
 
+def nothing_depends() -> ComponentError:
+    return ComponentError(
+        "nothing to train: no loss depends on a parameter that trains",
+        hint="look at `freeze`, `.detach`, `groups` and at what the losses read",
+    )
+
+
 def group_of(patterns: Mapping[str, str], path: str) -> str | None:
     """The last group whose pattern matches a path."""
     found = None

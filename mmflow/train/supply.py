@@ -69,7 +69,7 @@ class Supply:
             requests = model.requests()
             requests = requests_of(name, requests, self.scope.views, source) if name else requests
             own = self._sampler_of(name)
-            sampled = {str(p[-1]): t.as_field.name for p, t in targets.items() if p[:-1] == own}
+            sampled = {str(p[-1]): t.as_field for p, t in targets.items() if p[:-1] == own}
             loaders[name] = Loader(
                 source, self.scope.views, requests, sampler=batches.sampler, batch_size=batches.size,
                 # Streams of one entry draw apart.
