@@ -11,7 +11,6 @@ from typing import Any
 from mmflow.artifacts import ModelArtifact
 from mmflow.data import ColumnRequest, read_field, scan
 from mmflow.model.graph_builder import build_graph
-from mmflow.model.outlook import StagedSpec
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Origin, Source, StageScope, Structure, View
@@ -32,31 +31,6 @@ def prepared_structures(scope: StageScope, roots: Sequence[Owner]) -> list[tuple
             structure = scope.structure(node.owner)
             found.setdefault(structure.owner, (structure, []))[1].append(node.owner)
     return [(structure, applied) for structure, applied in found.values() if structure.encoder.learns()]
-
-
-def check_learned(spec: StagedSpec, scope: StageScope, roots: Sequence[Owner], trained: str | None) -> None:
-    """Raise `ComponentError` where encoders of `roots` have a vocabulary to learn, and the model of the stage `trained`
-    has not learned it."""
-    for (owner, _, origin), _ in prepared_structures(scope, roots):
-        brought = origin is not None and origin.trained
-        stage, wanted = (origin.stage, origin.preparation) if origin is not None and brought else (trained, owner)
-        known = _learned_by(spec, stage)
-        if known is not None and wanted not in known:
-            raise not_learned(owner) if stage == trained else not_learned(wanted, stage)
-
-
-def _learned_by(spec: StagedSpec, stage: str | None) -> set[Owner] | None:
-    """The encoders that learned their preprocessing in the training of a stage, or of those that it began with; None
-    where that is not known."""
-    found: set[Owner] | None = None
-    while stage is not None:
-        declaration = spec.stages.get(stage)
-        if declaration is None or not declaration.trains:
-            return None
-        scope = spec.scope(stage)
-        found = (found or set()) | {structure.owner for structure, _ in prepared_structures(scope, scope.roots())}
-        stage = scope.start
-    return found
 
 
 def not_learned(owner: Owner, stage: str | None = None) -> ComponentError:

@@ -19,11 +19,10 @@ from mmflow.data.blanks import blank_source
 from mmflow.model.graph import Node
 from mmflow.model.model import Model
 from mmflow.model.outlook import StagedSpec
-from mmflow.model.preprocessing import check_learned
 from mmflow.model.received import Outputs, form_problems, outputs_of, received, score_problems
 from mmflow.model.rehearsal import Reading, TooMuch, other_data, problem_of, read_problems, said, smallest_batch
 from mmflow.model.tracing import SAMPLES, UNTRACEABLE, TooLarge, Trace, Tracing, materialized, taps_of
-from mmflow.model.trained import check_trainable, nothing_depends, trained_by_entry
+from mmflow.model.trained import check_learned, check_trainable, nothing_depends, trained_by_entry
 from mmflow.model.tried import value_problems
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Source, Stage, StageScope, View
