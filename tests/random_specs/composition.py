@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from hypothesis import strategies as st
-
 from mmflow.data import read_column
 from mmflow.plugin import Component, ComponentError, Loss, TensorType
 from mmflow.plugin.kinds import Application, Evaluator, Stage, Transform, View
@@ -42,14 +40,8 @@ class RandomSpec:
     uses: set[str]
 
 
-def specs(files: Files) -> st.SearchStrategy[RandomSpec]:
-    """Random specs. Each is known by its number: hypothesis draws numbers, and mixes no parts of one spec into another,
-    which would give many that are nearly equal."""
-    return st.integers(0, 2**40).map(lambda number: compose(number, files))
-
-
 def compose(number: int, files: Files) -> RandomSpec:
-    """The spec of that number."""
+    """The spec of that number: the same always, and unlike those of all others."""
     return Composer(Random(number), files).spec()
 
 
