@@ -132,7 +132,8 @@ def _group_sizes(values: Sequence[RawValue], depth: int, declared: Sequence[int 
         largest = max((len(group) for group in groups), default=0)
         if known is not None and largest > known:
             raise ValueError(f"a group of {largest} where {known} are declared")
-        sizes.append(largest if known is None else known)
+        # Encoders see one absent member where no row has any.
+        sizes.append(max(1, largest) if known is None else known)
         level = [member for group in groups for member in group]
     return tuple(sizes)
 

@@ -18,6 +18,7 @@ from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Draw, Reader, Sampler, ShardReader, Source, View
 from mmflow.plugin.references import Ref, Sampled, reference_fields
 from mmflow.plugin.samples import SampleError, describe
+from mmflow.plugin.targets import Target
 from mmflow.plugin.values import RawValue
 
 
@@ -26,8 +27,9 @@ class Loader:
 
     A source with static fields alone (one big graph) has one batch an epoch, without rows: a pass over the whole.
 
-    `requests` name the columns. `sampled` are the fields of the source that the sampler's references lead to, by the
-    names of its own fields; a reference that is not there names a field itself. With `ranks`, every loader yields its
+    `requests` name the columns. `sampled` are the fields of the source (of one with a group axis, a member) that the
+    sampler's references lead to, by the names of its own fields; a reference that is not there names a field itself.
+    With `ranks`, every loader yields its
     rank's rows of the same global batches: these are cut into micro-batches of `micro_batch_size`, which go to the
     ranks in turn.
     `waited` is the time in seconds that the caller waited for batches, `skipped` the samples left out (id: reason).
@@ -43,7 +45,7 @@ class Loader:
         batch_size: int,
         seed: int,
         workers: int = 0,
-        sampled: Mapping[str, str] | None = None,
+        sampled: Mapping[str, Target] | None = None,
         pin: bool = False,
         rank: int = 0,
         ranks: int = 1,
@@ -65,7 +67,7 @@ class Loader:
             fetcher, workers if self._assignment is None else min(workers, self._assignment.partitions), pin
         )
 
-    def _read_columns(self, sampled: Mapping[str, str]) -> dict[str, Sequence[RawValue]]:
+    def _read_columns(self, sampled: Mapping[str, Target]) -> dict[str, Sequence[RawValue]]:
         """The columns that the sampler reads, under the names of its fields."""
         found: dict[str, Sequence[RawValue]] = {}
         known = self.source.fields()
@@ -73,7 +75,8 @@ class Loader:
             reference = getattr(self.sampler, name)
             if reference is None:
                 continue
-            field, member = (sampled[name], None) if sampled.get(name) else _field_of(reference, known)
+            given = sampled.get(name)
+            field, member = (given.name, given.index) if given is not None else _field_of(reference, known)
             values = read_column(self.reader, self.source, field)
             found[name] = values if member is None else [_member(value, member) for value in values]
             joins = field not in self.source.spoken_of().fields()
@@ -150,12 +153,12 @@ class Loader:
 
     def draw(self) -> Sequence[int]:
         """The indices of the first batch's samples, none of which is read. Raises what the sampler raises."""
-        first = next(self._tasks(0, 0), None)
+        first = None if self._static else next(self._tasks(0, 0), None)
         return [] if first is None else first.samples
 
     def sizes(self) -> Iterator[int]:
         """Rows of each batch of the first epoch, as they are drawn; none is read."""
-        return (len(task.samples) for task in self._tasks(0, 0))
+        return (len(task.samples) for task in (() if self._static else self._tasks(0, 0)))
 
     def worker_pids(self) -> list[int]:
         """The ids of the worker processes that there are now."""

@@ -19,7 +19,7 @@ from mmflow.data.blanks import blank_source, made_by_stages
 from mmflow.evaluate.harness import Measurement
 from mmflow.evaluate.parts import values_of
 from mmflow.evaluate.rows import Rows, Wanted
-from mmflow.model.received import Outputs
+from mmflow.model.received import Outputs, unlike
 from mmflow.model.rehearsal import said
 from mmflow.model.shapes import CheckedSpec, ShapeCheck, ShapeReport, placed
 from mmflow.plugin.addresses import address
@@ -46,11 +46,14 @@ class StageCheck(ShapeCheck):
         self, spec: CheckedSpec, stages: Collection[str] | None = None, running: StageScope | None = None
     ) -> ShapeReport:
         report = super().of(spec, stages, running)
+        refused = list(report.problems)
         for name, outputs in report.outputs.items():
             evaluator, scope = spec.stages[name], spec.scope(name) if running is None else running
             if isinstance(evaluator, Evaluator) and not made_by_stages(scope):
                 found = trial(Tried(spec, scope, name, outputs), evaluator)
-                report.problems += [placed(spec, name, found)] if found is not None else []
+                # Widths that a loss has refused are the same mistake.
+                again = found is not None and bool(refused) and unlike(scope, outputs)
+                report.problems += [placed(spec, name, found)] if found is not None and not again else []
         return report
 
 

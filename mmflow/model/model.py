@@ -17,7 +17,7 @@ from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Site, face
 from mmflow.model.graph_builder import build_graph
 from mmflow.model.modules import Modules, States
-from mmflow.model.preprocessing import LEARN_LIMIT, learn, prepared_structures, state_of
+from mmflow.model.preprocessing import LEARN_LIMIT, learn, not_learned, prepared_structures, state_of
 from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, ComponentError
 from mmflow.plugin.kinds import Application, Encoder, Memory, Source, StageScope
@@ -146,10 +146,7 @@ class Model:
             elif train_on is not None:
                 states[str(owner)] = learn(scope, structure, applied, train_on, LEARN_LIMIT)
             else:
-                raise ComponentError(
-                    f"the model has no {owner}: no loss of its training reads it, so it learned no vocabulary",
-                    hint="train it with a loss, or measure it with `model: init`",
-                )
+                raise not_learned(owner)
         model = cls.create(scope, roots, seed=seed, states=states, upstream=upstream)
         model.restore(artifact, takes, memories=memories)
         if train_on is not None:

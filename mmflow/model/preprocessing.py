@@ -12,6 +12,7 @@ from mmflow.artifacts import ModelArtifact
 from mmflow.data import ColumnRequest, read_field, scan
 from mmflow.model.graph_builder import build_graph
 from mmflow.plugin.component import ComponentError
+from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Origin, Source, StageScope, Structure, View
 from mmflow.plugin.streams import Streams
 from mmflow.plugin.targets import Owner, Target
@@ -32,6 +33,14 @@ def prepared_structures(scope: StageScope, roots: Sequence[Owner]) -> list[tuple
     return [(structure, applied) for structure, applied in found.values() if structure.encoder.learns()]
 
 
+def not_learned(owner: Owner, stage: str | None = None) -> ComponentError:
+    return ComponentError(
+        f"the model{'' if stage is None else f' of {stage}'} has no {owner}: no loss of its training reads it, so it "
+        "learned no vocabulary",
+        hint="train it with a loss, or measure it with `model: init`",
+    )  # fmt: skip
+
+
 def learn(
     scope: StageScope, structure: Structure, applied: Sequence[Owner], source: Source | None, limit: int
 ) -> State:
@@ -48,7 +57,8 @@ def learn(
             names = ", ".join(target.name for target in targets)
             raise ComponentError(f"{structure.owner} must learn from a field of the data, not from {names}")
         each = (_values(source, scope.views, target, limit) for target in raw)
-        learned = structure.encoder.learn(place, chain.from_iterable(each))
+        with inside(structure.owner, structure.encoder):
+            learned = structure.encoder.learn(place, chain.from_iterable(each))
         if twice := [name for name in learned if name in state and state[name] != learned[name]]:
             raise ComponentError(
                 f"{structure.owner} learns {', '.join(twice)} from two of its inputs, and one would replace the other",
@@ -62,7 +72,7 @@ def state_of(origin: Origin, upstream: Callable[[str], Path]) -> State:
     """The preprocessing that an encoder of another stage's model learned there."""
     states = ModelArtifact(upstream(origin.stage)).states()
     if str(origin.preparation) not in states:
-        raise ComponentError(f"the model of {origin.stage} has no {origin.preparation} that learned a vocabulary")
+        raise not_learned(origin.preparation, origin.stage)
     return states[str(origin.preparation)]
 
 

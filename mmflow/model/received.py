@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, TypeAlias
 
+from torch import Tensor
+
 from mmflow.model.graph import Graph, Output, face
 from mmflow.model.rehearsal import problem_of, said_by
 from mmflow.model.rows import pick
@@ -45,6 +47,18 @@ def received(scope: StageScope, passes: Mapping[str | None, Rehearsed]) -> dict[
 def outputs_of(passes: Mapping[str | None, Rehearsed], target: Target, outputs: Mapping[str, str]) -> Encoding | None:
     """Outputs of an encoder under the names by which their reader finds them; None where they are not known."""
     return _received(passes[target.stage], target, outputs) if target.stage in passes else None
+
+
+def unlike(scope: StageScope, outputs: Outputs) -> bool:
+    """Whether a stage's `of` leads to encodings of several widths, as far as these are known."""
+    needs = needed_outputs(scope, STAGE)
+    widths = set[int]()
+    for place, target in scope.targets(STAGE).items():
+        known = outputs(target, brought(target, needs)) if place[0] == "of" and target.section == "encoders" else None
+        for value in known.outputs.values() if known is not None else ():
+            inner = value.values if isinstance(value, Tokens) else value
+            widths |= {int(inner.shape[-1])} if isinstance(inner, Tensor) and inner.ndim > 1 else set()
+    return len(widths) > 1
 
 
 def _received(one: Rehearsed, target: Target, outputs: Mapping[str, str]) -> Encoding | None:

@@ -45,6 +45,7 @@ class Reading:
 
     def __init__(self) -> None:
         self._left = MOST_NUMBERS
+        self._told = set[str]()
         self._counted: dict[tuple[str, str], Mapping[int, int]] = {}
 
     def first_rows(
@@ -82,6 +83,8 @@ class Reading:
     def tally(self, data: str, source: Source, labels: Mapping[str, str]) -> Tally:
         """The rows of an entry of data, and those of each class; `labels` are fields by the references to them."""
         rows, fields = count_of(source), source.fields()
+        # Static fields alone (one big graph) have rows of their own, which are not samples.
+        rows = None if not rows and any(declared.static for declared in fields.values()) else rows
         if rows is None or rows > COUNTED or source.streaming() is not None:
             return Tally(rows, {}, {})
         labels = {reference: field for reference, field in labels.items() if field in fields}
@@ -95,6 +98,14 @@ class Reading:
             {reference: self._counted[data, field] for reference, field in labels.items()},
             {reference: fields[field].names for reference, field in labels.items()},
         )
+
+    def tells(self, error: Exception) -> bool:
+        """Whether an error is to be told: a sample that cannot be read is one mistake, however many stages read it."""
+        if not isinstance(error, SampleError):
+            return True
+        before = len(self._told)
+        self._told.add(str(error))
+        return len(self._told) > before
 
     def _spend(self, rows: int, numbers: int) -> None:
         """Count `rows` rows of so many numbers; raises `TooMuch`."""
@@ -182,7 +193,8 @@ def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: s
     except TooMuch:
         return
     except Exception as error:  # sources, transforms and samplers may raise anything
-        yield said(error, stage, declaration.use)
+        if reading.tells(error):
+            yield said(error, stage, declaration.use)
 
 
 def _tallies(reading: Reading, spec: StageSpec, scope: StageScope) -> dict[str, Tally]:
@@ -234,8 +246,7 @@ def _loaders(scope: StageScope, source: Source, most: int = ORDERED) -> Iterator
             or (count_of(own) or 0) > min(most, DRAWN if targets else ORDERED)
         ):
             continue
-        sampled = {name: target.name for name, target in targets.items()}
-        with Loader(own, scope.views, [], sampler=sampler, batch_size=size, seed=0, sampled=sampled) as loader:
+        with Loader(own, scope.views, [], sampler=sampler, batch_size=size, seed=0, sampled=targets) as loader:
             yield loader
 
 

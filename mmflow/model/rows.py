@@ -117,12 +117,12 @@ def fold(
             continue
         count = len([a for a in encoding.axes[1:] if a not in own_axes])
         if count == len(groups):
-            flat = lambda t, c=count: t.reshape(-1, *t.shape[1 + c :])  # noqa: E731
+            flat = lambda t, c=count: t.flatten(0, c)  # noqa: E731
         else:
             repeat = 1
             for size in groups[count:]:
                 repeat *= size
-            flat = lambda t, r=repeat, c=count: t.reshape(-1, *t.shape[1 + c :]).repeat_interleave(r, 0)  # noqa: E731
+            flat = lambda t, r=repeat, c=count: t.flatten(0, c).repeat_interleave(r, 0)  # noqa: E731
         outputs = {name: tensor_map(v, flat) for name, v in encoding.outputs.items()}
         # Presence of whole rows alone has fewer axes than the rows that are folded.
         present = encoding.present
@@ -163,4 +163,4 @@ def row_axis(encodings: list[Encoding | None]) -> str:
 def unfold(value: Argument, groups: tuple[int, ...]) -> Argument:
     if not groups:
         return value
-    return tensor_map(value, lambda t: t.reshape(-1, *groups, *t.shape[1:]))
+    return tensor_map(value, lambda t: t.unflatten(0, (-1, *groups)))

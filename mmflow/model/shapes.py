@@ -22,7 +22,8 @@ from mmflow.model.outlook import StagedSpec
 from mmflow.model.received import Outputs, form_problems, outputs_of, received, score_problems
 from mmflow.model.rehearsal import Reading, TooMuch, other_data, problem_of, read_problems, said, smallest_batch
 from mmflow.model.tracing import SAMPLES, UNTRACEABLE, TooLarge, Trace, Tracing, materialized, taps_of
-from mmflow.model.trained import check_trainable, trained_by_entry
+from mmflow.model.trained import check_learned, check_trainable, nothing_depends, trained_by_entry
+from mmflow.model.tried import value_problems
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Source, Stage, StageScope, View
 from mmflow.plugin.targets import INIT, STAGE, Owner, Target
@@ -126,7 +127,8 @@ class ShapeCheck:
             report.untraced.append(f"{stage}: {error}")
             return
         except Exception as error:  # components, sources and files may raise anything
-            report.problems.append(placed(spec, stage, said(error, stage, declaration.use)))
+            if self._reading.tells(error):
+                report.problems.append(placed(spec, stage, said(error, stage, declaration.use)))
             return
         if declaration.trains and None in traces:
             counts = ", ".join(trained_by_entry(traces[None].model, declaration.patterns()))
@@ -149,6 +151,9 @@ class ShapeCheck:
                 # Widths that a loss has refused are the same mistake.
                 if not problems and not report.problems:
                     problems += score_problems(declaration, scope, found, report.untraced, UNTRACEABLE)
+        if declaration.trains and not problems:
+            problems += [problem for trace in traces.values() for problem in value_problems(trace)]
+            problems += [problem_of(("stages", stage), str(e), e) for e in _nothing_moves(traces.get(None))]
         if declaration.trains and not problems:
             problems += self._alone(spec, declaration, scope, source)
         report.problems += [placed(spec, stage, problem) for problem in problems]
@@ -177,6 +182,8 @@ class ShapeCheck:
         run again. `reader` is the stage, `stage` that whose model has the entries, where it is another."""
         scope = reader if stage is None else reader.untrained if stage == INIT else spec.scope(stage)
         model = Model.planned(scope, roots, seed=0)
+        if not trains and stage != INIT:
+            check_learned(spec, scope, roots, reader.model if stage is None else stage)
         asked = _asked(reader, stage)
         if not trains:
             # It has no losses, which would read the same rows as its encoders.
@@ -192,11 +199,13 @@ class ShapeCheck:
             model.constraints.project()
         model.read_from(source)
         batch = self._read(spec, reader, scope, model, source, rows)
+        real = model.columns(batch)
         with self._tracing:
-            columns = {key: found.map(self._tracing.from_tensor) for key, found in model.columns(batch).items()}
+            columns = {key: found.map(self._tracing.from_tensor) for key, found in real.items()}
             fake_on_cpu(self._tracing, model.root)
         alike = [trace for trace in self._traced if trace.has_rows_like(columns, batch.size)]
         trace = Trace(self._tracing, model, columns, batch.ids, self._known(model, alike, asked), asked)
+        trace.real = real
         self._traced.append(trace)
         return trace
 
@@ -244,6 +253,13 @@ class ShapeCheck:
                     found[node.owner] = trace.values[node.owner]
                     break
         return found
+
+
+def _nothing_moves(trace: Trace | None) -> Iterator[ComponentError]:
+    """The error of a training none of whose losses depends on a parameter that trains, where that is known."""
+    losses = [node.owner for node in trace.graph.working if node.role == "loss"] if trace is not None else []
+    if trace is not None and trace.whole and losses and not any(trace.learning.get(loss, True) for loss in losses):
+        yield nothing_depends()
 
 
 def _roots(declaration: Stage, scope: StageScope) -> dict[str | None, tuple[Owner, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Encoder, Loss, Memory
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import Owner, Place, Target
-from mmflow.plugin.values import SAMPLE, Encoding, of_samples
+from mmflow.plugin.values import SAMPLE, Encoding, Tokens, of_samples
 from mmflow.spec.text.problems import Problem
 
 SAMPLES: Final = 2
@@ -139,6 +139,12 @@ class Trace:
         self.execution = model.execution
         self.execution.clock = Clock(0, 1)
         self.values: dict[Owner, Encoding] = {**known}
+        self.real: Mapping[str, Encoding] = {}
+        """The columns with the values that were read."""
+        self.whole = not known
+        """Whether every node is run here; the gradients of those that are not are not known."""
+        self.learning: dict[Owner, bool] = {}
+        """The losses that were traced, with whether a parameter that trains is behind them."""
         self.lost: set[Owner] = set()
 
     def has_rows_like(self, columns: Mapping[str, Encoding], rows: int) -> bool:
@@ -211,7 +217,11 @@ class Trace:
         if isinstance(node.component, Loss):
             inputs = {r.place: self.execution.fetch(r, self._fetch) for r in node.reads if r.field != "rows"}
             found = folded(inputs, type(node.component).axes, self.ids) if node.scope == "row" else (inputs, self.ids)
+            # What cannot be traced learns where one of its inputs does.
+            self.learning[node.owner] = self._learns(node, inputs.values())
             value = self.execution.call(node, found[0], ids=found[1])
+            parts = value if isinstance(value, tuple) else (value,)
+            self.learning[node.owner] = any(part.requires_grad for part in parts if isinstance(part, Tensor))
             if isinstance(value, Tensor) and not value.ndim and self._weighs(node):
                 raise ComponentError("`rows` weights need a loss with a value for each row, and this has one for all")
         elif not isinstance(node.component, Memory):
@@ -221,6 +231,13 @@ class Trace:
             self.values[node.owner] = encoding
             for name, value in encoding.outputs.items():
                 self.shapes.append(f"{node.owner}: {name} {shown(value)}")
+
+    def _learns(self, node: Node, inputs: Iterable[Encoding | None]) -> bool:
+        """Whether an input of a loss, or a number of its own, depends on a parameter that trains."""
+        values = [value for one in inputs if one is not None for value in one.outputs.values()]
+        tensors = [value.values if isinstance(value, Tokens) else value for value in values]
+        own = any(path.startswith(f"{node.owner}.") for path, _ in self.model.modules.named_parameters())
+        return own or any(isinstance(tensor, Tensor) and tensor.requires_grad for tensor in tensors)
 
     def _ids(self) -> dict[str, Sequence[str]]:
         """The ids of the fake rows, which all streams share."""

@@ -1,16 +1,20 @@
-"""The parameters of a model that train: by `freeze`, by groups, and by what a step runs."""
+"""What a model has learned and what trains of it: by `freeze`, by groups, and by what a step runs."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
 from mmflow.model.lora import is_adapter
 from mmflow.model.model import Model, entry_of
+from mmflow.model.outlook import StagedSpec
+from mmflow.model.preprocessing import not_learned, prepared_structures
 from mmflow.plugin.component import ComponentError
+from mmflow.plugin.kinds import StageScope
 from mmflow.plugin.references import words
+from mmflow.plugin.targets import Owner
 
 
 def trainable(model: Model, patterns: Mapping[str, str]) -> Iterator[tuple[str, nn.Parameter]]:
@@ -42,6 +46,38 @@ def check_trainable(model: Model, patterns: Mapping[str, str]) -> None:
         message = "nothing to train: the losses of this stage read no encoder that has weights"
         raise ComponentError(message, hint="let one of them read an encoder, or take the stage out")
     raise ComponentError("nothing to train: every parameter is frozen", hint="look at `freeze` and `groups`")
+
+
+def nothing_depends() -> ComponentError:
+    return ComponentError(
+        "nothing to train: no loss depends on a parameter that trains",
+        hint="look at `freeze`, `.detach`, `groups` and at what the losses read",
+    )
+
+
+def check_learned(spec: StagedSpec, scope: StageScope, roots: Sequence[Owner], trained: str | None) -> None:
+    """Raise `ComponentError` where encoders of `roots` have a vocabulary to learn, and the model of the stage `trained`
+    has not learned it."""
+    for (owner, _, origin), _ in prepared_structures(scope, roots):
+        brought = origin is not None and origin.trained
+        stage, wanted = (origin.stage, origin.preparation) if origin is not None and brought else (trained, owner)
+        known = _learned_by(spec, stage)
+        if known is not None and wanted not in known:
+            raise not_learned(owner) if stage == trained else not_learned(wanted, stage)
+
+
+def _learned_by(spec: StagedSpec, stage: str | None) -> set[Owner] | None:
+    """The encoders that learned their preprocessing in the training of a stage, or of those that it began with; None
+    where that is not known."""
+    found: set[Owner] | None = None
+    while stage is not None:
+        declaration = spec.stages.get(stage)
+        if declaration is None or not declaration.trains:
+            return None
+        scope = spec.scope(stage)
+        found = (found or set()) | {structure.owner for structure, _ in prepared_structures(scope, scope.roots())}
+        stage = scope.start
+    return found
 
 
 def group_of(patterns: Mapping[str, str], path: str) -> str | None:

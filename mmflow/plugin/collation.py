@@ -96,8 +96,11 @@ def stacked(values: _Arrays, first: _Array, dtype: DTypeLike, hint: str = "") ->
 
 
 def padded(values: _Arrays, dtype: DTypeLike, rest: tuple[int, ...] = ()) -> Tokens:
-    """Sequences [L, *rest] as [N, longest, *rest] with a mask; an absent row has no member."""
-    length = max((len(value) for value in values if value is not None), default=0)
+    """Sequences [L, *rest] as [N, longest, *rest] with a mask; an absent row has no member.
+
+    Where all are empty, they have one place, as encoders need one.
+    """
+    length = max(1, max((len(value) for value in values if value is not None), default=0))
     joined = np.zeros((len(values), length, *rest), dtype=dtype)
     mask = np.zeros((len(values), length), dtype=bool)
     for row, value in enumerate(values):

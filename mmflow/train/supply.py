@@ -147,7 +147,7 @@ class Supply:
                 feed.close()
 
 
-def _field_of(stream: str, target: Target) -> str:
+def _field_of(stream: str, target: Target) -> Target:
     """The field of a stream's data that a sampler's reference leads to; a value of a stage joins each stream apart."""
-    name = target.as_field.name
-    return f"{stream}.{name}" if stream and target.section == "stages" else name
+    field = target.as_field
+    return replace(field, name=f"{stream}.{field.name}") if stream and target.section == "stages" else field

@@ -14,7 +14,7 @@ from mmflow.artifacts import CheckpointArtifact, HistoryArtifact, ModelArtifact,
 from mmflow.data import Batch
 from mmflow.data.processes import warm_up
 from mmflow.model.model import Model
-from mmflow.model.trained import trained_by_entry
+from mmflow.model.trained import nothing_depends, trained_by_entry
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import StageContext, StageStopped
 from mmflow.plugin.modality import modality
@@ -199,10 +199,7 @@ class Trainer:
         if len(idle) == len(self.shares):
             raise ComponentError(f"no loss took part in any of {self.step} steps: {', '.join(idle)}", hint=why)
         if not self.updates.moved:
-            raise ComponentError(
-                f"nothing trained in {self.step} steps: no loss depends on a parameter that trains",
-                hint="look at `freeze`, `.detach`, `groups` and at what the losses read",
-            )
+            raise nothing_depends()
         for name in idle:
             self.context.remark(f"losses.{name} took part in no step: {why}")
         learned = {

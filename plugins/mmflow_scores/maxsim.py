@@ -45,8 +45,9 @@ class MaxSim(Score, name="maxsim"):
 
         (x, x_mask), (y, y_mask) = self._tokens(a), self._tokens(b)
         both = x_mask[:, :, None] & y_mask[:, None, :]
-        lowest = torch.finfo(x.dtype).min
-        similar = (x @ y.transpose(1, 2)).masked_fill(~both, lowest)
+        # Inside autocast the product has another type than its factors.
+        product = x @ y.transpose(1, 2)
+        similar = product.masked_fill(~both, torch.finfo(product.dtype).min)
         sides = [_reduced(similar.amax(2), x_mask, self.reduce), _reduced(similar.amax(1), y_mask, self.reduce)]
         return torch.where(both.flatten(1).any(1), (sides[0] + sides[1]) / 2, 0.0)
 
@@ -70,9 +71,11 @@ def _largest(x: Tensor, y: Tensor, x_mask: Tensor, y_mask: Tensor) -> Tensor:
     import torch
 
     n, m = len(x), len(y)
-    flat, lowest = y.flatten(0, 1), torch.finfo(x.dtype).min
-    best = x.new_full((n, m), lowest)
+    flat, best = y.flatten(0, 1), x.new_full((n, m), torch.finfo(x.dtype).min)
     for place in range(x.shape[1]):
-        products = (x[:, place] @ flat.T).view(n, m, -1).masked_fill(~y_mask, lowest).amax(2)
+        # Inside autocast a product has another type than its factors.
+        product = (x[:, place] @ flat.T).view(n, m, -1)
+        lowest = torch.finfo(product.dtype).min
+        products = product.masked_fill(~y_mask, lowest).amax(2)
         best = torch.maximum(best, products.masked_fill(~x_mask[:, place, None], lowest))
     return torch.where(x_mask.any(1)[:, None] & y_mask.any(1)[None, :], best, 0.0)

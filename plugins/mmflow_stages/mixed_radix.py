@@ -13,6 +13,9 @@ from mmflow.plugin import Column, ComponentError, Field, PositiveInt, Refs, Stag
 Bases = Annotated[tuple[PositiveInt, ...], BeforeValidator(lambda raw: (raw,) if isinstance(raw, int) else raw)]
 
 
+DIGITS = ("label", "number", "index")
+
+
 class MixedRadix(Stage, name="mixed_radix"):
     """The column `code`: the numbers of several columns as digits of one, in a mixed radix system.
 
@@ -34,6 +37,14 @@ class MixedRadix(Stage, name="mixed_radix"):
         return self
 
     def outputs(self, given: StageInputs) -> Mapping[str, TensorType]:
+        for place, name in enumerate(self.of):
+            declared = given.of("of", place)
+            several = declared.axes[1:] or declared.size
+            if declared.modality not in ("unknown", *DIGITS) or (several and declared.modality != "unknown"):
+                raise ComponentError(
+                    "mixed_radix reads one whole number a row", hint="name columns of classes or counts",
+                    found=f"{name}, {'several values' if several else declared.modality}",
+                )  # fmt: skip
         return {"code": TensorType("label", given.of("of", 0).axes[:1], dtype="int64")}
 
     def run(self, context: StageContext) -> None:

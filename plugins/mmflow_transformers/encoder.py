@@ -113,6 +113,8 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
             raise ComponentError(f"{self._model().shown} cannot read {given.modality}", hint=f"name {wanted[0]}")
         if about.reads == "input_ids":
             self._tokenizer()
+        elif self.tokenizer is not None:
+            raise ComponentError(f"{self._model().shown} reads no texts", hint="leave `tokenizer` out")
         if given.rate not in (None, self.rate):
             raise ComponentError(
                 f"sounds of {given.rate} samples a second, `rate` is {self.rate}", hint="resample them"

@@ -97,7 +97,8 @@ def test_a_column_that_nobody_has_is_zeros_in_its_declared_shape() -> None:
     assert collate([None, 3], TensorType("label")).values.tolist() == [0, 3]
     assert collate([None, "a"], TensorType("text")).values == [None, "a"]
     template = collate([None], TensorType("audio"), template=np.ones((7, 2), np.float32))
-    assert template.values.values.shape == (1, 0, 2)
+    assert template.values.values.shape == (1, 1, 2)
+    assert not template.values.mask.any()
 
 
 def test_numbers_keep_their_meaning() -> None:

@@ -33,6 +33,9 @@ encoders:
   text: {use: text_transformer, of: caption, width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}
   copies: {use: same, weights: image, of: two}
   sound: {use: series_conv, of: mel, width: 8}
+  lines: {use: text_transformer, of: hard_captions.0, width: 16, depth: 1, heads: 2, tokenizer: word}
+  again: {use: same, weights: lines, of: caption}
+  fixed: {use: convnet4, of: image, width: 8, freeze: body, head: {use: linear, dim: 8}}
 losses:
   align: {use: infonce, of: [image, text]}
 train: {data: train, epochs: 1, batch_size: 8, losses: [align]}
@@ -61,24 +64,36 @@ def test_a_sound_spec_passes() -> None:
 IMAGE = "image: {use: vit, of: image, size: 16, patch: 8, width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}"
 LATE = [
     # the losses
-    ("{use: infonce, of: [image, text]}", "{use: siglip, of: [image, sound2]}", "16", ["there is no `sound2`"]),
-    (IMAGE, IMAGE.replace("dim: 8", "dim: 9"), "16", ["infonce does not fit", "[2, 9]", "[2, 8]"]),
+    ("{use: infonce, of: [image, text]}", "{use: siglip, of: [image, sound2]}", "19", ["there is no `sound2`"]),
+    (IMAGE, IMAGE.replace("dim: 8", "dim: 9"), "19", ["infonce does not fit", "[2, 9]", "[2, 8]"]),
     # the evaluators
-    ("of: [image, text]}\n  probe", "of: [image, image.features]}\n  probe", "19",
+    ("of: [image, text]}\n  probe", "of: [image, image.features]}\n  probe", "22",
      ["cannot compare", "[2, 8]", "[2, 16]"]),
-    ("use: linear_probe, of: image,", "use: linear_probe, of: copies,", "20", ["copies has 2 copies, which"]),
-    ("use: geometry, data: sounds, of: sound", "use: knn, data: sounds, of: sound, labels: label, test: train", "21",
+    ("use: linear_probe, of: image,", "use: linear_probe, of: copies,", "23", ["copies has 2 copies, which"]),
+    ("use: geometry, data: sounds, of: sound", "use: knn, data: sounds, of: sound, labels: label, test: train", "24",
      ["'train' has no field 'audio'"]),
     ("{use: retrieval, data: test, of: [image, text]}",
-     "{use: zero_shot, data: test, of: [text, image], labels: label}", "19",
+     "{use: zero_shot, data: test, of: [text, image], labels: label}", "22",
      ["zero_shot gives text", "it reads image (image)"]),
-    ("{use: retrieval, data: test,", "{use: zero_shot, labels: label, names: [a, b], data: test,", "19",
+    ("{use: retrieval, data: test, of: [image, text]}",
+     "{use: calibration, data: test, of: [text, image], labels: label}", "22",
+     ["calibration gives text", "it reads image (image)"]),
+    ("{use: geometry, data: sounds, of: sound, model: init}", "{use: geometry, data: test, of: lines}", "24",
+     ["has no encoders.lines", "learned no vocabulary"]),
+    ("{use: geometry, data: sounds, of: sound, model: init}", "{use: knn, data: train, of: again, labels: label, "
+     "test: test}", "24", ["has no encoders.lines", "learned no vocabulary"]),
+    ("{use: retrieval, data: test,", "{use: zero_shot, labels: label, names: [a, b], data: test,", "22",
      ["zero_shot has 2 names", "classes"]),
+    # what trains
+    ("{use: infonce, of: [image, text]}", "{use: infonce, of: [image.detach, text.detach]}", "20",
+     ["no loss depends on a parameter that trains"]),
+    ("{use: infonce, of: [image, text]}", "{use: uniformity, of: [fixed.features]}", "20",
+     ["no loss depends on a parameter that trains"]),
     # weights
     (IMAGE, IMAGE[:-1] + ", init: missing.safetensors}", "11", ["missing.safetensors"]),
     # samplers
-    ("batch_size: 8,", "batch_size: 8, sampler: {use: episodes, by: label, way: 40},", "17", ["40 are needed"]),
-    ("batch_size: 8,", "batch_size: 8, sampler: {use: token_budget, by: caption, tokens: 3},", "17", ["budget of 3"]),
+    ("batch_size: 8,", "batch_size: 8, sampler: {use: episodes, by: label, way: 40},", "20", ["40 are needed"]),
+    ("batch_size: 8,", "batch_size: 8, sampler: {use: token_budget, by: caption, tokens: 3},", "20", ["budget of 3"]),
     # views
     ("rate: 8000", "rate: 16000", "9", ["16000 samples a second", "8000", "write rate: 8000"]),
 ]  # fmt: skip

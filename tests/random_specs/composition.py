@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from hypothesis import strategies as st
-
+from mmflow.data import read_column
 from mmflow.plugin import Component, ComponentError, Loss, TensorType
 from mmflow.plugin.kinds import Application, Evaluator, Stage, Transform, View
 from mmflow.plugin.references import Grid, Pooled, RawField, TokenSequence
+from mmflow.plugin.samples import SampleError
 from mmflow.plugin.targets import Owner
 from mmflow.spec.text.yaml_writer import write_yaml
 from tests.random_specs.drawing import Unfit
@@ -22,6 +23,12 @@ from tests.random_specs.registered import component, names
 from tests.random_specs.values import limits
 from tests.random_specs.writing import Writing, valid
 
+PARTNERS: Mapping[str, str] = {"emitted": "telling"}
+"""Losses with the encoder that gives what they read."""
+PLAIN = ("label", "labels", "number")
+"""Modalities whose values are counted before they are chosen as targets."""
+LAST = ("normalize", "hf_image", "open_clip_image", "timm_image", "hf_audio")
+"""Transforms that give numbers, which others along them do not take."""
 ORDER = ("data", "views", "encoders", "memories", "parts", "losses", "track")
 
 
@@ -33,14 +40,8 @@ class RandomSpec:
     uses: set[str]
 
 
-def specs(files: Files) -> st.SearchStrategy[RandomSpec]:
-    """Random specs. Each is known by its number: hypothesis draws numbers, and mixes no parts of one spec into another,
-    which would give many that are nearly equal."""
-    return st.integers(0, 2**40).map(lambda number: compose(number, files))
-
-
 def compose(number: int, files: Files) -> RandomSpec:
-    """The spec of that number."""
+    """The spec of that number: the same always, and unlike those of all others."""
     return Composer(Random(number), files).spec()
 
 
@@ -71,13 +72,30 @@ class Composer(Writing):
 
     def data(self) -> None:
         """Two entries: a source, and the same with other samples (or the same again)."""
-        name = self.choose(names("source"))
+        name = self.choose([name for name in names("source") if name != "recorded" or self.strange()])
         first = self.source(name, 0)
         if name == "digits":
             self.uses.add("source/subset")
             first = {"use": "subset", "of": first, "size": 24}
         self.written["data"] = {"one": first, "other": first if self.now_and_then() else other_part(first)}
+        if self.now_and_then(12):
+            # It has no rows: data that are elsewhere.
+            self.written["data"]["elsewhere"] = self.source("recorded", 0)
         self.world = type(self.world)(self.fields_in(first))
+        self.world.varied = self.varied(first)
+
+    def varied(self, source: Mapping[str, Any]) -> set[str]:
+        """Fields with plain values of which the data have several."""
+        made, found = valid(component("source", source["use"]), source), set[str]()
+        for name, declared in self.world.known.items():
+            if len(declared.axes) == 1 and not declared.static and declared.modality in PLAIN:
+                try:
+                    values = read_column(made.open(), made, name)
+                except (ComponentError, SampleError):
+                    continue
+                counts = Counter(str(value) for value in values if value is not None)
+                found |= {name} if sum(count > 2 for count in counts.values()) > 1 else set()
+        return found
 
     def view(self, name: str) -> None:
         many = 2 if self.now_and_then(3) else 1
@@ -92,6 +110,8 @@ class Composer(Writing):
             if found is None:
                 raise Unfit(use)
             types = found
+            if use in LAST and not self.strange():
+                break
         entry: dict[str, Any] = {"of": [c.text for c in of] if many > 1 else of[0].text, "apply": steps}
         if self.now_and_then(3):
             entry["copies"] = 2
@@ -99,9 +119,9 @@ class Composer(Writing):
 
     # --- entries ---------------------------------------------------------------------------------------
 
-    def encoder(self, name: str, raw: bool = False) -> None:
+    def encoder(self, name: str, raw: bool = False, use: str = "") -> None:
         uses = [use for use in names("encoder") if limits(component("encoder", use).model_fields["of"].metadata).most]
-        use = self.choose([use for use in uses if not raw or accepts_raw(component("encoder", use))])
+        use = use or self.choose([use for use in uses if not raw or accepts_raw(component("encoder", use))])
         made, aims = component("encoder", use), Aims()
         fields = self.fields_of(made, {}, aims=aims)
         if issubclass(made, Application) and self.now_and_then(2):
@@ -120,6 +140,9 @@ class Composer(Writing):
 
     def entry(self, section: str, name: str, kind: str) -> None:
         made, aims = component(kind, self.choose(names(kind))), Aims()
+        partner = f"{name}_{PARTNERS.get(made.use)}"
+        if made.use in PARTNERS and partner not in self.written.get("encoders", {}):
+            self.attempt(lambda: self.encoder(partner, use=PARTNERS[made.use]))
         fields = self.fields_of(made, {}, aims=aims)
         self.keep(section, name, fields, valid(made, fields), aims)
 

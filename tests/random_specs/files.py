@@ -57,6 +57,7 @@ class Files:
         return {
             "tokenizer/hf_tokenizer": {"hub": str(hub / "words")},
             "tokenizer/tokenizer_file": {"url": str(hub / "words" / "tokenizer.json"), "end": "[SEP]"},
+            "encoder/sentence_transformers": {"hub": str(hub / "sentences"), "config": None, "prompt": None},
             "transform/hf_image": {"hub": str(hub / "images")},
             "transform/hf_audio": {"hub": str(hub / "sounds"), "rate": 8000},
             "transform/timm_image": {"hub": "test_vit"},
@@ -164,6 +165,23 @@ def _models(hub: Path) -> None:
         tokenizer_object=pieces, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         mask_token="[MASK]",
     ).save_pretrained(hub / "words")  # fmt: skip
+    _sentences(hub)
     size = {"height": 24, "width": 24}
     transformers.ViTImageProcessor(size=size).save_pretrained(hub / "images")
     transformers.Wav2Vec2FeatureExtractor(do_normalize=True, sampling_rate=8000).save_pretrained(hub / "sounds")
+
+
+def _sentences(hub: Path) -> None:
+    import sentence_transformers
+    import transformers
+    from sentence_transformers import models
+
+    config = transformers.BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=64,
+        max_position_embeddings=32,
+    )  # fmt: skip
+    transformers.BertModel(config).save_pretrained(hub / "words")
+    inner = models.Transformer(str(hub / "words"), max_seq_length=12)
+    pooling = models.Pooling(16, pooling_mode="mean")
+    made = sentence_transformers.SentenceTransformer(modules=[inner, pooling], device="cpu")
+    made.save(str(hub / "sentences"), create_model_card=False)

@@ -6,10 +6,38 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmflow.plugin import TensorType
+from tests.random_specs.drawing import Unfit
 from tests.random_specs.files import Files
 
 Choose = Callable[[Sequence[Any]], Any]
 Fields = Mapping[str, TensorType]
+
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+SOUNDS = {
+    **SMALL, "conv_dim": [16, 16], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "feat_extract_norm": "layer",
+}  # fmt: skip
+PICTURES_OF_CLIP = {"image_size": 16, "layers": 2, "width": 16, "head_width": 8, "patch_size": 8}
+TEXTS_OF_CLIP = {"context_length": 16, "vocab_size": 49_408, "width": 16, "heads": 2, "layers": 2}
+IMAGES: Mapping[str, Any] = {"config": {"model_type": "vit", **SMALL, "image_size": 16, "patch_size": 8}}
+TEXTS: Mapping[str, Any] = {
+    "config": {"model_type": "bert", **SMALL, "vocab_size": 300, "max_position_embeddings": 32},
+    "tokenizer": "byte", "length": 16,
+}  # fmt: skip
+MODELS: Mapping[str, Mapping[str, Any]] = {
+    "image": IMAGES, "video": IMAGES, "text": TEXTS,
+    "audio": {"config": {"model_type": "wav2vec2", **SOUNDS}, "rate": 4000},
+}  # fmt: skip
+"""Models of the library `transformers` by the modality that they read."""
+UNNAMED: Mapping[str, Any] = {"hub": None, "revision": None}
+
+
+def _modality(written: Mapping[str, Any], fields: Fields) -> str:
+    """The modality of the input; an image for a view."""
+    of = written.get("of", "")
+    declared = fields.get(str(of[0] if isinstance(of, list) else of).split(".")[0])
+    return declared.modality if declared is not None and declared.modality in (*MODELS, "series") else "image"
 
 
 def known(
@@ -29,7 +57,7 @@ def known(
         case "source/split":
             return {"parts": {"train": 0.75, "test": 0.25}, "part": "train"}
         case "source/subset":
-            return choose([{"size": 16}, {"share": 0.8}])
+            return choose([{"size": 16, "share": None}, {"size": None, "share": 0.8}])
         case "source/mix":
             return {"weights": [1.0] * len(written["of"]), "size": 24}
         case "source/noisy" if labels or texts:
@@ -38,7 +66,14 @@ def known(
             return {"split": choose(["train", "test"])}
         case "source/shapes":
             several = {"colors": ["red", "green", "blue", "white"], "shapes": ["circle", "square", "ring"]}
-            return {field: value for field, value in several.items() if field in written} | {"objects": [1, 2]}
+            own = {field: value for field, value in several.items() if field in written}
+            return own | {"objects": choose([[1, 2], [2, 2]])}
+        case "source/recorded":
+            return {"types": {"image": {"modality": "image", "size": [8, 8, 3], "dtype": "uint8"}}}
+        case "sampler/group_batches":
+            return {"drop_last": choose([False, False, False, True])}
+        case "transform/normalize":
+            return choose([{"mean": [0.5], "std": [0.25]}, {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.2, 0.2]}])
         case "value/step":
             return choose([{"places": [0.5], "every": None}, {"every": {"steps": 1}, "places": []}])
         case "constraint/bounds":
@@ -51,6 +86,22 @@ def known(
             return {"table": {"red": ["crimson"], "the": ["a", "that"]}}
         case "transform/template":
             return {"texts": ["an image of {}", "{}"]}
+        case "encoder/open_clip":
+            config = {"embed_dim": 8, "vision_cfg": PICTURES_OF_CLIP, "text_cfg": TEXTS_OF_CLIP}
+            return {"config": config, "tower": "text" if _modality(written, fields) == "text" else "image"} | UNNAMED
+        case "encoder/transformers" if _modality(written, fields) == "series":
+            raise Unfit("the models of sounds here are longer than the series")
+        case "encoder/transformers":
+            return {
+                "tokenizer": None,
+                **MODELS[_modality(written, fields)],
+                **UNNAMED,
+                "tower": None,
+                "pool": choose(["mean", "library"]),
+            }
+        case "encoder/transformers_video":
+            clips = {**SMALL, "image_size": 16, "patch_size": 8, "num_frames": 4, "tubelet_size": 2}
+            return {"config": {"model_type": "videomae", **clips}, **UNNAMED}
         case "encoder/timm":
             return {"config": {"architecture": "test_vit", "depth": 2, "patch_size": 8}, "size": 24, "hub": None}
         case "service/scripted":

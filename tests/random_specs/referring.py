@@ -25,6 +25,10 @@ OPTIONAL = {("loss", "rows"): 10, ("memory", "rows"): 10, ("encoder", "mask"): 1
 """One in so many times an optional reference is written, where most of what fits by its type does not in fact."""
 GROUPED: Mapping[str, tuple[int, ...]] = {"multiple_choice": (1,), "pair_matching": (0, 1)}
 """Inputs of evaluations that have a group a row: they say so of encodings alone, once these are known."""
+NUMBERS: Mapping[str, tuple[int, ...]] = {"pairwise_retrieval": (2, 3), "relevance": (1, 2)}
+"""How many encodings an evaluation takes, where it says so once it has them."""
+WEIGHTLESS = ("l2norm", "telling", "members", "concat", "stack", "scores", "hard_pairs", "frozen", "ema")
+"""Encoders that have no weights of their own to train."""
 FEW = 4
 """Classes that rows as few as those here may have."""
 
@@ -66,6 +70,8 @@ class Referring(Drawing):
         if "tuple" not in str(info.annotation):
             return 1
         bounds = limits(info.metadata)
+        if name == "of" and made.use in NUMBERS:
+            return self.choose(NUMBERS[made.use])
         if bounds.most == 0:
             return 0
         possible = [n for n in range(1, 4) if bounds.least <= n <= bounds.most]
@@ -99,6 +105,8 @@ class Referring(Drawing):
                 found = [c for c in found if self.beside(made, name, c, written, aims)]
             if issubclass(made, Evaluator) and not self.strange():
                 found = [c for c in found if c not in picked and self.measured(made, name, place, c)]
+            elif made.kind == "stage":
+                found = [c for c in found if self.made_before(name, c)]
             if not found:
                 return []
             picked.append(self.choose(found))
@@ -107,7 +115,7 @@ class Referring(Drawing):
     def alike(self, made: type[Component], found: list[Choice], picked: Sequence[Choice]) -> list[Choice]:
         """Of the inputs that fit by their types, those that are worth something together."""
         if made.kind in ("loss", "memory") and not picked and not self.strange():
-            found = [c for c in found if c.target.section == "encoders" and self.world.trains(c.target.owner)]
+            found = [c for c in found if c.target.section == "encoders" and self.learns(c)]
         if made.kind in ("loss", "memory"):
             vectors = [c for c in found if c.declared and c.declared.modality in ("vector", "logits", "tokens")]
             found = found if self.now_and_then(10) else vectors or found
@@ -116,6 +124,13 @@ class Referring(Drawing):
         if picked and not getattr(made, "accepts", ()):
             found = [c for c in found if c.width == picked[0].width and c.groups == picked[0].groups] or found
         return found
+
+    def learns(self, choice: Choice) -> bool:
+        """Whether a choice depends on weights that train."""
+        behind = [choice.target.owner, *self.world.reach(choice.target.owner)]
+        made = [self.world.component(owner) for owner in behind]
+        learning = [one for one in made if isinstance(one, Encoder) and one.use not in WEIGHTLESS and not one.freeze]
+        return bool(learning) and self.world.trains(choice.target.owner) and choice.target.output != "target"
 
     def suits(self, made: type[Component], name: str, place: int, choice: Choice) -> bool:
         """Whether a declaration takes a choice: its modality and its group axes."""
@@ -129,7 +144,10 @@ class Referring(Drawing):
         if made.kind == "sampler":
             named = declared is not None and declared.modality in ("label", "text", "id")
             by_number = name in made.reads and "number" in made.reads[name]
-            return not grouped and (not named or by_number or few_classes(declared) or self.strange())
+            varied = self.world.varied
+            several = not named or varied is None or choice.target.section != "fields" or choice.target.name in varied
+            fits = several and (not named or by_number or few_classes(declared))
+            return not grouped and (fits or self.strange())
         if name == "of" and not issubclass(made, Encoder):
             return not grouped
         return made.kind not in ("loss", "stage") or name == "of" or not choice.groups or self.strange()
@@ -158,7 +176,15 @@ class Referring(Drawing):
             form = choice.declared.modality if choice.declared is not None else ""
             labels = Labels in reference_fields(made)[name]
             fits = few_classes(choice.declared) if form == "label" else not labels or form == "labels"
-            return fits or self.strange()
+            varied, target = self.world.varied, choice.target
+            counted = target.section == "fields" and form in ("label", "labels", "number") and varied is not None
+            if labels and form == "number" and not self.strange():
+                return False
+            if target.section == "views" and not self.strange():
+                # What transforms say of their draws is one and the same in evaluation.
+                return False
+            several = not counted or (varied is not None and target.name in varied)
+            return (fits and several) or self.strange()
         if made.use in GROUPED and (len(choice.groups) > 0) != (place in GROUPED[made.use]):
             return False
         if place in made.encodes:
@@ -166,6 +192,13 @@ class Referring(Drawing):
             if [one.modality if one is not None else None for one in inputs] != [made.encodes[place]]:
                 return False
         return self.trained(choice.target.owner) or self.strange()
+
+    def made_before(self, name: str, choice: Choice) -> bool:
+        """Whether a stage that measures nothing finds what it reads: an encoder of the model, values that differ."""
+        if choice.target.section == "encoders":
+            return self.trained(choice.target.owner) or self.strange()
+        # What transforms say of their draws is one and the same in evaluation.
+        return name == "of" or choice.target.section != "views"
 
     def trained(self, owner: Owner) -> bool:
         """Whether an encoder is in the model that evaluations use, or learned nothing from the data."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from types import SimpleNamespace
+from typing import ClassVar
 
-from mmflow.plugin import Component
-from mmflow.plugin.registry import registry
+from torch import Tensor, nn
+
+from mmflow.plugin import Component, Encoder, Pooled, Refs, TensorType, emit, hookimpl
+from mmflow.plugin.registry import Registry, registry
 
 LEFT_OUT: dict[str, str] = {"service/http_chat": "asks a server on the network"}
 """`kind/name` -> why no random spec can use it."""
@@ -14,14 +19,49 @@ OUTSIDE = ("modality",)
 """Kinds that a spec does not write by itself: modalities are told by the sources."""
 
 
-@cache
+class Telling(Encoder, name="telling"):
+    """Gives its input and emits its squared size: of what is installed, nothing emits, and a loss reads what does."""
+
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("vector",),)
+
+    of: Refs[Pooled] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        return {"pooled": inputs[0]}
+
+    def emits(self) -> tuple[str, ...]:
+        return ("told",)
+
+    def build(self, *inputs: TensorType, state: Mapping[str, object]) -> nn.Module:
+        return TellingModule()
+
+
+class TellingModule(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        emit("told", x.square().mean(-1))
+        return {"pooled": x}
+
+
+def register_partners() -> None:
+    """Register what installed components need and none that is installed gives."""
+    if "telling" not in registry().names("encoder"):
+        plugin = SimpleNamespace(
+            mmflow_components=hookimpl(lambda: {"encoder/telling": f"{__name__}:{Telling.__qualname__}"})
+        )
+        registry().add("random-specs", lambda: plugin, "random-specs", "0")
+
+
 def names(kind: str) -> tuple[str, ...]:
     """Names of the components of a kind, those left out that lack an installed library."""
-    found = [name for name in registry().names(kind) if f"{kind}/{name}" not in LEFT_OUT]
+    return _names(registry(), kind)
+
+
+@cache
+def _names(known: Registry, kind: str) -> tuple[str, ...]:
+    found = [name for name in known.names(kind) if f"{kind}/{name}" not in LEFT_OUT]
     return tuple(name for name in found if not component(kind, name).missing_modules())
 
 
-@cache
 def component(kind: str, name: str) -> type[Component]:
     return registry().get(kind, name)
 

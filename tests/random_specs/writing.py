@@ -28,8 +28,10 @@ LEFT_OPEN: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("revision",),
     "constraint": ("match",),
     "loss": ("constrain",),
+    "score": ("constrain",),
 }  # fmt: skip
 """Fields that stay at their defaults: files, places and settings of the machine, and what is drawn elsewhere."""
+WITHOUT_ROWS = ("graphs", "recorded")
 OF_THE_WEIGHTS = ("head", "freeze", "lr_scale", "constrain")
 """Fields that say nothing of an encoder that applies another's weights."""
 RARE = ("freeze", "constrain", "passes", "active")
@@ -92,7 +94,8 @@ class Writing(Referring):
             return self.projection()
         if kind.kind == "source":
             if self.member is None or self.now_and_then():
-                self.member = self.choose([n for n in names("source") if not nests(component("source", n))])
+                plain = [name for name in names("source") if not nests(component("source", name))]
+                self.member = self.choose([name for name in plain if name not in WITHOUT_ROWS])
             return self.source(self.member, 0)
         found = self.attempt(lambda: self.one_of(kind.kind))
         if found is None:

@@ -208,6 +208,11 @@ class View(BaseModel):
         `copy`. Raises `ComponentError` for copies of copies and for names given twice, `ValueError` where a transform
         cannot take a field.
         """
+        if any(given.static for given in inputs):
+            raise ComponentError(
+                "a view changes the values of samples, and one of its inputs is a static field, which samples do not "
+                "have", hint="let an encoder read it as it is",
+            )  # fmt: skip
         copies = self.copies_of(*(i.groups[0] or 1 for i in inputs if i.axes[1:2] == ("copy",)))
         types = [_one_copy(given) for given in inputs]
         added: dict[str, TensorType] = {}

@@ -210,6 +210,9 @@ class Loss(Component, kind="loss"):
     a row loss has them folded into rows, each member one."""
     paired: ClassVar[bool] = True
     """False where inputs of several streams may have rows of their own: no row of one belongs to a row of another."""
+    refuses_values: ClassVar[bool] = False
+    """Whether `compute` refuses whole numbers by their values (a class beyond the logits): a check calls it with those
+    of some rows, and zeros for other numbers."""
 
     of: Refs[Pooled] = ()
     weight: Value = default(1.0)

@@ -8,8 +8,8 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from mmflow.plugin.component import Component, Shared, nested_models
-from mmflow.plugin.kinds import Stage
-from mmflow.plugin.numbers import Bounds, ByClock, Learned, Value
+from mmflow.plugin.kinds import Encoder, Loss, Stage
+from mmflow.plugin.numbers import BatchValue, Bounds, ByClock, Learned, Value
 from mmflow.plugin.targets import Owner, Place
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.resolver import Resolver
@@ -28,8 +28,22 @@ def check_moving(resolver: Resolver, entry: Entry, owner: Owner, made: Component
                 continue
             target = resolver.targets(owner).get(at)
             found = resolver.shared(target) if target is not None else None
-            if isinstance(found, Value):
+            if isinstance(found, BatchValue) and not knows_the_batch(made, at):
+                resolver.report(entry, at, entry.problem(of_the_batch(found), at, hint=NO_BATCH))
+            elif isinstance(found, Value):
                 _check_shared(resolver, entry, at, value, found, list(_marks(info)))
+
+
+NO_BATCH = "write a number or a schedule"
+
+
+def knows_the_batch(made: Component, place: Place) -> bool:
+    """Whether a number of the batch may stand at that place of an entry."""
+    return isinstance(made, Loss | Encoder) and len(place) == 1
+
+
+def of_the_batch(part: BatchValue) -> str:
+    return f"{part.use} is a number of the batch, which is known to losses and encoders alone"
 
 
 def _check_shared(

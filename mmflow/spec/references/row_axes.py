@@ -12,6 +12,7 @@ from mmflow.plugin.streams import stream_of
 from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import of_samples
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.references.moving import NO_BATCH, knows_the_batch, of_the_batch
 from mmflow.spec.references.resolver import Resolver, as_written
 
 
@@ -121,9 +122,8 @@ def check_batch_values(resolver: Resolver, entry: Entry, made: Component) -> boo
         if not isinstance(part, BatchValue) or not place:
             continue
         problem = None
-        if not isinstance(made, Loss | Encoder) or len(place) > 1:
-            message = f"{part.use} is a number of the batch, which is known to losses and encoders alone"
-            problem = entry.problem(message, place, hint="write a number or a schedule")
+        if not knows_the_batch(made, place):
+            problem = entry.problem(of_the_batch(part), place, hint=NO_BATCH)
         else:
             try:
                 misfit = binding(part).misfit(len(part.of))

@@ -40,6 +40,8 @@ class Calibration(WithClasses, OfTwo, name="calibration"):
 
     example: ClassVar[str] = "{use: calibration, data: test, of: [image, text], labels: label, temperature: 0.07}"
 
+    encodes: ClassVar[Mapping[int, str]] = {1: "text"}
+
     temperature: Value = default(0.07, description="of the softmax over classes")
     prompt: str = default("{}", description="text with {} where the class name goes")
     bins: PositiveInt = 15

@@ -25,6 +25,7 @@ class CaptionNLL(Loss, name="caption_nll"):
     """
 
     per_row: ClassVar[bool] = True
+    refuses_values: ClassVar[bool] = True
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"targets": ("tokens", "text")}
     example: ClassVar[str] = "{use: caption_nll, of: next.logits, targets: text.ids, weight: 2.0}"
 

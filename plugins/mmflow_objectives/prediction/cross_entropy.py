@@ -23,6 +23,7 @@ class CrossEntropy(Loss, name="cross_entropy"):
     """
 
     per_row: ClassVar[bool] = True
+    refuses_values: ClassVar[bool] = True
     axes: ClassVar[tuple[str, ...]] = ("*",)
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("vector", "logits")}
     example: ClassVar[str] = "{use: cross_entropy, of: logits, labels: label, smoothing: 0.1}"

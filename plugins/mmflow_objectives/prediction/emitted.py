@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from mmflow.plugin import ComponentError, Loss, Pooled, Refs
+from mmflow.plugin import ComponentError, Loss, Pooled, Refs, TensorType
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import Tensor
 
 
@@ -21,10 +23,17 @@ class EmittedValue(Loss, name="emitted"):
 
     of: Refs[Pooled] = Field((), max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
+        if of[0].size or of[0].modality in ("text", "labels"):
+            self._refuse(f"{of[0].modality} of the size {list(of[0].size)}")
+
     def compute(self, value: Tensor) -> Tensor:
         if value.ndim != 1:
-            raise ComponentError(
-                f"`emitted` reads one number a row, and {self.of[0]} gives {list(value.shape)}",
-                hint="name an output that a module emits: ENCODER.NAME",
-            )
+            self._refuse(str(list(value.shape)))
         return value
+
+    def _refuse(self, found: str) -> None:
+        raise ComponentError(
+            f"`emitted` reads one number a row, and {self.of[0]} gives {found}",
+            hint="name an output that a module emits: ENCODER.NAME",
+        )

@@ -41,8 +41,10 @@ class MeanSquaredError(Loss, name="mse"):
         if x.shape != y.shape or isinstance(a, Tokens) != isinstance(b, Tokens):
             raise ComponentError("mse takes inputs of one shape", found=f"{list(x.shape)} and {list(y.shape)}")
         squares = (x - y).square()
+        squares = squares if squares.is_floating_point() else squares.float()
         if not (isinstance(a, Tokens) and isinstance(b, Tokens)):
             return squares.flatten(1).mean(1)
         counted = a.mask & b.mask
         weight = counted.sum(1)
-        return (squares.mean(2) * counted).sum(1) / weight.clamp_min(1), weight.to(squares.dtype)
+        each = squares.reshape(*x.shape[:2], -1).mean(2)
+        return (each * counted).sum(1) / weight.clamp_min(1), weight.to(squares.dtype)

@@ -44,6 +44,9 @@ class ImageTransform(Transform):
 
     def apply(self, value: Any, generator: Any) -> Any:
         parts = dict(value) if isinstance(value, Mapping) else {"": value}
+        if isinstance(value, Mapping) and not any(map(_holds_arrays, parts.values())):
+            # The image is absent in this row.
+            return value
         height, width = _size(parts, self.use)
         drawn = self.draw(height, width, generator)
         placement = self.place(drawn, height, width)
@@ -70,6 +73,10 @@ class ImageTransform(Transform):
         if value.dtype.kind == "f" and value.shape[-1:] == (4,):
             return placement.boxes(value)
         return value
+
+
+def _holds_arrays(value: Any) -> bool:
+    return any(map(_holds_arrays, value)) if isinstance(value, list) else hasattr(value, "shape")
 
 
 def is_image(value: Any) -> bool:

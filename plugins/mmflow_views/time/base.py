@@ -15,7 +15,7 @@ TIMED = frozenset({"audio", "series", "video", "tokens"})
 """Modalities whose first content size is a length in time."""
 
 
-TIMELESS = frozenset({"image", "text", "label", "number", "id"})
+TIMELESS = frozenset({"image", "text", "label", "number", "id", "boxes", "index"})
 """Modalities without a length of their own; they have one along an axis of frames."""
 
 
@@ -46,6 +46,9 @@ class TimeTransform(Transform):
 
         parts = value if isinstance(value, Mapping) else {"": value}
         lengths = {len(part) for part in parts.values() if isinstance(part, np.ndarray) and part.ndim}
+        if not lengths and isinstance(value, Mapping):
+            # The fields along time are absent in this row.
+            return value
         if len(lengths) != 1:
             found = ", ".join(type(part).__name__ for part in parts.values())
             raise ValueError(f"{self.use} needs arrays of one length in time, got {found} of {sorted(lengths)}")

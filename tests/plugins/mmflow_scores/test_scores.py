@@ -39,6 +39,19 @@ def test_cosine_of_half_precision_does_not_overflow() -> None:
     torch.testing.assert_close(registry().get("score", "cosine")().blocks(large, large), torch.ones(2, 2))  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
+def test_late_interaction_inside_autocast(dtype: torch.dtype, reduce: str) -> None:
+    score = MaxSim(reduce=reduce)  # type: ignore[arg-type]
+    of = tokens(0, [3, 1, 0], 4), tokens(1, [2, 3, 1], 4)
+    a, b = (Encoding({"tokens": Tokens(one.tokens.values.float(), one.tokens.mask)}) for one in of)
+    blocks, pairs = score.blocks(a, b), score.pairs(a, b)
+    with torch.autocast("cpu", dtype):
+        inside, alone = score.blocks(a, b), score.pairs(a, b)
+    for found, expected in (*zip(inside, blocks, strict=True), (alone, pairs)):
+        torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.05)
+
+
 def test_squared_distances_far_from_the_origin_keep_their_precision() -> None:
     near = torch.randn(5, 3, generator=torch.Generator().manual_seed(2))
     far = Encoding({"pooled": near + 1000})
