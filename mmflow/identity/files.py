@@ -9,6 +9,7 @@ from pathlib import Path
 from mmflow.compat.fsspec import opened
 from mmflow.identity.notes import FileNotes
 from mmflow.plugin.component import ComponentError
+from mmflow.plugin.files import local_path, refuse_devices
 
 _CHUNK = 1 << 20
 
@@ -19,6 +20,7 @@ def content_of(url: str, *, says: str) -> str:
     Raises `ComponentError` where nothing can be read; `says` is the name of the field that holds `url`.
     """
     try:
+        refuse_devices(url)
         local = _local(url)
         if local is None:
             digest = hashlib.sha256()
@@ -49,9 +51,8 @@ def _read(path: Path) -> str:
 
 
 def _local(url: str) -> Path | None:
-    if url.startswith("file://"):
-        return Path(url.removeprefix("file://"))
-    return Path(url).expanduser() if "://" not in url and "::" not in url else None
+    path = local_path(url)
+    return Path(path) if path is not None else None
 
 
 @cache

@@ -5,7 +5,7 @@ Torch-free: from declared sizes alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Protocol
 
@@ -17,6 +17,9 @@ from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import SAMPLE, TensorType
 
 BYTES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1, "uint8": 1, "float16": 2, "bfloat16": 2}
+
+MOST_LISTED, MOST_SIGNS = 12, 60
+"""Names in one line, and signs of each."""
 
 
 class StagedSpec(StageSpec, Protocol):
@@ -45,14 +48,15 @@ def _stage(graph: Graph, scope: StageScope, declaration: Stage, sizes: BatchSize
     micro = sizes.micro
     streams = {axis_of(name) if name else SAMPLE: drawn.size for name, drawn in declaration.drawn().items()}
     size = max(streams.values(), default=sizes.batch)
-    said = " and ".join(f"{n}{f' of {stream_of(axis)}' if stream_of(axis) else ''}" for axis, n in streams.items())
+    each = [f"{n}{f' of {stream_of(axis)}' if stream_of(axis) else ''}" for axis, n in streams.items()]
+    said = _listed(each) if len(each) > MOST_LISTED else " and ".join(each)
     waves = f"{graph.waves} wave{'s' if graph.waves > 1 else ''}"
     yield f"{waves}, batches of {said} in micro-batches of {min(micro, size)}"
     kept = [(_label(graph, output), _bytes(graph, scope, output, streams, size)) for output in graph.kept]
     known = sum(count for _, count in kept if count is not None)
     unknown = sorted(label for label, count in kept if count is None)
     if kept:
-        beside = f", and {', '.join(unknown)} of unknown size" if unknown else ""
+        beside = f", and {_listed(unknown)} of unknown size" if unknown else ""
         yield f"keeps {len(kept)} outputs of the whole batch: {known / 1e6:.1f} MB{beside}"
     if micro >= size:
         return
@@ -61,20 +65,26 @@ def _stage(graph: Graph, scope: StageScope, declaration: Stage, sizes: BatchSize
             yield f"{node.owner} has batch norm inside, which sees its micro-batch of {micro} rows only"
     draws = sorted(map(str, set(graph.draws())))
     if draws:
-        yield f"{', '.join(draws)} draw (dropout), so micro_batch_size is part of the result"
+        yield f"{_listed(draws)} draw (dropout), so micro_batch_size is part of the result"
 
 
 def _frozen(graph: Graph, declaration: Stage) -> Iterator[str]:
     """The encoders of which not all parameters train, by what is declared."""
     if patterns := declaration.patterns():
-        yield f"only parameters that a group matches train: {', '.join(patterns.values())}"
+        yield f"only parameters that a group matches train: {_listed([*patterns.values()])}"
         return
     for node in graph.working:
         made = node.component
         if node.role == "encoder" and isinstance(made, Encoder) and made.freeze:
             freeze = made.freeze
-            left = "its projections" if freeze == "body" else ", ".join(getattr(freeze, "but", ()))
+            left = "its projections" if freeze == "body" else _listed(getattr(freeze, "but", ()))
             yield f"{node.owner} is frozen{f' but for {left}' if left else ''}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names, each cut to what a line holds, and how many more there are."""
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(n if len(n) <= MOST_SIGNS else f"{n[: MOST_SIGNS - 3]}..." for n in names[:MOST_LISTED]) + more
 
 
 def _label(graph: Graph, output: Output) -> str:

@@ -6,6 +6,7 @@ from torch import nn
 
 from mmflow.compat.fsspec import opened
 from mmflow.plugin.component import ComponentError
+from mmflow.plugin.files import refuse_devices
 from mmflow.plugin.kinds import Encoder, Freeze
 
 
@@ -23,6 +24,7 @@ def load_file(module: nn.Module, url: str, *, says: str) -> None:
     from safetensors.torch import load
 
     try:
+        refuse_devices(url)
         with opened(url) as file:
             tensors = load(file.read())
     except Exception as error:

@@ -11,6 +11,7 @@ from mmflow.plugin.addresses import Address, address, global_generators, numpy_g
 from mmflow.plugin.bounds import any_number
 from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.emission import emit
+from mmflow.plugin.files import text_of
 from mmflow.plugin.hooks import hookimpl
 from mmflow.plugin.kinds import (
     Active,
@@ -217,5 +218,6 @@ __all__ = [
     "outside_identity",
     "read_sample",
     "secret",
+    "text_of",
     "with_random_access",
 ]

@@ -45,6 +45,9 @@ class _Assembler:
         self.sections, self.merged, self.resolvers = sections, merged, resolvers
         repeats = [repeat.repetition for repeat in sections.repeats.values()]
         self.every = sections.every
+        self.trains = {n: made for n, stage in sections.stages.items() if (made := stage.declaration) and made.trains}
+        self.first: dict[str, str] = {}
+        """By stage the first one of its model chain, for those that were asked for."""
         self.open_ends = {name: stands for one in repeats for name, stands in one.open_ends().items()}
 
     def spec(self, document: Document, notes: tuple[Problem, ...]) -> Spec:
@@ -172,15 +175,16 @@ class _Assembler:
     def preparation(self, name: str) -> Target | Mapping[str, Target] | None:
         """The data of the train stage at the root of the model chain, else of the first one, else the stage's own."""
         root, seen = name, {name}
-        while True:
+        while root not in self.first:
             targets = self.resolvers[root].targets(STAGE)
             above = _stage_name(targets.get(("start",)) or targets.get(("start", "from")) or targets.get(("model",)))
             if above is None or above in seen:
                 break
             root = self.open_ends.get(above, above)
             seen.add(root)
-        trains = [n for n, stage in self.sections.stages.items() if (made := stage.declaration) and made.trains]
-        candidates = [root] if root in trains else trains[:1]
+        root = self.first.get(root, root)
+        self.first |= dict.fromkeys(seen, root)
+        candidates = [root] if root in self.trains else list(self.trains)[:1]
         for candidate in (*candidates, name):
             data = data_of(self.resolvers[candidate])
             if data is not None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from mmflow.plugin import ComponentError, Field, Service, by_content
+from mmflow.plugin import ComponentError, Field, Service, by_content, text_of
 from mmflow_services.chat import last_text
 
 Answer = str | tuple[str, ...] | dict[str, Any]
@@ -95,10 +95,10 @@ class Scripted(Service, name="scripted"):
 
 @lru_cache(maxsize=8)
 def _rules_in(url: str, version: str) -> tuple[Rule, ...]:
-    import fsspec
-
-    with fsspec.open(url, "rt", encoding="utf-8") as file:
-        lines = list(file)  # type: ignore[arg-type]
+    try:
+        lines = text_of(url).split("\n")
+    except (OSError, ValueError) as error:
+        raise ComponentError(f"the rules {url} cannot be read: {error}") from error
     return tuple(_rule(line, f"{url}:{number}") for number, line in enumerate(lines, 1) if line.strip())
 
 
@@ -109,5 +109,5 @@ def _rule(line: str, place: str) -> Rule:
         first = error.errors(include_url=False, include_input=False)[0]
         said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
         raise ComponentError(f"{place} is no rule: {said}", expected='{"prompt": ..., "answer": ...}') from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ComponentError(f"{place} is no JSON: {error}", expected='{"prompt": ..., "answer": ...}') from None

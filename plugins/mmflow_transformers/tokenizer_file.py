@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from mmflow_encoders.tokenizers.framing import well_formed
 from mmflow_pretrained.tokenizers import LoadedTokenizer
 
-from mmflow.plugin import ComponentError, Field, by_content
+from mmflow.plugin import ComponentError, Field, by_content, text_of
 
 
 class TokenizerFile(LoadedTokenizer, name="tokenizer_file"):
@@ -45,11 +45,8 @@ class TokenizerFile(LoadedTokenizer, name="tokenizer_file"):
 
 @lru_cache(maxsize=16)
 def _text_of(url: str) -> str:
-    import fsspec
-
     try:
-        with fsspec.open(url, "rt", encoding="utf-8") as file:
-            return file.read()  # type: ignore[union-attr]
+        return text_of(url)
     except (OSError, ValueError) as error:
         raise ComponentError(f"the tokenizer file {url} cannot be read: {error}") from error
 

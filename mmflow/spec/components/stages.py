@@ -92,6 +92,7 @@ def read_stages(
         written.append(("train", ("train",), _with_use(train, "train")))
     written += [(name, ("stages", name), node) for name, node in named["stages"].items()]
     written += [(name, ("eval", name), node) for name, node in named["eval"].items()]
+    _bound(written, repeats, problems)
     found: dict[str, StageEntry] = {}
     taken: dict[str, Node] = {}
 
@@ -125,6 +126,19 @@ def read_stages(
         problems.append(stage.entry.problem(message, key=True, hint=hint))
         return dict(islice(found.items(), MOST_IN_ALL))
     return found
+
+
+def _bound(
+    written: list[tuple[str, Path, Node]], repeats: dict[str, RepeatEntry], problems: list[Problem]
+) -> None:
+    """Leave out the repetitions that make more than `MOST_IN_ALL` stages, before any of these is looked at."""
+    count = len(written)
+    for name, repeat in list(repeats.items()):
+        count += repeat.repetition.times * len(repeat.inside)
+        if count > MOST_IN_ALL:
+            message = f"more than {MOST_IN_ALL} stages with all iterations"
+            problems.append(repeat.entry.problem(message, key=True, hint="repeat less often, or split the spec"))
+            del repeats[name]
 
 
 def _iterations(repeat: RepeatEntry, data: dict[str, Entry], problems: list[Problem]) -> dict[str, StageEntry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 
 from pydantic import BaseModel
 
@@ -69,6 +69,12 @@ class Resolver(Types):
         return made if isinstance(made, Stage) else None
 
     def begins(self) -> tuple[str, Resolver] | None:
+        name = self._begun
+        return (name, self.others[name]) if name in self.others else None
+
+    @cached_property
+    def _begun(self) -> str:
+        """The name of the stage that this one begins with or uses; empty where there is none."""
         # Read from the declaration: the stage's other references may be on their way through here.
         made = self.stage
         for field, types in reference_fields(type(made)).items() if made is not None else ():
@@ -79,12 +85,11 @@ class Resolver(Types):
             if isinstance(value, Ref):
                 path = value.path[1:] if value.path[0] == "stages" else value.path
                 try:
-                    name, _ = self.seen.cut(path)
+                    return self.seen.cut(path)[0]
                 except BadReference:
                     # Reported where the reference is resolved.
-                    return None
-                return (name, self.others[name]) if name in self.others else None
-        return None
+                    return ""
+        return ""
 
     def takes(self, owner: Owner) -> bool:
         patterns = self.stage.taken() if self.stage is not None else None

@@ -58,16 +58,16 @@ class Wiring(ABC):
         """The entries that the losses of the stage reach: those that its model has of its own."""
         return frozenset()
 
-    def models(self) -> list[tuple[str, Wiring]]:
-        """The stages whose models came before, the newest first: each begins with the next. None in a circle."""
+    def models(self) -> Iterator[tuple[str, Wiring]]:
+        """The stages whose models came before, the newest first: each begins with the next. A circle ends them."""
         wiring: Wiring = self
-        passed: list[tuple[str, Wiring]] = []
+        seen = {id(self)}
         while (found := wiring.begins()) is not None:
-            if found[1] is self or found in passed:
-                return []
-            passed.append(found)
             wiring = found[1]
-        return passed
+            if id(wiring) in seen:
+                return
+            seen.add(id(wiring))
+            yield found
 
     def brought(self, owner: Owner) -> tuple[str, Wiring] | None:
         """The newest stage whose model brings the module of an encoder of this stage; None where it is made here."""

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Unpack
 
+from mmflow.plugin.files import local_path, refuse_devices
 from mmflow.spec.text.document import Document, Node
 from mmflow.spec.text.matrix import Choice, Variant, read_choices, variants
 from mmflow.spec.text.overrides import apply_override, member_of, parse_override
@@ -155,7 +156,7 @@ class _Files:
 
     def _read(self, address: str, asked: Mark | None, text: str | bytes | None) -> Node | None:
         try:
-            content = _content(address) if text is None else text
+            content = _content(address, pipes=asked is None) if text is None else text
         except FileNotFoundError:
             self._report(f"there is no file {address}", asked, hint=_nearest_file(address))
             return None
@@ -191,6 +192,9 @@ class _Files:
             return tree
         own = replace(tree, value={name: child for name, child in tree.value.items() if name != "extends"})
         targets = entry.value if isinstance(entry.value, tuple) else (entry,)
+        if len(targets) > MAX_FILES:
+            self._report(f"`extends` names more than {MAX_FILES} files", entry.mark, hint="merge some of them")
+            return None
         merged: Node | None = None
         complete = True
         for target in targets:
@@ -244,13 +248,17 @@ def merge(base: Node, over: Node) -> Node:
     return replace(over, value=value, via=())
 
 
-def _content(address: str) -> bytes:
-    if "://" in address or "::" in address:
+def _content(address: str, *, pipes: bool) -> bytes:
+    """The bytes of a file. `pipes`: it may be one that the shell made of a command, or a device; else none is read."""
+    if not pipes:
+        refuse_devices(address)
+    path = local_path(address)
+    if path is None:
         import fsspec  # takes longer to import than the rest of the language together
 
         with fsspec.open(address, "rb") as stream:
             return stream.read(MAX_BYTES + 1)  # type: ignore[union-attr]
-    with open(address, "rb") as stream:
+    with open(path, "rb") as stream:
         return stream.read(MAX_BYTES + 1)
 
 

@@ -20,10 +20,15 @@ from mmflow.spec.text.problems import Mark, Problem, shown
 from mmflow.spec.text.yaml_reader import MAX_DEPTH
 
 MOST_MEMBERS: Final = 256
+MOST_VALUES: Final = 64_000
+"""Of all members together, so that 256 may have 250 each: checking them takes some seconds."""
 NAMED: Final = ""
 """The axis of named members."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+_FEWER: Final = "give fewer values, or split the matrix over several specs with `extends`"
+_SHOWN: Final = 6
+"""Sizes of axes that a message tells."""
 _NOT_OVERRIDDEN: Final = ("matrix", "extends", "mmflow")
 
 
@@ -71,10 +76,14 @@ def read_choices(root: Node, problems: list[Problem]) -> list[list[Choice]]:
     found = [*([named] if named else []), *axes]
     count = prod(map(len, found))
     if count > MOST_MEMBERS:
-        sizes = " times ".join(str(len(axis)) for axis in found)
-        hint = "give fewer values, or split the matrix over several specs with `extends`"
-        message = f"{count:,} members ({sizes}), and at most {MOST_MEMBERS} can be told apart in a run"
-        problems.append(node.problem(message, ("matrix",), (), key=True, hint=hint))
+        sizes = [str(len(axis)) for axis in found]
+        sizes = [*sizes[:_SHOWN], f"{len(sizes) - _SHOWN} more"] if len(sizes) > _SHOWN else sizes
+        told = f"{count:,}" if count < 10**12 else "more than 1,000,000,000,000"
+        message = f"{told} members ({' times '.join(sizes)}), and at most {MOST_MEMBERS} can be told apart in a run"
+        problems.append(node.problem(message, ("matrix",), (), key=True, hint=_FEWER))
+    elif count * root.size > max(MOST_VALUES, root.size):
+        message = f"{count:,} members of {root.size:,} values each, and at most {MOST_VALUES:,} are checked together"
+        problems.append(node.problem(message, ("matrix",), (), key=True, hint=_FEWER))
     return found if len(problems) == before else []
 
 
@@ -94,6 +103,10 @@ def _axis(name: str, entry: Node, problems: list[Problem]) -> list[Choice]:
     assert isinstance(entry.value, tuple)
     if not entry.value:
         problems.append(entry.problem("an axis without values", path, hint="give values, or leave the axis out"))
+    if len(entry.value) > MOST_MEMBERS:
+        message = f"an axis of {len(entry.value):,} values, and at most {MOST_MEMBERS} members can be told apart in a run"
+        problems.append(entry.problem(message, path, key=True, hint=_FEWER))
+        return []
     labels = _labels(entry.value)
     found: list[Choice] = []
     for index, (value, label) in enumerate(zip(entry.value, labels, strict=True)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 from math import prod
 from typing import Any
 
@@ -13,6 +14,10 @@ from mmflow_sources.access.files import Folder, split_url
 
 MOST_FILES = 1_000_000
 """Files that braces may stand for."""
+MOST_WITHIN = 8
+"""Braces within one another."""
+MOST_SIGNS = 100_000_000
+"""Of the names of all files that one pattern stands for."""
 BRACES = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}|\{([^{}]*,[^{}]*)\}")
 
 
@@ -25,6 +30,8 @@ def expanded(folder_at: Callable[[str], Folder], patterns: Sequence[str], expect
     for pattern in patterns:
         for url in expand_braces(pattern):
             found.extend(_globbed(folder_at, url) if is_pattern(url) else [url])
+        if len(found) > MOST_FILES:
+            raise _too_many(patterns[0], len(found))
     if not found:
         raise ComponentError(f"no file at {patterns[0]}", found=patterns[0], expected=expected)
     return found
@@ -46,6 +53,34 @@ def fingerprint_of(folder_at: Callable[[str], Folder], urls: Sequence[str]) -> l
 
 def expand_braces(pattern: str) -> list[str]:
     """`a{00..02}{x,y}` as the names that it stands for, in order; raises `ComponentError` where they are too many."""
+    deepest = _deepest(pattern)
+    if deepest > MOST_WITHIN:
+        expected = f"at most {MOST_WITHIN} within one another"
+        raise ComponentError(f"{pattern[:200]} has {deepest} braces within one another", expected=expected)
+    names = [pattern]
+    # Of braces within braces the inner ones are filled in first.
+    while any(map(BRACES.search, names)):
+        names = [*islice((inner for name in names for inner in _filled(name)), MOST_FILES + 1)]
+        if len(names) > MOST_FILES:
+            raise _too_many(pattern, len(names))
+    return names
+
+
+def _deepest(pattern: str) -> int:
+    """How many pairs of braces stand within one another at most."""
+    deepest, within = 0, list[int]()
+    for sign in pattern:
+        if sign == "{":
+            within.append(0)
+        elif sign == "}" and within:
+            depth = within.pop() + 1
+            deepest = max(deepest, depth)
+            within[-1:] = [max(*within[-1:], depth)] if within else []
+    return deepest
+
+
+def _filled(pattern: str) -> list[str]:
+    """A name with the innermost braces filled in, all at once."""
     texts: list[str] = []
     ranges: list[tuple[int, int, int]] = []
     choices: list[list[str]] = []
@@ -62,25 +97,20 @@ def expand_braces(pattern: str) -> list[str]:
             choices.append([])
             ranges.append((int(low), int(high), width))
     count = prod(max(0, high - low + 1) for low, high, _ in ranges)
-    if count > MOST_FILES:
-        raise ComponentError(
-            f"{pattern[:200]} stands for {count:,} files", found=f"{count:,} files", expected=f"at most {MOST_FILES:,}"
-        )
+    longest = sum(map(len, texts)) + len(pattern[at:]) + sum(max(map(len, one), default=18) for one in choices)
+    if count > MOST_FILES or (count > 1 and count * longest > MOST_SIGNS):
+        raise _too_many(pattern, count)
     names = [""]
     for text, (low, high, width), listed in zip(texts, ranges, choices, strict=True):
         middle = listed if width < 0 else [str(number).zfill(width) for number in range(low, high + 1)]
         names = [name + text + part for name in names for part in middle]
-    names = [name + pattern[at:] for name in names]
-    if texts and names and BRACES.search(names[0]):
-        # Braces within braces: the inner ones are those just filled in.
-        return _bounded(pattern, [inner for name in names for inner in expand_braces(name)])
-    return names
+    return [name + pattern[at:] for name in names]
 
 
-def _bounded(pattern: str, names: list[str]) -> list[str]:
-    if len(names) > MOST_FILES:
-        raise ComponentError(f"{pattern[:200]} stands for {len(names):,} files", expected=f"at most {MOST_FILES:,}")
-    return names
+def _too_many(pattern: str, count: int) -> ComponentError:
+    return ComponentError(
+        f"{pattern[:200]} stands for {count:,} files", found=f"{count:,} files", expected=f"at most {MOST_FILES:,}"
+    )
 
 
 def is_pattern(url: str) -> bool:
