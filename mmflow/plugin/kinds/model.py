@@ -243,7 +243,7 @@ class Memory(Component, kind="memory"):
 
     method: ClassVar[str] = "update"
 
-    of: RefMap[Pooled]
+    of: RefMap[Pooled | RawField]
     rows: Ref[Weight] | None = None
     active: Active | None = None
     content: RefMap[Static | Column] = Field(
@@ -268,12 +268,27 @@ class Memory(Component, kind="memory"):
         """The next state; `columns` hold the rows of the global batch that are present in all of them."""
         raise NotImplementedError
 
+    def gives(self, columns: Mapping[str, TensorType]) -> Mapping[str, TensorType]:
+        """Columns that readers may name beside those of `of`, such as counts: their types, without axes."""
+        return {}
+
+    def waits(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether it wants batches before the first step, encoded by the untrained model; asked again after each."""
+        return False
+
+    def kept(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The state as it is kept between two steps: equal to `state` for readers, perhaps in another place.
+
+        Here, and nowhere else, a memory may write into tensors that it was given.
+        """
+        return state
+
     def entries(self) -> int | None:
         """How many rows it has for readers once it is ready; None where that may be any number. For the check."""
         return None
 
     def read(self, state: Mapping[str, Tensor]) -> Mapping[str, Encoding] | None:
-        """One `Encoding` a column (its output is `pooled`), or None while not ready."""
+        """One `Encoding` a column, those of `gives` too (its output is `pooled`), or None while not ready."""
         raise NotImplementedError
 
 
