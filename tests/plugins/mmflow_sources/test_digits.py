@@ -80,7 +80,7 @@ def test_blocks_stay_together_and_all_come_once(length: int, block: int, epoch: 
 @pytest.mark.process
 def test_loader_processes_read_them() -> None:
     """The reader travels to them with its array, larger than what pickle puts into one piece."""
-    source, sampler = Digits(split="all"), Sequential()
+    source, sampler = Digits(split="all"), Sequential(drop_last=False)
     request = ColumnRequest("label", Target("fields", "label"))
     with Loader(source, {}, [request], sampler=sampler, batch_size=900, seed=0, workers=1) as loader:
         labels = [int(label) for batch in loader.epoch(0) for label in batch.columns["label"].values]
