@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
@@ -132,9 +133,27 @@ class Encoder(Component, kind="encoder"):
     def build(self, *inputs: TensorType, state: State) -> torch.nn.Module:
         raise NotImplementedError
 
+    def forms(self) -> tuple[str, ...]:
+        """Libraries in whose own form `export` writes it, such as `open_clip`."""
+        return ()
+
+    def export(self, form: str, folder: Path, parts: Sequence[Exported]) -> str:
+        """Write `parts`, encoders of one model with this one first, into `folder`, so that the library `form` alone
+        gives their vectors; returns lines of Python that do so. Raises `ComponentError` where the form cannot hold
+        them."""
+        raise NotImplementedError
+
     @property
     def has_weights(self) -> bool:
         return type(self).build is not Encoder.build
+
+
+class Exported(NamedTuple):
+    """An encoder on its way out, with its trained modules, in which adapters are merged into the weights."""
+
+    encoder: Encoder
+    module: torch.nn.Module
+    head: torch.nn.Module | None
 
 
 class Application(Encoder):
