@@ -109,7 +109,7 @@ class Bank(Memory, name="bank"):
             return state
         found = {name: value.cpu() for name, value in state.items() if not name.startswith(FRESH)}
         for name, buffer in columns_of(state).items():
-            mapped = buffer if _MAPPED in buffer.__dict__ else _on_disk(buffer.cpu())
+            mapped = buffer if hasattr(buffer, _MAPPED) else _on_disk(buffer.cpu())
             if FRESH + name in state:
                 mapped.index_copy_(0, state[_PLACE].cpu(), state[FRESH + name].cpu())
             found[PREFIX + name] = mapped
@@ -174,5 +174,5 @@ def _on_disk(buffer: Tensor) -> Tensor:
         Path(name).unlink()
     mapped = mapped.view(buffer.shape)
     mapped.copy_(buffer)
-    mapped.__dict__[_MAPPED] = True
+    setattr(mapped, _MAPPED, True)
     return mapped

@@ -43,7 +43,7 @@ def _width(modules: Sequence[Any]) -> int:
 
 def _head(declared: Encoder, head: Any, width: int) -> list[Any]:
     """The modules of the library that do what a head does."""
-    from sentence_transformers import models
+    from sentence_transformers import models  # pyright: ignore[reportAttributeAccessIssue]
 
     if declared.use == "l2norm":
         return [models.Normalize()]

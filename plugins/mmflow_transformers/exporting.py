@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mmflow_pretrained.encoders import same_model
+from mmflow_pretrained.encoders import LibraryEncoder, same_model
 from mmflow_pretrained.reading import reading
 from mmflow_pretrained.sentences import FORM as SENTENCES
 from mmflow_pretrained.sentences import no_head, write_sentences
@@ -57,7 +57,7 @@ def write_model(folder: Path, parts: Sequence[Exported], model: Model) -> None:
     else:
         if model.hub is None and len(towers) < 2:
             raise ComponentError(f"{model.shown} has further towers", hint="write both: --of IMAGE,TEXT")
-        assert hasattr(first, "commit_on_hub")
+        assert isinstance(first, LibraryEncoder)
         commit = first.commit_on_hub() if model.hub is not None else None
         whole = Model(model.hub, model.revision, model.config, None, True).build(
             commit=commit, weights=model.hub is not None
@@ -107,10 +107,8 @@ def usage(parts: Sequence[Exported], folder_prepares: bool) -> str:
             lines[-1] = lines[-1].replace("padding=True", "padding='max_length'")
         pool = pooling_of(encoder, about)
         if encoder.tower is not None:
-            names = (
-                (about.reads, "attention_mask") if about.reads == "input_ids" and not about.whole else (about.reads,)
-            )
-            lines.append(f"given = {{name: given[name] for name in {names}}}")
+            masked = ("attention_mask",) if about.reads == "input_ids" and not about.whole else ()
+            lines.append(f"given = {{name: given[name] for name in {(about.reads, *masked)}}}")
             lines.append(f"with torch.no_grad():\n    output = model.get_{encoder.tower}_features(**given)")
             lines.append("vectors = getattr(output, 'pooler_output', output)")
             continue
@@ -127,7 +125,7 @@ def usage(parts: Sequence[Exported], folder_prepares: bool) -> str:
 
 def write_as_sentences(folder: Path, part: Exported, model: Model) -> str:
     """Write a text model with its pooling and head for sentence-transformers."""
-    from sentence_transformers import models
+    from sentence_transformers import models  # pyright: ignore[reportAttributeAccessIssue]
 
     encoder: Any = part.encoder
     about = encoder.description()

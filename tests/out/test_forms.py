@@ -77,7 +77,8 @@ encoders:
   open_text: {{use: open_clip, tower: text, of: caption, hub: {open_clip}, lora: {{rank: 2}}}}
   onnx_image: {{use: timm, of: image, config: {{architecture: test_vit}}, size: 32, head: {{use: linear, dim: 8}},
     lora: {{rank: 2}}}}
-  onnx_text: {{use: transformers, of: caption, hub: {bert}, pool: mean, head: {{use: linear, dim: 8}}, lora: {{rank: 2}}}}
+  onnx_text: {{use: transformers, of: caption, hub: {bert}, pool: mean, head: {{use: linear, dim: 8}},
+    lora: {{rank: 2}}}}
   onnx_both: {{use: product, of: [onnx_image, onnx_text], dim: 8}}
 losses:
   clip: {{use: infonce, of: [clip_image, clip_text]}}
@@ -165,6 +166,17 @@ def same(found: np.ndarray, expected: torch.Tensor, near: float, name: str) -> N
         torch.from_numpy(found), expected, rtol=near, atol=near, msg=lambda said: f"{name}: {said}"
     )
     assert float(expected.std()) > 1e-3, name
+
+
+def test_a_loaded_model_gives_the_very_vectors_of_the_evaluation(trained: Found, tmp_path: Path) -> None:
+    """From raw values, also after mmflow's own export."""
+    loaded, vectors, rows = trained
+    fields = {name: loaded.inputs(name).fields[0] for name in vectors}
+    again = mmflow.load(mmflow.export(loaded, tmp_path / "own", ["bert", "vit"]), device="cpu")
+    for model, names in ((loaded, list(vectors)), (again, ["bert", "vit"])):
+        found = model.encode(**{name: [row[fields[name]] for row in rows] for name in names})
+        for name, value in found.items():
+            assert torch.equal(value, vectors[name]), name
 
 
 def test_graphs_in_onnxruntime(trained: Found, tmp_path: Path) -> None:
