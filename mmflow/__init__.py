@@ -76,13 +76,18 @@ def load(
     return load_model(source, store=store or _store(), stage=stage, member=member, device=device)
 
 
-def export(model: LoadedModel | str | Path, folder: str | Path, encoders: Sequence[str] = ()) -> Path:
-    """Write encoders (all by default) as a new folder that `load` reads anywhere; returns its path."""
+def export(
+    model: LoadedModel | str | Path, folder: str | Path, encoders: Sequence[str] = (), *, form: str = "mmflow"
+) -> Path:
+    """Write encoders (all by default) as a new folder that `load` reads anywhere; returns its path.
+
+    Other forms: `onnx`, and where the architecture is theirs `transformers`, `open_clip`, `sentence_transformers`.
+    """
     from pathlib import Path
 
-    from mmflow.out.export import export_model
+    from mmflow.out.forms import export_as
 
-    return export_model(_loaded(model), Path(folder), encoders)
+    return export_as(_loaded(model), Path(folder), encoders, form=form)
 
 
 def embed(

@@ -32,19 +32,24 @@ def export(
     of: Annotated[
         str, typer.Option("--of", metavar="NAMES", help="Encoders, with commas between; all by default.")
     ] = "",
+    form: Annotated[
+        str,
+        typer.Option("--form", metavar="FORM", help="mmflow, onnx, transformers, open_clip, sentence_transformers."),
+    ] = "mmflow",
     stage: StageOf = "",
     member: MemberOf = "",
     store: StoreUrl = DEFAULT_STORE,
 ) -> None:
-    """Write encoders with their preprocessing and a model card, to be loaded anywhere with `mmflow.load(FOLDER)`."""
+    """Write encoders with their preprocessing and a model card, to be loaded anywhere with `mmflow.load(FOLDER)`, or in
+    another form without mmflow."""
     with reported():
         from pathlib import Path
 
-        from mmflow.out.export import export_model
+        from mmflow.out.forms import export_as
         from mmflow.out.loading import load_model
 
         loaded = load_model(model, store=store, stage=stage, member=member, device="cpu")
-        typer.echo(export_model(loaded, Path(folder).expanduser(), _names(of)))
+        typer.echo(export_as(loaded, Path(folder).expanduser(), _names(of), form=form))
 
 
 @app.command(short_help="Write the vectors of data to a file.")

@@ -202,8 +202,9 @@ def _end_with(sentinel: int) -> None:
 class _Nowhere:
     """A file that keeps nothing."""
 
-    def write(self, data: bytes) -> int:
-        return len(data)
+    def write(self, data: bytes | pickle.PickleBuffer) -> int:
+        # Large arrays arrive as buffers, which have no length of their own.
+        return memoryview(data).nbytes
 
 
 def _check_travels(fetcher: BatchFetcher) -> None:

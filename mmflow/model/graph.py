@@ -19,6 +19,7 @@ from mmflow.plugin.targets import Owner, Place, Target
 from mmflow.plugin.values import SAMPLE
 
 Role = Literal["encoder", "head", "tokens", "loss", "memory", "value"]
+_AFTER = "/after"
 Output = tuple[Owner | str, str]
 """The node that gives an output, or the key of a batch column, and the name of the output (`value` of a column)."""
 
@@ -221,6 +222,16 @@ class Graph:
             made = node.structure
             if isinstance(made, Encoder) and (made.draws() or (made.lora is not None and made.lora.dropout)):
                 yield node.owner.whole
+
+
+def remembered(target: Target) -> str:
+    """The name under which a node reads a column of a memory, and which of its two states."""
+    return f"{target.output or 'value'}{_AFTER if target.after else ''}"
+
+
+def column_of(output: str) -> tuple[str, bool]:
+    """What `remembered` named: the column, and whether the state behind the step is meant."""
+    return output.removesuffix(_AFTER), output.endswith(_AFTER)
 
 
 def face(graph: Graph, encoder: Owner, output: str) -> Output:

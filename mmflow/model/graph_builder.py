@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Role, Site, face
+from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Role, Site, face, remembered
 from mmflow.plugin.component import Component, ComponentError, nested_components
 from mmflow.plugin.kinds import Application, Encoder, Loss, Memory, Scope, Score, StageScope
 from mmflow.plugin.numbers import BatchValue, takes_rows
@@ -186,7 +186,7 @@ class _Builder:
                 return tuple(face(self.graph, target.owner, name) for name in needed_outputs(self.scope, owner))
             return (face(self.graph, target.owner, "pooled"),)
         if target.section == "memories":
-            return ((target.owner, target.output or "value"),)
+            return ((target.owner, remembered(target)),)
         if owner.section == "losses" and (prepared := self._ids_column(owner, target)) is not None:
             return ((prepared, "value"),)
         key, leaf = self._column(owner, place, target)

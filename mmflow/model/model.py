@@ -14,7 +14,7 @@ from mmflow.artifacts import ModelArtifact
 from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, static_columns, whole_column
 from mmflow.model.constraints import Constraining
 from mmflow.model.execution import Execution
-from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Site, face
+from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Site, column_of, face
 from mmflow.model.graph_builder import build_graph
 from mmflow.model.modules import Modules, States
 from mmflow.model.preprocessing import LEARN_LIMIT, learn, not_learned, prepared_structures, state_of
@@ -111,8 +111,7 @@ class Model:
     def stored_bytes(self) -> int:
         """The length of the tensors that `save` stores."""
         weights, memories = self._stored()
-        tensors = [*weights.values(), *(tensor for state in memories.values() for tensor in state.values())]
-        return sum(tensor.nbytes for tensor in tensors)
+        return sum(tensor.nbytes for state in (weights, *memories.values()) for tensor in state.values())
 
     def _stored(self) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         memories = {str(owner): state for owner, state in self.memories.items()}
@@ -164,7 +163,7 @@ class Model:
     ) -> None:
         """Take over the stored values of every parameter, buffer and memory that this model has, as far as `takes`
         says of their entries."""
-        takes = takes or _all
+        takes = takes or (lambda owner: True)
         stored = {name: tensor for name, tensor in artifact.weights().items() if takes(_owner(name))}
         self.modules.load(stored)
         self.modules.follow(stored)
@@ -172,7 +171,8 @@ class Model:
         owners = {str(owner): owner for owner in self.memories}
         for memory, state in artifact.memories().items() if memories else ():
             if memory in owners and takes(owners[memory]):
-                self.memories[owners[memory]] |= {key: tensor.to(self.device) for key, tensor in state.items()}
+                taken = {key: tensor.to(self.device) for key, tensor in state.items()}
+                self.remember({owners[memory]: {**self.memories[owners[memory]], **taken}})
 
     def _drawn(self, stored: Collection[str]) -> Iterator[str]:
         for node in self.graph.nodes.values():
@@ -188,10 +188,17 @@ class Model:
         self.dtype = dtype or self.dtype
         self.root.to(self.device, dtype)
         move = partial(_moved, device=self.device, dtype=dtype)
-        self.memories = {n: {k: move(v) for k, v in s.items()} for n, s in self.memories.items()}
+        self.remember({n: {k: move(v) for k, v in s.items()} for n, s in self.memories.items()})
         return self
 
     # --- memories --------------------------------------------------------------------------------------
+
+    def remember(self, states: Mapping[Owner, Mapping[str, Tensor]]) -> None:
+        """Take over states of memories, each kept where its memory wants it."""
+        for owner, state in states.items():
+            memory = self.graph.nodes[owner].component
+            assert isinstance(memory, Memory)
+            self.memories[owner] = dict(memory.kept(state))
 
     def first_state(self, node: Node, memory: Memory) -> dict[str, Tensor]:
         """The state in which a memory begins."""
@@ -304,12 +311,12 @@ class Model:
         batch = Batch({leaves[0]: column}, [str(i) for i in range(len(values))], len(values), 0, 0)
         return self.encode([encoder], batch, outputs)[encoder]
 
-    def remembered(self, owner: Owner, column: str, state: Mapping[str, Tensor]) -> Encoding | None:
-        """The encoding that a reference reads of a memory in `state`; None while it is not ready."""
-        memory = self.graph.nodes[owner].component
+    def remembered(self, owner: Owner, name: str, state: Mapping[str, Tensor]) -> Encoding | None:
+        """The encoding that a node reads of a memory in `state`, under that name; None while it is not ready."""
+        memory, (column, _) = self.graph.nodes[owner].component, column_of(name)
         assert isinstance(memory, Memory)
         read = memory.read(state)
-        return None if read is None else Encoding({column: read[column].pooled}, (str(owner),), read[column].present)
+        return None if read is None else Encoding({name: read[column].pooled}, (str(owner),), read[column].present)
 
     def built_for_stage(self, field: str) -> Argument:
         """A sub-component or moving number of the stage itself, as its method would receive it."""
@@ -328,10 +335,6 @@ class Model:
 def _owner(path: str) -> Owner:
     """The entry that a parameter, a memory or learned preprocessing belongs to, by its path."""
     return Owner(*words(path)[:2])
-
-
-def _all(owner: Owner) -> bool:
-    return True
 
 
 def entry_of(parameter: str) -> str:

@@ -22,7 +22,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook, register_m
 
 from mmflow.kernels.dispatch import VARIABLE
 from mmflow.model.gathering import Fetch
-from mmflow.model.graph import Graph, Node, Output
+from mmflow.model.graph import Graph, Node, Output, column_of
 from mmflow.model.model import Model
 from mmflow.model.received import shown
 from mmflow.model.rehearsal import problem_of, said_by
@@ -283,18 +283,15 @@ class Trace:
             raise ComponentError(f"{owner} gives no {name!r}; it gives {', '.join(found.outputs)}")
         return Encoding({name: found.outputs[name]}, found.axes, found.present)
 
-    def _remembered(self, owner: Owner, column: str) -> Encoding | None:
+    def _remembered(self, owner: Owner, name: str) -> Encoding | None:
         """A memory that holds two rows, or as many as it says; None where the size of a row is not known."""
-        memory = self.model.graph.nodes[owner].component
-        entries = memory.entries() if isinstance(memory, Memory) else None
-        for read in self.model.graph.nodes[owner].reads:
-            if read.field == "of" and str(read.place[-1]) == column:
-                declared = self.model.scope.type_of(Target("memories", owner.name, output=column))
-                if None in declared.size:
-                    return None
-                shape = (entries or SAMPLES, *(size for size in declared.size if size is not None))
-                return Encoding({column: torch.zeros(shape, dtype=getattr(torch, declared.dtype))}, (str(owner),))
-        return None
+        memory, (column, _) = self.model.graph.nodes[owner].component, column_of(name)
+        assert isinstance(memory, Memory)
+        declared = self.model.scope.type_of(Target("memories", owner.name, output=column))
+        if None in declared.size:
+            return None
+        shape = (memory.entries() or SAMPLES, *(size for size in declared.size if size is not None))
+        return Encoding({name: torch.zeros(shape, dtype=getattr(torch, declared.dtype))}, (str(owner),))
 
     def _refused(self, node: Node, error: Exception) -> None:
         self.lost.add(node.owner)

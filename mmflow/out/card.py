@@ -14,12 +14,15 @@ from mmflow.plugin.values import TensorType
 _HEADS = ("metric", "value", "chance", "× chance")
 
 
-def model_card(loaded: LoadedModel, encoders: Sequence[str], run: FoundRun | None) -> str:
+def model_card(
+    loaded: LoadedModel, encoders: Sequence[str], run: FoundRun | None, *, library: str = "mmflow", usage: str = ""
+) -> str:
     """The card in Markdown. `run` is where the model was trained and measured; None for one that was exported before:
-    then the card says what the model is, and nothing of its quality."""
-    parts = ["---\nlibrary_name: mmflow\ntags:\n- mmflow\n- feature-extraction\n---", f"# {_title(loaded, run)}"]
+    then the card says what the model is, and nothing of its quality. `usage` are lines of Python for another library
+    in whose form the model is."""
+    parts = [f"---\nlibrary_name: {library}\ntags:\n- mmflow\n- feature-extraction\n---", f"# {_title(loaded, run)}"]
     parts.append(_table(("encoder", "reads", "gives", "parameters"), [_encoder(loaded, name) for name in encoders]))
-    parts.append(_usage(loaded, encoders))
+    parts.append(f"## Use\n\n```python\n{usage.strip()}\n```" if usage else _usage(loaded, encoders))
     if run is not None:
         parts += _measured(loaded, run)
     return "\n\n".join(parts) + "\n"

@@ -9,7 +9,8 @@ README.md                 a model card, written from what was measured
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmflow.artifacts import ModelArtifact
@@ -41,15 +42,10 @@ def export_model(loaded: LoadedModel, folder: Path, encoders: Sequence[str] = ()
     names = tuple(encoders) or loaded.encoders
     for name in names:
         loaded.inputs(name)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ComponentError(f"{folder} is there and not empty", hint="name a new folder")
     spec = _spec(loaded, names)
     kept = spec["encoders"]
     assert isinstance(kept, Mapping)
-    written = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(written, ignore_errors=True)
-    try:
-        written.mkdir(parents=True)
+    with new_folder(folder) as written:
         model, scope = loaded.modules, loaded.scope
         prefixes = tuple(f"{section}.{name}." for section in ("encoders", "parts") for name in _entries(spec, section))
         weights = {n: t for n, t in model.modules.state_dict().items() if n.startswith(prefixes)}
@@ -60,10 +56,24 @@ def export_model(loaded: LoadedModel, folder: Path, encoders: Sequence[str] = ()
         }
         ModelArtifact(written).write(weights, {}, states)
         (written / EXPORTED).write_text(write_yaml(spec), encoding="utf-8")
+        (written / CARD).write_text(model_card(loaded, names, measured_in(loaded)), encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which gets its name once it is whole. Raises `ComponentError` where it is there, and
+    `StoreError` where it cannot be written."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ComponentError(f"{folder} is there and not empty", hint="name a new folder")
+    written = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(written, ignore_errors=True)
+    try:
+        written.mkdir(parents=True)
+        yield written
         for file in written.rglob("*.safetensors"):
             # Written for their owner alone; the folder is made to be given away.
-            file.chmod((written / EXPORTED).stat().st_mode)
-        (written / CARD).write_text(model_card(loaded, names, _measured_in(loaded)), encoding="utf-8")
+            file.chmod((written / CARD).stat().st_mode)
         if folder.is_dir():
             folder.rmdir()
         written.rename(folder)
@@ -71,10 +81,9 @@ def export_model(loaded: LoadedModel, folder: Path, encoders: Sequence[str] = ()
         raise StoreError(f"the model cannot be written to {folder}: {error}") from error
     finally:
         shutil.rmtree(written, ignore_errors=True)
-    return folder
 
 
-def _measured_in(loaded: LoadedModel) -> FoundRun | None:
+def measured_in(loaded: LoadedModel) -> FoundRun | None:
     return loaded.origin if isinstance(loaded.origin, FoundRun) else None
 
 

@@ -18,7 +18,7 @@ from mmflow.out.values import given_rows
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Score, Source, StageScope
 from mmflow.plugin.targets import Owner, Target
-from mmflow.plugin.values import Encoding, RawValue, TensorType
+from mmflow.plugin.values import Encoding, RawValue, TensorType, Tokens
 from mmflow.spec.references.views import fields_of
 from mmflow.spec.text.problems import did_you_mean
 
@@ -131,6 +131,19 @@ class LoadedModel:
             encodings[name] = join(encoded)
         return encodings
 
+    def prepare(self, **values: Given) -> dict[str, dict[str, Tensor]]:
+        """What the modules of encoders are given for raw values, by the names of encoders and of tensors: an exported
+        graph (`mmflow export --form onnx`) takes these. Of texts the ids, and beside them their mask."""
+        return {name: flat(self.columns_of(name, given)) for name, given in values.items()}
+
+    def columns_of(self, encoder: str, given: Given) -> dict[str, Encoding]:
+        """The columns of raw values that an encoder reads, prepared, by their keys in the graph."""
+        rows = given_rows(self._columns(encoder, given), self._scope.fields)
+        self._model.read_from(rows)
+        requests = [request for request in self._model.requests() if request.key in self.inputs(encoder).keys]
+        batch = next(iter(scan(rows, self._scope.views, requests, batch_size=len(rows.samples))))
+        return self._model.columns(batch)
+
     def score(self, by: str | Mapping[str, object] | Score | None = None, **values: Given) -> Tensor:
         """Similarities [N, M] of the values of two encoders, the first against the second.
 
@@ -223,6 +236,20 @@ class LoadedModel:
         found = Score.accept("cosine")
         assert isinstance(found, Score)
         return found
+
+
+def flat(columns: Mapping[str, Encoding]) -> dict[str, Tensor]:
+    """The tensors of columns by name: `image`, `caption` and `caption_mask`."""
+    found: dict[str, Tensor] = {}
+    for key, column in columns.items():
+        value, name = column["value"], key.removeprefix("fields.").replace(".", "_")
+        if isinstance(value, Tokens):
+            found |= {name: value.values, f"{name}_mask": value.mask}
+        elif isinstance(value, Tensor):
+            found[name] = value
+        else:
+            raise ComponentError(f"{key} is no tensor, so that no graph can take it")
+    return found
 
 
 def pooled(encoding: Encoding) -> Tensor:

@@ -160,10 +160,7 @@ class Run:
         self.batch_losses[wave] = losses
 
     def _batch_loss(self, node: Node) -> Tensor | None:
-        reads = {
-            read.place: self.execution.fetch(read, self.held.whole(node.wave, after=read.target.after))
-            for read in node.reads
-        }
+        reads = {read.place: self.execution.fetch(read, self.held.whole(node.wave)) for read in node.reads}
         found = batch_loss(self.execution, node, reads, self.ids)
         if found is None:
             return None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmflow.data import Batch
 from mmflow.model.gathering import Fetch, gathered_ids
-from mmflow.model.graph import Graph, Node, Output
+from mmflow.model.graph import Graph, Node, Output, column_of
 from mmflow.model.model import Model
 from mmflow.model.rows import taken
 from mmflow.plugin.targets import Owner, Place
@@ -101,7 +101,7 @@ class Held:
         again = Tokens(tensor, value.mask) if isinstance(value, Tokens) else tensor
         return Encoding({name: again}, piece.axes, piece.present)
 
-    def whole(self, wave: int, *, after: bool = False) -> Fetch:
+    def whole(self, wave: int) -> Fetch:
         """Reads of a batch node of `wave`: columns, memories, kept leaves, live values of that wave's batch nodes."""
 
         def fetch(output: Output) -> Encoding | None:
@@ -109,7 +109,7 @@ class Held:
             if isinstance(owner, str):
                 return self.columns.get(owner)
             if owner.section == "memories":
-                return self.memory(owner, name, after=after)
+                return self.memory(owner, name)
             if owner in self.off:
                 return None
             producer = self.graph.nodes[owner]
@@ -120,6 +120,7 @@ class Held:
 
         return fetch
 
-    def memory(self, owner: Owner, column: str, *, after: bool = False) -> Encoding | None:
+    def memory(self, owner: Owner, name: str) -> Encoding | None:
+        _, after = column_of(name)
         state = self.next_memories[owner] if after and owner in self.next_memories else self.model.memories[owner]
-        return self.model.remembered(owner, column, state)
+        return self.model.remembered(owner, name, state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from mmflow.data import Batch, Feed, Loader, requests_of
@@ -58,10 +59,12 @@ class Supply:
             left = epochs - cursor.epoch
             self.steps = step - cursor.done + (feed.steps(left, cursor.epoch) if left > 0 else 0)
 
-    def _loaders(self, model: Model) -> dict[str, Loader]:
-        """A loader for each stream, which share the worker processes; for data without streams one, without a name."""
-        drawn, seed = self.declaration.drawn(), self.scope.seed
-        share = max(1, self.workers // len(drawn)) if self.workers else 0
+    def _loaders(self, model: Model, *, before: bool = False) -> dict[str, Loader]:
+        """A loader for each stream, which share the worker processes; for data without streams one, without a name.
+        `before` the first step there are no such processes, and draws are others than those of the steps."""
+        drawn = self.declaration.drawn()
+        seed = address(self.scope.seed, "before") if before else self.scope.seed
+        share = max(1, self.workers // len(drawn)) if self.workers and not before else 0
         targets = self.scope.targets(STAGE)
         loaders: dict[str, Loader] = {}
         for name, batches in drawn.items():
@@ -95,6 +98,14 @@ class Supply:
     def batches(self) -> Iterator[Batch]:
         """Batches without end from where they stand."""
         return self.feed.batches()
+
+    def batches_before(self, model: Model) -> Iterator[Batch]:
+        """Batches without end for what comes before the first step, which move nothing."""
+        feed = Feed(self._loaders(model, before=True))
+        try:
+            yield from feed.batches()
+        finally:
+            feed.close()
 
     def step_done(self) -> None:
         """The batch that was given last is done with."""

@@ -28,6 +28,7 @@ from mmflow.train.reserve import Reserve
 from mmflow.train.settings import Start, Training
 from mmflow.train.supply import Supply
 from mmflow.train.updates import Moves, Updates
+from mmflow.train.warming import warm
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -125,7 +126,11 @@ class Trainer:
             self._refresh()
         if not self.supply.loaded:
             self._load()
-        if checkpoint is not None:
+        if checkpoint is None:
+            clock, size = self.supply.clock(0), self.declaration.micro_batch_size
+            for line in warm(self.model, self.supply.batches_before(self.model), clock, size, self.updates.autocast):
+                self.context.report.note(line)
+        else:
             self.context.report.note(f"resumed at step {self.step} of {self.steps} from {checkpoint}")
         lines = trained_by_entry(self.model, self.declaration.patterns())
         self.context.report.note(f"trains {', '.join(lines)}")

@@ -145,7 +145,7 @@ class Updates:
         if self._unscaled:
             self.scaler.update()
             self._unscaled = False
-        self.model.memories.update(result.memories)
+        self.model.remember(result.memories)
         move_averages(self.model, "after_step", clock)
         return result
 

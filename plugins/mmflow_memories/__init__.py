@@ -9,4 +9,8 @@ from mmflow.plugin import hookimpl
 def mmflow_components() -> dict[str, str]:
     return {
         "memory/queue": "mmflow_memories.queue:Queue",
+        "memory/bank": "mmflow_memories.bank:Bank",
+        "memory/prototypes": "mmflow_memories.prototypes:Prototypes",
+        "memory/statistics": "mmflow_memories.statistics:Statistics",
+        "encoder/recall": "mmflow_memories.recall:Recall",
     }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmflow.plugin import ComponentError, Encoding, Memory, TensorType
+from mmflow_memories.columns import PREFIX, columns_of, first_rows, floating, row_of, stored
 
 if TYPE_CHECKING:
     import torch
@@ -25,11 +26,19 @@ class Queue(Memory, name="queue"):
     example: ClassVar[str] = "{use: queue, size: 4096, of: {image: image_slow, text: text_slow}}"
 
     size: int = Field(ge=1, le=1_000_000_000, description="number of rows")
-    fill: Literal["empty", "random"] = Field(
-        "empty", description="random: start full, with random vectors of length one (integers: -1)"
+    fill: Literal["empty", "random", "warm"] = Field(
+        "empty",
+        description="random: start full, with random vectors of length one (integers: -1); warm: start full, with rows "
+        "of the data as the untrained model encodes them",
     )
     ready: Literal["any", "full"] = Field("any", description="readable from the first row on, or when full")
     normalize: bool = Field(False, description="store vectors with length one")
+
+    @model_validator(mode="after")
+    def _warm_from_the_first_step(self) -> Queue:
+        if self.fill == "warm" and self.active is not None:
+            raise ValueError("fill: warm is done before the first step, and `active` says that it is written later")
+        return self
 
     def initial(self, columns: Mapping[str, TensorType], *, generator: torch.Generator) -> dict[str, Tensor]:
         import torch
@@ -37,23 +46,19 @@ class Queue(Memory, name="queue"):
 
         state: dict[str, Tensor] = {}
         for name, column in columns.items():
-            if None in column.size:
-                raise ComponentError(
-                    f"queue does not know the size of a row of its column {name!r}",
-                    found=f"{column.modality} {list(column.size)}",
-                    expected="vectors of known width, or one number a row",
-                )
-            shape = (self.size, *(int(n) for n in column.size if n is not None))
-            dtype = getattr(torch, column.dtype, None)
-            if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-                state[f"column.{name}"] = torch.full(shape, -1, dtype=torch.int64)
+            shape, dtype = (self.size, *row_of(self.use, name, column)), floating(column)
+            if dtype is None:
+                state[PREFIX + name] = torch.full(shape, -1, dtype=torch.int64)
             elif self.fill == "random":
-                state[f"column.{name}"] = normalize(torch.randn(shape, generator=generator, dtype=dtype), dim=-1)
+                state[PREFIX + name] = normalize(torch.randn(shape, generator=generator, dtype=dtype), dim=-1)
             else:
-                state[f"column.{name}"] = torch.zeros(shape, dtype=dtype)
+                state[PREFIX + name] = torch.zeros(shape, dtype=dtype)
         state["cursor"] = torch.zeros((), dtype=torch.int64)
         state["filled"] = torch.tensor(self.size if self.fill == "random" else 0)
         return state
+
+    def waits(self, state: Mapping[str, Tensor]) -> bool:
+        return self.fill == "warm" and int(state["filled"]) < self.size
 
     def update(self, state: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         import torch
@@ -68,30 +73,14 @@ class Queue(Memory, name="queue"):
         places = (cursor + arrived - kept + torch.arange(kept, device=cursor.device)) % self.size
         after: dict[str, Tensor] = {}
         for name, column in columns.items():
-            buffer = state[f"column.{name}"]
-            stored = self._stored(column[arrived - kept :], buffer.dtype)
-            after[f"column.{name}"] = buffer.index_copy(0, places, stored)
+            buffer = state[PREFIX + name]
+            rows = stored(column[arrived - kept :], buffer, unit=self.normalize)
+            after[PREFIX + name] = buffer.index_copy(0, places, rows)
         return {**after, "cursor": (cursor + arrived) % self.size, "filled": (filled + arrived).clamp_max(self.size)}
 
     def read(self, state: Mapping[str, Tensor]) -> Mapping[str, Encoding] | None:
-        import torch
-
         filled = int(state["filled"])
         if filled == 0 or (self.ready == "full" and filled < self.size):
             return None
-        present = None
-        if filled < self.size:
-            present = torch.arange(self.size, device=state["filled"].device) < filled
-        return {
-            name.removeprefix("column."): Encoding({"pooled": buffer}, ("entry",), present)
-            for name, buffer in state.items()
-            if name.startswith("column.")
-        }
-
-    def _stored(self, column: Tensor, dtype: torch.dtype) -> Tensor:
-        from torch.nn.functional import normalize
-
-        column = column.detach()
-        if self.normalize and column.is_floating_point():
-            column = normalize(column, dim=-1)
-        return column.to(dtype)
+        present = first_rows(self.size, state["filled"])
+        return {name: Encoding({"pooled": rows}, ("entry",), present) for name, rows in columns_of(state).items()}

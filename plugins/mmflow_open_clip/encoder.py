@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -11,12 +11,15 @@ from mmflow_pretrained.folders import is_local
 from mmflow_pretrained.images import each_image
 from pydantic import model_validator
 
-from mmflow.plugin import ComponentError, Field, TensorType
+from mmflow.plugin import ComponentError, Exported, Field, TensorType
 from mmflow_open_clip.configuration import HUB
 from mmflow_open_clip.description import Description, Model, described
+from mmflow_open_clip.exporting import FORM, export
 from mmflow_open_clip.tokenizer import OpenClipTokenizer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
 
@@ -89,6 +92,12 @@ class OpenClipEncoder(LibraryEncoder, name="open_clip"):
         whole = self._model().build(weights=self.hub is not None and not without_memory())
         padding = self._tokenizer().special.get("padding", 0) if self.tower == "text" else 0
         return encoding(tower_of(whole, self.tower), self._described(), padding)
+
+    def forms(self) -> tuple[str, ...]:
+        return (FORM,)
+
+    def export(self, form: str, folder: Path, parts: Sequence[Exported]) -> str:
+        return export(folder, parts, self._model())
 
     def repository(self) -> str:
         return self._model().repository()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Self
 
 from pydantic import model_validator
 
-from mmflow.plugin import Encoder, Field, outside_identity
+from mmflow.plugin import ComponentError, Encoder, Exported, Field, outside_identity
 from mmflow_pretrained.folders import contents, is_local
 from mmflow_pretrained.hub import commit_of
 
@@ -44,6 +45,10 @@ class LibraryEncoder(Encoder):
         """The commit of the repository behind a name that is no folder."""
         return commit_of(self.repository(), self.revision)
 
+    def commit_on_hub(self) -> str | None:
+        """The commit of a name on the hub; None of a folder."""
+        return None if self.hub is None or is_local(self.hub) else self.commit()
+
     def fingerprint(self) -> Any:
         if self.hub is None:
             return None
@@ -54,6 +59,20 @@ class LibraryEncoder(Encoder):
     def written(self) -> str:
         """The configuration as text, to keep what is made of it."""
         return json.dumps(self.config, sort_keys=True)
+
+
+def same_model(form: str, parts: Sequence[Exported]) -> None:
+    """Refuse encoders that are not towers of one model, each once."""
+    models = {(getattr(part.encoder, "hub", None), part.encoder.use, _written(part.encoder)) for part in parts}
+    towers = [getattr(part.encoder, "tower", None) for part in parts]
+    if len(models) > 1 or len(set(towers)) < len(parts):
+        said = [f"{part.encoder.use} {tower or ''}".strip() for part, tower in zip(parts, towers, strict=True)]
+        hint = "name one encoder, or the towers of one model: --of NAME"
+        raise ComponentError(f"a folder of {form} is one model", found=", ".join(said), hint=hint)
+
+
+def _written(encoder: Encoder) -> str:
+    return encoder.written() if isinstance(encoder, LibraryEncoder) else ""
 
 
 def without_memory() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -10,12 +10,16 @@ from mmflow_encoders.tokenizers.framing import well_formed
 from mmflow_pretrained.encoders import LibraryEncoder
 from mmflow_pretrained.folders import is_local
 from mmflow_pretrained.reading import reading
+from mmflow_pretrained.sentences import FORM
 from pydantic import model_validator
 
-from mmflow.plugin import ComponentError, Field, TensorType
+from mmflow.plugin import ComponentError, Exported, Field, TensorType
 from mmflow_sentence_transformers.description import Description, described
+from mmflow_sentence_transformers.exporting import export
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
 
@@ -43,10 +47,10 @@ class SentenceEncoder(LibraryEncoder, name="sentence_transformers"):
         return self
 
     def draws(self) -> bool:
-        return self._described().drops
+        return self.description().drops
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
-        about = self._described()
+        about = self.description()
         pooled = TensorType("vector", inputs[0].axes, (about.width,), groups=inputs[0].groups)
         tokens = pooled.with_(modality="tokens", size=(None, about.channels), vocabulary=about.vocabulary)
         found = {"pooled": pooled, "tokens": tokens, "ids": tokens.with_(size=(None,), dtype="int64")}
@@ -56,7 +60,7 @@ class SentenceEncoder(LibraryEncoder, name="sentence_transformers"):
         return found
 
     def taps(self) -> tuple[str, ...]:
-        numbers = range(1, self._described().depth + 1)
+        numbers = range(1, self.description().depth + 1)
         return (*(f"layers.{n}" for n in numbers), *(f"attention.{n}" for n in numbers))
 
     def preprocess(self, index: int, value: Any, state: Mapping[str, Any]) -> Any:
@@ -74,27 +78,34 @@ class SentenceEncoder(LibraryEncoder, name="sentence_transformers"):
         with reading("sentence_transformers", "model", self.hub), torch.device("cpu"):
             from sentence_transformers import SentenceTransformer
 
-            name, commit = (self._described().folder, None) if local else (self.hub, self.commit())
+            name, commit = (self.description().folder, None) if local else (self.hub, self.commit())
             model = SentenceTransformer(name, device="cpu", revision=commit, trust_remote_code=False).float()
         prompt = self._prompt()
         hidden = len(self._ids(prompt)) - 1 if prompt else 0
-        padding = _tokenizer(self._described().transformer).pad_token_id or 0
-        made = encoding(model, self._described(), padding, hidden)
+        padding = _tokenizer(self.description().transformer).pad_token_id or 0
+        made = encoding(model, self.description(), padding, hidden)
         return made.to("meta") if meta else made
 
+    def forms(self) -> tuple[str, ...]:
+        return (FORM,)
+
+    def export(self, form: str, folder: Path, parts: Sequence[Exported]) -> str:
+        return export(self, folder, parts)
+
     def _prompt(self) -> str:
-        about = self._described()
+        about = self.description()
         known = dict(about.prompts)
         name = about.default_prompt if self.prompt is None else self.prompt
         return "" if name is None else known.get(name, "" if self.prompt is None else name)
 
     def _ids(self, text: str) -> list[int]:
-        about = self._described()
+        about = self.description()
         text = text.strip().lower() if about.lower else text.strip()
         limit = min(self.length or about.length, about.length)
         return list(_tokenizer(about.transformer)(text, truncation=True, max_length=limit)["input_ids"])
 
-    def _described(self) -> Description:
+    def description(self) -> Description:
+        """The outputs of the model, and how it reads a text."""
         if self.hub is None:
             raise ComponentError("sentence_transformers needs `hub`")
         return described(self.hub, self.revision)

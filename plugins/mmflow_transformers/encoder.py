@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmflow_encoders.images.fitting import fit_image
 from mmflow_pretrained.encoders import LibraryEncoder, without_memory
-from mmflow_pretrained.folders import is_local
 from mmflow_pretrained.images import each_image
 
-from mmflow.plugin import ComponentError, Encoded, Encoding, Field, RawField, Refs, TensorType, Tokenizer
+from mmflow.plugin import ComponentError, Encoded, Encoding, Exported, Field, RawField, Refs, TensorType, Tokenizer
 from mmflow_transformers.description import Description, Model, Tower, described
+from mmflow_transformers.exporting import export, forms_of
 from mmflow_transformers.loading import load
 from mmflow_transformers.tokenizer import HfTokenizer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
 LONGEST = 512
@@ -52,10 +54,10 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
     rate: int = Field(16_000, ge=1, le=10_000_000, description="samples a second of sounds; must be the model's")
 
     def draws(self) -> bool:
-        return self._described().drops
+        return self.description().drops
 
     def batch_statistics(self) -> bool:
-        return self._described().batch_norm
+        return self.description().batch_norm
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         about = self._checked(inputs[0])
@@ -75,7 +77,7 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
         return found
 
     def taps(self) -> tuple[str, ...]:
-        numbers = range(1, self._described().depth + 1)
+        numbers = range(1, self.description().depth + 1)
         return (*(f"layers.{n}" for n in numbers), *(f"attention.{n}" for n in numbers))
 
     def learns(self) -> tuple[int, ...]:
@@ -86,9 +88,9 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
         return self.tokenizer.learn(values)
 
     def preprocess(self, index: int, value: Any, state: Mapping[str, Any]) -> Any:
-        about = self._described()
+        about = self.description()
         if isinstance(value, str):
-            return self._tokenizer().encode(value, state, length=self._length())
+            return self._tokenizer().encode(value, state, length=self.context())
         if about.reads == "pixel_values":
             return each_image(value, _images(self._model()), self.use)
         return self._sound(value) if about.reads in ("input_values", "input_features") else value
@@ -97,15 +99,14 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
         from mmflow_transformers.module import encoding
 
         weights = self.hub is not None and not without_memory()
-        on_hub = weights and self.hub is not None and not is_local(self.hub)
-        model = self._model().build(commit=self.commit() if on_hub else None, weights=weights)
-        text = self._described().reads == "input_ids"
-        padding = self._tokenizer().special.get("padding", self._described().padding) if text else 0
-        return encoding(model, self._described(), self.tower, self.pool, padding)
+        model = self._model().build(commit=self.commit_on_hub() if weights else None, weights=weights)
+        text = self.description().reads == "input_ids"
+        padding = self._tokenizer().special.get("padding", self.description().padding) if text else 0
+        return encoding(model, self.description(), self.tower, self.pool, padding)
 
     def _checked(self, given: TensorType) -> Description:
         """The description, once the input fits it."""
-        about = self._described()
+        about = self.description()
         if about.frames is not None:
             raise ComponentError(f"{self._model().shown} reads videos", hint="write `use: transformers_video`")
         wanted = _READERS[about.reads]
@@ -122,11 +123,18 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
         return about
 
     def _width(self) -> int:
-        about = self._described()
+        about = self.description()
         return about.width if self.pool == "library" else about.channels
 
-    def _length(self) -> int:
-        limit = self._described().context
+    def forms(self) -> tuple[str, ...]:
+        return forms_of(self, self.description())
+
+    def export(self, form: str, folder: Path, parts: Sequence[Exported]) -> str:
+        return export(self, form, folder, parts, self._model())
+
+    def context(self) -> int:
+        """Ids of a text at most."""
+        limit = self.description().context
         wanted = self.length or LONGEST
         return wanted if limit is None else min(wanted, limit)
 
@@ -146,12 +154,13 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
         if extractor.sampling_rate != self.rate:
             raise ComponentError(f"{self.hub} wants {extractor.sampling_rate} samples a second, `rate` is {self.rate}")
         found = extractor(value, sampling_rate=self.rate, return_tensors="np")
-        return np.asarray(found[self._described().reads][0], dtype=np.float32)
+        return np.asarray(found[self.description().reads][0], dtype=np.float32)
 
     def _model(self) -> Model:
         return Model(self.hub, self.revision, self.written(), self.tower, self.pool == "library")
 
-    def _described(self) -> Description:
+    def description(self) -> Description:
+        """The outputs of the model, and what it reads."""
         return described(self._model())
 
 
@@ -188,7 +197,7 @@ class TransformersVideo(TransformersEncoder, name="transformers_video"):
         return super().outputs(video.with_(axes=axes, groups=groups))
 
     def _checked(self, given: TensorType) -> Description:
-        about = self._described()
+        about = self.description()
         if about.frames is None:
             raise ComponentError(f"{self._model().shown} reads no videos", hint="write `use: transformers`")
         return about

@@ -71,7 +71,7 @@ def gradients(spec: Spec, micro_batch_size: int | None, steps: int = 2) -> tuple
     for number in range(steps):
         model.root.zero_grad()
         result = step.run(batch, Clock(number, 10))
-        model.memories.update(result.memories)
+        model.remember(result.memories)
     found = {name: p.grad.clone() for name, p in model.modules.named_parameters() if p.grad is not None}
     return found, result, model
 

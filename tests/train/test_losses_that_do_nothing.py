@@ -95,7 +95,7 @@ def test_a_list_of_memories_may_be_empty_or_not_ready(spec: Callable[..., Spec],
     step, values = Step(model, micro_batch_size=5), []
     for number in range(3):
         result = step.run(batch, Clock(number, 3))
-        model.memories.update(result.memories)
+        model.remember(result.memories)
         values.append(int(result.losses["l"]))
     assert values == seen
 

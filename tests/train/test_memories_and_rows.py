@@ -64,7 +64,7 @@ def test_a_memory_is_read_as_the_step_began_and_as_it_ends(
     seen = []
     for number in range(3):
         result = step.run(batch, Clock(number, 3))
-        model.memories.update(result.memories)
+        model.remember(result.memories)
         seen.append((result.numbers().get("loss/before", 0.0), result.numbers()["loss/after"]))
     assert seen == [(0.0, 12.0), (12.0, 24.0), (24.0, 36.0)]
 
@@ -75,7 +75,7 @@ def test_a_memory_waits_until_it_is_active(spec: Callable[..., Spec]) -> None:
     held = []
     for number in range(4):
         result = step.run(batch, Clock(number, 4))
-        model.memories.update(result.memories)
+        model.remember(result.memories)
         held.append(result.numbers().get("loss/after", 0.0))
     assert held == [0.0, 0.0, 12.0, 24.0]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
@@ -133,9 +134,27 @@ class Encoder(Component, kind="encoder"):
     def build(self, *inputs: TensorType, state: State) -> torch.nn.Module:
         raise NotImplementedError
 
+    def forms(self) -> tuple[str, ...]:
+        """Libraries in whose own form `export` writes it, such as `open_clip`."""
+        return ()
+
+    def export(self, form: str, folder: Path, parts: Sequence[Exported]) -> str:
+        """Write `parts`, encoders of one model with this one first, into `folder`, so that the library `form` alone
+        gives their vectors; returns lines of Python that do so. Raises `ComponentError` where the form cannot hold
+        them."""
+        raise NotImplementedError
+
     @property
     def has_weights(self) -> bool:
         return type(self).build is not Encoder.build
+
+
+class Exported(NamedTuple):
+    """An encoder on its way out, with its trained modules, in which adapters are merged into the weights."""
+
+    encoder: Encoder
+    module: torch.nn.Module
+    head: torch.nn.Module | None
 
 
 class Application(Encoder):
@@ -247,7 +266,7 @@ class Memory(Component, kind="memory"):
 
     method: ClassVar[str] = "update"
 
-    of: RefMap[Pooled | Ids]
+    of: RefMap[Pooled | Ids | RawField]
     rows: Ref[Weight] | None = None
     active: Active | None = None
     content: RefMap[Static | Column] = Field(
@@ -272,12 +291,27 @@ class Memory(Component, kind="memory"):
         """The next state; `columns` hold the rows of the global batch that are present in all of them."""
         raise NotImplementedError
 
+    def gives(self, columns: Mapping[str, TensorType]) -> Mapping[str, TensorType]:
+        """Columns that readers may name beside those of `of`, such as counts: their types, without axes."""
+        return {}
+
+    def waits(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether it wants batches before the first step, encoded by the untrained model; asked again after each."""
+        return False
+
+    def kept(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The state as it is kept between two steps: equal to `state` for readers, perhaps in another place.
+
+        Here, and nowhere else, a memory may write into tensors that it was given.
+        """
+        return state
+
     def entries(self) -> int | None:
         """How many rows it has for readers once it is ready; None where that may be any number. For the check."""
         return None
 
     def read(self, state: Mapping[str, Tensor]) -> Mapping[str, Encoding] | None:
-        """One `Encoding` a column (its output is `pooled`), or None while not ready."""
+        """One `Encoding` a column, those of `gives` too (its output is `pooled`), or None while not ready."""
         raise NotImplementedError
 
 

@@ -128,9 +128,7 @@ def read_stages(
     return found
 
 
-def _bound(
-    written: list[tuple[str, Path, Node]], repeats: dict[str, RepeatEntry], problems: list[Problem]
-) -> None:
+def _bound(written: list[tuple[str, Path, Node]], repeats: dict[str, RepeatEntry], problems: list[Problem]) -> None:
     """Leave out the repetitions that make more than `MOST_IN_ALL` stages, before any of these is looked at."""
     count = len(written)
     for name, repeat in list(repeats.items()):

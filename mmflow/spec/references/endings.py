@@ -127,6 +127,9 @@ class Endings:
         memory = self.types.component(Owner("memories", name))
         if isinstance(memory, Memory):
             columns = list(memory.of)
+            beside = self.types.columns_of(Owner("memories", name), memory) if column not in (None, *columns) else {}
+            if column in beside:
+                return Target("memories", name, output=column, after=after)
             if column is None and columns == ["value"]:
                 return Target("memories", name, after=after)
             if column is None and len(columns) == 1:
@@ -135,7 +138,8 @@ class Endings:
                 choices = " or ".join(f"{name}.{c}" for c in columns)
                 raise BadReference(f"`{text}` has several columns", hint=f"write {choices}")
             if column not in columns:
-                hint = did_you_mean(column, [c for c in columns if c != "value"], otherwise=f"write {name}")
+                known = [c for c in (*columns, *beside) if c != "value"]
+                hint = did_you_mean(column, known, otherwise=f"write {name}")
                 raise BadReference(f"`{text}`: the memory {name} has no column `{column}`", hint=hint)
         return Target("memories", name, output=column, after=after)
 

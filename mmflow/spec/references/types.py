@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from mmflow.plugin.kinds import Encoder, View
+from mmflow.plugin.kinds import Encoder, Memory, View
 from mmflow.plugin.modality import check_modalities
 from mmflow.plugin.targets import Owner, Target
 from mmflow.plugin.values import TensorType
@@ -81,12 +81,21 @@ class Types(Wiring):
     def _memory_type(self, target: Target) -> TensorType | None:
         column = self.targets(target.owner).get(("of", target.output or "value"))
         found = self.type_of(column) if column is not None else None
+        memory = self.component(target.owner)
+        if column is None and isinstance(memory, Memory):
+            found = self.columns_of(target.owner, memory).get(target.output or "")
         if found is None:
             return None
         if found.modality == "id":
             # Ids are stored as numbers.
             found = found.with_(modality="number", dtype="int64")
         return found.with_(axes=(target.name, *found.axes[1:]))
+
+    def columns_of(self, owner: Owner, memory: Memory) -> Mapping[str, TensorType]:
+        """The columns of a memory beside those that it is given, as far as the types of these are known."""
+        targets = {str(place[1]): target for place, target in self.targets(owner).items() if place[0] == "of"}
+        known = {name: self.type_of(target) for name, target in targets.items()}
+        return memory.gives({name: found or TensorType("unknown") for name, found in known.items()})
 
     def outputs_of(self, owner: Owner) -> Mapping[str, TensorType] | None:
         """Names and declared types of the outputs of an encoder or a view; None where they cannot be known."""

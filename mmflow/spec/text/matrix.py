@@ -104,7 +104,9 @@ def _axis(name: str, entry: Node, problems: list[Problem]) -> list[Choice]:
     if not entry.value:
         problems.append(entry.problem("an axis without values", path, hint="give values, or leave the axis out"))
     if len(entry.value) > MOST_MEMBERS:
-        message = f"an axis of {len(entry.value):,} values, and at most {MOST_MEMBERS} members can be told apart in a run"
+        message = (
+            f"an axis of {len(entry.value):,} values, and at most {MOST_MEMBERS} members can be told apart in a run"
+        )
         problems.append(entry.problem(message, path, key=True, hint=_FEWER))
         return []
     labels = _labels(entry.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mmflow_samplers.sequential import Sequential
@@ -10,7 +11,8 @@ from mmflow_samplers.shuffle import Shuffle
 from mmflow_sources.digits import NAMES, Digits
 from sklearn.datasets import load_digits
 
-from mmflow.plugin import Draw
+from mmflow.data import ColumnRequest, Loader
+from mmflow.plugin import Draw, Target
 
 
 def test_splits_are_disjoint_and_together_all() -> None:
@@ -73,3 +75,13 @@ def test_blocks_stay_together_and_all_come_once(length: int, block: int, epoch: 
         assert len({index // block for index in order[start : start + 8 * block]}) <= 16
     if length > 2 * 8 * block:
         assert order != list(range(length))
+
+
+@pytest.mark.process
+def test_loader_processes_read_them() -> None:
+    """The reader travels to them with its array, larger than what pickle puts into one piece."""
+    source, sampler = Digits(split="all"), Sequential(drop_last=False)
+    request = ColumnRequest("label", Target("fields", "label"))
+    with Loader(source, {}, [request], sampler=sampler, batch_size=900, seed=0, workers=1) as loader:
+        labels = [int(label) for batch in loader.epoch(0) for label in batch.columns["label"].values]
+    assert sorted(labels) == sorted(load_digits().target.tolist())

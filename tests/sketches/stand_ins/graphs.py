@@ -21,7 +21,6 @@ from mmflow.plugin import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
 
 WIDTH = 6

@@ -107,7 +107,11 @@ class LanguageModel(nn.Module):
 
     def __init__(self, words: int, width: int) -> None:
         super().__init__()
-        self.table, self.mix, self.say = nn.Embedding(words, width), nn.Linear(2 * width, width), nn.Linear(width, words)
+        self.table, self.mix, self.say = (
+            nn.Embedding(words, width),
+            nn.Linear(2 * width, width),
+            nn.Linear(width, words),
+        )
 
     def forward(self, ids: Tokens) -> dict[str, Any]:
         x, weights = self.table(ids.values), ids.mask.unsqueeze(-1).to(self.table.weight.dtype)
