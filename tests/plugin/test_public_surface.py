@@ -23,8 +23,8 @@ Array Bank Column Data Encoded Files Grid Ids Index Labels Metrics Model Paramet
 Sampled Static TokenSequence Weight
 """
 GIVEN = """
-ABSENT Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example Exported LeftOut Metric RawValue Sample
-Reader Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming Tally TensorType Tokens
+ABSENT Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example Exported LeftOut Metric RawValue
+Sample Reader Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming Tally TensorType Tokens
 TrackedRun Tracking
 describe emit in_all read_sample with_random_access
 """

@@ -200,7 +200,8 @@ def test_a_sampler_reads_a_column(run: Run) -> None:
 def test_a_sampler_of_a_stream_reads_a_column(run: Run, one: str, stage: str) -> None:
     run(
         "losses: {l: {use: seen, of: q}}\nstages:\n  half: half\n"
-        f"  fit: {{use: train, epochs: 1, batch_size: 8, sampler: {stage}, encoders: {{q: {{use: affine, of: one.x}}}}, "
+        f"  fit: {{use: train, epochs: 1, batch_size: 8, sampler: {stage}, "
+        f"encoders: {{q: {{use: affine, of: one.x}}}}, "
         f"data: {{one: {one}, two: {{data: other, sampler: shuffle}}}}}}\n"
     )
     assert {id for call in CALLS for id in call["ids"]} == {f"r{i}" for i in range(0, 12, 2)}
