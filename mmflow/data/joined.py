@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import ConfigDict, SkipValidation
+from pydantic import ConfigDict
 
 from mmflow.artifacts import StaticArtifact
 from mmflow.artifacts.cells import StoredRows
@@ -97,7 +97,7 @@ class Joined(Source, name="joined"):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     of: Source
-    columns: SkipValidation[dict[str, JoinedValues]]
+    columns: dict[str, JoinedValues]
     """By the name of the field that they become."""
 
     def fields(self) -> Mapping[str, TensorType]:

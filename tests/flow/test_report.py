@@ -201,7 +201,10 @@ class GivesUp(Evaluator, name="gives_up"):
     """An evaluator that fails at work."""
 
     def evaluate(self, *of: Encoding) -> EvaluationResult:
-        raise ComponentError("some label has no name")
+        # Blank rows, which try an evaluator before the run, are fewer than those of the data.
+        if len(of[0].pooled) > 4:
+            raise ComponentError("some label has no name")
+        return EvaluationResult([])
 
 
 def test_a_failed_stage_is_told_and_the_rest_is_shown(first, folder, register):

@@ -55,7 +55,7 @@ EDITS = {
     "a comment in a kernel that nobody uses": ("core/mmflow/kernels/dtw/chunked.py", added("# more"), set()),
     "a kernel that nobody uses": ("core/mmflow/kernels/dtw/chunked.py", added("_CHANGED = 1"), set()),
     "a helper of two evaluators": (
-        "core/plugins/mmflow_evaluators/ranking.py", added("_CHANGED = 1"), {"retrieval", "geometry"},
+        "core/plugins/mmflow_evaluators/declared.py", added("_CHANGED = 1"), {"retrieval", "geometry"},
     ),
     "how a modality joins rows": ("core/mmflow/plugin/modalities.py", added("_CHANGED = 1"), EVERY),
     "the report": ("core/mmflow/flow/report/page.py", added("_CHANGED = 1"), set()),

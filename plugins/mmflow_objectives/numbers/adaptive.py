@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from mmflow.plugin import BatchValue, Encoded, PositiveFloat, Refs, Score, default
+from mmflow.plugin import BatchValue, Encoded, Refs, Score, default
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ class Adaptive(BatchValue, name="adaptive"):
 
     of: Refs[Encoded] = Field(min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
     score: Score = default("cosine", description="similarity of the two sides of a pair")
-    base: PositiveFloat = Field(0.1, description="the number where A is `center`")
+    base: float = Field(0.1, gt=0, le=1e6, description="the number where A is `center`")
     gain: float = Field(0.5, ge=0, le=1, description="how much of A - center is added")
     center: float = Field(0.0, ge=-1, le=1, description="the similarity at which the number is `base`")
 

@@ -201,7 +201,7 @@ train: {{data: train, epochs: 1, batch_size: 4}}
      ("{{use: open_clip_image, hub: ViT-B-23}}", "open_clip has no model"),
      ("{{use: open_clip_image, hub: ViT-B-16, pretrained: none}}", "no weights 'none'.*it has"),
      ("{{use: open_clip_image, hub: ViT-B-16, augment: true, options: {{zoom: 2}}}}", "open_clip cannot make.*zoom"),
-     ("{{use: hf_audio, hub: {at}}}", "needs a sound, got image")],
+     ("{{use: hf_audio, hub: {at}}}", r"needs a sound \[T\], got image")],
 )  # fmt: skip
 def test_missing_models_and_wrong_options_are_named_before_any_work(tmp_path: Path, transform: str, words: str) -> None:
     with pytest.raises(SpecError, match=words) as caught:

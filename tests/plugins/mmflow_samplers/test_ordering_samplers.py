@@ -14,8 +14,10 @@ from mmflow_samplers.curriculum import Curriculum
 from mmflow_samplers.hard_neighbors import HardNeighbors
 from mmflow_samplers.token_budget import TokenBudget
 
+from mmflow.artifacts.cells import StoredRows, write_rows
 from mmflow.data import Loader
-from mmflow.plugin import ComponentError, Draw, Ref, Source
+from mmflow.data.joined import Joined, StoredColumn
+from mmflow.plugin import ComponentError, Draw, Ref, Source, Target, TensorType
 from mmflow.spec import SpecError, load_text
 
 LENGTHS = st.lists(st.one_of(st.none(), st.integers(0, 30)), min_size=1, max_size=80).filter(
@@ -189,7 +191,7 @@ def test_a_stages_column_orders_the_batches(tmp_path: Path) -> None:
         ("{use: hard_neighbors, of: feats.image}", ["the stage feats gives no `image`", "small"]),
         (
             "{use: hard_neighbors, of: first}",
-            ["the stage `first`", "a stage's column", "feats"],
+            ["`first`, a stage's model", "a stage's column"],
         ),
         ("{use: hard_neighbors, of: nothing}", ["there is no `nothing` here"]),
         ("{use: hard_neighbors, of: image}", ["the sampler hard_neighbors cannot go by `image`", "vector"]),
@@ -208,10 +210,17 @@ def test_what_a_sampler_cannot_go_by_is_said_at_check_time(sampler: str, said: l
     assert len(caught.value.problems) == 1
 
 
-def test_a_column_of_other_samples_is_refused() -> None:
-    source = Source.accept({"use": "shapes", "size": 5, "pixels": 16})
+VECTOR = TensorType("vector", size=(1,))
+
+
+def test_a_column_of_other_samples_is_refused(tmp_path: Path) -> None:
+    shapes = Source.accept({"use": "shapes", "size": 5, "pixels": 16})
+    write_rows(tmp_path / "column.parquet", ["other"], {"value": [[1.0]]}, {"value": VECTOR})
+    column = StoredColumn(StoredRows(tmp_path / "column.parquet"), VECTOR)
+    source = Joined(of=shapes, columns={"feats.small": column})
+    sampled = {"of": Target("fields", "feats.small")}
     with pytest.raises(Exception, match="knows no sample of source 'shapes'"):
-        Loader(source, {}, [], sampler=HardNeighbors(of=X), batch_size=2, seed=0, columns={"of": {"other": [1.0]}})
+        Loader(source, {}, [], sampler=HardNeighbors(of=X), batch_size=2, seed=0, sampled=sampled)
 
 
 def test_epochs_of_different_lengths_train_to_the_end(tmp_path: Path) -> None:

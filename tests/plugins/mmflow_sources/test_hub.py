@@ -126,5 +126,5 @@ def test_workers_and_a_key_without_the_place(folder: Path, tmp_path: Path) -> No
     copied = source(path=str(tmp_path / "copy"), columns={"image": "image", "label": "species"})
     assert copied.fingerprint() == one.fingerprint()
     text = "mmflow: 1\nname: one\ndata: {{rows: {{use: hf_dataset, path: '{}'}}}}\n"
-    keys = [Keys(load_text(text.format(made.path))).data("rows") for made in (one, copied)]
+    keys = [Keys(load_text(text.format(made.path))).data(Target("data", "rows")) for made in (one, copied)]
     assert keys[0] == keys[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmflow.identity.keys import Keys
+from mmflow.plugin import Target
 from mmflow.spec import load_text
 from mmflow.spec.text.problems import SpecError
 
@@ -49,7 +50,8 @@ def test_a_named_source_is_what_its_entry_says() -> None:
     assert named.to_yaml() == written.to_yaml()
     assert load_text(named.to_yaml()) == named
     for name in named.data:
-        assert Keys(named).data(name) == Keys(written).data(name)
+        entry = Target("data", name)
+        assert Keys(named).data(entry) == Keys(written).data(entry)
     assert len(named.data["test"].open()) > len(named.data["all"].open())
 
 
