@@ -220,5 +220,5 @@ class Exemplars(Stage, name="exemplars"):
         for cluster in sorted(set(group.values())):
             own = [(id, np.asarray(value)) for id, value in zip(ids, values, strict=True) if group[id] == cluster]
             mean = np.mean([value for _, value in own], axis=0)
-            found[int(cluster)] = min(own, key=lambda each: float(((each[1] - mean) ** 2).sum()))[0]  # noqa: B023
+            found[int(cluster)] = min(own, key=lambda each: float(((each[1] - mean) ** 2).sum()))[0]
         (context.write_files("chosen") / "exemplars.json").write_text(json.dumps(found))

@@ -128,7 +128,9 @@ class Evolve(DataStage, name="evolve"):
         scored: dict[str, float] = {}
         for _ in range(self.rounds):
             for phrase in found:
-                scored[phrase] = float(context.memo({"phrase": phrase}, lambda p=phrase: self._fitness(context, p, first, second)))  # type: ignore[misc]  # noqa: E501
+                scored[phrase] = float(
+                    context.memo({"phrase": phrase}, lambda p=phrase: self._fitness(context, p, first, second))
+                )  # type: ignore[misc]
             best = sorted(scored, key=lambda phrase: -scored[phrase])[: self.elite]
             if self.change is not None:
                 found = list(self.change.phrases(context.service("change", "service"), best))[: self.population]
