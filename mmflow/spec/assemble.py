@@ -124,10 +124,11 @@ class _Assembler:
             around=stage.place.around if stage.place is not None else None,
             start=_stage_name(targets.get(("start",)) or targets.get(("start", "from"))),
             model=_stage_name(targets.get(("model",))),
-            preparation_data=self.preparation(name),
+            preparation_data=None,
             wiring=resolver,
         )
-        scope = replace(scope, joined=self.joined(scope))
+        learns = any(isinstance(one := scope.component(o), Encoder) and one.learns() for o in scope.reached())
+        scope = replace(scope, joined=self.joined(scope), preparation_data=self.preparation(name) if learns else None)
         if stage.groups:
             scope = replace(scope, groups=inner_groups(stage, self.resolvers, scope.reached()))
         base = {section: self.sections.entries[section] for section in NODES}

@@ -47,7 +47,7 @@ class Doubled(Stage, name="doubled"):
 
 @pytest.fixture(autouse=True)
 def _registered(register: Callable[..., None]) -> None:
-    register(Shift, Doubled, Graphs, Mix)
+    register(Shift, Doubled, Graphs, Mix, Short)
 
 
 def weights(ran: Any, stage: str) -> dict[str, Tensor]:
@@ -176,6 +176,49 @@ def test_an_encoder_and_a_field_stand_in(run: Run, load: Load) -> None:
     scope = load(text).scope("one")
     assert scope.targets(STAGE)["of", 0] == Target("encoders", "v")
     assert scope.targets(Owner("encoders", "v"))["of", 0] == Target("fields", "x")
+
+
+class Short(Source, name="short"):
+    """Rows that have no `x`, and vectors `y`."""
+
+    def fields(self) -> Mapping[str, TensorType]:
+        return {"y": TensorType("vector", size=(4,)), "id": TensorType("id", dtype="str")}
+
+    def open(self) -> Any:
+        return ShortRows()
+
+
+class ShortRows:
+    def __len__(self) -> int:
+        return 5
+
+    def id(self, index: int) -> str:
+        return f"s{index}"
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return {"id": self.id(index), "y": np.arange(4, dtype=np.float32) + index}
+
+    def static(self) -> Mapping[str, Any]:
+        return {}
+
+
+REPLACED = """  q: {use: affine, of: w}
+losses: {l: {use: gap, of: [q, v]}}
+stages:
+  fit: {use: train, data: train, batch_size: 8, steps: 1}
+  feats: {use: embed, data: short, of: q, encoders: {given: {use: affine, of: y, dim: 0}}, replace: {w: given}}
+"""
+
+
+def test_what_a_stage_replaces_needs_no_data(run: Run, load: Load) -> None:
+    ran = run(REPLACED, "data.short=short")
+    stored = weights(ran, "fit")
+    y = torch.stack([torch.arange(4.0) + row for row in range(5)])
+    expected = y @ stored["encoders.q.weight"].T + stored["encoders.q.bias"]
+    found = ColumnArtifact(ran.folder("feats"), "q").read()
+    torch.testing.assert_close(torch.tensor(np.stack([found[f"s{row}"] for row in range(5)])), expected)
+    with pytest.raises(SpecError, match="there is no `x` here"):
+        load(REPLACED.replace(", replace: {w: given}", ""), "data.short=short")
 
 
 # --- one big graph -------------------------------------------------------------------------------------------

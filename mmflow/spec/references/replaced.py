@@ -67,6 +67,14 @@ class Replaced:
                 found.stand_ins[replaced] = StandIn(target, found._behind(owner))
         return found
 
+    def stand_in(self, owner: Owner) -> Owner | None:
+        """The encoder that stands in for another, which no stand-in reads; None where none does."""
+        found = self.stand_ins.get(owner)
+        behind = (each for one in self.stand_ins.values() for each in one.behind)
+        if found is None or found.target.section != "encoders" or owner.section != "encoders" or owner in behind:
+            return None
+        return found.target.owner if found.target.index is None and found.target.output is None else None
+
     def target(self, owner: Owner, target: Target) -> Target:
         """The target of a reference inside `owner`, or that which stands in for it there."""
         found = self.stand_ins.get(target.owner) if target.stage is None else None

@@ -175,14 +175,35 @@ class Resolver(Types):
         entry = self.entry(owner)
         return entry.component if entry is not None else None
 
+    def replaced(self) -> Replaced:
+        if self._replaced is None:
+            self._replaced = Replaced(self)
+            self._replaced = Replaced.of(self)
+        return self._replaced
+
+    def outputs_of(self, owner: Owner) -> Mapping[str, TensorType] | None:
+        """The same, of an encoder whose inputs are not here those of the one that stands in for it."""
+        stand_in = self.replaced().stand_in(owner) if owner not in self._outputs else None
+        if stand_in is None:
+            return super().outputs_of(owner)
+        kept = [(known, dict(known)) for known in (self.problems, self._targets, self._written, self._structures)]
+        found, outputs = super().outputs_of(owner), dict(self._outputs)
+        if found is None and len(self.problems) > len(kept[0][1]):
+            # Nothing else reads what it would read: its inputs need not be here.
+            for known, before in kept:
+                known.clear()
+                known.update(before)  # type: ignore[arg-type]
+            self._outputs = {one: known for one, known in outputs.items() if known is not None}
+            found = self._outputs[owner] = super().outputs_of(stand_in)
+        return found
+
     def targets(self, owner: Owner) -> Mapping[Place, Target]:
         if owner not in self._targets:
             found = dict(self.written(owner))
-            if self._replaced is None:
-                self._replaced = Replaced.of(self)
+            replaced = self.replaced()
             for place, target in found.items():
                 if (owner, place[:1]) != (STAGE, ("replace",)):
-                    found[place] = self._replaced.target(owner, target)
+                    found[place] = replaced.target(owner, target)
             for place, target in found.items():
                 if target.stage is not None and owner != STAGE and place[0] != "weights":
                     found[place] = self._borrow(owner, target)

@@ -76,6 +76,25 @@ def test_micro_batches_give_the_gradients_of_the_batch(
         torch.testing.assert_close(gradient, whole[1][name], rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("micro_batch_size", [1, 5, None])
+def test_the_caption_loss_is_the_mean_over_all_tokens_of_the_batch(micro_batch_size: int | None) -> None:
+    spec = load_text(SPEC)
+    scope = spec.scope("train")
+    model = Model.create(scope, scope.roots(), seed=0).to("cpu", torch.float64)
+    batch = next(iter(scan(spec.data["train"], scope.views, model.requests(), batch_size=12)))
+    found = Step(model, micro_batch_size=micro_batch_size).run(batch, Clock(0, 2)).losses["caption"]
+    logits = model.encode(["next"], batch, ("logits",))["next"].outputs["logits"]
+    ids = model.encode(["text"], batch, ("ids",))["text"].outputs["ids"]
+    total, tokens = 0.0, 0
+    for row in range(12):
+        for place in range(int(ids.mask[row].sum()) - 1):
+            total -= float(logits.values[row, place].log_softmax(-1)[ids.values[row, place + 1]])
+            tokens += 1
+    # Texts differ in length: a mean of the rows' means would be another number.
+    assert len(set(ids.mask.sum(1).tolist())) > 1
+    assert float(found) == pytest.approx(total / tokens, rel=1e-9)
+
+
 def test_every_parameter_learns(whole: tuple[dict[str, float], dict[str, torch.Tensor]]) -> None:
     assert [name for name, gradient in whole[1].items() if gradient.abs().max() == 0] == []
 

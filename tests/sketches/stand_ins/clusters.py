@@ -82,6 +82,7 @@ class SsKmeans(DataStage, name="ss_kmeans"):
         k = max(self.k, int(known.max()) + 1)
         draw = np.random.default_rng(address(context.scope.seed, "ss_kmeans"))
         centers = x[draw.choice(len(x), k, replace=False)]
+        labels = _nearest(x, centers, known)
         for _ in range(10):
             labels = _nearest(x, centers, known)
             centers = np.stack([x[labels == c].mean(0) if (labels == c).any() else centers[c] for c in range(k)])

@@ -69,6 +69,20 @@ class AddNoise(Encoder, name="add_noise"):
         return {"x": left.sqrt() * x + (1 - left).clamp_min(0).sqrt() * eps, "t": t, "eps": eps}
 
 
+class PureNoise(Encoder, name="pure_noise"):
+    """Noise alone at the last step, for as many rows as there are: what sampling begins with, where no image is."""
+
+    def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
+        image = TensorType("grid", size=(16, 16, 3))
+        return {"x": image, "t": TensorType("number"), "eps": image}
+
+    def apply(self, words: Tensor, generator: Any) -> dict[str, Tensor]:
+        import torch
+
+        noise = torch.randn(len(words), 16, 16, 3, generator=generator).to(words)
+        return {"x": noise, "t": words.new_full((len(words),), 999.0), "eps": noise}
+
+
 class Unet(Encoder, name="unet"):
     """Predicts the noise of x at step t under words; the tap `attention.cross` has its map from places to words."""
 
