@@ -168,6 +168,18 @@ stages:
     assert StageCheck().of(spec).problems == []
 
 
+@pytest.mark.parametrize("of", ["[text.ids, text.ids.detach]", "[fields.label, fields.shape]"])
+def test_whole_numbers_alone_have_no_distance(of: str) -> None:
+    with pytest.raises(SpecError, match="mse takes numbers that an encoder makes"):
+        load_text(f"""
+mmflow: 1
+data: {{one: {{use: shapes, size: 16, pixels: 16}}}}
+encoders: {{text: {{use: text_transformer, of: caption, width: 8, depth: 1, heads: 2, length: 12}}}}
+losses: {{same: {{use: mse, of: {of}}}}}
+train: {{data: one, steps: 1, batch_size: 8}}
+""")
+
+
 @pytest.mark.parametrize("dim", [8, 20])
 def test_ids_beyond_the_logits_are_told_before_the_run(dim: int) -> None:
     said = [
