@@ -255,7 +255,7 @@ class BatchFetcher(Dataset["Result"]):
 
     def _joined(self, request: ColumnRequest, values: list[RawValue], ids: list[str]) -> ColumnBatch:
         type_ = self.types[request.key]
-        nothing = bool(values) and all(value is None for value in values)
+        nothing = bool(values) and all(map(_absent, values))
         template = self._template(request) if nothing else None
         if nothing and template is None and request.preprocess is not None:
             raise SampleError(f"{describe(self.source)}: no sample of the data has {request.target.name!r}")
@@ -285,6 +285,11 @@ class BatchFetcher(Dataset["Result"]):
                     self._templates[request.key] = member
                     break
         return self._templates[request.key]
+
+
+def _absent(value: RawValue) -> bool:
+    """Whether a value is absent, or every member of a group is."""
+    return value is None or (isinstance(value, list) and bool(value) and all(map(_absent, value)))
 
 
 def _unnoticed(what: str) -> None:

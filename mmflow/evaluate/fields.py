@@ -120,14 +120,21 @@ def read_rows(context: StageContext, fields: Sequence[str]) -> DataRows:
     """All rows of a stage's data, with what `fields` refer to."""
     encoded, plain = _places(context, fields)
     rows = Embedder(context, BATCH).rows(list(encoded.values()), plain)
-    found = dict(zip(encoded, rows.of, strict=True))
+    types = _types(context.scope)
+    found = {place: _as_read(types[place], one) for place, one in zip(encoded, rows.of, strict=True)}
     return DataRows(rows.ids, {**found, **rows.fields})
+
+
+def _as_read(types: Sequence[type[RefType]], found: Encoding) -> Argument:
+    """A class or a weight of each row where a reference is read as such, else the encoding."""
+    plain = not {Encoded, Pooled} & {*types}
+    return next(iter(found.outputs.values())) if plain and len(found.outputs) == 1 else found
 
 
 def scan_rows(context: StageContext, fields: Sequence[str], batch_size: int) -> Iterator[DataRows]:
     """The rows of a stage's data batch by batch; what has rows of an axis of its own comes with each."""
     encoded, plain = _places(context, fields)
-    embedder = Embedder(context, batch_size)
+    embedder, types = Embedder(context, batch_size), _types(context.scope)
     stages = {want.target.stage for want in encoded.values() if want.encoded}
     if len(stages) > 1:
         raise ComponentError(f"stage {context.name} reads encoders of several models batch by batch")
@@ -145,7 +152,7 @@ def scan_rows(context: StageContext, fields: Sequence[str], batch_size: int) -> 
             parts = [values[want.encoder, output] for output in outputs]
             parts = parts or [values[WHOLE, str(want.target)]]
             merged = {name: value for part in parts for name, value in part.outputs.items()}
-            columns[place] = want.of(Encoding(merged, parts[0].axes, parts[0].present))
+            columns[place] = _as_read(types[place], want.of(Encoding(merged, parts[0].axes, parts[0].present)))
         yield DataRows(batch.ids, columns)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmflow.data import Batch, ColumnRequest, count_of, sample_of, scan
+from mmflow.data import Batch, ColumnRequest, count_of, sample_of, scan, static_columns, static_ids
 from mmflow.data.blanks import blank_source, made_by_stages
 from mmflow.evaluate.harness import Measurement
 from mmflow.evaluate.parts import values_of
@@ -28,7 +28,7 @@ from mmflow.plugin.kinds import Evaluator, Source, StageScope, StageSpec
 from mmflow.plugin.numbers import Clock, Learned, Value
 from mmflow.plugin.samples import SampleError
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import Argument, Encoding, RawValue, Tokens
+from mmflow.plugin.values import SAMPLE, Argument, Encoding, RawValue, Tokens
 from mmflow.spec.text.problems import Problem
 
 ROWS = 48
@@ -115,11 +115,36 @@ class StandIn:
 
     def rows(self, wanted: Sequence[Wanted], fields: Mapping[Place, Target], data: Target | None = None) -> Rows:
         source = self.tried.source(data)
+        static = [place for place, target in fields.items() if self.tried.scope.type_of(target).static]
+        if static or any(self._known(want).axes[:1] != (SAMPLE,) for want in wanted):
+            if len(static) < len(fields):
+                raise Unknown
+            return self._whole(source, wanted, fields, data)
         targets = {str(place): target.as_field for place, target in fields.items()}
         batch = self.batch(source, targets, self.most)
         present = Presence(self, source, {w.target.owner for w in wanted if w.encoded and w.target.stage is None})
         of = tuple(present.on(self._encoding(want, len(batch.ids), data), want) for want in wanted)
         return Rows(of, {place: values_of(batch.columns[str(place)]) for place in fields}, batch.ids)
+
+    def _whole(
+        self, source: Source, wanted: Sequence[Wanted], fields: Mapping[Place, Target], data: Target | None
+    ) -> Rows:
+        """All rows of an axis of their own, such as the nodes of one big graph; those of the first input count."""
+        types, static = source.fields(), source.open().static()
+        read = static_columns(source, [ColumnRequest(str(place), target) for place, target in fields.items()])
+        known = [self._known(want) for want in wanted]
+        sizes = [int(next(_tensors(one)).shape[0]) for one in known]
+        axes = [*(one.axes[0] for one in known), *(types[target.name].axes[0] for target in fields.values())]
+        largest = max([*sizes, *(len(column) for column in read.values())], default=0)
+        own = {declared.axes[0] for declared in types.values() if declared.static}
+        if SAMPLE in axes or axes[0] not in own or largest > MOST:
+            raise Unknown
+        of = tuple(
+            drawn(one, rows, str(want.target), str(data or ""))
+            for want, one, rows in zip(wanted, known, sizes, strict=True)
+        )
+        values = {place: values_of(read[str(place)]) for place in fields}
+        return Rows(of, values, static_ids(types, static, axes[0]))
 
     def batch(self, source: Source, targets: Mapping[str, Target], rows: int) -> Batch:
         """Columns of so many rows from all over the data, by key."""
@@ -137,10 +162,15 @@ class StandIn:
             raise Unknown
         return batch
 
-    def _encoding(self, want: Wanted, rows: int, data: Target | None) -> Encoding:
+    def _known(self, want: Wanted) -> Encoding:
+        """Outputs of an encoder as rows without values."""
         known = self.tried.outputs(want.target, want.outputs) if want.encoded else None
-        if known is None or known.axes[:1] != ("sample",):
+        if known is None:
             raise Unknown
+        return known
+
+    def _encoding(self, want: Wanted, rows: int, data: Target | None) -> Encoding:
+        known = self._known(want)
         # By what is referred to: a reference that stands twice leads to equal vectors.
         return drawn(known, rows, str(want.target), str(data or ""))
 
@@ -192,6 +222,11 @@ class Presence:
             return self.scope.structure(owner).encoder.presence(inputs)
         except StopIteration:  # it looks at the outputs of its inputs, which are not there
             return None
+
+
+def _tensors(encoding: Encoding) -> Iterator[Tensor]:
+    for value in encoding.outputs.values():
+        yield value.values if isinstance(value, Tokens) else value
 
 
 def _whole(target: Target) -> Target:

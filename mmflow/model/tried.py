@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mmflow.model.graph import Output
 from mmflow.model.rehearsal import problem_of, said_by
@@ -59,7 +60,7 @@ class _Unknown(Exception):
 
 
 def _stand_in(traced: Argument, behind: list[Argument]) -> Argument:
-    """Zeros for other numbers; whole ones as they went into the encoder, where they came out in the same shape."""
+    """Zeros for other numbers; whole ones as they went into the encoder, cut or padded as they came out."""
     tensor = traced.values if isinstance(traced, Tokens) else traced
     if not isinstance(tensor, Tensor):
         raise _Unknown
@@ -69,6 +70,11 @@ def _stand_in(traced: Argument, behind: list[Argument]) -> Argument:
         return zeros if mask is None else Tokens(zeros, mask)
     for value in behind:
         inner = value.values if isinstance(value, Tokens) else value
-        if type(value) is type(traced) and isinstance(inner, Tensor) and inner.shape == tensor.shape:
+        if type(value) is not type(traced) or not isinstance(inner, Tensor) or inner.is_floating_point():
+            continue
+        if inner.shape == tensor.shape:
             return value
+        if isinstance(value, Tokens) and inner.ndim == tensor.ndim == 2 and len(inner) == len(tensor):
+            cut = (0, tensor.shape[1] - inner.shape[1])
+            return Tokens(pad(inner, cut), pad(value.mask, cut))
     raise _Unknown

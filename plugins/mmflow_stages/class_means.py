@@ -30,6 +30,7 @@ class ClassMeans(DataStage, name="class_means"):
     """
 
     gives: ClassVar[Mapping[str, str]] = {"vectors": "Static", "count": "Static"}
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"labels": ("label", "index", "number")}
     example: ClassVar[str] = "{use: class_means, data: train, of: image, labels: label}"
 
     of: Ref[Encoded]

@@ -27,6 +27,10 @@ SMOOTHING = 10.0
 """The constant in the density of a cluster, so that small clusters are not too dense (Li et al., 2021)."""
 
 
+VECTORS = ("vector", "logits", "series", "mask")
+"""Modalities of one array of numbers a row."""
+
+
 class KMeans(Stage, name="kmeans"):
     """Clusters of a column of vectors by k-means (Lloyd, 1982), the best of `restarts` starts by k-means++.
 
@@ -48,6 +52,10 @@ class KMeans(Stage, name="kmeans"):
 
     def outputs(self, given: StageInputs) -> Mapping[str, TensorType]:
         vectors = given.of("of")
+        if vectors.modality not in ("unknown", *VECTORS):
+            raise ComponentError(
+                "kmeans reads one vector a row", found=f"{self.of}, {vectors.modality}", hint="name a column of vectors"
+            )
         axis = f"cluster_of_{'_'.join(map(str, vectors.axes[:1]))}" if vectors.static else "cluster"
         return {
             "label": TensorType("label", vectors.axes[:1], dtype="int64"),

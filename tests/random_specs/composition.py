@@ -17,7 +17,7 @@ from mmflow.plugin.targets import Owner
 from mmflow.spec.text.yaml_writer import write_yaml
 from tests.random_specs.drawing import Unfit
 from tests.random_specs.files import Files
-from tests.random_specs.known import together
+from tests.random_specs.known import TOGETHER, together
 from tests.random_specs.referring import Aims, accepts_raw
 from tests.random_specs.registered import component, names
 from tests.random_specs.values import limits
@@ -29,6 +29,25 @@ PLAIN = ("label", "labels", "number")
 """Modalities whose values are counted before they are chosen as targets."""
 LAST = ("normalize", "hf_image", "open_clip_image", "timm_image", "hf_audio")
 """Transforms that give numbers, which others along them do not take."""
+SELDOM_BY_CHANCE = (
+    "encoder/graph", "encoder/hard_pairs", "encoder/members", "encoder/scores", "encoder/transformers_video",
+    "encoder/video_transformer", "loss/emitted", "stage/boundary_detection", "stage/calibration",
+    "stage/category_discovery", "stage/detection", "stage/grid_probe", "stage/kmeans", "stage/mixed_radix",
+    "stage/moment_retrieval", "stage/multi_label_probe", "stage/multiple_choice", "stage/pair_classification",
+    "stage/pair_matching", "stage/select", "stage/yes_no", "tokenizer/byte", "tokenizer/word", "transform/choose",
+    "transform/crop_time", "transform/gain", "transform/hf_audio", "transform/log_mel", "transform/mask_bands",
+    "transform/mask_time", "transform/mask_tokens", "transform/one_of", "transform/open_clip_image",
+    "transform/patch_mask", "transform/rand_augment", "transform/timm_image", "transform/torchvision",
+    "stage/open_set", "stage/tracking", "stage/similarity_correlation",
+)  # fmt: skip
+DRAWS = 40
+SOURCES: Mapping[str, str] = {
+    **{f"stage/{use}": "table" for use in (*TOGETHER, "multiple_choice")}, "stage/mixed_radix": "table",
+    "encoder/graph": "graphs", "encoder/video_transformer": "motions", "encoder/transformers_video": "motions",
+    "transform/log_mel": "sounds", "transform/hf_audio": "sounds", "transform/mask_bands": "sounds",
+    "stage/pair_matching": "shapes", "stage/grid_probe": "shapes",
+}  # fmt: skip
+"""The data that components take which seldom fit."""
 ORDER = ("data", "views", "encoders", "memories", "parts", "losses", "track")
 
 
@@ -41,8 +60,18 @@ class RandomSpec:
 
 
 def compose(number: int, files: Files) -> RandomSpec:
-    """The spec of that number: the same always, and unlike those of all others."""
-    return Composer(Random(number), files).spec()
+    """The spec of that number: the same always, and unlike those of all others.
+
+    Components that seldom fit into a spec by chance take turns: each of them is drawn again until it stands in it.
+    """
+    wanted = SELDOM_BY_CHANCE[number % len(SELDOM_BY_CHANCE)]
+    found = None
+    for draw in range(DRAWS):
+        found = Composer(Random(f"{number}.{draw}"), files, wanted=wanted).spec()
+        if wanted in found.uses:
+            break
+    assert found is not None
+    return found
 
 
 class Composer(Writing):
@@ -62,7 +91,7 @@ class Composer(Writing):
         if self.written.get("losses"):
             stages["train"] = self.attempt(lambda: self.stage("train")) or {}
             stages["train"].setdefault("sampler", self.attempt(lambda: self.one_of("sampler")) or "shuffle")
-        for number in range(self.choose([1, 2, 2, 3])):
+        for number in range(3 if self.wanted.startswith("stage/") else self.choose([1, 2, 2, 3])):
             self.attempt(lambda number=number: self.further(stages, f"eval{number}"))
         head = {"mmflow": 1, "name": "random", "seed": self.choose([0, 1])}
         sections = {name: self.written[name] for name in ORDER if self.written.get(name)}
@@ -72,7 +101,8 @@ class Composer(Writing):
 
     def data(self) -> None:
         """Two entries: a source, and the same with other samples (or the same again)."""
-        name = self.choose([name for name in names("source") if name != "recorded" or self.strange()])
+        name = self.named("source", [name for name in names("source") if name != "recorded" or self.strange()])
+        name = SOURCES.get(self.wanted, name) if not self.now_and_then() else name
         first = self.source(name, 0)
         if name == "digits":
             self.uses.add("source/subset")
@@ -104,7 +134,7 @@ class Composer(Writing):
         types: Sequence[TensorType] = [choice.declared for choice in of]
         steps: list[Any] = []
         for _ in range(self.choose([1, 1, 2])):
-            use = self.choose([use for use in names("transform") if transformed(use, types) is not None])
+            use = self.named("transform", [use for use in names("transform") if transformed(use, types) is not None])
             steps.append(self.fields_of(component("transform", use), {}))
             found = transformed(use, types, steps[-1])
             if found is None:
@@ -121,7 +151,7 @@ class Composer(Writing):
 
     def encoder(self, name: str, raw: bool = False, use: str = "") -> None:
         uses = [use for use in names("encoder") if limits(component("encoder", use).model_fields["of"].metadata).most]
-        use = use or self.choose([use for use in uses if not raw or accepts_raw(component("encoder", use))])
+        use = use or self.named("encoder", [use for use in uses if not raw or accepts_raw(component("encoder", use))])
         made, aims = component("encoder", use), Aims()
         fields = self.fields_of(made, {}, aims=aims)
         if issubclass(made, Application) and self.now_and_then(2):
@@ -139,7 +169,7 @@ class Composer(Writing):
             fields["of"] = [choice.text for choice in picked]
 
     def entry(self, section: str, name: str, kind: str) -> None:
-        made, aims = component(kind, self.choose(names(kind))), Aims()
+        made, aims = component(kind, self.named(kind, names(kind))), Aims()
         partner = f"{name}_{PARTNERS.get(made.use)}"
         if made.use in PARTNERS and partner not in self.written.get("encoders", {}):
             self.attempt(lambda: self.encoder(partner, use=PARTNERS[made.use]))
@@ -186,10 +216,14 @@ class Composer(Writing):
         """A stage that trains nothing: an evaluation, or one that makes values for those that come after it."""
         uses = [use for use in names("stage") if use != "train"]
         measuring = [use for use in uses if issubclass(component("stage", use), Evaluator)]
-        use = self.choose(measuring if self.now_and_then(2) else uses)
+        use = self.named("stage", measuring if self.now_and_then(2) else uses)
+        if use == "mixed_radix" and not self.world.whole:
+            use = "ask"
         fields = self.stage(use)
         made = valid(component("stage", use), fields)
         stages[name] = fields
+        if fields.get("choices") and fields.get("draws", 1) == 1:
+            self.world.whole.add(f"{name}.answer")
         if isinstance(made, Stage):
             self.world.values += [(name, output, of) for output, of in made.given().items()]
 
@@ -227,7 +261,10 @@ def transformed(
     name: str, types: Sequence[TensorType], written: Mapping[str, Any] | None = None
 ) -> list[TensorType] | None:  # fmt: skip
     """The types after a transform; None where it does not take these. Without `written`, whether it may take them."""
-    one = valid(component("transform", name), written or {})
+    rates = [one.rate for one in types if one.rate is not None]
+    made = component("transform", name)
+    by_rate = {"rate": rates[0]} if written is None and rates and "rate" in made.model_fields else {}
+    one = valid(made, by_rate if written is None else written)
     if one is None:
         return None if written is not None else list(types)
     assert isinstance(one, Transform)

@@ -36,6 +36,8 @@ class Drawing:
     """Its sections, as they are written."""
     shared: dict[str, list[str]] = field(default_factory=dict)
     """By kind, dotted paths to components of the spec that others may share."""
+    wanted: str = ""
+    """A component that is to stand in it, as `kind/name`."""
     member: str | None = None
     """The source inside others: mostly the same one again, as sources with other fields have few rows in common."""
 
@@ -43,6 +45,13 @@ class Drawing:
         if not choices:
             raise Unfit("nothing to choose from")
         return self.random.choice(list(choices))
+
+    def named(self, kind: str, candidates: Sequence[str]) -> str:
+        """One of the components of a kind: mostly the one that is wanted, as long as it does not stand in the spec."""
+        wanted = self.wanted.removeprefix(f"{kind}/")
+        if wanted in candidates and self.wanted not in self.uses and self.now_and_then(2):
+            return wanted
+        return self.choose(candidates)
 
     def now_and_then(self, times: int = SELDOM) -> bool:
         return self.random.randrange(times) == 0

@@ -174,14 +174,14 @@ def _models(hub: Path) -> None:
 def _sentences(hub: Path) -> None:
     import sentence_transformers
     import transformers
-    from sentence_transformers import models
+    from sentence_transformers.sentence_transformer import modules
 
     config = transformers.BertConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=64,
         max_position_embeddings=32,
     )  # fmt: skip
     transformers.BertModel(config).save_pretrained(hub / "words")
-    inner = models.Transformer(str(hub / "words"), max_seq_length=12)
-    pooling = models.Pooling(16, pooling_mode="mean")
+    inner = modules.Transformer(str(hub / "words"), max_seq_length=12)
+    pooling = modules.Pooling(16, pooling_mode="mean")
     made = sentence_transformers.SentenceTransformer(modules=[inner, pooling], device="cpu")
     made.save(str(hub / "sentences"), create_model_card=False)

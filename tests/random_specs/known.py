@@ -112,7 +112,8 @@ def known(
             return {"prompt": "a {}"}
         case "stage/ask":
             of = written["of"] if isinstance(written["of"], list) else [written["of"]]
-            return {"prompt": "The color of " + " ".join(f"{{{one}}}" for one in of), "read": "text", "choices": []}
+            prompt = "The color of " + " ".join(f"{{{one}}}" for one in of)
+            return {"prompt": prompt, "read": "text", "choices": choose([[], ["yes", "no", "7"]])}
         case "stage/mixed_radix":
             return {"base": 10}
     return {}

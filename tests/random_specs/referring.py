@@ -25,7 +25,9 @@ OPTIONAL = {("loss", "rows"): 10, ("memory", "rows"): 10, ("encoder", "mask"): 1
 """One in so many times an optional reference is written, where most of what fits by its type does not in fact."""
 GROUPED: Mapping[str, tuple[int, ...]] = {"multiple_choice": (1,), "pair_matching": (0, 1)}
 """Inputs of evaluations that have a group a row: they say so of encodings alone, once these are known."""
-NUMBERS: Mapping[str, tuple[int, ...]] = {"pairwise_retrieval": (2, 3), "relevance": (1, 2)}
+NUMBERS: Mapping[str, tuple[int, ...]] = {
+    "pairwise_retrieval": (2, 3), "relevance": (1, 2), "hard_pairs": (2,), "scores": (2,)
+}  # fmt: skip
 """How many encodings an evaluation takes, where it says so once it has them."""
 WEIGHTLESS = ("l2norm", "telling", "members", "concat", "stack", "scores", "hard_pairs", "frozen", "ema")
 """Encoders that have no weights of their own to train."""
@@ -139,6 +141,10 @@ class Referring(Drawing):
             return place < len(accepts) and declared is not None and declared.modality in accepts[place]
         if declared is not None and name in made.reads and declared.modality not in made.reads[name]:
             return False
+        if made.use == "emitted" and (declared is None or declared.size):
+            return False
+        if made.use == "mixed_radix":
+            return choice.text in self.world.whole
         axes = getattr(made, "axes", ())
         grouped = "*" not in axes and not set(choice.groups) <= set(axes)
         if made.kind == "sampler":

@@ -21,6 +21,7 @@ from mmflow.evaluate.trial import StageCheck
 from mmflow.plugin import Ref, TensorType, Tokens
 from mmflow.plugin.targets import Target
 from mmflow.spec import SpecError, load_text
+from tests.random_specs.running import carry_out
 
 SPEC = """\
 mmflow: 1
@@ -168,6 +169,18 @@ stages:
     assert StageCheck().of(spec).problems == []
 
 
+@pytest.mark.parametrize("of", ["[text.ids, text.ids.detach]", "[fields.label, fields.shape]"])
+def test_whole_numbers_alone_have_no_distance(of: str) -> None:
+    with pytest.raises(SpecError, match="mse takes numbers that an encoder makes"):
+        load_text(f"""
+mmflow: 1
+data: {{one: {{use: shapes, size: 16, pixels: 16}}}}
+encoders: {{text: {{use: text_transformer, of: caption, width: 8, depth: 1, heads: 2, length: 12}}}}
+losses: {{same: {{use: mse, of: {of}}}}}
+train: {{data: one, steps: 1, batch_size: 8}}
+""")
+
+
 @pytest.mark.parametrize("dim", [8, 20])
 def test_ids_beyond_the_logits_are_told_before_the_run(dim: int) -> None:
     said = [
@@ -204,3 +217,83 @@ eval:
     problems = StageCheck().of(load_text(text)).problems
     assert len(problems) == 1
     assert "0.png" in str(problems[0])
+
+
+@pytest.mark.parametrize("stage", [
+    "{use: tracking, data: one, found: node.venues, truth: node.coauthors}",
+    "{use: retrieval, data: one, of: [node, node]}",
+])  # fmt: skip
+def test_evaluations_of_one_big_graph_are_tried_on_its_rows(stage: str) -> None:
+    spec = load_text(f"""
+mmflow: 1
+data: {{one: {{use: graphs, authors: 12, papers: 20, venues: 4, features: 4}}}}
+encoders: {{node: {{use: graph, of: [node.x, node.coauthors], width: 8, depth: 1}}}}
+stages:
+  it: {stage.replace("node.", "fields.node.")}
+""")
+    (problem,) = StageCheck().of(spec).problems
+    assert str(problem).startswith("<text>:6:")
+
+
+@pytest.mark.parametrize("stage", [
+    "{use: relevance, data: one, of: node, labels: paper.label}",
+    "{use: knn, data: one, of: node, test: one, labels: venue.label}",
+    "{use: class_means, data: one, of: node, labels: paper.label}",
+])  # fmt: skip
+def test_labels_of_other_rows_are_refused(stage: str) -> None:
+    with pytest.raises(SpecError, match="found rows of") as found:
+        load_text(f"""
+mmflow: 1
+data: {{one: {{use: graphs, authors: 12, papers: 20, venues: 4, features: 4}}}}
+encoders: {{node: {{use: graph, of: [node.x, node.coauthors], width: 8, depth: 1}}}}
+stages:
+  it: {stage}
+""")
+    assert str(found.value).startswith("<text>:6:")
+
+
+def test_copies_of_an_image_that_the_first_row_lacks(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rows = ["image,kind"]
+    for number in range(12):
+        Image.new("RGB", (16, 16), (number * 20, 0, 0)).save(tmp_path / f"{number}.png")
+        rows.append(f"{'' if number < 3 else f'{number}.png'},{'ab'[number % 2]}")
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
+    text = f"""
+mmflow: 1
+data:
+  one: {{use: table, url: {tmp_path}/rows.csv, columns: {{image: image, kind: {{modality: label}}}}}}
+views: {{two: {{of: image, copies: 2, apply: [flip]}}}}
+encoders: {{image: {{use: convnet4, of: two, size: 16, width: 4}}}}
+losses: {{loss: {{use: uniformity, of: image.0}}}}
+train: {{data: one, steps: 2, batch_size: 3, sampler: sequential}}
+"""
+    assert carry_out(text).state == "accepted"
+
+
+@pytest.mark.parametrize("use", ["splice_words", "cutmix"])
+@pytest.mark.parametrize("of", ["label", "[label, scale]"])
+def test_a_mixture_of_labels_alone_is_refused(use: str, of: str) -> None:
+    said = refused(views=f"{{mixed: {{of: {of}, apply: [{use}]}}}}")
+    assert f"{use} needs" in said
+    assert said.startswith("<text>:3:")
+
+
+@pytest.mark.parametrize("column", ["said.answer", "said2.answer"])
+def test_clusters_of_texts_are_refused(column: str) -> None:
+    ask = "{use: ask, data: one, of: caption, prompt: '{caption}', service: parts.it}"
+    parts = "\nparts: {it: {use: service/scripted, rules: [], otherwise: red}}"
+    said = refused(stage=f"said: {ask}\n  said2: {ask}\n  near: {{use: kmeans, of: {column}, k: 2}}{parts}")
+    assert "kmeans reads one vector a row" in said
+    assert said.startswith("<text>:10:")
+
+
+@pytest.mark.parametrize("where", ["", ", where: fields.label"])
+def test_class_means_by_what_an_encoder_gives(where: str) -> None:
+    text = SPEC.format(
+        source="{use: shapes, size: 16, pixels: 16}", views="{}", of="image",
+        stage=f"means: {{use: class_means, data: one, of: image, labels: told.told{where}}}",
+    ).replace("width: 4}", "width: 4}, told: {use: telling, of: image}")  # fmt: skip
+    text = text.replace("uniformity, of: image}}", "uniformity, of: told}}", 1)
+    assert carry_out(text).state == "accepted"

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from mmflow.plugin.registry import registry
 from tests.random_specs.composition import compose
 from tests.random_specs.counting import Tally
 from tests.random_specs.files import write
-from tests.random_specs.registered import register_partners
 from tests.random_specs.running import carry_out
 
 pytestmark = pytest.mark.slow
@@ -24,14 +22,11 @@ ACCEPTED = 0.6
 @pytest.fixture(scope="module")
 def tally(tmp_path_factory: pytest.TempPathFactory) -> Tally:
     """What became of the specs by their numbers."""
-    registry.cache_clear()
-    register_partners()
     found = Tally()
     files = write(tmp_path_factory.mktemp("random") / "files")
     for number in range(SPECS):
         spec = compose(number, files)
         found.add(spec, carry_out(spec.text))
-    registry.cache_clear()
     return found
 
 

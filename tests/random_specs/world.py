@@ -47,6 +47,8 @@ class World(Types):
         self.sampler: Sampler | None = None
         self.varied: set[str] | None = None
         """Fields of the data with several values, each several times; None where they were not counted."""
+        self.whole: set[str] = set()
+        """Columns of stages with one whole number a row."""
         self.values: list[tuple[str, str, str]] = []
         """Outputs of stages so far: the stage, the name of the output, its type (`Column`, `Static`, ...)."""
         self._aims: dict[Owner, Mapping[Place, Target]] = {}

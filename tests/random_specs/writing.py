@@ -34,6 +34,8 @@ LEFT_OPEN: Mapping[str, tuple[str, ...]] = {
 WITHOUT_ROWS = ("graphs", "recorded")
 OF_THE_WEIGHTS = ("head", "freeze", "lr_scale", "constrain")
 """Fields that say nothing of an encoder that applies another's weights."""
+CONSTRAINED = ("linear", "mlp", "lookup", "prototype_vectors", "adapter")
+"""Encoders whose weights may stand anywhere: deeper ones overflow on a simplex."""
 RARE = ("freeze", "constrain", "passes", "active")
 
 
@@ -61,7 +63,9 @@ class Writing(Referring):
         without += OF_THE_WEIGHTS if issubclass(made, Application) else ()
         for name, info in made.model_fields.items():
             alias = info.alias or name
-            if alias in written or name in without or not (info.is_required() or self.wanted(made, name)):
+            if name == "constrain" and made.kind == "encoder" and made.use not in CONSTRAINED:
+                continue
+            if alias in written or name in without or not (info.is_required() or self.writes(made, name)):
                 continue
             try:
                 written[alias] = self.value(made, name, info.annotation, limits(info.metadata))
@@ -72,7 +76,7 @@ class Writing(Referring):
         fields = self.world.known if own is None else own
         return written | known(made.kind, made.use, written, fields, self.files, self.choose)
 
-    def wanted(self, made: type[Component], name: str) -> bool:
+    def writes(self, made: type[Component], name: str) -> bool:
         """Whether a field that has a default is written: always where its default is large."""
         default = made.model_fields[name].default
         large = name in SMALL and isinstance(default, int | float | tuple) and not isinstance(default, bool)
@@ -103,7 +107,7 @@ class Writing(Referring):
         return found
 
     def one_of(self, kind: str) -> Any:
-        made = component(kind, self.choose(names(kind)))
+        made = component(kind, self.named(kind, names(kind)))
         if kind == "transform" and "transforms" in made.model_fields:
             raise Unfit("one inside one")
         return self.fields_of(made, {})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import Evaluator, Loss, Sampler
-from mmflow.plugin.references import Labels, reference_fields
+from mmflow.plugin.kinds import Evaluator, Loss, Sampler, Stage
+from mmflow.plugin.references import Labels, Weight, reference_fields
 from mmflow.plugin.targets import Place, Target
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.resolver import Resolver, as_written
@@ -40,6 +40,26 @@ def check_ungrouped(resolver: Resolver, entry: Entry, made: Sampler, targets: Ma
             as_written(entry, at), found=f"the axis {declared.axes[1]}", hint=f"write {target}.0 for the first",
         )  # fmt: skip
         resolver.report(entry, at, problem)
+
+
+def check_rows_of_labels(resolver: Resolver, entry: Entry, made: Stage, targets: Mapping[Place, Target]) -> None:
+    """Whether labels and weights have the rows that are read: those of papers say nothing of authors."""
+    types = reference_fields(type(made))
+    read = [resolver.type_of(target) for place, target in targets.items() if place[0] == "of"]
+    axes = {declared.axes[0] for declared in read if declared is not None and declared.axes}
+    if not read or None in read or any(declared is not None and declared.modality == "unknown" for declared in read):
+        return
+    for place, target in targets.items():
+        declared = resolver.type_of(target) if target.section in ("fields", "views", "encoders") else None
+        if place[0] == "of" or not {Labels, Weight} & {*types.get(str(place[0]), ())} or declared is None:
+            continue
+        if not declared.axes or declared.axes[0] in axes or declared.modality == "unknown":
+            continue
+        problem = entry.problem(
+            f"{made.use} reads `{target}` of each row of {' and '.join(axes)}", as_written(entry, place),
+            found=f"rows of {declared.axes[0]}",
+        )  # fmt: skip
+        resolver.report(entry, place, problem)
 
 
 def check_classes(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapping[Place, Target]) -> None:

@@ -24,7 +24,7 @@ from mmflow.spec.components.classes import VALUES, field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
 from mmflow.spec.references.delivered import check_forms, check_needs
-from mmflow.spec.references.fits import check_classes, check_types, check_ungrouped
+from mmflow.spec.references.fits import check_classes, check_rows_of_labels, check_types, check_ungrouped
 from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.moving import check_moving
 from mmflow.spec.references.resolver import Resolver, as_written
@@ -58,6 +58,7 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         _check_arguments(resolver, entry, made, targets)
         _check_encodes(resolver, entry, made, targets)
     if isinstance(made, Stage):
+        check_rows_of_labels(resolver, entry, made, targets)
         resolver.given()
     check_moving(resolver, entry, owner, made)
     if not _check_read(resolver, entry, made, targets):

@@ -29,6 +29,11 @@ class MeanSquaredError(Loss, name="mse"):
     of: Refs[Pooled | TokenSequence] = Field((), max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
+        if all(given.dtype.startswith("int") and given.modality != "unknown" for given in of):
+            raise ComponentError(
+                "mse takes numbers that an encoder makes", found="whole numbers alone, such as ids",
+                hint="name a vector or tokens",
+            )  # fmt: skip
         a, b = (given.size for given in of)
         differ = len(a) != len(b) or any(m != n for m, n in zip(a, b, strict=True) if m is not None and n is not None)
         if differ and "unknown" not in (of[0].modality, of[1].modality):

@@ -61,6 +61,12 @@ class Cutmix(PairTransform, name="cutmix"):
                 return value.shape[-3], value.shape[-2]
         raise ValueError("cutmix needs an image or a clip among its fields")
 
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        if not any(field.modality in ("image", "video") for field in fields):
+            found = ", ".join(field.modality for field in fields)
+            raise ValueError(f"cutmix needs an image or a clip among its fields, got {found}")
+        return super().added(*fields)
+
     def result(self, field: TensorType) -> TensorType:
         if field.modality not in ("image", "video", "mask", "label"):
             raise ValueError(f"cutmix takes images, clips, masks and labels, not {field.modality}")

@@ -32,6 +32,12 @@ class SpliceWords(PairTransform, name="splice_words"):
         names = {n: distribution(own[n], other[n], kept, classes) for n, classes in self.labels(own).items()}
         return {texts[0]: spliced, **names}, {"lambda": kept}
 
+    def added(self, *fields: TensorType) -> Mapping[str, TensorType]:
+        if sum(field.modality == "text" for field in fields) != 1:
+            found = ", ".join(field.modality for field in fields)
+            raise ValueError(f"splice_words needs one text among its fields, got {found}")
+        return super().added(*fields)
+
     def result(self, field: TensorType) -> TensorType:
         if field.modality not in ("text", "label"):
             raise ValueError(f"splice_words takes a text and labels, not {field.modality}")
