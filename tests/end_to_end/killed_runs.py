@@ -30,9 +30,12 @@ encoders:
   text: {use: text_transformer, of: caption, width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}
 losses:
   align: {use: infonce, of: [image, text], temperature: {use: learned, init: 0.07, min: 0.01}}
+  group: {use: supcon, of: image, labels: em.km.label, weight: 0.1}
 train:
   {data: train, steps: 9, batch_size: 12, micro_batch_size: 6, log_every: 1, checkpoint_every: 1.0e-6,
-   optimizer: {use: adamw, lr: 1e-3}, schedule: {use: cosine, warmup: 0.1}}
+   optimizer: {use: adamw, lr: 1e-3}, schedule: {use: cosine, warmup: 0.1},
+   refresh: {em: {every: {steps: 3}, stages: {
+     feats: {use: embed, data: train, of: image}, km: {use: kmeans, of: feats.image, k: 4}}}}}
 eval:
   retrieval: {use: retrieval, data: test, of: [image, text], at: [1, 5]}
   probe: {use: linear_probe, data: train, test: test, of: image, labels: label, c: [0.1]}
