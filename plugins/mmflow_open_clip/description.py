@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mmflow_pretrained.bounds import checked_numbers, described_within_bounds
 from mmflow_pretrained.folders import first_line, folder_of, is_local
 from mmflow_pretrained.hub import commit_of
 from mmflow_pretrained.reading import reading
@@ -52,10 +53,26 @@ class Model:
         if absent:
             expected = "{embed_dim: ..., vision_cfg: {...}, text_cfg: {...}}"
             raise ComponentError(f"an open_clip configuration needs `{absent[0]}`", expected=expected)
+        checked_numbers(model, self.shown)
+        self._check_sources(model)
         model = {**model, "vision_cfg": {**model["vision_cfg"]}, "text_cfg": {**model["text_cfg"]}}
         if self.size is not None:
             model["vision_cfg"]["image_size"] = self.size
         return model, images
+
+    def _check_sources(self, model: Mapping[str, Any]) -> None:
+        """Refuse towers that are read from files of which a key would not know."""
+        for tower, name in (("vision_cfg", "timm_model_name"), ("text_cfg", "hf_model_name")):
+            settings = model.get(tower)
+            if not isinstance(settings, Mapping):
+                raise ComponentError(f"`{tower}` of {self.shown} is no mapping", found=f"{settings}"[:40])
+            source = str(settings.get(name) or "")
+            if source.startswith("local-dir:") or (source and is_local(source)):
+                hint = "name a model that the library knows, or put the folder itself into `hub`"
+                raise ComponentError(f"`{name}` of {self.shown} is a folder", found=source, hint=hint)
+            flag = name.replace("_name", "_pretrained")
+            if self.hub is None and settings.get(flag):
+                raise ComponentError(f"`{flag}` in a configuration", hint="its weights are random; name a `hub`")
 
     def repository(self) -> str:
         """The repository on the hub behind a name; raises `ComponentError` where weights are elsewhere."""
@@ -137,7 +154,7 @@ def described(model: Model, tower: Tower) -> Description:
     from mmflow_open_clip.module import blocks_of, tower_of
 
     configuration, _ = model.configuration()
-    with torch.device("meta"):
+    with described_within_bounds(model.shown), torch.device("meta"):
         made: Any = tower_of(model.build(weights=False), tower)
         text = configuration["text_cfg"]
         context = int(text.get("context_length", 77))

@@ -67,6 +67,10 @@ def described(hub: str, revision: str | None) -> Description:
         for name, stage in zip(names, stages, strict=True):
             found = _json(folder / str(stage.get("path", "")) / "config.json") if name in ("Pooling", "Dense") else {}
             width = _pooled(found, width) if name == "Pooling" else int(found.get("out_features", width))
+            activation = str(found.get("activation_function", "torch."))
+            if name == "Dense" and not activation.startswith("torch."):
+                hint = "use a model of the library's own modules"
+                raise ComponentError(f"the activation {activation} of {hub} is no part of torch", hint=hint)
         own = _json(folder / "config_sentence_transformers.json")
         limit = getattr(config, "max_position_embeddings", None) or 512
         length = (

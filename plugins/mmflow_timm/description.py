@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from mmflow_pretrained.bounds import checked_numbers, described_within_bounds
 from mmflow_pretrained.folders import first_line, folder_of, is_local
 from mmflow_pretrained.reading import reading
 
@@ -16,7 +17,9 @@ from mmflow.plugin import ComponentError
 if TYPE_CHECKING:
     from torch import nn
 
-HUB = "hf-hub:"
+HUB, LOCAL = "hf-hub:", "local-dir:"
+_FROM_FILES = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict")
+"""Arguments of the library that read weights or settings from files, which a key would not know."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,15 @@ class Model:
             import timm
 
             arguments = self.arguments()
+            checked_numbers(arguments, shown)
+            if found := [name for name in _FROM_FILES if name in arguments]:
+                raise ComponentError(f"`{found[0]}` in a configuration", hint="its weights are random; name a `hub`")
             name = str(arguments.pop("architecture", None) or self._source(commit))
-            if not (name.startswith((HUB, "local-dir:")) or timm.is_model(name)):
+            stored = name.startswith((HUB, LOCAL))
+            if not timm.is_model(name) and not (stored and self.hub is not None):
                 raise unknown(name)
+            if stored:
+                checked_numbers(_stored(name)[2], shown)
             if not self.classifier:
                 arguments["num_classes"] = 0
             if self.size is not None and self._fixed(name):
@@ -60,22 +69,31 @@ class Model:
     def _source(self, commit: str | None) -> str:
         assert self.hub is not None
         if is_local(self.hub):
-            return f"local-dir:{folder_of(self.hub, 'config.json')}"
+            return f"{LOCAL}{folder_of(self.hub, 'config.json')}"
         at = commit or self.revision
         return f"{self.hub}@{at}" if self.hub.startswith(HUB) and at is not None else self.hub
 
     def _fixed(self, name: str) -> bool:
         """Whether the model is built for images of one size."""
         import timm
-        from timm.models import load_model_config_from_hf
-        from timm.models._hub import load_model_config_from_path
 
-        if name.startswith("local-dir:"):
-            return bool(load_model_config_from_path(name.removeprefix("local-dir:"))[0].get("fixed_input_size"))
-        if name.startswith(HUB):
-            return bool(load_model_config_from_hf(name.removeprefix(HUB))[0].get("fixed_input_size"))
+        if name.startswith((LOCAL, HUB)):
+            return bool(_stored(name)[0].get("fixed_input_size"))
         found = timm.get_pretrained_cfg(name)
         return found is not None and bool(found.fixed_input_size)
+
+
+def _stored(name: str) -> tuple[Mapping[str, Any], str, Mapping[str, Any]]:
+    """What the files of a folder or repository say: of the weights, the architecture, and its arguments."""
+    from timm.models import load_model_config_from_hf
+    from timm.models._hub import load_model_config_from_path
+
+    local = name.startswith(LOCAL)
+    return (
+        load_model_config_from_path(name.removeprefix(LOCAL))
+        if local
+        else load_model_config_from_hf(name.removeprefix(HUB))
+    )
 
 
 @dataclass(frozen=True)
@@ -110,7 +128,7 @@ def described(model: Model) -> Description:
     from timm.data.config import resolve_data_config
     from torch import nn
 
-    with torch.device("meta"):
+    with described_within_bounds(model.hub or "the model"), torch.device("meta"):
         built: Any = model.build().eval()
         data = resolve_data_config({"img_size": model.size} if model.size is not None else {}, model=built)
         image = torch.empty(1, *data["input_size"])

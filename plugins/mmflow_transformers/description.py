@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmflow_pretrained.attention import step_by_step
+from mmflow_pretrained.bounds import checked_numbers, described_within_bounds
 from mmflow_pretrained.folders import folder_of, is_local
 from mmflow_pretrained.reading import reading
 
@@ -134,8 +135,8 @@ def described(model: Model) -> Description:
 
     from mmflow_transformers.module import run
 
-    own = model.own()
-    with torch.device("meta"):
+    with described_within_bounds(model.shown), torch.device("meta"):
+        own = model.own()
         made: Any = model.build().eval()
         reads = _input_of(model, made)
         size = _pair(getattr(own, "image_size", None)) if reads == "pixel_values" else None
@@ -178,10 +179,13 @@ def described(model: Model) -> Description:
 @lru_cache(maxsize=32)
 def _configuration(hub: str | None, revision: str | None, config: str) -> Any:
     given = json.loads(config)
+    checked_numbers(given, "the configuration")
     with reading("transformers", "model", hub or "the configuration"):
         import transformers
 
         if given is not None:
+            if given.get("use_pretrained_backbone"):
+                raise ComponentError("`use_pretrained_backbone` in a configuration", hint="its weights are random")
             kind = given.pop("model_type", None)
             if kind not in transformers.CONFIG_MAPPING:
                 raise _unknown(kind, list(transformers.CONFIG_MAPPING))
@@ -189,6 +193,7 @@ def _configuration(hub: str | None, revision: str | None, config: str) -> Any:
         else:
             assert hub is not None
             where = str(folder_of(hub, "config.json")) if is_local(hub) else hub
+            checked_numbers(transformers.PretrainedConfig.get_config_dict(where, revision=revision)[0], hub)
             made = transformers.AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
     if hasattr(made, "apply_spec_augment"):
         # It draws from numpy's global generator; a view masks spans at addresses.

@@ -1,8 +1,9 @@
 """Runs that are killed (SIGKILL) at a chosen event, and what must hold after any number of kills.
 
 A run tells of its events: `step/STAGE` (a step or batch is done) and every touch of the store: `partial` (a
-checkpoint), `scratch`, `publish/STAGE`, `publish/memo` (encodings), `record` (of the run). Run as a script, this is a
-process that has imported everything and forks a child for each run, as a line of JSON on its standard input asks for.
+checkpoint), `scratch`, `refresh` (of a stage inside the training), `publish/STAGE`, `publish/memo` (encodings),
+`record` (of the run). Run as a script, this is a process that has imported everything and forks a child for each run,
+as a line of JSON on its standard input asks for.
 """
 
 from __future__ import annotations
@@ -30,13 +31,18 @@ encoders:
   text: {use: text_transformer, of: caption, width: 16, depth: 1, heads: 2, head: {use: linear, dim: 8}}
 losses:
   align: {use: infonce, of: [image, text], temperature: {use: learned, init: 0.07, min: 0.01}}
+  group: {use: supcon, of: image, labels: em.km.label, weight: 0.1}
 train:
   {data: train, steps: 9, batch_size: 12, micro_batch_size: 6, log_every: 1, checkpoint_every: 1.0e-6,
-   optimizer: {use: adamw, lr: 1e-3}, schedule: {use: cosine, warmup: 0.1}}
+   optimizer: {use: adamw, lr: 1e-3}, schedule: {use: cosine, warmup: 0.1},
+   refresh: {em: {every: {steps: 3}, stages: {
+     feats: {use: embed, data: train, of: image}, km: {use: kmeans, of: feats.image, k: 4}}}}}
 eval:
   retrieval: {use: retrieval, data: test, of: [image, text], at: [1, 5]}
   probe: {use: linear_probe, data: train, test: test, of: image, labels: label, c: [0.1]}
 """
+REFRESHED = ("step/train 3", "step/train 6")
+"""The steps after which the stages inside the training run."""
 STAGES = ("train", "retrieval", "probe")
 TIMED = ("seconds", "waited_seconds", "samples_per_second", "waiting")
 """Fields that tell how long something took: all else is equal to the bit."""
@@ -159,11 +165,14 @@ class Events:
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND)
         self._store, self._kill_at = store, kill_at
         self._seen: Counter[str] = Counter()
+        self._refreshing = False
         self.stages: dict[str, str] = {}
         """By key."""
 
     def happened(self, event: str) -> None:
         os.write(self._log, f"{event}\n".encode())
+        if event.startswith("step/train "):
+            self._refreshing = event in REFRESHED
         if self._kill_at and event.startswith(self._kill_at[0]):
             self._seen[self._kill_at[0]] += 1
             if self._seen[self._kill_at[0]] == self._kill_at[1]:
@@ -180,7 +189,9 @@ class Events:
         if place[0] == "entries":
             self.happened(f"publish/{self.stages.get(place[1], 'memo') if len(place) > 1 else ''}")
         elif place[0] in ("partial", "scratch", "runs"):
-            self.happened({"runs": "record"}.get(place[0], place[0]))
+            name = {"runs": "record"}.get(place[0], place[0])
+            # Between these steps the training does nothing else.
+            self.happened("refresh" if name == "scratch" and self._refreshing else name)
 
 
 def _child(order: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""Runs killed in training, evaluation and publication end with the bits of one left alone, and repeat nothing."""
+"""Runs killed in training, refresh, evaluation, publication end with the bits of one left alone and repeat nothing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ killed_runs: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(killed_runs)
 
 KILLS = {
-    # A stage that refreshes inside its training, once there is one, gets kills here: ("step/refresh", 1).
     "local": [
-        ("scratch", 2), ("step/train", 2), ("partial", 30), ("partial", 75), ("step/train", 3), ("publish/train", 12),
+        ("scratch", 2), ("step/train", 2), ("partial", 30), ("refresh", 20), ("refresh", 40), ("partial", 75),
+        ("step/train", 1), ("publish/train", 12),
         ("publish/train", 30), ("publish/memo", 9), ("step/retrieval", 1), ("publish/retrieval", 14), ("step/probe", 1),
         ("publish/probe", 26), ("record", 6),
     ],
-    "prefect": [("partial", 50), ("publish/train", 20), ("step/retrieval", 1), ("publish/probe", 20)],
+    "prefect": [("partial", 50), ("refresh", 30), ("publish/train", 20), ("step/retrieval", 1), ("publish/probe", 20)],
 }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ GIVEN = """
 ABSENT Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example Exported LeftOut Metric RawValue
 Sample Reader Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming Tally TensorType Tokens
 TrackedRun Tracking
-describe emit in_all read_sample with_random_access
+describe emit in_all read_sample text_of with_random_access
 """
 WIRING = "Application BatchSizes BatchValue Fault Origin Owner Place STAGE StageScope StageSpec Structure Target"
 RAISED = "ComponentError SampleError ServiceBusy SkippedSample StageStopped"

@@ -14,7 +14,7 @@ import pytest
 from mmflow.flow.plan import build_plan
 from mmflow.model.outlook import outlook
 from mmflow.plugin.targets import Target
-from mmflow.spec import SpecError, load_text
+from mmflow.spec import SpecError, load_spec, load_text
 from mmflow.spec.references.views import copies_of, fields_of, needs_batch
 
 HEAD = "mmflow: 1\nname: large\ndata: {d: {use: shapes, size: 8, pixels: 16}}\n"
@@ -105,6 +105,18 @@ def _merge_keys(count: int) -> str:
     return "".join(f"m{i}: &m{i} {{{f'<<: *m{i - 1}, ' if i else ''}k{i}: 1}}\n" for i in range(count))
 
 
+def _rounds(times: int, stages: int) -> str:
+    """Stages that each begin with the one before, repeated."""
+    lines = [
+        f"      f{i}: {{use: train, start: {f'f{i - 1}' if i else 'carry.m'}, data: d, steps: 1}}\n"
+        for i in range(stages)
+    ]
+    return (
+        f"stages:\n  r:\n    use: repeat\n    times: {times}\n    carry: {{m: init}}\n    stages:\n"
+        f"{''.join(lines)}    next: {{m: f{stages - 1}}}\n"
+    )
+
+
 LARGE = {
     "merge keys": _merge_keys(8000),
     "a reference": f"{HEAD}encoders: {{i: {{use: vit, of: image{'.a' * 60_000}, size: 16}}}}\n{_measured('i')}",
@@ -118,6 +130,15 @@ LARGE = {
     "sections": HEAD + "".join(f"encodrs{i}: {{}}\n" for i in range(30_000)),
     "sources that double": "mmflow: 1\ndata:\n  e0: {use: shapes, size: 8}\n"
     + "".join(f"  e{i}: {{use: mix, of: [data.e{i - 1}, data.e{i - 1}], weights: [1, 1]}}\n" for i in range(1, 31)),
+    "files that are extended": f"extends: [{', '.join(['base.yaml'] * 30_000)}]\n",
+    "an axis": f"{HEAD}{TRAINED}{_measured('image')}matrix: {{seed: [{', '.join(map(str, range(90_000)))}]}}\n",
+    "axes": HEAD + TRAINED + _measured("image") + "matrix:\n"
+    + "".join(f"  encoders.image.w{i}: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n" for i in range(500)),
+    "members": HEAD + "encoders:\n" + "".join(f"  e{i}: {VIT}\n" for i in range(400)) + _measured("e0")
+    + f"matrix: {{seed: [{', '.join(map(str, range(256)))}]}}\n",
+    "iterations": f"{HEAD}{TRAINED}losses: {{a: {{use: infonce, of: [image, text]}}}}\n" + _rounds(100, 150),
+    "streams": f"{HEAD}{TRAINED}losses: {{a: {{use: infonce, of: [image, text]}}}}\n"
+    + f"train: {{steps: 1, data: {{{', '.join(f's{i}: d' for i in range(3000))}}}}}\n",
     "stages that need much": f"{HEAD}encoders:\n"
     + "".join(f"  e{i}: {VIT}\n" for i in range(450))
     + "eval:\n"
@@ -172,3 +193,31 @@ def test_merge_keys_take_no_memory_of_their_own(tmp_path: Path) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit),
     )
     assert int(done.stdout) < 300_000  # KiB
+
+
+def test_a_chain_of_models_is_walked_once_for_each_stage() -> None:
+    text = f"{HEAD}{TRAINED}losses: {{a: {{use: infonce, of: [image, text]}}}}\n"
+    load_text(text + _rounds(2, 10))
+    began = time.process_time()
+    assert len(load_text(text + _rounds(6, 150)).stages) == 900
+    # By walking every chain to its end it took ten times as long.
+    assert time.process_time() - began < 10
+
+
+def test_a_device_is_not_extended(tmp_path: Path) -> None:
+    for url in ("/dev/null", "file:///dev/null"):
+        (tmp_path / "spec.yaml").write_text(f"{HEAD}extends: {url}\n")
+        with pytest.raises(SpecError, match=r"spec.yaml:4:10: .*no file \(a device or a pipe\)"):
+            load_spec(str(tmp_path / "spec.yaml"))
+
+
+def test_what_is_told_of_a_step_has_short_lines() -> None:
+    patterns = ", ".join(f"'{'*a' * 400}{i}'" for i in range(200))
+    text = f"{HEAD}{TRAINED}losses: {{a: {{use: infonce, of: [image, text]}}}}\ntrain: {{data: d, steps: 1, groups: {{"
+    groups = ", ".join(f"g{i}: {{match: {one}}}" for i, one in enumerate(patterns.split(", ")))
+    assert max(map(len, outlook(load_text(f"{text}{groups}}}}}\n")))) < 1000
+    frozen = TRAINED.replace("size: 16", f"size: 16, freeze: {{except: [{patterns}]}}")
+    text = f"{HEAD}{frozen}losses: {{a: {{use: infonce, of: [image, text]}}}}\ntrain: {{data: d, steps: 1}}\n"
+    (line,) = [line for line in outlook(load_text(text)) if "frozen" in line]
+    assert len(line) < 1000
+    assert line.endswith("and 188 more")

@@ -75,7 +75,8 @@ def _deepest(pattern: str) -> int:
         elif sign == "}" and within:
             depth = within.pop() + 1
             deepest = max(deepest, depth)
-            within[-1:] = [max(*within[-1:], depth)] if within else []
+            if within:
+                within[-1] = max(within[-1], depth)
     return deepest
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from mmflow.plugin.registry import Registration, registry
+from mmflow.spec.text.yaml_reader import read_tree
 
 NUMBERS: tuple[Any, ...] = (
     0, -1, 1, 2, 3, 7, 64, 1023, 1024, 65_536, 10**6, 10**9, 2**31, 2**63, 10**12, 10**40, 0.5, -0.0, 1e-300, 1e30,
@@ -53,10 +54,17 @@ def mutant(text: str, number: int) -> bytes:
     draw = random.Random(f"{number} {len(text)}")
     if draw.random() < 0.1:
         return _slipped(text, draw).encode("utf-8", "surrogatepass")
-    tree = yaml.safe_load(text)
+    tree = _read(text)
     for _ in range(draw.choice((1, 1, 1, 1, 1, 2, 2, 3))):
         _change(tree, draw)
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=10**6).encode("utf-8", "surrogatepass")
+
+
+def _read(text: str) -> Any:
+    """The tree as the language reads it: for it `on` is a name, and 1e-3 a number."""
+    root = read_tree(text, "spec", [])
+    assert root is not None
+    return root.plain()
 
 
 def _slipped(text: str, draw: random.Random) -> str:
@@ -172,7 +180,7 @@ def _component(tree: Any, owner: Any, key: Any, draw: random.Random) -> None:
     entry = _at(tree, place)
     kinds = {one.kind for one in _registered() if one.name == entry["use"]} or {one.kind for one in _registered()}
     found = draw.choice([one for one in _registered() if one.kind in kinds])
-    example = yaml.safe_load(registry().get(found.kind, found.name).example or "{}")
+    example = _read(registry().get(found.kind, found.name).example or "{}")
     if draw.random() < 0.5 and isinstance(example, dict) and "use" in example:
         _at(tree, place[:-1])[place[-1]] = {**example, **({"of": entry["of"]} if "of" in entry else {})}
     else:

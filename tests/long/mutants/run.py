@@ -28,7 +28,7 @@ from mutations import mutant
 ROOT = Path(__file__).parents[3]
 SPECS = sorted([*(ROOT / "specs").rglob("*.yaml"), *Path(__file__).parent.glob("specs/*.yaml")])
 CHUNK = 200
-SILENCE = 200.0
+SILENCE = 600.0
 """Seconds without a word after which a process is ended."""
 
 

@@ -9,20 +9,25 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from mmflow_open_clip.encoder import OpenClipEncoder
 from mmflow_open_clip.image import OpenClipImage
 from mmflow_open_clip.tokenizer import OpenClipTokenizer
 from mmflow_pretrained.reading import reading
+from mmflow_sentence_transformers.encoder import SentenceEncoder
+from mmflow_timm.encoder import TimmEncoder
 from mmflow_timm.image import TimmImage
 from mmflow_transformers.audio import HfAudio
+from mmflow_transformers.encoder import TransformersEncoder, TransformersVideo
 from mmflow_transformers.image import HfImage
 from mmflow_transformers.tokenizer import HfTokenizer
 
-from mmflow.plugin import ComponentError, TensorType
+from mmflow.plugin import ComponentError, Encoder, TensorType
 
 pytestmark = pytest.mark.process
 
@@ -89,6 +94,41 @@ def test_classes_of_a_folder_are_refused(
     with pytest.raises(ComponentError, match=f"the {wanted} of .* mmflow never runs") as caught:
         load(str(evil))
     assert wanted in caught.value.hint
+    assert not marker.exists()
+
+
+ENCODERS: list[tuple[type[Encoder], dict[str, Any], str]] = [
+    (TransformersEncoder, {}, "text"),
+    (TransformersVideo, {}, "video"),
+    (TimmEncoder, {}, "image"),
+    (OpenClipEncoder, {"tower": "text"}, "text"),
+    (OpenClipEncoder, {"tower": "image"}, "image"),
+    (SentenceEncoder, {}, "text"),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "reads"), ENCODERS)
+def test_encoders_run_no_code_of_a_folder(
+    evil: Path, marker: Path, kind: type[Encoder], fields: dict[str, Any], reads: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def asked(*prompt: object) -> str:
+        raise AssertionError(f"asked {prompt}")
+
+    monkeypatch.setattr("builtins.input", asked)
+    # Modules of the folder, and code beside a configuration that names classes of the folder.
+    stages = [{"idx": 0, "name": "0", "path": "", "type": "own.Own"}]
+    (evil / "modules.json").write_text(json.dumps(stages))
+    (evil / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {}, "trust_remote_code": True}))
+    made = kind(of="one", hub=str(evil), **fields)  # type: ignore[arg-type]
+    given = TensorType(reads, ("sample", "frame") if reads == "video" else ("sample",))
+    # What open_clip has itself is described; the tokenizer that the folder asks for is refused.
+    with suppress(ComponentError):
+        made.outputs(given)
+    if reads == "text":
+        with pytest.raises(ComponentError):
+            made.preprocess(0, "a", {})
+    with pytest.raises(ComponentError):
+        made.build(given, state={})
     assert not marker.exists()
 
 

@@ -84,6 +84,22 @@ def test_braces_that_stand_for_too_many_files_are_refused(pattern: str, count: i
         expand_braces(pattern)
 
 
+def test_braces_within_braces_are_bounded() -> None:
+    assert expand_braces("x{a,{b,{c,d}}}") == ["xa", "xb", "xa", "xc", "xa", "xb", "xa", "xd"]
+    with pytest.raises(ComponentError, match="has 2000 braces within one another"):
+        expand_braces("{a," * 2000 + "b" + "}" * 2000)
+    with pytest.raises(ComponentError, match="stands for"):
+        expand_braces("{{0..999},{0..999}}{{0..999},a}")
+    with pytest.raises(ComponentError, match="stands for 100,000 files"):
+        expand_braces("y" * 90_000 + "{0..99999}")
+    assert len(expand_braces(f"{{{','.join(['shard-of-some-data'] * 20_000)}}}.tar")) == 20_000
+
+
+def test_patterns_stand_for_no_more_files_together_than_one() -> None:
+    with pytest.raises(ComponentError, match="stands for 1,000,001 files"):
+        expanded(lambda url: pytest.fail(url), ["{0..999999}.tar", "x.tar"], "tar files")
+
+
 def test_a_very_long_name_without_braces_is_one_file() -> None:
     for text in ("{" * 100_000, "{0.." * 20_000, "{a" * 30_000 + "}"):
         assert expand_braces(text) == [text]
