@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds.context import StageContext
@@ -224,6 +224,9 @@ class Evaluator(DataStage):
 
     of: Refs[Encoded] = ()
     model: Ref[Model] | None = None
+    dims: tuple[PositiveInt, ...] = Field(
+        (), description="lengths at which vectors are measured again, by their first numbers"
+    )
     batch_size: int = outside_identity(256, ge=1)
 
     def depends_on_seed(self) -> bool:
