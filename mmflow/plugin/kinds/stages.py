@@ -222,7 +222,7 @@ class Evaluator(DataStage):
     encodes: ClassVar[Mapping[int, str]] = {}
     """Encoders that are given values of the evaluator's own, by their place in `of`, with the modality of these."""
 
-    of: Refs[Encoded] = ()
+    of: Refs[Encoded | RawField] = ()
     model: Ref[Model] | None = None
     dims: tuple[PositiveInt, ...] = Field(
         (), description="lengths at which vectors are measured again, by their first numbers"
