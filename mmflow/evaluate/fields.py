@@ -11,6 +11,7 @@ from torch import Tensor
 from mmflow.artifacts import ModelArtifact
 from mmflow.evaluate.reading import WHOLE
 from mmflow.evaluate.rows import Embedder, Wanted
+from mmflow.model.leading import leading
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import DataRows, Encoder, Stage, StageContext, StageScope
 from mmflow.plugin.modality import modality
@@ -42,8 +43,8 @@ class ModelGiver(Protocol):
 class UsedModel:
     """The model that a stage uses: for further values, and its weights (`StageModel`)."""
 
-    def __init__(self, embedder: ModelGiver, scope: StageScope) -> None:
-        self._embedder, self._scope = embedder, scope
+    def __init__(self, embedder: ModelGiver, scope: StageScope, *, dim: int | None = None) -> None:
+        self._embedder, self._scope, self._dim = embedder, scope, dim
 
     def encode(self, encoder: str, values: Sequence[RawValue]) -> Encoding:
         """Encode raw values (prompts, images) with an encoder that reads one field; `encoder` is a reference of the
@@ -54,7 +55,8 @@ class UsedModel:
         model = self._embedder.model(roots, target.stage)
         found = model.encode_values(target.name, values, tuple(want.outputs.values()))
         # Single values are no groups to pick from.
-        return replace(want, target=replace(target, index=None)).of(found)
+        found = replace(want, target=replace(target, index=None)).of(found)
+        return found if self._dim is None else leading((found,), self._dim, "the stage")[0]
 
     def _wanted(self, encoder: str) -> Wanted:
         declaration, known = self._scope.component(STAGE), []

@@ -16,6 +16,7 @@ from mmflow.evaluate.fields import ModelGiver, UsedModel, field_behind, wanted
 from mmflow.evaluate.map import embedding_map
 from mmflow.evaluate.remarks import alike, guessing, shared_samples
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
+from mmflow.model.leading import leading
 from mmflow.plugin.addresses import address
 from mmflow.plugin.authors import place_of
 from mmflow.plugin.binding import binding
@@ -46,6 +47,8 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     embedder = Embedder(context, evaluator.batch_size)
     bound = Measurement(evaluator, context, embedder)
     measured = bound.call()
+    for dim in evaluator.dims:
+        _add(measured, Measurement(evaluator, context, embedder, dim=dim).call(), dim)
     _check_finite(measured, context.name)
     rows = bound.rows
     for example in measured.examples:
@@ -69,6 +72,15 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
     if measured.notes:
         context.report.markdown("notes", "\n\n".join(measured.notes))
+
+
+def _add(measured: EvaluationResult, shorter: EvaluationResult, dim: int) -> None:
+    """Add what was measured on the first `dim` numbers of vectors."""
+    said = f"first {dim}"
+    for metric in shorter.metrics:
+        group = f"{metric.group}, {said}" if metric.group else said
+        measured.metrics.append(replace(metric, name=f"{metric.name}_d{dim}", group=group))
+    measured.notes += [f"{said}: {note}" for note in shorter.notes if note not in measured.notes]
 
 
 def _remarks(measured: EvaluationResult, bound: Measurement, context: StageContext) -> Iterator[str]:
@@ -134,8 +146,9 @@ class RowGiver(ModelGiver, Protocol):
 class Measurement:
     """The arguments of one evaluator's method, on the rows that `embedder` gives."""
 
-    def __init__(self, evaluator: Evaluator, context: Measuring, embedder: RowGiver) -> None:
-        self.evaluator, self.context, self.embedder = evaluator, context, embedder
+    def __init__(self, evaluator: Evaluator, context: Measuring, embedder: RowGiver, *, dim: int | None = None) -> None:
+        """`dim`: vectors have their first numbers alone."""
+        self.evaluator, self.context, self.embedder, self.dim = evaluator, context, embedder, dim
         self.scope = context.scope
         self.targets = self.scope.targets(STAGE)
         self.needs = needed_outputs(self.scope, STAGE)
@@ -152,6 +165,8 @@ class Measurement:
         wanted = [*self.wanted, *(self._wanted_beside(place) for place in self.beside)]
         rows = self.embedder.rows(wanted, self._fields() if fields is None else fields, data)
         count = len(self.wanted)
+        if self.dim is not None:
+            rows = replace(rows, of=leading(rows.of, self.dim, self.evaluator.use))
         beside = {p: self._form(p, found) for p, found in zip(self.beside, rows.of[count:], strict=True)}
         return replace(rows, of=rows.of[:count], fields={**rows.fields, **beside})
 
@@ -234,7 +249,7 @@ class Measurement:
         if name == "generator":
             return torch.Generator().manual_seed(address(self.context.scope.seed, "draw", "stage", self.evaluator.use))
         # The field `model` says whose model it is; the method receives the model itself.
-        return UsedModel(self.embedder, self.scope)
+        return UsedModel(self.embedder, self.scope, dim=self.dim)
 
     def _field(self, name: str) -> Argument:
         value = getattr(self.evaluator, name)

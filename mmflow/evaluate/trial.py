@@ -86,7 +86,8 @@ def _error(tried: Tried, evaluator: Evaluator, rows: int) -> Exception | None:
     try:
         with warnings.catch_warnings(), torch.no_grad(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            Measurement(evaluator, _Context(tried), StandIn(tried, rows)).call()
+            for dim in (None, *evaluator.dims):
+                Measurement(evaluator, _Context(tried), StandIn(tried, rows), dim=dim).call()
     except (Unknown, SampleError):
         # Samples that cannot be read are told where samples are read.
         return None

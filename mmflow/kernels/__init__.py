@@ -5,6 +5,7 @@ there is one. `dispatch` says which form of an operation runs and how to force i
 """
 
 from .cluster import kmeans, nearest_center
+from .codes import binary_codes, binary_values, int8_codes, int8_ranges, int8_values
 from .contrast import contrast_blocks, info_nce, sigmoid_contrast, soft_contrast, sup_con
 from .dtw import alignment, pair_soft_dtw, soft_dtw
 from .gaussian_potential import uniformity
@@ -17,10 +18,15 @@ from .transport import assignment, sinkhorn
 __all__ = [
     "alignment",
     "assignment",
+    "binary_codes",
+    "binary_values",
     "contrast_blocks",
     "gram_contrast",
     "gram_volume",
     "info_nce",
+    "int8_codes",
+    "int8_ranges",
+    "int8_values",
     "kmeans",
     "knn_vote",
     "match_log_probability",

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmflow.model.draws import Inputs, by_members, generators_left_alone, one_by_one
 from mmflow.model.gathering import Fetch, Ids, gathered, gathered_ids
 from mmflow.model.graph import Graph, Node, Read, Site
+from mmflow.model.leading import over_dims
 from mmflow.model.modules import Modules
 from mmflow.model.results import check_loss, check_number
 from mmflow.model.rows import batch_inputs, fold, of_rows, pick, row_axis, unfold
@@ -20,7 +21,7 @@ from mmflow.plugin.binding import Binding, binding
 from mmflow.plugin.component import Component, ComponentError, Shared
 from mmflow.plugin.emission import emitting
 from mmflow.plugin.failures import inside
-from mmflow.plugin.kinds import Encoder, StageScope
+from mmflow.plugin.kinds import Encoder, Loss, StageScope
 from mmflow.plugin.numbers import Clock, Constant, Learned, Value
 from mmflow.plugin.targets import Owner, Place
 from mmflow.plugin.values import NUMBER, SAMPLE, Argument, Encoding, Tokens, in_all, of_samples, same_rows
@@ -206,7 +207,12 @@ class Execution:
             if place[0] == "of" and encoding is not None and same_rows(encoding.axes[0], axis):
                 present = in_all(present, encoding.present)
         at = tuple(ids) if node.scope == "row" else ()
-        found = self._call(node, inputs, {"ids": list(ids), "present": present, "at": at[:1]})
+        requested = {"ids": list(ids), "present": present, "at": at[:1]}
+        loss = node.component
+        if isinstance(loss, Loss) and loss.dims:
+            found = over_dims(loss, inputs, lambda cut: self._call(node, cut, requested))
+        else:
+            found = self._call(node, inputs, requested)
         check_loss(node, found)
         return found
 

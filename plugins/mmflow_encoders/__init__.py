@@ -21,6 +21,7 @@ def mmflow_components() -> dict[str, str]:
         "encoder/reconstruction_decoder": "mmflow_encoders.decoders.reconstruction_decoder:ReconstructionDecoder",
         "encoder/linear": "mmflow_encoders.heads.linear:Linear",
         "encoder/mlp": "mmflow_encoders.heads.mlp:Mlp",
+        "encoder/sparse": "mmflow_encoders.heads.sparse:Sparse",
         "encoder/l2norm": "mmflow_encoders.heads.l2norm:L2Norm",
         "encoder/attention_pool": "mmflow_encoders.fusion.attention_pool:AttentionPool",
         "encoder/cross_attention": "mmflow_encoders.fusion.cross_attention:CrossAttention",

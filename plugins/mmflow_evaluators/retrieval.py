@@ -18,6 +18,7 @@ from mmflow.plugin import (
     Tally,
     default,
 )
+from mmflow_evaluators.coded import Codes, coded_rows
 from mmflow_evaluators.declared import OfTwo, Refusal, amount, too_few
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Retrieval(OfTwo, name="retrieval"):
     `match: caption` an image finds any caption with the same words. Queries without a right answer are left out.
     Ties count by expectation, so that equal scores for all are exactly at chance; scores closer than 1e-6 are
     tied. Chance is exact: the expectation over random orders. A K of all candidates or more is not measured, which
-    is said. Intervals are Wilson's, by row of the data, and for the median rank those of a bootstrap over queries.
+    is said. `codes` says how candidates are stored, in either direction. Intervals are Wilson's, by row of the data,
+    and for the median rank those of a bootstrap over queries.
     """
 
     example: ClassVar[str] = "{use: retrieval, data: test, of: [image, text], at: [1, 5], match: caption}"
@@ -47,6 +49,7 @@ class Retrieval(OfTwo, name="retrieval"):
     score: Score = default("cosine")
     at: tuple[PositiveInt, ...] = default((1, 5, 10), min_length=1, description="the K of recall at K")
     match: Refs[RawField] = default((), description="rows that are equal in one of these fields answer each other")
+    codes: Codes | None = default(None, description="store the candidates in few bytes: {to: int8} or {to: binary}")
     average_precision: bool = default(False, description="also measure mean average precision (sorts all scores)")
     examples: NonNegativeInt = default(6, le=100, description="queries a direction to show in the report")
 
@@ -77,8 +80,9 @@ class Retrieval(OfTwo, name="retrieval"):
                     f"{group.heading}: {', '.join(beyond)} of {amount(len(other), 'candidate')} is 1."
                 )
             shown = _Examples(self.examples, len(own))
+            coded = None if self.codes is None else coded_rows(score, queries, candidates, self.codes)
             ranks = rank(
-                score_rows(score, queries, candidates, swap=swap),
+                coded or score_rows(score, queries, candidates, swap=swap),
                 equal_or_same(own, other, columns),
                 len(other),
                 precision=self.average_precision,

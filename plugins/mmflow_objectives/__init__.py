@@ -15,6 +15,7 @@ def mmflow_components() -> dict[str, str]:
         "loss/cross_entropy": "mmflow_objectives.prediction.cross_entropy:CrossEntropy",
         "loss/emitted": "mmflow_objectives.prediction.emitted:EmittedValue",
         "loss/mse": "mmflow_objectives.prediction.mse:MeanSquaredError",
+        "loss/flops": "mmflow_objectives.sparsity.flops:Flops",
         "loss/alignment": "mmflow_objectives.distance.alignment:Alignment",
         "loss/uniformity": "mmflow_objectives.distance.uniformity:Uniformity",
         "value/adaptive": "mmflow_objectives.numbers.adaptive:Adaptive",

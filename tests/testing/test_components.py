@@ -12,9 +12,10 @@ from mmflow_evaluators.geometry import Geometry
 from mmflow_objectives.prediction.caption_nll import CaptionNLL
 from mmflow_objectives.prediction.emitted import EmittedValue
 from mmflow_samplers.episodes import Episodes
+from mmflow_scores.cross_encoder import CrossEncoder
 
 from mmflow.plugin import Encoding, Ref, Tokens
-from mmflow.testing import Case, DataCase, all_components
+from mmflow.testing import Case, DataCase, ScoreCase, all_components
 from mmflow.testing.checks.evaluators import evaluator_case
 from tests.testing.given_files import file_sources
 
@@ -34,6 +35,7 @@ CASES = [
     Case(EmittedValue(of=("video.align",)), EMITTED),
     *file_sources(),
     Case(CaptionNLL(of=("logits.tokens",), targets=Ref("ids.tokens")), TEXTS),
+    ScoreCase(CrossEncoder(width=6, rows=4)),
     DataCase(Episodes(by=Ref("label"), way=2, shot=1, query=2)),
 ]
 

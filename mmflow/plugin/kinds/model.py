@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, StrictBool, model_validator
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds.parameters import Constraints, Freeze, Lora
@@ -237,8 +237,18 @@ class Loss(Component, kind="loss"):
     weight: Value = default(1.0)
     rows: Ref[Weight] | None = None
     """A weight or mask for each row."""
+    dims: tuple[PositiveInt, ...] = Field(
+        (), description="lengths at which vectors are read: the value is the sum over their first numbers"
+    )
+    dim_weights: tuple[NonNegativeFloat, ...] = Field((), description="a weight for each of `dims`; 1 by default")
     active: Active | None = None
     constrain: Constraints = Field((), description="where its weights stay")
+
+    @model_validator(mode="after")
+    def _weight_for_each(self) -> Loss:
+        if self.dim_weights and len(self.dim_weights) != len(self.dims):
+            raise ValueError(f"dim_weights: {len(self.dim_weights)} weights for {len(self.dims)} of `dims`")
+        return self
 
     def scope(self) -> Scope:
         return "row" if self.per_row else "batch"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds.context import StageContext
@@ -222,8 +222,11 @@ class Evaluator(DataStage):
     encodes: ClassVar[Mapping[int, str]] = {}
     """Encoders that are given values of the evaluator's own, by their place in `of`, with the modality of these."""
 
-    of: Refs[Encoded] = ()
+    of: Refs[Encoded | RawField] = ()
     model: Ref[Model] | None = None
+    dims: tuple[PositiveInt, ...] = Field(
+        (), description="lengths at which vectors are measured again, by their first numbers"
+    )
     batch_size: int = outside_identity(256, ge=1)
 
     def depends_on_seed(self) -> bool:

@@ -13,6 +13,9 @@ from mmflow.spec.references.forms import FORMS, brought, declared_form, misfit, 
 from mmflow.spec.references.resolver import Resolver, as_written
 from mmflow.spec.text.problems import Path
 
+_MEASURED = ("vector", "logits", "series", "number", "unknown")
+"""Modalities of fields that may be measured as they are."""
+
 
 def check_needs(resolver: Resolver, entry: Entry, owner: Owner, made: Component) -> None:
     """Report the outputs that an entry or its score needs and that the encoders in `of` do not give."""
@@ -47,6 +50,8 @@ def check_forms(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapp
     score = next((held for _, held in resolver.held(STAGE) if isinstance(held, Score)), None)
     reader = f"{made.use} (score {score.use})" if score is not None else made.use
     for place, target in targets.items():
+        if place[0] == "of" and target.section in ("fields", "views"):
+            _check_vectors(resolver, entry, place, target)
         if place[0] != "of" or target.section != "encoders" or target.output is None:
             continue
         (need, output), *_ = brought(target, needs).items()
@@ -61,6 +66,20 @@ def check_forms(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapp
         found = f"`{made.of[int(place[-1])]}`, {form or 'one output'}"
         problem = entry.problem(message, as_written(entry, place), found=found, hint=hint)
         resolver.report(entry, place, problem)
+
+
+def _check_vectors(resolver: Resolver, entry: Entry, place: Place, target: Target) -> None:
+    """Of the data, an evaluator measures vectors that are there already."""
+    declared = resolver.type_of(target)
+    if declared is None or declared.modality in _MEASURED:
+        return
+    near = [n for n, t in (resolver.fields or {}).items() if t.modality == "vector"]
+    encoders = [name for name in resolver.seen.entries["encoders"] if name != target.name]
+    hint = f"encode it first; there are {', '.join((encoders + near)[:6])}" if encoders or near else "encode it first"
+    found, expected = f"`{target.name}`, a field of {declared.modality}", "an encoder, or a field with vectors"
+    resolver.report(
+        entry, place, entry.problem("", as_written(entry, place), found=found, expected=expected, hint=hint)
+    )
 
 
 def _other_forms(resolver: Resolver, target: Target, wanted: str, form: str | None, score: Score | None) -> str | None:

@@ -99,3 +99,18 @@ def initialize_linear(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+class SparseProjection(nn.Module):
+    """Tokens [N, L, width] with their mask -> log(1 + relu(logits)) over the real ones, [N, dim]."""
+
+    def __init__(self, width: int, dim: int | None, *, pool: str) -> None:
+        super().__init__()
+        self.pool = pool
+        self.linear = nn.Identity() if dim is None else nn.Linear(width, dim)
+        if isinstance(self.linear, nn.Linear):
+            initialize_linear(self.linear)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        active = torch.log1p(F.relu(self.linear(tokens.values))) * tokens.mask.unsqueeze(-1)
+        return active.amax(1) if self.pool == "max" else active.sum(1)

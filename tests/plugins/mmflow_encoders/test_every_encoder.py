@@ -55,6 +55,8 @@ CASES: list[tuple[str, dict[str, Any], tuple[TensorType, ...]]] = [
         for causal in (False, True)
     ),
     ("text_transformer", {"width": 8, "depth": 1, "pool": "eos", "tokenizer": "byte"}, (WORDS,)),
+    ("sparse", {"dim": 9}, (WORDS,)),
+    ("sparse", {"project": False, "pool": "sum"}, (PATCHES,)),
     ("caption_decoder", {"depth": 1}, (WORDS, PATCHES)),
     ("caption_decoder", {"depth": 1, "tokenizer": "byte", "width": 16}, (TEXT, GRID, PATCHES)),
     ("caption_decoder", {"depth": 1, "attend": "prefix"}, (WORDS, PATCHES)),
