@@ -127,7 +127,7 @@ def _methods(base: type[Component]) -> Iterator[Method]:
             seen.add(name)
             code = inspect.getsource(made)
             # What a kind leaves to its components raises, and stages that are run by another method need no `run`.
-            required = "raise NotImplementedError" in code and not (owner is Stage and base.measures)
+            required = "raise NotImplementedError" in code and not (owner is Stage and issubclass(base, Evaluator))
             doc = " ".join((made.__doc__ or "").split())
             if doc or required:
                 yield Method(name, str(inspect.signature(made)).replace("'", ""), doc, required)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from mmflow.plugin import DataStage, Encoded, Ref, StageContext, StageInputs, TensorType
+from mmflow.plugin import DataStage, Encoded, Model, Ref, StageContext, StageInputs, TensorType
 
 
 class CLASS(DataStage, name="NAME"):
@@ -15,9 +15,10 @@ class CLASS(DataStage, name="NAME"):
     """
 
     gives: ClassVar[Mapping[str, str]] = {"length": "Column"}
-    example: ClassVar[str] = "{use: NAME, data: train, of: init.image}"
+    example: ClassVar[str] = "{use: NAME, data: train, of: image}"
 
     of: Ref[Encoded]
+    model: Ref[Model] | None = None
 
     def outputs(self, given: StageInputs) -> Mapping[str, TensorType]:
         return {"length": TensorType("number")}

@@ -45,7 +45,7 @@ class Given(torch.nn.Module):
 
 @pytest.mark.parametrize("micro", [None, 2])
 def test_nested_lengths_are_the_librarys(micro: int | None) -> None:
-    from sentence_transformers.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 
     a, b = (x.clone().requires_grad_() for x in (A, B))
     model: Any = Given(a, b)
