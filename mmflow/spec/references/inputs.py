@@ -23,7 +23,7 @@ from mmflow.plugin.values import TensorType, of_samples
 from mmflow.spec.components.classes import VALUES, field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
-from mmflow.spec.references.delivered import check_forms, check_needs
+from mmflow.spec.references.delivered import check_forms, check_inside, check_needs
 from mmflow.spec.references.fits import check_classes, check_rows_of_labels, check_types, check_ungrouped
 from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.moving import check_moving
@@ -68,6 +68,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         if _check_read(resolver, entry, sampler, inside, ("sampler",)):
             check_ungrouped(resolver, entry, sampler, inside)
     if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
+        return
+    if isinstance(made, Encoder | Loss | Memory) and not check_inside(resolver, entry, made, targets):
         return
     if isinstance(made, Encoder | Loss | Memory | Evaluator) and not _check_delivered(resolver, entry, made, targets):
         return
