@@ -6,16 +6,7 @@ from collections.abc import Mapping
 
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, with_article
-from mmflow.plugin.kinds import (
-    Application,
-    Encoder,
-    Evaluator,
-    Loss,
-    Memory,
-    Sampler,
-    Stage,
-    View,
-)
+from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Stage, View
 from mmflow.plugin.numbers import takes_rows
 from mmflow.plugin.references import Data, Model, Parameters, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
