@@ -317,13 +317,15 @@ def _check_axes(
         known = (*known, "*")
     rows: dict[str, str] = {}
     for place, target in targets.items():
-        if place[0] != "of" or target.section not in ("encoders", "views", "fields"):
+        # All that a memory reads is of the same rows; a loss may have further inputs with rows of their own.
+        own = place[0] == "of"
+        if not (own or isinstance(made, Memory)) or target.section not in ("encoders", "views", "fields"):
             continue
         declared = resolver.type_of(target)
         if declared is None:
             continue
         name = str(target)
-        for axis, size in zip(declared.axes[1:], [*declared.groups, *([None] * 8)], strict=False):
+        for axis, size in () if not own else zip(declared.axes[1:], [*declared.groups, *([None] * 8)], strict=False):
             if axis in known or "*" in known:
                 continue
             what = {"copy": "copies"}.get(axis, f"of the axis {axis}")
