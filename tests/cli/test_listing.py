@@ -51,7 +51,9 @@ def test_show_tells_fields_defaults_bounds_source_and_example(mmflow):
     text = mmflow("show", "train").stdout
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "batch_size integer, at least 1, default 256" in lines
-    assert any(line.startswith("data reference to an entry of data or mapping") and "required" in line for line in lines)
+    assert any(
+        line.startswith("data reference to an entry of data or mapping") and "required" in line for line in lines
+    )
     assert "workers integer or null, at least 0 and at most 64, default null, no part of the key" in lines
     assert any(line.startswith("source") and "stage.py:" in line for line in lines)
     assert any(line.startswith("{use: train, data: train") for line in lines)
