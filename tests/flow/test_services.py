@@ -207,6 +207,23 @@ def test_a_service_that_does_not_answer_is_told_in_one_line(
     assert chat.asked.count("sky") == 1
 
 
+def test_a_server_that_keeps_silent_is_told_in_one_line(run: Callable[..., RunOutcome], chat: Chat) -> None:
+    late = threading.Event()
+
+    def reply(word: str, number: int) -> None:
+        if word == "leaf":
+            late.wait(60)
+
+    chat.reply = reply
+    try:
+        note = only_note(run("parts.writer.timeout=0.2", "parts.writer.retries=1"))
+    finally:
+        late.set()
+    assert "gave no answer in 2 tries: 127.0.0.1 " in note
+    assert "\n" not in note
+    assert chat.asked.count("leaf") == 2
+
+
 def test_a_server_that_is_not_there_is_told_in_one_line(run: Callable[..., RunOutcome], chat: Chat) -> None:
     chat.server.shutdown()
     chat.server.server_close()

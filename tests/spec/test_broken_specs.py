@@ -262,6 +262,9 @@ BROKEN = [
      ["unknown optimizer", "'adam'"]),
     ("epochs: 1", "epochs: 1, groups: {i: {match: encoders.image}, t: {match: encoders.text}}, "
      "updates: {a: {groups: [i]}}", "18:73: train.groups.t", ["no update moves the group `t`"]),
+    ("epochs: 1", "epochs: 1, processes: 2", "18:33: train.processes", ['no field "processes"']),
+    ("epochs: 1", "epochs: 1, devices: [0]", "18:33: train.devices", ['no field "devices"']),
+    ("use: vit, of: image,", "use: vit, of: image, passes: apart,", "9:40: encoders.image.passes", ["joint, separate"]),
     ("epochs: 1", "epochs: 1, refresh: {a: {}}", "18:43: train.refresh.a", ["has no stages", "write stages:"]),
     ("epochs: 1", "epochs: 1, start: retrieval", "18:40: train.start", ["a stage that gives a model", "train"]),
     ("epochs: 1", "epochs: 1, losses: [algn]", "18:42: train.losses.0", ["no loss `algn`", "align?"]),

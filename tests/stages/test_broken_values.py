@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmflow.plugin import Loss, Ref, Static, Value, default
+from mmflow.plugin import Component, Labels, Loss, Ref, Static, Value, default
 from mmflow.spec import SpecError
 
 
@@ -109,3 +109,34 @@ def test_stages_that_need_each_others_values_are_a_circle(load: Callable[..., An
     text = BASE.replace("data: train, of: z", "data: train, fields: {g: km.label}, of: z")
     with pytest.raises(SpecError, match="a circle of stages: feats -> km -> feats"):
         load(text)
+
+
+class Weigher(Component, kind="weigher"):
+    """Says how much a row counts."""
+
+    labels: Ref[Labels] | None = None
+
+
+class ByLabel(Weigher, name="by_label"):
+    """By its label."""
+
+
+class Weighed(Loss, name="weighed"):
+    """Mean square, with a component inside."""
+
+    by: Weigher = default("by_label")
+
+    def compute(self, a: Any, by: Any) -> Any:
+        return a.square().mean(-1)
+
+
+def test_a_component_inside_a_loss_is_given_no_values_of_a_step(
+    load: Callable[..., Any], register: Callable[..., None]
+) -> None:
+    register(ByLabel, Weighed)
+    text = "losses:\n  l: {use: weighed, of: w, by: {use: by_label, labels: label}}\n"
+    with pytest.raises(SpecError) as caught:
+        load(text + "stages:\n  fit: {use: train, data: train, steps: 1, batch_size: 8}\n")
+    (problem,) = caught.value.problems
+    assert "losses.l.by.labels: a component inside a loss cannot be given `label`" in str(problem)
+    assert "name it in a field of weighed itself" in str(problem)

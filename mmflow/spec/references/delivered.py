@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mmflow.plugin.component import Component
-from mmflow.plugin.kinds import Evaluator, Score
+from mmflow.plugin.component import Component, with_article
+from mmflow.plugin.kinds import Encoder, Evaluator, Loss, Memory, Score
+from mmflow.plugin.numbers import BatchValue
+from mmflow.plugin.references import reference_fields
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
+from mmflow.spec.components.classes import field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.fitting import scores_that_need
 from mmflow.spec.references.forms import FORMS, brought, declared_form, misfit, needed_outputs
@@ -98,3 +101,21 @@ def _who_gives(resolver: Resolver, need: str) -> str | None:
     encoders = resolver.seen.entries["encoders"]
     names = [name for name in encoders if need in (resolver.outputs_of(Owner("encoders", name)) or ())]
     return f"{', '.join(names[:4])} {'gives' if len(names) == 1 else 'give'} it" if names else None
+
+
+def check_inside(
+    resolver: Resolver, entry: Entry, made: Encoder | Loss | Memory, targets: Mapping[Place, Target]
+) -> bool:
+    """Whether no component inside a node names values of a step: its owner alone is given some, and hands them on."""
+    for place, target in targets.items():
+        field = field_of(type(made), str(place[0])) or ""
+        own = len(place) < 2 or field in reference_fields(type(made)) or place[-1] == "weights"
+        if own or target.field or target.section in ("parts", "losses", "data"):
+            continue
+        if isinstance(getattr(made, field, None), BatchValue):
+            continue
+        message = f"a component inside {with_article(made.kind)} cannot be given `{target}`"
+        hint = f"name it in a field of {made.use} itself, which hands it on"
+        resolver.report(entry, place, entry.problem(message, as_written(entry, place), hint=hint))
+        return False
+    return True

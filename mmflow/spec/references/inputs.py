@@ -6,16 +6,7 @@ from collections.abc import Mapping
 
 from mmflow.plugin.binding import binding
 from mmflow.plugin.component import Component, ComponentError, with_article
-from mmflow.plugin.kinds import (
-    Application,
-    Encoder,
-    Evaluator,
-    Loss,
-    Memory,
-    Sampler,
-    Stage,
-    View,
-)
+from mmflow.plugin.kinds import Application, Encoder, Evaluator, Loss, Memory, Sampler, Stage, View
 from mmflow.plugin.numbers import takes_rows
 from mmflow.plugin.references import Data, Model, Parameters, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
@@ -23,7 +14,7 @@ from mmflow.plugin.values import TensorType, of_samples
 from mmflow.spec.components.classes import VALUES, field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
-from mmflow.spec.references.delivered import check_forms, check_needs
+from mmflow.spec.references.delivered import check_forms, check_inside, check_needs
 from mmflow.spec.references.fits import check_classes, check_rows_of_labels, check_types, check_ungrouped
 from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.moving import check_moving
@@ -68,6 +59,8 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         if _check_read(resolver, entry, sampler, inside, ("sampler",)):
             check_ungrouped(resolver, entry, sampler, inside)
     if isinstance(made, Application) and not _check_weights(resolver, entry, owner, made):
+        return
+    if isinstance(made, Encoder | Loss | Memory) and not check_inside(resolver, entry, made, targets):
         return
     if isinstance(made, Encoder | Loss | Memory | Evaluator) and not _check_delivered(resolver, entry, made, targets):
         return
@@ -324,13 +317,15 @@ def _check_axes(
         known = (*known, "*")
     rows: dict[str, str] = {}
     for place, target in targets.items():
-        if place[0] != "of" or target.section not in ("encoders", "views", "fields"):
+        # All that a memory reads is of the same rows; a loss may have further inputs with rows of their own.
+        own = place[0] == "of"
+        if not (own or isinstance(made, Memory)) or target.section not in ("encoders", "views", "fields"):
             continue
         declared = resolver.type_of(target)
         if declared is None:
             continue
         name = str(target)
-        for axis, size in zip(declared.axes[1:], [*declared.groups, *([None] * 8)], strict=False):
+        for axis, size in () if not own else zip(declared.axes[1:], [*declared.groups, *([None] * 8)], strict=False):
             if axis in known or "*" in known:
                 continue
             what = {"copy": "copies"}.get(axis, f"of the axis {axis}")

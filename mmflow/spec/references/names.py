@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from mmflow.plugin.references import RefType
 from mmflow.plugin.targets import INIT
 from mmflow.spec.components.entry import Entry
-from mmflow.spec.components.refresh import Inner, output_of, time_before
+from mmflow.spec.components.refresh import Inner, bare, output_of, time_before
 from mmflow.spec.components.repeat import ALL, LAST, Iteration, Repetition
 from mmflow.spec.components.sections import Sections
 from mmflow.spec.text.problems import did_you_mean
@@ -120,7 +120,7 @@ class StageNames:
     def known(self, inside: str) -> list[str]:
         """The names of stages that a reference of the stage `inside` may begin with, for hints."""
         hidden = {*self.iterations, *self.inner, *self.open_ends()}
-        outside = [name for name in self.gives if name not in hidden]
+        outside = [name for name in self.gives if name not in hidden and bare(name) == name]
         ends = [f"{one.name}.{LAST}.{stage}" for one in self.repeats.values() for stage in one.stages]
         groups = self._groups(inside).items() if inside not in self.inner else ()
         own = [f"{group}.{stage}" for group, stages in groups for stage in stages]
