@@ -146,6 +146,12 @@ class Referring(Drawing):
             return choice.target.output == "told"
         if isinstance(made, type) and issubclass(made, Encoder) and self.prepared(choice) and not self.strange():
             return False
+        if made.use == "kmeans" and not self.strange():
+            return choice.text in self.world.vectors
+        if made.use == "members" and not self.strange():
+            return declared is not None and declared.modality == "vector" and len(choice.groups) == 1
+        if made.kind == "encoder" and choice.target.section == "views" and not accepts_raw(made) and not self.strange():
+            return declared is not None and len(declared.size) == 1 and not choice.groups
         if made.use == "mixed_radix":
             return choice.text in self.world.whole
         axes = getattr(made, "axes", ())
@@ -173,7 +179,8 @@ class Referring(Drawing):
         declared = choice.declared
         if name == "targets":
             return declared is not None and declared.dtype.startswith("int")
-        if name == "labels" and declared is not None and declared.modality == "number":
+        mixed = choice.target.section == "views" and declared is not None and bool(declared.size)
+        if name == "labels" and declared is not None and (declared.modality == "number" or mixed):
             return self.strange()
         if name == "rows":
             return declared is None or declared.dtype == "bool"
