@@ -154,4 +154,5 @@ def picked(ids: Sequence[str], index: Tensor | None, count: int) -> Sequence[str
 
 def positive(weight: Tensor) -> Tensor:
     """A sum of weights to divide by: where no row took part, the loss is 0."""
+    weight = weight if weight.is_floating_point() else weight.float()
     return weight.clamp_min(torch.finfo(weight.dtype).tiny)

@@ -41,6 +41,11 @@ class ClassMeans(DataStage, name="class_means"):
 
     def outputs(self, given: StageInputs) -> Mapping[str, TensorType]:
         vectors, labels = given.of("of"), given.of("labels")
+        for name, declared in ((self.of, vectors), (self.labels, labels)):
+            if declared.axes[1:]:
+                found = f"{name}, with the axis {declared.axes[1]}"
+                message, hint = "class_means needs one vector and one label a row", f"write {name}.0 for the first"
+                raise ComponentError(message, found=found, hint=hint)
         size = vectors.size or (None,)
         return {
             "vectors": TensorType("vector", ("class",), size, names=labels.names),

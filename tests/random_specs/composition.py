@@ -219,11 +219,15 @@ class Composer(Writing):
         use = self.named("stage", measuring if self.now_and_then(2) else uses)
         if use == "mixed_radix" and not self.world.whole:
             use = "ask"
+        if use == "kmeans" and not self.world.vectors:
+            use = "embed"
         fields = self.stage(use)
         made = valid(component("stage", use), fields)
         stages[name] = fields
         if fields.get("choices") and fields.get("draws", 1) == 1:
             self.world.whole.add(f"{name}.answer")
+        if use == "embed" and isinstance(made, Stage):
+            self.world.vectors |= {f"{name}.{output}" for output in made.given()}
         if isinstance(made, Stage):
             self.world.values += [(name, output, of) for output, of in made.given().items()]
 

@@ -68,6 +68,8 @@ def known(
             several = {"colors": ["red", "green", "blue", "white"], "shapes": ["circle", "square", "ring"]}
             own = {field: value for field, value in several.items() if field in written}
             return own | {"objects": choose([[1, 2], [2, 2]])}
+        case "source/motions":
+            return {"frames": 8}
         case "source/recorded":
             return {"types": {"image": {"modality": "image", "size": [8, 8, 3], "dtype": "uint8"}}}
         case "sampler/group_batches":
@@ -100,7 +102,7 @@ def known(
                 "pool": choose(["mean", "library"]),
             }
         case "encoder/transformers_video":
-            clips = {**SMALL, "image_size": 16, "patch_size": 8, "num_frames": 4, "tubelet_size": 2}
+            clips = {**SMALL, "image_size": 16, "patch_size": 8, "num_frames": 8, "tubelet_size": 2}
             return {"config": {"model_type": "videomae", **clips}, **UNNAMED}
         case "encoder/timm":
             return {"config": {"architecture": "test_vit", "depth": 2, "patch_size": 8}, "size": 24, "hub": None}

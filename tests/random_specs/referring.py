@@ -7,7 +7,7 @@ from typing import Any
 
 from mmflow.plugin import Component, Encoder, TensorType
 from mmflow.plugin.binding import binding
-from mmflow.plugin.kinds import Application, Evaluator, Memory
+from mmflow.plugin.kinds import Application, Evaluator, Memory, View
 from mmflow.plugin.modality import is_raw
 from mmflow.plugin.references import Data, Encoded, Labels, Model, RefType, reference_fields
 from mmflow.plugin.targets import Owner, Place, Target
@@ -29,6 +29,7 @@ NUMBERS: Mapping[str, tuple[int, ...]] = {
     "pairwise_retrieval": (2, 3), "relevance": (1, 2), "hard_pairs": (2,), "scores": (2,)
 }  # fmt: skip
 """How many encodings an evaluation takes, where it says so once it has them."""
+LIBRARIES = ("hf_", "open_clip_", "timm_")
 WEIGHTLESS = ("l2norm", "telling", "members", "concat", "stack", "scores", "hard_pairs", "frozen", "ema")
 """Encoders that have no weights of their own to train."""
 FEW = 4
@@ -141,8 +142,16 @@ class Referring(Drawing):
             return place < len(accepts) and declared is not None and declared.modality in accepts[place]
         if declared is not None and name in made.reads and declared.modality not in made.reads[name]:
             return False
-        if made.use == "emitted" and (declared is None or declared.size):
+        if made.use == "emitted":
+            return choice.target.output == "told"
+        if isinstance(made, type) and issubclass(made, Encoder) and self.prepared(choice) and not self.strange():
             return False
+        if made.use == "kmeans" and not self.strange():
+            return choice.text in self.world.vectors
+        if made.use == "members" and not self.strange():
+            return declared is not None and declared.modality == "vector" and len(choice.groups) == 1
+        if made.kind == "encoder" and choice.target.section == "views" and not accepts_raw(made) and not self.strange():
+            return declared is not None and len(declared.size) == 1 and not choice.groups
         if made.use == "mixed_radix":
             return choice.text in self.world.whole
         axes = getattr(made, "axes", ())
@@ -158,6 +167,11 @@ class Referring(Drawing):
             return not grouped
         return made.kind not in ("loss", "stage") or name == "of" or not choice.groups or self.strange()
 
+    def prepared(self, choice: Choice) -> bool:
+        """Whether a view gives what a library's processor makes, which only its own model reads."""
+        view = self.world.component(choice.target.owner) if choice.target.section == "views" else None
+        return isinstance(view, View) and any(step.use.startswith(LIBRARIES) for step in view.apply)
+
     def beside(
         self, made: type[Component], name: str, choice: Choice, written: Mapping[str, Any], aims: Aims
     ) -> bool:  # fmt: skip
@@ -165,7 +179,8 @@ class Referring(Drawing):
         declared = choice.declared
         if name == "targets":
             return declared is not None and declared.dtype.startswith("int")
-        if name == "labels" and declared is not None and declared.modality == "number":
+        mixed = choice.target.section == "views" and declared is not None and bool(declared.size)
+        if name == "labels" and declared is not None and (declared.modality == "number" or mixed):
             return self.strange()
         if name == "rows":
             return declared is None or declared.dtype == "bool"

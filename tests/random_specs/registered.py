@@ -20,7 +20,7 @@ OUTSIDE = ("modality",)
 
 
 class Telling(Encoder, name="telling"):
-    """Gives its input and emits its squared size: of what is installed, nothing emits, and a loss reads what does."""
+    """Gives its input turned around and emits its squared size, which a loss reads: nothing installed emits."""
 
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("vector",),)
 
@@ -39,7 +39,7 @@ class Telling(Encoder, name="telling"):
 class TellingModule(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         emit("told", x.square().mean(-1))
-        return {"pooled": x}
+        return {"pooled": x.flip(-1)}
 
 
 def register_partners() -> None:

@@ -297,3 +297,32 @@ def test_class_means_by_what_an_encoder_gives(where: str) -> None:
     ).replace("width: 4}", "width: 4}, told: {use: telling, of: image}")  # fmt: skip
     text = text.replace("uniformity, of: image}}", "uniformity, of: told}}", 1)
     assert carry_out(text).state == "accepted"
+
+
+@pytest.mark.parametrize(("name", "encoder"), [
+    ("caption", "{use: text_transformer, of: caption, width: 8}"),
+    ("pair_caption", "{use: text_transformer, of: pair_caption, width: 8}"),
+])  # fmt: skip
+def test_the_field_behind_an_entry_of_its_name_is_proposed(name: str, encoder: str) -> None:
+    with pytest.raises(SpecError, match=rf"the field of that name is `fields\.{name}`"):
+        load_text(f"""
+mmflow: 1
+data: {{one: {{use: shapes, size: 16, pixels: 16}}}}
+encoders: {{{name}: {{use: lookup, of: label, width: 8}}, other: {encoder}}}
+losses: {{it: {{use: uniformity, of: other}}}}
+train: {{data: one, steps: 1, batch_size: 8}}
+""")
+
+
+@pytest.mark.parametrize("read", ["of: two, labels: label", "of: image, labels: scales"])
+def test_class_means_of_groups_are_refused(read: str) -> None:
+    with pytest.raises(SpecError, match="class_means needs one vector and one label a row") as found:
+        load_text(f"""
+mmflow: 1
+data: {{one: {{use: shapes, size: 16, pixels: 16, objects: [1, 2]}}}}
+views: {{pair: {{of: image, copies: 2, apply: [flip]}}}}
+encoders: {{image: {{use: convnet4, of: image, width: 4}}, two: {{use: same, weights: image, of: pair}}}}
+stages:
+  means: {{use: class_means, data: one, {read}}}
+""")
+    assert str(found.value).startswith("<text>:7:")

@@ -205,7 +205,13 @@ def test_parts_of_a_training(kind: str, files: Files, register: Callable[..., No
         stage: dict[str, Any] = {"use": "train", "data": "one", "steps": 2, "batch_size": 4, "losses": [f"on_{name}"]}
         spec["losses"][f"on_{name}"] = {"use": "touch", "of": "words"}
         if kind == "tokenizer":
-            spec["encoders"][name] = {"use": "text_transformer", "of": "words", "width": 8, "depth": 1, "heads": 2}
+            spec["encoders"][name] = {
+                "use": "text_transformer",
+                "of": "fields.words",
+                "width": 8,
+                "depth": 1,
+                "heads": 2,
+            }
             spec["encoders"][name] |= {"tokenizer": entry, "length": 12}
             spec["losses"][f"on_{name}"]["of"] = name
         elif kind == "constraint":

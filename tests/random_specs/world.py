@@ -49,6 +49,8 @@ class World(Types):
         """Fields of the data with several values, each several times; None where they were not counted."""
         self.whole: set[str] = set()
         """Columns of stages with one whole number a row."""
+        self.vectors: set[str] = set()
+        """Columns of stages with one vector a row."""
         self.values: list[tuple[str, str, str]] = []
         """Outputs of stages so far: the stage, the name of the output, its type (`Column`, `Static`, ...)."""
         self._aims: dict[Owner, Mapping[Place, Target]] = {}

@@ -292,12 +292,14 @@ def _misread(
     message: str,
 ) -> None:  # fmt: skip
     others = [name for name, known in (resolver.fields or {}).items() if known.modality in accepts]
+    # An entry that has the name of a field stands before it.
+    same = f"the field of that name is `fields.{target}`" if str(target) in others else None
     problem = entry.problem(
         f"{message} `{target}`",
         as_written(entry, place),
         found=declared.modality,
         expected=" or ".join(accepts),
-        hint=_view_hint(target, declared, accepts) or did_you_mean(str(target), others, most=6),
+        hint=same or _view_hint(target, declared, accepts) or did_you_mean(str(target), others, most=6),
     )
     resolver.report(entry, place, problem)
 

@@ -24,8 +24,9 @@ class EmittedValue(Loss, name="emitted"):
     of: Refs[Pooled] = Field((), max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
-        if of[0].size or of[0].modality in ("text", "labels"):
-            self._refuse(f"{of[0].modality} of the size {list(of[0].size)}")
+        whole = of[0].dtype.startswith("int") and of[0].modality != "unknown"
+        if of[0].size or whole or of[0].modality in ("text", "labels"):
+            self._refuse(f"{of[0].modality} of the size {list(of[0].size)}, {of[0].dtype}")
 
     def compute(self, value: Tensor) -> Tensor:
         if value.ndim != 1:
