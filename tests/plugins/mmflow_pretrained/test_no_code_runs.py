@@ -247,6 +247,9 @@ def test_every_loader_is_called_inside_reading(path: Path) -> None:
         if not isinstance(node, ast.Call):
             continue
         name = _called(node)
+        if name == "SentenceTransformer" and any(keyword.arg == "modules" for keyword in node.keywords):
+            # Of modules at hand, which reads no file.
+            continue
         assert name not in GUARDED or node in inside, f"line {node.lineno}: {name} outside of `reading`"
         if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
             assert (node.func.value.id, name) not in UNSAFE, f"line {node.lineno}: {name} may run code of a file"
