@@ -14,6 +14,12 @@ import typer
 
 LONGEST = 1500
 """Characters of a message: more would push the others off the screen."""
+_TOLD = (
+    ("mmflow.flow.store.errors", "StoreError"),
+    ("mmflow.flow.execution", "EngineUnavailable"),
+    ("mmflow.plugin.samples", "SampleError"),
+)
+"""Errors that say themselves what is wrong, by module and name."""
 BUG = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -58,9 +64,7 @@ def _messages(error: Exception) -> list[str]:
         return ["; ".join(part for part in parts if part)]
     if _is(error, "mmflow.spec.text.problems", "SpecError"):
         return str(error).splitlines()
-    if _is(error, "mmflow.flow.store.errors", "StoreError"):
-        return [str(error)]
-    if _is(error, "mmflow.flow.execution", "EngineUnavailable"):
+    if any(_is(error, *known) for known in _TOLD):
         return [str(error)]
     if isinstance(error, OSError) and error.filename is not None:
         return [f"{error.filename}: {error.strerror}"]

@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from mmflow.cli.errors import reported
+from mmflow.plugin import SampleError
 
 pytestmark = pytest.mark.process
 
@@ -157,3 +161,11 @@ def test_plan_says_which_stages_are_the_same(spec: Path, mmflow) -> None:
     told = mmflow("plan", spec.name, "--set", again).stdout
     assert "note: again is the same stage as train and is not run again; a `seed` of its own makes it another" in told
     assert "the same stage" not in mmflow("plan", spec.name, "--set", again, "--set", "stages.again.seed=1").stdout
+
+
+def test_a_bad_sample_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands that read data outside of a run (embed, search) tell it as a run does."""
+    with pytest.raises(typer.Exit) as ended, reported():
+        raise SampleError("sample '3' of source 'table' (rows.csv): not an image")
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err == "error: sample '3' of source 'table' (rows.csv): not an image\n"

@@ -116,12 +116,13 @@ class Runs:
         return found
 
     def checkpoint(self) -> int | None:
-        """The step of the newest checkpoint."""
+        """The step of the newest checkpoint: 0 where it holds what a refresh before the first step has made."""
         manifests = sorted(self.store.glob("partial/*/checkpoint/????????.json"))
         if not manifests:
             return None
         attempt = json.loads(manifests[-1].read_text())["attempt"]
-        return json.loads((manifests[-1].parent / attempt / "trainer.json").read_text())["step"]
+        trainer = manifests[-1].parent / attempt / "trainer.json"
+        return json.loads(trainer.read_text())["step"] if trainer.is_file() else 0
 
     def results(self) -> dict[str, Any]:
         """Every published file, without the times in it, by key and name."""

@@ -132,6 +132,28 @@ def test_a_failed_run_and_a_bad_spec_tell_no_value(leaky: Path):
 
 
 @pytest.mark.process
+def test_what_leaves_a_run_holds_no_value(leaky: Path):
+    folder = str(leaky / "t0p-s3cret")
+    trained = "losses: {a: {use: infonce, of: [image, text]}}\ntrain: {data: test, steps: 1, batch_size: 4}\n"
+    (leaky / "spec.yaml").write_text(f"{SPEC.replace(GONE, '')}{trained}track: [{{use: jsonl, folder: told}}]\n")
+    said = ""
+    for arguments in (("run", "spec.yaml", "--local"), ("export", "latest", "-o", "out"), ("embed", "latest", "test")):
+        done = mmflow(leaky, *arguments, "--store", "kept", FOLDER=folder)
+        assert done.returncode == 0, done.stderr
+        said += done.stdout + done.stderr
+    # Where a file of the data is no image any more, `embed` says so.
+    (leaky / "t0p-s3cret" / "3.png").write_bytes(b"no image")
+    strict = "{use: table, url: $env.FOLDER/rows.csv, columns: {image: image, text: text}}"
+    done = mmflow(leaky, "embed", "latest", strict, "--store", "kept", FOLDER=folder)
+    assert done.returncode == 2, done.stderr
+    assert "sample '3'" in done.stderr
+    assert "t0p-s3cret" not in said + done.stdout + done.stderr
+    left = [*(leaky / "out").rglob("*"), *(leaky / "told").rglob("*"), leaky / "vectors.parquet"]
+    assert {"README.md", "log.jsonl", "vectors.parquet"} <= {path.name for path in left}
+    assert not [path for path in left if path.is_file() and b"t0p-s3cret" in path.read_bytes()]
+
+
+@pytest.mark.process
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases of attack are not here")
 @pytest.mark.parametrize("case", sorted(path.name for path in CASES.glob("env_leak_*.yaml")))
 def test_the_cases_of_attack_leak_nothing(tmp_path: Path, case: str):

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from mmflow.plugin import Component
+from mmflow.identity.files import content_of
+from mmflow.plugin import Component, ComponentError
 from mmflow.plugin.marks import known_by_content
 from mmflow.plugin.registry import Registration, registry
 
@@ -42,3 +43,9 @@ def test_the_patterns_find_what_they_must():
     assert fields_that_name_files(get("encoder", "vit")) == ["init"]
     assert fields_that_name_files(get("source", "table"))
     assert fields_that_name_files(get("tokenizer", "tokenizer_file"))
+
+
+@pytest.mark.parametrize("url", ["/dev/null", "file:///dev/null"])
+def test_a_device_has_no_content(url: str):
+    with pytest.raises(ComponentError, match=r"no file \(a device or a pipe\)"):
+        content_of(url, says="init")

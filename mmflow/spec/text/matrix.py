@@ -61,6 +61,9 @@ def read_choices(root: Node, problems: list[Problem]) -> list[list[Choice]]:
         hint = "write {NAME: {path: value}} or {path: [value, value]}"
         problems.append(node.problem("", ("matrix",), found=node.shown(), expected="members or axes", hint=hint))
         return []
+    if too_many := _too_many(node, root):
+        problems.append(too_many)
+        return []
     named: list[Choice] = []
     axes: list[list[Choice]] = []
     for name, entry in node.entries().items():
@@ -74,17 +77,24 @@ def read_choices(root: Node, problems: list[Problem]) -> list[list[Choice]]:
             expected = "a list of values, or a mapping of overrides"
             problems.append(entry.problem("", path, found=entry.shown(), expected=expected, hint=hint))
     found = [*([named] if named else []), *axes]
-    count = prod(map(len, found))
+    return found if len(problems) == before else []
+
+
+def _too_many(node: Node, root: Node) -> Problem | None:
+    """What is wrong with the number of members, found before any of them is looked at."""
+    lengths = [len(entry.value) for entry in node.entries().values() if isinstance(entry.value, tuple)]
+    named = len(node.entries()) - len(lengths)
+    found = [*([named] if named else []), *lengths]
+    count = prod(found)
+    sizes = [*map(str, found[:_SHOWN]), *([f"{len(found) - _SHOWN} more"] if len(found) > _SHOWN else [])]
     if count > MOST_MEMBERS:
-        sizes = [str(len(axis)) for axis in found]
-        sizes = [*sizes[:_SHOWN], f"{len(sizes) - _SHOWN} more"] if len(sizes) > _SHOWN else sizes
         told = f"{count:,}" if count < 10**12 else "more than 1,000,000,000,000"
         message = f"{told} members ({' times '.join(sizes)}), and at most {MOST_MEMBERS} can be told apart in a run"
-        problems.append(node.problem(message, ("matrix",), (), key=True, hint=_FEWER))
     elif count * root.size > max(MOST_VALUES, root.size):
         message = f"{count:,} members of {root.size:,} values each, and at most {MOST_VALUES:,} are checked together"
-        problems.append(node.problem(message, ("matrix",), (), key=True, hint=_FEWER))
-    return found if len(problems) == before else []
+    else:
+        return None
+    return node.problem(message, ("matrix",), (), key=True, hint=_FEWER)
 
 
 def _named(name: str, entry: Node, problems: list[Problem]) -> Iterator[Choice]:
@@ -103,12 +113,6 @@ def _axis(name: str, entry: Node, problems: list[Problem]) -> list[Choice]:
     assert isinstance(entry.value, tuple)
     if not entry.value:
         problems.append(entry.problem("an axis without values", path, hint="give values, or leave the axis out"))
-    if len(entry.value) > MOST_MEMBERS:
-        message = (
-            f"an axis of {len(entry.value):,} values, and at most {MOST_MEMBERS} members can be told apart in a run"
-        )
-        problems.append(entry.problem(message, path, key=True, hint=_FEWER))
-        return []
     labels = _labels(entry.value)
     found: list[Choice] = []
     for index, (value, label) in enumerate(zip(entry.value, labels, strict=True)):
