@@ -45,7 +45,7 @@ class Given(torch.nn.Module):
 
 @pytest.mark.parametrize("micro", [None, 2])
 def test_nested_lengths_are_the_librarys(micro: int | None) -> None:
-    from sentence_transformers.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 
     a, b = (x.clone().requires_grad_() for x in (A, B))
     model: Any = Given(a, b)
@@ -72,7 +72,7 @@ def test_a_loss_of_rows_has_lengths_too() -> None:
 
 
 def test_sparse_vectors_are_the_librarys() -> None:
-    from sentence_transformers.sparse_encoder.models import SpladePooling
+    from sentence_transformers.sparse_encoder.modules import SpladePooling
 
     logits = torch.randn(5, 6, 11, generator=DRAW)
     mask = torch.arange(6)[None] < torch.tensor([6, 1, 4, 2, 3])[:, None]
