@@ -52,12 +52,11 @@ class Coder:
             yield codes.masked_fill(gone, torch.nan).numpy()
 
     def _begun(self, seen: Tensor) -> Coded:
-        about: Coded = {"to": self.to, "dim": seen.shape[1]}
+        if self.to == "binary":
+            return {"to": self.to, "dim": seen.shape[1]}
         there = seen[~seen.isnan().any(1)]
-        if self.to == "int8":
-            start, step = int8_ranges(there if len(there) else torch.zeros(1, seen.shape[1]))
-            about |= {"start": start.tolist(), "step": step.tolist()}
-        return about
+        start, step = int8_ranges(there if len(there) else torch.zeros(1, seen.shape[1]))
+        return {"to": self.to, "dim": seen.shape[1], "start": start.tolist(), "step": step.tolist()}
 
     def _codes(self, vectors: Tensor) -> Tensor:
         if self.to == "binary":
