@@ -92,16 +92,17 @@ def export(
 
 def embed(
     model: LoadedModel | str | Path, data: Data, to: str, *, encoders: Sequence[str] = (), fields: Sequence[str] = (),
-    normalize: bool = False, index: bool = False, batch_size: int = 256, workers: int = 0,
+    normalize: bool = False, index: bool = False, codes: Literal["int8", "binary"] | None = None,
+    batch_size: int = 256, workers: int = 0,
 ) -> Embedded:  # fmt: skip
     """Write the vectors of data (an entry of the run's, files, or a source) to `to`, `.parquet` or `.npz`.
 
-    `fields` are stored beside; `index` writes a faiss index for each encoder.
+    `fields` are stored beside; `index` writes a faiss index for each encoder; `codes` stores vectors in few bytes.
     """
     from mmflow.out.embedding import embed_data
 
     return embed_data(
-        _loaded(model), data, to, encoders=encoders, fields=fields, normalize=normalize, index=index,
+        _loaded(model), data, to, encoders=encoders, fields=fields, normalize=normalize, index=index, codes=codes,
         batch_size=batch_size, workers=workers,
     )  # fmt: skip
 

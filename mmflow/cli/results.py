@@ -66,6 +66,9 @@ def embed(
     ] = "",
     fields: Annotated[str, typer.Option("--fields", metavar="NAMES", help="Fields of the data to store beside.")] = "",
     normalize: Annotated[bool, typer.Option("--normalize", help="Vectors of length one.")] = False,
+    codes: Annotated[
+        str, typer.Option("--codes", metavar="FORM", help="Store vectors in few bytes: int8, or binary.")
+    ] = "",
     index: Annotated[bool, typer.Option("--index", help="Write a faiss index beside, for each encoder.")] = False,
     stage: StageOf = "",
     member: MemberOf = "",
@@ -78,11 +81,14 @@ def embed(
     with reported():
         from mmflow.out.embedding import embed_data
         from mmflow.out.loading import load_model
+        from mmflow.plugin.component import ComponentError
 
+        if codes not in ("", "int8", "binary"):
+            raise ComponentError(f"there are no codes {codes!r}", expected="int8 or binary")
         loaded = load_model(model, store=store, stage=stage, member=member, device=device)
         written = embed_data(
             loaded, _declared(data), to, encoders=_names(of), fields=_names(fields), normalize=normalize, index=index,
-            batch_size=batch_size, workers=workers, told=_Progress(),
+            codes=codes or None, batch_size=batch_size, workers=workers, told=_Progress(),
         )  # fmt: skip
         sizes = ", ".join(f"{name} {list(size)}" for name, size in written.sizes.items())
         typer.echo(f"{written.url}: {written.rows:,} rows, {sizes}")

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from mmflow.data import ColumnRequest, count_of
 from mmflow.evaluate.parts import values_of
+from mmflow.out.coding import Coder, Form
 from mmflow.out.finding import FoundRun
 from mmflow.out.index import IndexWriter, drop_index, index_url
 from mmflow.out.model import BATCH, LoadedModel, normalized, pooled
-from mmflow.out.vectors import About, vectors_file
+from mmflow.out.vectors import About, Writer, vectors_file
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Score, Source
 from mmflow.plugin.modality import modality
@@ -26,7 +27,7 @@ from mmflow.plugin.values import Encoding, RawValue, TensorType, Tokens
 from mmflow.spec.text.problems import did_you_mean
 
 if TYPE_CHECKING:
-    pass
+    import numpy as np
 
 Data = str | Mapping[str, Written] | Source
 """An entry of the run's `data`, a path or URL of files, or the declaration of a source."""
@@ -46,14 +47,17 @@ class Embedded:
 
 def embed_data(
     loaded: LoadedModel, data: Data, url: str, *, encoders: Sequence[str] = (), fields: Sequence[str] = (),
-    normalize: bool = False, index: bool = False, batch_size: int = BATCH, workers: int = 0,
+    normalize: bool = False, index: bool = False, codes: Form | None = None, batch_size: int = BATCH, workers: int = 0,
     told: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Embedded:  # fmt: skip
     """Write the vectors of every row of `data` to `url` (`.parquet` or `.npz`, any fsspec URL).
 
     `encoders` are by default all that read fields which the data have; `fields` are stored beside. `told(done, total)`
-    is called after each batch. Raises `ComponentError`.
+    is called after each batch. `codes` stores vectors in few bytes, `int8` or `binary`, one bit a number: those that
+    the score of an encoder compares. Raises `ComponentError`.
     """
+    if codes is not None and index:
+        raise ComponentError("an index is made of whole vectors", hint="leave out the codes, or the index")
     source = source_of(loaded, data)
     known = source.fields()
     names = list(encoders) or [one for one in loaded.encoders if set(loaded.inputs(one).fields) <= set(known)]
@@ -71,6 +75,9 @@ def embed_data(
     indices = {name: IndexWriter() for name in names} if index else {}
     for name in names:
         drop_index(url, name)
+    coders = {name: Coder(codes) for name in names} if codes is not None else {}
+    waiting: list[tuple[Sequence[str], Mapping[str, Sequence[RawValue]]]] = []
+    ready: dict[str, list[np.ndarray]] = {name: [] for name in names}
     total, rows = count_of(source), 0
     sizes: dict[str, tuple[int, ...]] = {}
     with ExitStack() as stack:
@@ -81,15 +88,45 @@ def embed_data(
             vectors = {name: pooled(one).float().numpy() for name, one in encodings.items()}
             sizes = {name: values.shape[1:] for name, values in vectors.items()}
             columns = {name: plain(values_of(batch.columns[f"field:{name}"]), known[name]) for name in fields}
-            writer.add(batch.ids, vectors, columns)
+            if codes is None:
+                writer.add(batch.ids, vectors, columns)
+            else:
+                waiting.append((batch.ids, columns))
+                ready.update({n: [*ready[n], *coders[n].add(compared(scores[n], encodings[n], n))] for n in names})
+                _write_ready(writer, waiting, ready, coders, about)
             for name, one in indices.items():
                 _add(one, scores[name], encodings[name], name, rows)
             rows += len(batch.ids)
             told(rows, total)
         if not rows:
             raise ComponentError("the data have no rows")
+        if codes is not None:
+            ready.update({name: [*ready[name], *coders[name].rest()] for name in names})
+            _write_ready(writer, waiting, ready, coders, about)
     written = [place for name, one in indices.items() if one.write(place := index_url(url, name))]
     return Embedded(url, rows, sizes, tuple(written))
+
+
+def _write_ready(
+    writer: Writer, waiting: list[tuple[Sequence[str], Mapping[str, Sequence[RawValue]]]],
+    ready: dict[str, list[np.ndarray]], coders: Mapping[str, Coder], about: About,
+) -> None:  # fmt: skip
+    """Write the batches of which all encoders have codes."""
+    while waiting and all(ready.values()):
+        about["codes"] = {name: coder.about for name, coder in coders.items() if coder.about is not None}
+        ids, columns = waiting.pop(0)
+        writer.add(ids, {name: batches.pop(0) for name, batches in ready.items()}, columns)
+
+
+def compared(score: Score, encoding: Encoding, encoder: str) -> Tensor:
+    """The vectors [N, D] that a score multiplies, NaN in absent rows; raises `ComponentError` where it has none."""
+    vectors = score.vectors(encoding)
+    if vectors is None or vectors.ndim != 2:
+        raise ComponentError(
+            f"the vectors of {encoder} are compared by {score.use}, no dot product: there are no codes for them"
+        )
+    present = encoding.present
+    return vectors if present is None else vectors.masked_fill(~present.unsqueeze(-1), torch.nan)
 
 
 def source_of(loaded: LoadedModel, data: Data) -> Source:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
+from mmflow.out.coding import Form
+from mmflow.out.embedding import compared
 from mmflow.out.index import index_url, read_index
 from mmflow.out.model import LoadedModel, pooled
 from mmflow.out.tables import Row, Table
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 BLOCK = 65_536
 """Rows that are compared at a time, where there is no index."""
+RESCORED = 4
+"""Candidates among bits that are ordered again, for each row that is asked for."""
 
 
 def search_vectors(
@@ -49,7 +54,11 @@ def search_vectors(
             f"vectors of {by} {own} and of {of} {theirs} differ in size",
             hint="the file was made with another model, or `by` and `of` were not trained together",
         )
-    values, rows = _best(score, asked, stored.vectors[of], index_url(vectors, of), most)
+    coded = stored.about.get("codes", {}).get(of)
+    if coded is not None:
+        values, rows = _among_codes(compared(score, asked, by)[0].float(), stored.vectors[of], coded["to"], most)
+    else:
+        values, rows = _best(score, asked, stored.vectors[of], index_url(vectors, of), most)
     found: list[Row] = []
     for rank, (value, row) in enumerate(zip(values, rows, strict=True), 1):
         fields = {name: column[row] for name, column in stored.fields.items()}
@@ -77,6 +86,21 @@ def _best(score: Score, query: Encoding, vectors: np.ndarray, index: str, most: 
         best_values, best_rows = values[order], rows[order]
     there = best_values > -torch.inf
     return best_values[there].tolist(), best_rows[there].tolist()
+
+
+def _among_codes(query: Tensor, stored: np.ndarray, to: Form, most: int) -> tuple[list[float], list[int]]:
+    """The best rows by what codes give back; of bits those that share most with the query, ordered by its numbers."""
+    candidates = torch.from_numpy(stored)
+    there = (~candidates.isnan().any(1)).nonzero().flatten()
+    candidates = candidates[there]
+    if to == "binary":
+        bits = (query > 0).float()
+        shared = candidates @ bits + (1 - candidates) @ (1 - bits)
+        kept = shared.sort(descending=True, stable=True).indices[: most * RESCORED].sort().values
+        candidates, there = candidates[kept], there[kept]
+    scores = candidates @ query
+    order = scores.sort(descending=True, stable=True).indices[:most]
+    return scores[order].tolist(), there[order].tolist()
 
 
 def _reader(loaded: LoadedModel, query: RawValue) -> str:

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict, cast
+from typing import IO, TYPE_CHECKING, Any, NotRequired, Protocol, TypeAlias, TypedDict, cast
 
 from mmflow.compat.fsspec import filesystem_of, opened
+from mmflow.out.coding import Coded, decoded
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.references import Written
 from mmflow.plugin.values import RawValue
@@ -37,13 +38,16 @@ class About(TypedDict):
     scores: dict[str, Written]
     """By encoder, the score that compares its vectors, as the language writes it."""
     normalized: bool
+    codes: NotRequired[dict[str, Coded]]
+    """By encoder, how its vectors are stored in few bytes; they are those that its score compares."""
 
 
 class Writer(Protocol):
     """Takes the rows of a file of vectors, batch by batch."""
 
     def add(self, ids: Sequence[str], vectors: Mapping[str, np.ndarray], fields: Fields) -> None:
-        """`vectors` [n, ...] float32 by encoder, NaN in absent rows; a plain value a row for each field."""
+        """`vectors` [n, ...] float32 by encoder, or codes that `about` names, NaN in absent rows; a plain value a row
+        for each field."""
         ...
 
 
@@ -124,7 +128,8 @@ class _ParquetWriter:
         import pyarrow.parquet as parquet
 
         columns = {"id": arrow.array(list(ids), arrow.string())}
-        columns |= {name: _lists(values) for name, values in vectors.items()}
+        codes = self._about.get("codes", {})
+        columns |= {name: _lists(values, codes.get(name)) for name, values in vectors.items()}
         columns |= {name: arrow.array(list(values)) for name, values in fields.items()}
         table = arrow.table(columns)
         if self._writer is None:
@@ -137,12 +142,13 @@ class _ParquetWriter:
             self._writer.close()
 
 
-def _lists(values: np.ndarray) -> arrow.Array:
+def _lists(values: np.ndarray, coded: Coded | None) -> arrow.Array:
     import numpy as np
     import pyarrow as arrow
 
     absent = [bool(np.isnan(row).all()) for row in values]
-    kind = arrow.float32()
+    kind = arrow.float32() if coded is None else arrow.uint8() if coded["to"] == "binary" else arrow.int8()
+    values = values if coded is None else np.nan_to_num(values).astype(np.int16)
     for _ in range(values.ndim - 1):
         kind = arrow.list_(kind)
     return arrow.array([None if gone else row for row, gone in zip(values.tolist(), absent, strict=True)], kind)
@@ -166,6 +172,11 @@ class _NpzWriter:
         import numpy as np
 
         vectors = {name: np.concatenate(parts) for name, parts in self._vectors.items()}
+        for name, coded in self._about.get("codes", {}).items():
+            if np.isnan(vectors[name]).any():
+                message = f"rows of {name} are absent, and an array of codes has no place for that"
+                raise ComponentError(message, hint="write a .parquet file")
+            vectors[name] = vectors[name].astype(np.uint8 if coded["to"] == "binary" else np.int8)
         fields = {name: _plain_array(values) for name, values in self._fields.items()}
         about = np.array(json.dumps(self._about))
         arrays = {"id": np.array(self._ids, dtype=str), "about": about, **vectors, **fields}
@@ -195,6 +206,7 @@ def _read_parquet(data: BytesIO) -> Vectors:
             shape = next((np.asarray(row).shape for row in column if row is not None), ())
             gone = np.full(shape, np.nan, np.float32)
             vectors[name] = np.array([gone if row is None else row for row in column], np.float32)
+            vectors[name] = _plain(vectors[name], name, about)
         elif name != "id":
             fields[name] = column
     return Vectors(table.column("id").to_pylist(), vectors, fields, about)
@@ -206,6 +218,12 @@ def _read_npz(data: BytesIO) -> Vectors:
     with np.load(data, allow_pickle=False) as stored:
         about: About = json.loads(str(stored["about"]))
         names = [name for name in stored.files if name not in ("id", "about")]
-        vectors = {name: stored[name] for name in names if name in about["scores"]}
+        vectors = {name: _plain(stored[name], name, about) for name in names if name in about["scores"]}
         fields = {name: stored[name].tolist() for name in names if name not in vectors}
         return Vectors(stored["id"].tolist(), vectors, fields, about)
+
+
+def _plain(values: np.ndarray, name: str, about: About) -> np.ndarray:
+    """The vectors that are stored, or that codes give back."""
+    coded = about.get("codes", {}).get(name)
+    return values if coded is None else decoded(values.astype("float32"), coded)

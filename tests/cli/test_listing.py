@@ -61,7 +61,7 @@ def test_show_of_a_plugin_component_tells_its_distribution(mmflow, plugins: Path
     text = mmflow("show", "loss/gap", path=plugins).stdout
     assert "my-plugin 0.1.0" in text
     assert "Distance between the centers of two modalities (Liang et al., 2022), to a power." in text
-    assert "power      number, above 0, default 2" in text
+    assert "power        number, above 0, default 2" in text
 
 
 def test_an_unknown_name_gets_the_nearest(mmflow):

@@ -26,6 +26,15 @@ def check_types(resolver: Resolver, entry: Entry, made: Loss, targets: Mapping[P
         found, expected, hint = error.found or None, error.expected or None, error.hint or None
         problem = entry.problem(message, ("of",), found=found, expected=expected, hint=hint)
         resolver.report(entry, ("of",), problem)
+    widths = [t.size[0] for t in types.values() if t is not None and len(t.size) == 1 and t.dtype.startswith("float")]
+    known = [width for width in widths if width is not None]
+    if made.dims and not widths:
+        problem = entry.problem(f"{made.use} reads no vectors", ("dims",), hint="leave `dims` out")
+        resolver.report(entry, ("dims",), problem)
+    elif known and max(made.dims, default=0) > min(known):
+        found = f"{max(made.dims)} of vectors of {min(known)} numbers"
+        problem = entry.problem("it asks for more than there is", ("dims",), found=found)
+        resolver.report(entry, ("dims",), problem)
 
 
 def check_ungrouped(resolver: Resolver, entry: Entry, made: Sampler, targets: Mapping[Place, Target]) -> None:
