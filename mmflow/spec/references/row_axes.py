@@ -42,8 +42,20 @@ def check_gathered(resolver: Resolver, entry: Entry, owner: Owner, made: Encoder
 def check_pairing(
     resolver: Resolver, entry: Entry, made: Encoder | Loss | Memory, targets: Mapping[Place, Target]
 ) -> bool:
-    """Whether rows that a node gathered meet no rows of samples."""
+    """Whether rows that a node gathered meet no rows of samples, and the columns of a memory are of the same rows."""
     met: dict[str, Target] = {}
+    if isinstance(made, Memory):
+        for place, target in targets.items():
+            declared = resolver.type_of(target) if place[0] != "initial" else None
+            if declared is None or not declared.axes or of_samples(declared.axes[0]):
+                continue
+            met.setdefault(declared.axes[0], target)
+            if len(met) > 1:
+                first, *_ = met.values()
+                message = f"`{first}` has rows of {next(iter(met))}, and `{target}` rows of {declared.axes[0]}"
+                resolver.report(entry, place, entry.problem(message, as_written(entry, place)))
+                return False
+        met.clear()
     for place, target in targets.items():
         if place[0] == "weights" or (isinstance(made, Encoder) and (made.rows or place[0] == "rows")):
             continue
