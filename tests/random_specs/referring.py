@@ -146,6 +146,9 @@ class Referring(Drawing):
             return choice.target.output == "told"
         if isinstance(made, type) and issubclass(made, Encoder) and self.prepared(choice) and not self.strange():
             return False
+        measured = made.kind == "stage" and Encoded in reference_fields(made).get(name, ())
+        if measured and choice.target.section in ("fields", "views") and not self.strange():
+            return declared is not None and declared.modality == "vector" and not choice.groups
         if made.use == "kmeans" and not self.strange():
             return choice.text in self.world.vectors
         if made.use == "members" and not self.strange():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import traceback
@@ -29,7 +30,9 @@ def carry_out(text: str) -> Outcome:
     torch.set_num_threads(1)
     try:
         spec = load_text(text, file="spec.yaml")
-        outcome = run_spec(spec, RunOptions(store=folder, engine="local", device="cpu"))
+        # Trackers write where they are run.
+        with contextlib.chdir(folder):
+            outcome = run_spec(spec, RunOptions(store=folder, engine="local", device="cpu"))
         tracebacks = _tracebacks(folder)
     except SpecError as refused:
         placed = all(problem.mark is not None and problem.mark.line > 0 for problem in refused.problems)

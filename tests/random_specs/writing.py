@@ -21,13 +21,13 @@ LEFT_OPEN: Mapping[str, tuple[str, ...]] = {
     "encoder": ("init", "lora", "tokens", "rows"),
     "stage": (
         "compile", "workers", "checkpoint_every", "log_every", "groups", "updates", "losses", "seed", "sampler",
-        "steps", "epochs",
+        "steps", "epochs", "dims",
     ),
     "source": ("quarantine", "cache", "revision", "config", "stream", "columns"),
     "transform": ("revision", "pretrained"),
     "tokenizer": ("revision",),
     "constraint": ("match",),
-    "loss": ("constrain",),
+    "loss": ("constrain", "dims"),
     "score": ("constrain",),
 }  # fmt: skip
 """Fields that stay at their defaults: files, places and settings of the machine, and what is drawn elsewhere."""

@@ -86,3 +86,25 @@ def check_classes(resolver: Resolver, entry: Entry, made: Evaluator, targets: Ma
             found=f"the axis {declared.axes[1]}", hint=f"write {target}.0 for the first",
         )  # fmt: skip
         resolver.report(entry, place, problem)
+
+
+def check_encodes(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapping[Place, Target]) -> None:
+    """Whether the encoders that an evaluator gives values of its own read one field of that modality."""
+    for number, modality in made.encodes.items():
+        target = targets.get(("of", number))
+        if target is None or target.section != "encoders":
+            continue
+        wiring = resolver if target.stage is None else resolver.other(target.stage)
+        read = list(wiring.inputs(target.owner).values()) if wiring is not None else []
+        declared = [wiring.type_of(one) for one in read] if wiring is not None else []
+        if not read or None in declared:
+            continue
+        modalities = [one.modality for one in declared if one is not None]
+        if modalities == [modality] or "unknown" in modalities:
+            continue
+        found = f"it reads {' and '.join(f'{one} ({kind})' for one, kind in zip(read, modalities, strict=True))}"
+        message = f"{made.use} gives {modality} of its own to {target}"
+        hint = f"name an encoder that reads one field of {modality}"
+        place = ("of", number)
+        problem = entry.problem(message, as_written(entry, place), found=found, hint=hint)
+        resolver.report(entry, place, problem)

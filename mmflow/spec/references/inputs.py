@@ -15,7 +15,7 @@ from mmflow.spec.components.classes import VALUES, field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.adapters import check_adapters
 from mmflow.spec.references.delivered import check_forms, check_inside, check_needs
-from mmflow.spec.references.fits import check_classes, check_rows_of_labels, check_types, check_ungrouped
+from mmflow.spec.references.fits import check_classes, check_encodes, check_rows_of_labels, check_types, check_ungrouped
 from mmflow.spec.references.fitting import transforms_to
 from mmflow.spec.references.moving import check_moving
 from mmflow.spec.references.resolver import Resolver, as_written
@@ -47,7 +47,7 @@ def check_entry(resolver: Resolver, owner: Owner) -> None:
         return
     if isinstance(made, Evaluator):
         _check_arguments(resolver, entry, made, targets)
-        _check_encodes(resolver, entry, made, targets)
+        check_encodes(resolver, entry, made, targets)
     if isinstance(made, Stage):
         check_rows_of_labels(resolver, entry, made, targets)
         resolver.given()
@@ -247,28 +247,6 @@ def _check_modalities(resolver: Resolver, entry: Entry, owner: Owner, made: Enco
         if declared is None or declared.modality == "unknown" or declared.modality in accepts[index]:
             continue
         _misread(resolver, entry, place, target, declared, accepts[index], f"{use} cannot read")
-
-
-def _check_encodes(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapping[Place, Target]) -> None:
-    """Whether the encoders that an evaluator gives values of its own read one field of that modality."""
-    for number, modality in made.encodes.items():
-        target = targets.get(("of", number))
-        if target is None or target.section != "encoders":
-            continue
-        wiring = resolver if target.stage is None else resolver.other(target.stage)
-        read = list(wiring.inputs(target.owner).values()) if wiring is not None else []
-        declared = [wiring.type_of(one) for one in read] if wiring is not None else []
-        if not read or None in declared:
-            continue
-        modalities = [one.modality for one in declared if one is not None]
-        if modalities == [modality] or "unknown" in modalities:
-            continue
-        found = f"it reads {' and '.join(f'{one} ({kind})' for one, kind in zip(read, modalities, strict=True))}"
-        message = f"{made.use} gives {modality} of its own to {target}"
-        hint = f"name an encoder that reads one field of {modality}"
-        place = ("of", number)
-        problem = entry.problem(message, as_written(entry, place), found=found, hint=hint)
-        resolver.report(entry, place, problem)
 
 
 def _check_read(
