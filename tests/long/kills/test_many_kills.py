@@ -49,6 +49,7 @@ def test_many_kills(engine: str, alone: dict[str, Any], tmp_path: Path) -> None:
         if ended.code == -signal.SIGKILL:
             where[ended.events[-1].split(" ")[0]] += 1
             continue
+        assert ended.code == 0, runs.problems
         ends += 1
         equal += runs.results() == alone
         shutil.rmtree(runs.store)
