@@ -1,6 +1,7 @@
 """One thread a process: results do not depend on it, and spinning threads on a busy core take many times as long.
 
 Property tests draw the same examples every time, so that they pass again. Tests without another marker are `fast`.
+Without a GPU, Triton kernels run in its interpreter: the switch is read when anything first imports Triton.
 """
 
 import os
@@ -17,6 +18,17 @@ from mmflow.redaction import forget
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("mmflow", derandomize=True, deadline=None)
 settings.load_profile("mmflow")
+
+
+def _interpret_triton() -> None:
+    # Torch reads the number of threads when it is imported.
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+_interpret_triton()
 
 SLOWER = ("slow", "process", "browser")
 

@@ -1,14 +1,9 @@
-"""Without a GPU, Triton kernels run in its interpreter; the switch is read when a kernel is first imported."""
-
-import os
+"""The largest tensor that an operation makes."""
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 class LargestTensor(TorchDispatchMode):

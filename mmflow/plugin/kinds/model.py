@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, StrictBool, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds.parameters import Constraints, Freeze, Lora
@@ -237,10 +237,12 @@ class Loss(Component, kind="loss"):
     weight: Value = default(1.0)
     rows: Ref[Weight] | None = None
     """A weight or mask for each row."""
-    dims: tuple[PositiveInt, ...] = Field(
+    dims: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
         (), description="lengths at which vectors are read: the value is the sum over their first numbers"
     )
-    dim_weights: tuple[NonNegativeFloat, ...] = Field((), description="a weight for each of `dims`; 1 by default")
+    dim_weights: tuple[Annotated[float, Field(ge=0, le=1e6)], ...] = Field(
+        (), description="a weight for each of `dims`; 1 by default"
+    )
     active: Active | None = None
     constrain: Constraints = Field((), description="where its weights stay")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mmflow.plugin.component import Component
 from mmflow.plugin.kinds.context import StageContext
@@ -224,7 +224,7 @@ class Evaluator(DataStage):
 
     of: Refs[Encoded | RawField] = ()
     model: Ref[Model] | None = None
-    dims: tuple[PositiveInt, ...] = Field(
+    dims: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
         (), description="lengths at which vectors are measured again, by their first numbers"
     )
     batch_size: int = outside_identity(256, ge=1)
