@@ -106,7 +106,7 @@ def test_a_run_that_learned_nothing_says_so_wherever_it_is_shown_and_again_from_
     [
         ("steps: 60", "steps: 3", "trained for 3 steps of 8 samples only, too few to learn much: an epoch of the 18"),
         ("steps: 60, batch_size: 8", "steps: 3, batch_size: 500",
-         "trained for 3 steps of 18 samples only, too few to learn much: an epoch of the 18 samples has 1, so give more "
+         "3 steps of 18 samples only, too few to learn much: an epoch of the 18 samples has 1, so give more "
          "`epochs`, or a smaller `batch_size` (500 is more than there are)"),
         ("lr: 3e-3", "lr: 0", "the learning rate was 0 at every step"),
         ("temperature: 0.1", "temperature: {use: learned, init: 0.1, min: 0.0999, max: 0.5}",
