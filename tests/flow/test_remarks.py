@@ -53,10 +53,12 @@ def table(path: Path, words: list[str], **first: str) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def run(folder: Path, other: str, *, test: list[str] | None = None, old: str = "", new: str = "") -> RunOutcome:
+def run(
+    folder: Path, other: str, *, test: list[str] | None = None, old: str = "", new: str = "", spec: str = SPEC
+) -> RunOutcome:
     table(folder / "train.jsonl", WORDS)
     table(folder / "test.jsonl", [f"two {text}" for text in WORDS] if test is None else test)
-    text = SPEC.replace("COLUMNS", COLUMNS).replace("FOLDER", str(folder)).replace("OTHER", other)
+    text = spec.replace("COLUMNS", COLUMNS).replace("FOLDER", str(folder)).replace("OTHER", other)
     options = RunOptions(store=str(folder / "store"), engine="local", device="cpu")
     return run_spec(load_text(text.replace(old, new)), options, watchers=[Warnings()])
 
@@ -199,6 +201,24 @@ def test_samples_of_the_training_data_in_the_test_data_are_told(
     shared = [remark for remark in outcome.remarks.get("found", []) if "are also in" in remark]
     assert len(shared) == (said is not None)
     assert said is None or said in shared[0], shared
+
+
+def test_shared_samples_are_told_of_every_stream_too(tmp_path: Path) -> None:
+    table(tmp_path / "few.jsonl", ["only here", *WORDS[:8]])
+    streams = SPEC.replace("data: train, steps: 60, batch_size: 8", "data: {a: few, b: train}, steps: 3, batch_size: 8")
+    streams = streams.replace("data: test, of", "data: {a: test}, of").replace("of: words", "of: a.words")
+    more = "  few: {use: table, url: FOLDER/few.jsonl, columns: COLUMNS}\nencoders:"
+    more = streams.replace("encoders:", more)
+    more = more.replace(
+        "losses:", "  far: {use: same, weights: text, of: b.words}\nlosses:\n  same: {use: alignment, of: [far, far]}"
+    )
+    outcome = run(
+        tmp_path, "text_transformer, of: a.again, width: 16, heads: 2, depth: 1", test=WORDS[10:13], spec=more
+    )
+    assert outcome.exit_code == 0, outcome.outcome.notes
+    assert [remark for remark in outcome.remarks["found"] if "are also in" in remark] == [
+        "3 of 3 rows of test are also in train, which the model was trained on"
+    ]
 
 
 def test_rows_without_a_value_are_equal_to_none(tmp_path: Path) -> None:
