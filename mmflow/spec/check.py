@@ -160,13 +160,10 @@ class _Checker:
                 one, two = ((self.data.fields[name] or {}).get(field) for name in (first, other))
                 if one is None or two is None:
                     continue
-                numbers = {name: number for number, name in enumerate(one.names)}
-                moved = next((n for n, name in enumerate(two.names) if numbers.get(name, n) != n), None)
-                if moved is not None:
-                    name = two.names[moved]
+                if (said := _numbered_apart(one.names, two.names)) is not None:
                     self.problems.append(
                         stage.entry.problem(
-                            f"class {name!r} of {field} is number {numbers[name]} in {first} and {moved} in {other}",
+                            said.format(field=field, one=first, two=other),
                             read[other],
                             found=f"{first}: {_listed(one.names)}; {other}: {_listed(two.names)}",
                             hint="name the classes of both in one order (`names` of a column, `classes` of a folder)",
@@ -264,6 +261,20 @@ def _fields_read_by(
     data: DataFields, stage: StageEntry, resolvers: Mapping[str, Resolver], name: str
 ) -> Mapping[str, TensorType] | None:
     return data.read_by(stage, resolvers[name])
+
+
+def _numbered_apart(one: Sequence[str], two: Sequence[str]) -> str | None:
+    """How the numbers of two entries stand for different classes, a template of text; None where they do not."""
+    numbers = {name: number for number, name in enumerate(one)}
+    for number, name in enumerate(two):
+        shown = repr(name).replace("{", "{{").replace("}", "}}")
+        if (there := numbers.get(name, number)) != number:
+            return f"class {shown} of {{field}} is number {there} in {{one}} and {number} in {{two}}"
+    for number, (name, other) in enumerate(zip(one, two, strict=False)):
+        if name != other:
+            shown, new = (repr(text).replace("{", "{{").replace("}", "}}") for text in (name, other))
+            return f"number {number} of {{field}} is the class {shown} in {{one}} and {new} in {{two}}"
+    return None
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

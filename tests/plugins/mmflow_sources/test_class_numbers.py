@@ -44,6 +44,22 @@ def test_a_class_with_two_numbers_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [
+        ("1 4 7 10", "1.0 4.0 7.0 10.0", "number 0 of label is the class '1' in train and '1.0' in test"),
+        ("ant cat", "ant bee", "number 1 of label is the class 'cat' in train and 'bee' in test"),
+        ("ant cat", "{one} dog", "number 0 of label is the class 'ant' in train and 'dog' in test"),
+    ],
+)
+def test_a_number_with_two_classes_is_refused(tmp_path: Path, train: str, test: str, said: str) -> None:
+    write(tmp_path, train, test)
+    with pytest.raises(SpecError) as caught:
+        load_text(SPEC.format(folder=tmp_path, names=""))
+    (problem,) = caught.value.problems
+    assert said in str(problem)
+
+
+@pytest.mark.parametrize(
     ("train", "test", "names"),
     [
         ("ant cat dog", "dog cat ant", ""),
