@@ -145,17 +145,22 @@ class _Checker:
         self.check_groups(stage, made, entries)
         taken = {entry: section for section in ("memories", "encoders", "views") for entry in entries[section]}
         self.data.check_streams(stage, targets, taken)
-        if not (isinstance(made, DataStage) and made.streams()):
-            self.check_classes(stage, resolver)
+        streams = tuple(made.streams()) if isinstance(made, DataStage) else ()
+        if not (streams and made.trains):
+            self.check_classes(stage, resolver, tuple(f"{stream}." for stream in streams))
         self.problems += group_problems(stage, self.resolvers)
         self.check_reached(resolver, self.roots[name])
 
-    def check_classes(self, stage: StageEntry, resolver: Resolver) -> None:
-        """A stage that reads several entries of data compares their labels by number: a class must have one."""
+    def check_classes(self, stage: StageEntry, resolver: Resolver, streams: tuple[str, ...]) -> None:
+        """A stage that reads several entries of data compares their labels by number: a class must have one.
+
+        An entry has no name of a stream before its fields.
+        """
         targets = resolver.targets(STAGE)
         read = {target.name: place for place, target in targets.items() if target.section == "data"}
         first, *others = [name for name in read if self.data.fields.get(name)] or [""]
-        for field in {target.name for target in targets.values() if target.section == "fields"} if others else ():
+        fields = {target.name for target in targets.values() if target.section == "fields"}
+        for field in {f.partition(".")[2] if f.startswith(streams) else f for f in fields} if others else ():
             for other in others:
                 one, two = ((self.data.fields[name] or {}).get(field) for name in (first, other))
                 if one is None or two is None:

@@ -43,6 +43,16 @@ def test_a_class_with_two_numbers_is_refused(tmp_path: Path) -> None:
     assert "names" in message
 
 
+def test_numbers_are_compared_under_names_of_streams_too(tmp_path: Path) -> None:
+    write(tmp_path, "ant cat dog", "cat dog")
+    text = SPEC.replace("of: text, width", "of: some.text, width").replace("data: train, ", "data: {{some: train}}, ")
+    text = text.replace("labels: label", "labels: some.label")
+    with pytest.raises(SpecError) as caught:
+        load_text(text.format(folder=tmp_path, names=""))
+    (problem,) = caught.value.problems
+    assert "class 'cat' of label is number 1 in train and 0 in test" in str(problem)
+
+
 @pytest.mark.parametrize(
     ("train", "test", "said"),
     [
