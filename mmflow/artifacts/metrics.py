@@ -23,7 +23,7 @@ class Measured(TypedDict, total=False):
     data: str | None
     """The entry that was measured on."""
     reads: list[str | None]
-    skipped: dict[str, str]
+    skipped: dict[str, dict[str, str]]
     seconds: float
 
 

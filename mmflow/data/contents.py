@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 
 def digests(source: Source, fields: Sequence[str], at: Sequence[int]) -> dict[str, bytes]:
-    """The contents of the samples at `at` in `fields`, by id; equal ones have equal digests. Needs random access."""
+    """The contents of the samples at `at` in `fields`, by id; equal ones have equal digests. Needs random access.
+
+    Samples that hold none of `fields` are left out: what is absent is equal to nothing.
+    """
     reader = source.open()
     found: dict[str, bytes] = {}
     for index in at:
         sample = read_sample(reader, index, fields)
+        if all(sample.get(field) is None for field in fields):
+            continue
         digest = blake2b(digest_size=16)
         for field in fields:
             _add(digest, sample.get(field))

@@ -62,7 +62,7 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
         "rows": len(bound.measured_rows),
         "data": bound.reads[-1],
         "reads": bound.reads,
-        "skipped": {id: reason for part in bound.all_rows for id, reason in part.skipped.items()},
+        "skipped": _skipped(bound),
         "seconds": round(time.perf_counter() - started, 3),
     }
     for remark in _remarks(measured, bound, context):
@@ -72,6 +72,15 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
     if measured.notes:
         context.report.markdown("notes", "\n\n".join(measured.notes))
+
+
+def _skipped(bound: Measurement) -> dict[str, dict[str, str]]:
+    """By entry of data: the samples that were left out, with the reason."""
+    found: dict[str, dict[str, str]] = {}
+    for name, rows in zip(bound.reads, bound.all_rows, strict=False):
+        if name is not None and rows.skipped:
+            found[name] = {**found.get(name, {}), **rows.skipped}
+    return found
 
 
 def _add(measured: EvaluationResult, shorter: EvaluationResult, dim: int) -> None:
@@ -96,6 +105,9 @@ def _remarks(measured: EvaluationResult, bound: Measurement, context: StageConte
     if name is None or name not in spec.data:
         return
     fields = [owner.name for owner in scope.reach(*scope.roots()) if owner.section == "fields"]
+    # An entry of data has no name of a stream before its fields.
+    streams = tuple(f"{stream}." for stream in bound.evaluator.streams())
+    fields = [field.partition(".")[2] if field.startswith(streams) else field for field in fields]
     learned = {other: "which it learns from" for other in bound.reads[:-1] if other is not None}
     learned = {**dict.fromkeys(_training_data(scope, spec), "which the model was trained on"), **learned}
     for other, doing in learned.items() if name not in learned else ():
@@ -109,8 +121,8 @@ def _training_data(scope: StageScope, spec: StageSpec) -> Iterator[str]:
     stage = scope.model
     while stage is not None:
         scope = spec.scope(stage)
-        if scope.data_name is not None:
-            yield scope.data_name
+        data = scope.data.values() if isinstance(scope.data, Mapping) else [scope.data]
+        yield from (str(one) for one in data if one is not None)
         stage = scope.start
 
 

@@ -104,14 +104,15 @@ def shared_samples(
             for entry, count in zip((source, known), counts, strict=True)
         )
         found = sum(digest in others.values() for digest in rows.values())
-        if not found:
+        partly = max(count or 0 for count in counts) > LOOKED_AT
+        if not found and partly:
             rows = _with_common_ids(source, known, fields)
             found = len(rows)
     except Exception:
         # Samples that cannot be read are told where they are needed.
         return
     if found:
-        looked = "" if len(rows) == counts[0] and len(others) == counts[1] else " that were looked at"
+        looked = " that were looked at" if partly else ""
         yield f"{found:,} of {len(rows):,} rows of {name}{looked} are also in {other}, {doing}"
 
 

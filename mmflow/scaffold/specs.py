@@ -197,7 +197,7 @@ def _encoder(seen: Seen, field: str, of: str) -> tuple[dict[str, Json], str]:
     if modality == "image":
         size = max(16, min(64, seen.side // 16 * 16 or 32))
         made = {"use": "convnet4", "of": of, "size": size, "width": 48, "norm": "group", "head": head}
-        return made, "small images and few rows; a pretrained one: {use: timm, of: image, model: vit_small_patch16_224}"
+        return made, "small images and few rows; a pretrained one: {use: timm, of: image, hub: vit_small_patch16_224}"
     if modality == "video":
         return {
             "use": "video_transformer",

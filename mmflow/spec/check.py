@@ -145,28 +145,30 @@ class _Checker:
         self.check_groups(stage, made, entries)
         taken = {entry: section for section in ("memories", "encoders", "views") for entry in entries[section]}
         self.data.check_streams(stage, targets, taken)
-        if not (isinstance(made, DataStage) and made.streams()):
-            self.check_classes(stage, resolver)
+        streams = tuple(made.streams()) if isinstance(made, DataStage) else ()
+        if not (streams and made.trains):
+            self.check_classes(stage, resolver, tuple(f"{stream}." for stream in streams))
         self.problems += group_problems(stage, self.resolvers)
         self.check_reached(resolver, self.roots[name])
 
-    def check_classes(self, stage: StageEntry, resolver: Resolver) -> None:
-        """A stage that reads several entries of data compares their labels by number: a class must have one."""
+    def check_classes(self, stage: StageEntry, resolver: Resolver, streams: tuple[str, ...]) -> None:
+        """A stage that reads several entries of data compares their labels by number: a class must have one.
+
+        An entry has no name of a stream before its fields.
+        """
         targets = resolver.targets(STAGE)
         read = {target.name: place for place, target in targets.items() if target.section == "data"}
         first, *others = [name for name in read if self.data.fields.get(name)] or [""]
-        for field in {target.name for target in targets.values() if target.section == "fields"} if others else ():
+        fields = {target.name for target in targets.values() if target.section == "fields"}
+        for field in {f.partition(".")[2] if f.startswith(streams) else f for f in fields} if others else ():
             for other in others:
                 one, two = ((self.data.fields[name] or {}).get(field) for name in (first, other))
                 if one is None or two is None:
                     continue
-                numbers = {name: number for number, name in enumerate(one.names)}
-                moved = next((n for n, name in enumerate(two.names) if numbers.get(name, n) != n), None)
-                if moved is not None:
-                    name = two.names[moved]
+                if (said := _numbered_apart(one.names, two.names)) is not None:
                     self.problems.append(
                         stage.entry.problem(
-                            f"class {name!r} of {field} is number {numbers[name]} in {first} and {moved} in {other}",
+                            said.format(field=field, one=first, two=other),
                             read[other],
                             found=f"{first}: {_listed(one.names)}; {other}: {_listed(two.names)}",
                             hint="name the classes of both in one order (`names` of a column, `classes` of a folder)",
@@ -264,6 +266,20 @@ def _fields_read_by(
     data: DataFields, stage: StageEntry, resolvers: Mapping[str, Resolver], name: str
 ) -> Mapping[str, TensorType] | None:
     return data.read_by(stage, resolvers[name])
+
+
+def _numbered_apart(one: Sequence[str], two: Sequence[str]) -> str | None:
+    """How the numbers of two entries stand for different classes, a template of text; None where they do not."""
+    numbers = {name: number for number, name in enumerate(one)}
+    for number, name in enumerate(two):
+        shown = repr(name).replace("{", "{{").replace("}", "}}")
+        if (there := numbers.get(name, number)) != number:
+            return f"class {shown} of {{field}} is number {there} in {{one}} and {number} in {{two}}"
+    for number, (name, other) in enumerate(zip(one, two, strict=False)):
+        if name != other:
+            shown, new = (repr(text).replace("{", "{{").replace("}", "}}") for text in (name, other))
+            return f"number {number} of {{field}} is the class {shown} in {{one}} and {new} in {{two}}"
+    return None
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

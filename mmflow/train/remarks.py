@@ -69,13 +69,17 @@ def equal_rows(source: Source, fields: Sequence[str], loss: str, batch_size: int
     if not count or count < 2:
         return
     try:
-        found = digests(source, fields, spread(count, LOOKED_AT)).values()
+        looked = spread(count, LOOKED_AT)
+        found = digests(source, fields, looked).values()
     except SampleError:
         # Samples that are left out by policy were told where they were read.
         return
+    if len(found) < 2:
+        return
     kinds = Counter(found)
     share = sum(n * (n - 1) for n in kinds.values()) / (len(found) * (len(found) - 1))
-    others = (min(batch_size, count) - 1) * share
+    # Rows without a value are in no loss.
+    others = (min(batch_size, count) * len(found) / len(looked) - 1) * share
     if others >= 1:
         named = " and ".join(fields)
         yield (
@@ -86,12 +90,15 @@ def equal_rows(source: Source, fields: Sequence[str], loss: str, batch_size: int
 
 
 def _few_steps(length: Length) -> str:
-    steps = f"{length.steps} step{'' if length.steps == 1 else 's'} of {length.batch_size} samples"
+    batch = min(length.batch_size, length.samples or length.batch_size)
+    steps = f"{length.steps} step{'' if length.steps == 1 else 's'} of {batch} samples"
     epoch = ""
     if length.samples:
         in_epoch = max(1, length.samples // length.batch_size)
         epoch = f": an epoch of the {length.samples:,} samples has {in_epoch}, so give more `epochs`, or a smaller"
         epoch += " `batch_size`"
+        if length.samples < length.batch_size:
+            epoch += f" ({length.batch_size} is more than there are)"
     return f"trained for {steps} only, too few to learn much{epoch}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from posixpath import splitext
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -100,7 +101,7 @@ class Cells:
             try:
                 data = self.root.read(cell, self.source.max_bytes)
             except FileNotFoundError:
-                raise ValueError(f"no file {cell!r} in {self.root.url}") from None
+                raise ValueError(f"no file {cell!r} in {self.root.url}{_meant(cell, self.root)}") from None
             except IsADirectoryError:
                 raise ValueError(f"{cell!r} is a folder") from None
         if not isinstance(data, bytes):
@@ -263,3 +264,22 @@ class RowReader:
 
     def _at(self, index: int) -> str:
         return f"{self.name}, {self.rows.where(index)}"
+
+
+def _meant(name: str, root: Folder) -> str:
+    """What a missing file on this machine may be called in fact, as the end of a message; empty where nothing is.
+
+    Some names are tried, no folder is listed: there may be very many files, all of them missing.
+    """
+    if not root.on_disk:
+        return ""
+    straight = name.replace("\\", "/")
+    stem, extension = splitext(straight)
+    endings = (extension, extension.lower(), extension.upper(), extension.title(), ".jpg", ".jpeg", ".png")
+    for tried in dict.fromkeys([*(stem + ending for ending in endings), straight.lower()]):
+        try:
+            if tried != name and root.info(tried):
+                return f"; did you mean {tried!r}?"
+        except (OSError, ValueError):
+            continue
+    return "; paths are written with / and begin in `root`" if straight != name else ""

@@ -15,9 +15,9 @@ from mmflow.evaluate.remarks import alike, guessing, shared_samples
 from mmflow.flow.report import collect, render, summary_markdown
 from mmflow.flow.run import RunOptions, RunOutcome, run_spec
 from mmflow.flow.store import RunStore
-from mmflow.plugin import Encoder, Encoding, Metric, TensorType
+from mmflow.plugin import Encoder, Encoding, Metric, Source, TensorType
 from mmflow.spec import load_text
-from mmflow.train.remarks import Bounds, Length, remarks
+from mmflow.train.remarks import Bounds, Length, equal_rows, remarks
 
 SPEC = """\
 mmflow: 1
@@ -53,10 +53,12 @@ def table(path: Path, words: list[str], **first: str) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def run(folder: Path, other: str, *, test: list[str] | None = None, old: str = "", new: str = "") -> RunOutcome:
+def run(
+    folder: Path, other: str, *, test: list[str] | None = None, old: str = "", new: str = "", spec: str = SPEC
+) -> RunOutcome:
     table(folder / "train.jsonl", WORDS)
     table(folder / "test.jsonl", [f"two {text}" for text in WORDS] if test is None else test)
-    text = SPEC.replace("COLUMNS", COLUMNS).replace("FOLDER", str(folder)).replace("OTHER", other)
+    text = spec.replace("COLUMNS", COLUMNS).replace("FOLDER", str(folder)).replace("OTHER", other)
     options = RunOptions(store=str(folder / "store"), engine="local", device="cpu")
     return run_spec(load_text(text.replace(old, new)), options, watchers=[Warnings()])
 
@@ -105,6 +107,9 @@ def test_a_run_that_learned_nothing_says_so_wherever_it_is_shown_and_again_from_
     ("old", "new", "said"),
     [
         ("steps: 60", "steps: 3", "trained for 3 steps of 8 samples only, too few to learn much: an epoch of the 18"),
+        ("steps: 60, batch_size: 8", "steps: 3, batch_size: 500",
+         "3 steps of 18 samples only, too few to learn much: an epoch of the 18 samples has 1, so give more "
+         "`epochs`, or a smaller `batch_size` (500 is more than there are)"),
         ("lr: 3e-3", "lr: 0", "the learning rate was 0 at every step"),
         ("temperature: 0.1", "temperature: {use: learned, init: 0.1, min: 0.0999, max: 0.5}",
          "losses.align.temperature ends at its bound, `min: 0.0999`"),
@@ -196,6 +201,43 @@ def test_samples_of_the_training_data_in_the_test_data_are_told(
     shared = [remark for remark in outcome.remarks.get("found", []) if "are also in" in remark]
     assert len(shared) == (said is not None)
     assert said is None or said in shared[0], shared
+
+
+def test_shared_samples_are_told_of_every_stream_too(tmp_path: Path) -> None:
+    table(tmp_path / "few.jsonl", ["only here", *WORDS[:8]])
+    streams = SPEC.replace("data: train, steps: 60, batch_size: 8", "data: {a: few, b: train}, steps: 3, batch_size: 8")
+    streams = streams.replace("data: test, of", "data: {a: test}, of").replace("of: words", "of: a.words")
+    more = "  few: {use: table, url: FOLDER/few.jsonl, columns: COLUMNS}\nencoders:"
+    more = streams.replace("encoders:", more)
+    more = more.replace(
+        "losses:", "  far: {use: same, weights: text, of: b.words}\nlosses:\n  same: {use: alignment, of: [far, far]}"
+    )
+    outcome = run(
+        tmp_path, "text_transformer, of: a.again, width: 16, heads: 2, depth: 1", test=WORDS[10:13], spec=more
+    )
+    assert outcome.exit_code == 0, outcome.outcome.notes
+    assert [remark for remark in outcome.remarks["found"] if "are also in" in remark] == [
+        "3 of 3 rows of test are also in train, which the model was trained on"
+    ]
+
+
+def test_rows_without_a_value_are_equal_to_none(tmp_path: Path) -> None:
+    def entry(name: str, words: list[str]) -> tuple[str, Source]:
+        lines = ["words,again", *(f"{text},{number}" for number, text in enumerate(words))]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+        source = f"{{use: table, url: {tmp_path}/{name}.csv, columns: {{words: {{modality: text}}, again: again}}}}"
+        stage = f"{{use: embed, data: {name}, of: a}}"
+        encoder = "{use: text_transformer, of: words}"
+        text = f"mmflow: 1\nname: x\ndata: {{{name}: {source}}}\nencoders: {{a: {encoder}}}\nstages: {{e: {stage}}}\n"
+        return name, load_text(text).data[name]
+
+    train, test = entry("train", ["", "", "", "", "a", "b", "a", "c"]), entry("test", ["", "", "a", "d", "e"])
+    assert list(shared_samples(test, train, ["words"], "seen")) == ["1 of 3 rows of test are also in train, seen"]
+    assert list(shared_samples(entry("other", ["", "", "d"]), train, ["words"], "seen")) == []
+    # Of 8 rows in a batch 4 have words, of which 2 of 12 pairs are equal.
+    assert list(equal_rows(train[1], ["words"], "align", 8)) == []
+    (said,) = equal_rows(entry("more", ["", "", "", "", "a", "a", "a", "a"])[1], ["words"], "align", 8)
+    assert said.startswith("a row has on average 3.0 others of equal words in its batch of 8 (1 different in 4 rows)")
 
 
 def test_large_entries_are_compared_by_ids_and_by_a_part(tmp_path: Path) -> None:

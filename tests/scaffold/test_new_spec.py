@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -14,6 +16,7 @@ from PIL import Image
 
 from mmflow.flow.run import RunOptions, run_spec
 from mmflow.plugin import ComponentError
+from mmflow.plugin.registry import registry
 from mmflow.scaffold.specs import spec_for
 from mmflow.spec import load_text
 
@@ -94,6 +97,19 @@ def test_its_training_beats_chance_clearly(make: object, tmp_path: Path) -> None
     assert measured, outcome.metrics
     for metric in measured:
         assert metric["value"] > 1.9 * metric["chance"], metric
+
+
+@pytest.mark.parametrize("make", [table_of_images, lines_with_sounds, arrays_of_vectors])
+def test_components_that_its_comments_propose_can_be_written_so(make: Callable[..., Path], tmp_path: Path) -> None:
+    text = spec_for(str(make(tmp_path, np.random.default_rng(0))))
+    comments = [line.strip("# ") for line in text.splitlines() if line.strip().startswith("#")]
+    proposed = re.findall(r"\{use: (\w+), ([^}]*)\}", " ".join(comments))
+    if make is table_of_images:
+        assert [name for name, _ in proposed] == ["timm", "sentence_transformers"]
+    for name, fields in proposed:
+        known = registry().get("encoder", name).model_fields
+        named = re.findall(r"(\w+):", fields)
+        assert set(named) <= set(known), (name, named)
 
 
 def test_columns_get_the_names_of_what_they_hold(tmp_path: Path) -> None:

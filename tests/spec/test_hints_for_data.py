@@ -70,3 +70,23 @@ def test_numbers_are_finite(tmp_path: Path, field: str, value: str) -> None:
     assert "expected a finite number" in said
     assert f"found {value.strip('{}').rpartition(' ')[2]}" in said
     assert said.startswith("<text>:")
+
+
+def test_of_labels_the_fields_that_are_some_are_proposed(tmp_path: Path) -> None:
+    measured = "\neval: {probe: {use: linear_probe, data: train, test: train, of: text, labels: caption}}\n"
+    (tmp_path / "t.csv").write_text("caption,number,class,label\nx,1,one,two\ny,2,two,one\n")
+    text = SPEC.format(url=tmp_path / "t.csv", one="use: same, weights: text, of: caption", text="caption",
+                       temperature="0.1", epochs="1", lr="1e-3")  # fmt: skip
+    with pytest.raises(SpecError) as caught:
+        load_text(text + measured)
+    (found,) = caught.value.problems
+    assert "`caption`, a field of text, expected a field with labels; there are number, class, label" in str(found)
+
+
+def test_an_entry_of_a_list_is_named_with_the_list(tmp_path: Path) -> None:
+    rules = "\nparts: {judge: {use: service/scripted, rules: [{when: blue, answer: yes}, {when: red}]}}\n"
+    (tmp_path / "t.csv").write_text("caption\nx\ny\n")
+    text = SPEC.format(url=tmp_path / "t.csv", one="use: same, weights: text, of: caption", text="caption",
+                       temperature="0.1", epochs="1", lr="1e-3")  # fmt: skip
+    with pytest.raises(SpecError, match=r"parts\.judge\.rules\.1: rules\.1 needs `answer`"):
+        load_text(text + rules)

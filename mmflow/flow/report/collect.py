@@ -69,8 +69,8 @@ class StageReport:
     map: EmbeddingMap | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     training: TrainingSummary = field(default_factory=TrainingSummary)
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Samples that could not be read, with the reason."""
+    skipped: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By entry of `data`: samples that could not be read, with the reason."""
     environment: Environment = field(default_factory=Environment)
     notes: list[str] = field(default_factory=list)
     """Numbers that were not measured, and why."""
@@ -244,7 +244,7 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str], illust
         stage.data, stage.reads = name, [name]
     if stage.training:
         stage.rows = stage.training.get("samples")
-        stage.skipped |= stage.training.get("skipped", {})
+        stage.skipped = dict.fromkeys(stage.reads, stage.training.get("skipped", {}))
     if illustrated and (examples := measured.get("examples")):
         try:
             stage.examples = _examples(examples, spec, stage.name)
@@ -294,7 +294,7 @@ def _data(spec: Spec, stages: Sequence[StageReport]) -> list[EntryReport]:
     entries = []
     for name, source in spec.data.items():
         read = [s for s in stages if name in s.reads]
-        skipped = {id: reason for s in read for id, reason in s.skipped.items()}
+        skipped = {id: reason for s in read for id, reason in s.skipped.get(name, {}).items()}
         entries.append(
             EntryReport(
                 name=name,

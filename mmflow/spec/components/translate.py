@@ -189,7 +189,11 @@ def _label(entry: Entry, model: type[BaseModel], fields: Mapping[str, Written], 
         return str(path[-1]) if path else entry.section.removesuffix("s")
     if issubclass(inside, Component):
         return f"{inside.kind} {inside.use}"
-    return str(path[reached - 1]) if reached and reached <= len(path) else entry.section.removesuffix("s")
+    if not reached or reached > len(path):
+        return entry.section.removesuffix("s")
+    # An entry of a list has no name but its place.
+    begin = reached - 2 if reached > 1 and isinstance(path[reached - 1], int) else reached - 1
+    return ".".join(str(part) for part in path[begin:reached])
 
 
 def component_hint(error: ComponentError) -> Parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from pydantic import BaseModel
@@ -116,9 +116,20 @@ class Endings:
             if kind in wanted and target.output is None and name in known:
                 hint = f"write {text}.{name}"
         if hint is None and target.section != "encoders" and "encoders" in {s for t in wanted for s in LEADS_TO[t]}:
-            names = list(self.seen.entries["encoders"])
+            names = list(self._that_fit(wanted)) or list(self.seen.entries["encoders"])
             hint = did_you_mean(target.name, names, otherwise="encode it first", most=6)
         raise BadReference("", found=found, expected=expected, hint=hint)
+
+    def _that_fit(self, wanted: tuple[type[RefType], ...]) -> Iterator[str]:
+        """Bare names of fields and encoders that lead to what is wanted."""
+        for name, declared in (self.types.fields or {}).items():
+            if fits(wanted, Target("fields", name), declared):
+                yield name
+        for name in self.seen.entries["encoders"]:
+            known = self.types.outputs_of(Owner("encoders", name)) or {}
+            main = main_output("encoders", known)
+            if main is not None and fits(wanted, Target("encoders", name), known[main]):
+                yield name
 
     def of_memory(self, text: str, name: str, rest: Words) -> Target:
         """A memory: `[column] [after]`."""

@@ -19,7 +19,8 @@ def read_rows(folder: Folder, name: str, format: str | None, max_bytes: int) -> 
     except FileNotFoundError:
         raise ComponentError(f"no file {name!r} in {folder.url}", found=f"{folder.url}/{name}") from None
     except UnicodeDecodeError as error:
-        raise ComponentError(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}", found=name) from None
+        message = f"{name} is not UTF-8 text: {error.reason} at byte {error.start}"
+        raise ComponentError(message, found=name, hint="save the file as UTF-8") from None
     except ComponentError:
         raise
     except (OSError, ValueError) as error:

@@ -322,7 +322,8 @@ def test_the_report_of_a_run_names_what_was_left_out(images: Path, tmp_path: Pat
     expected = [f"s{number}" for number in PLACES]
     for name in ("train.json", "metrics.json"):
         (path,) = (tmp_path / "store").rglob(name)
-        assert sorted(json.loads(path.read_text())["skipped"]) == sorted(expected)
+        skipped = json.loads(path.read_text())["skipped"]
+        assert sorted(skipped if name == "train.json" else skipped["train"]) == sorted(expected)
     assert sorted(outcome.summary()["left_out"]["train"]) == sorted(expected)
     (line,) = [line for line in outcome.lines if "left out" in line]
     assert re.fullmatch(r"20 samples of train left out: (s\d+, ){5}\.\.\.", line)
@@ -334,3 +335,17 @@ def test_the_report_of_a_run_names_what_was_left_out(images: Path, tmp_path: Pat
         )
     # Read by training and by the evaluation, and listed once.
     assert sorted(json.loads(line)["id"] for line in listed.read_text().splitlines()) == sorted(expected)
+
+
+def test_a_stage_that_reads_two_entries_says_which_one_a_sample_was_left_out_of(images: Path, tmp_path: Path) -> None:
+    from mmflow.flow.run import RunOptions, run_spec
+    from mmflow.spec import load_text
+
+    broken = {**table({"image": "cut.png"})(images, tmp_path), "bad": "skip"}
+    head, _, _ = SPEC.partition("train: {{data")
+    subset = {"use": "subset", "of": broken, "order": "first", "size": min(PLACES)}
+    text = head.format(train=json.dumps(broken)).replace("{use: shapes, size: 32, pixels: 16}", json.dumps(subset))
+    probe = "eval: {near: {use: knn, data: train, test: test, of: image, labels: label, k: 3}}\n"
+    outcome = run_spec(load_text(text + probe), RunOptions(store=str(tmp_path / "store"), engine="local", device="cpu"))
+    assert outcome.exit_code == 0, outcome.outcome.notes
+    assert list(outcome.summary()["left_out"]) == ["train"]

@@ -43,6 +43,32 @@ def test_a_class_with_two_numbers_is_refused(tmp_path: Path) -> None:
     assert "names" in message
 
 
+def test_numbers_are_compared_under_names_of_streams_too(tmp_path: Path) -> None:
+    write(tmp_path, "ant cat dog", "cat dog")
+    text = SPEC.replace("of: text, width", "of: some.text, width").replace("data: train, ", "data: {{some: train}}, ")
+    text = text.replace("labels: label", "labels: some.label")
+    with pytest.raises(SpecError) as caught:
+        load_text(text.format(folder=tmp_path, names=""))
+    (problem,) = caught.value.problems
+    assert "class 'cat' of label is number 1 in train and 0 in test" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [
+        ("1 4 7 10", "1.0 4.0 7.0 10.0", "number 0 of label is the class '1' in train and '1.0' in test"),
+        ("ant cat", "ant bee", "number 1 of label is the class 'cat' in train and 'bee' in test"),
+        ("ant cat", "{one} dog", "number 0 of label is the class 'ant' in train and 'dog' in test"),
+    ],
+)
+def test_a_number_with_two_classes_is_refused(tmp_path: Path, train: str, test: str, said: str) -> None:
+    write(tmp_path, train, test)
+    with pytest.raises(SpecError) as caught:
+        load_text(SPEC.format(folder=tmp_path, names=""))
+    (problem,) = caught.value.problems
+    assert said in str(problem)
+
+
 @pytest.mark.parametrize(
     ("train", "test", "names"),
     [

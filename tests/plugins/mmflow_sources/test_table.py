@@ -227,6 +227,34 @@ def test_missing_tables_and_unknown_protocols_are_one_message(tmp_path: Path) ->
         Table(url=str(tmp_path / "t.xlsx")).fields()
 
 
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("photos/a.jpg", "; did you mean 'photos/a.JPG'?"),
+        ("photos\\\\a.JPG", "; did you mean 'photos/a.JPG'?"),
+        ("photos/b.jpg", "; did you mean 'photos/b.png'?"),
+        ("Photos/B.png", "; did you mean 'photos/b.png'?"),
+        ("C:\\\\photos\\\\a.JPG", "; paths are written with / and begin in `root`"),
+        ("photos/c.jpg", ""),
+    ],
+)
+def test_of_a_missing_file_the_one_that_is_meant_is_told(tmp_path: Path, cell: str, hint: str) -> None:
+    (tmp_path / "photos").mkdir()
+    write_png(f"{tmp_path}/photos/a.JPG", image(0))
+    write_png(f"{tmp_path}/photos/b.png", image(1))
+    write_text(f"{tmp_path}/t.jsonl", f'{{"file": "{cell}"}}\n')
+    with pytest.raises(SampleError) as caught:
+        list(read_field(Table(url=f"{tmp_path}/t.jsonl"), "file"))
+    assert str(caught.value).endswith(f"in {tmp_path}{hint}")
+
+
+def test_a_table_of_another_encoding_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n", encoding="utf-16")
+    with pytest.raises(ComponentError, match=r"t\.csv is not UTF-8 text: .* at byte 0") as caught:
+        Table(url=f"{tmp_path}/t.csv").fields()
+    assert caught.value.hint == "save the file as UTF-8"
+
+
 @pytest.mark.parametrize("protocol", ["zip", "tar"])
 def test_an_archive_that_is_none_is_one_message(tmp_path: Path, protocol: str) -> None:
     (tmp_path / "photos.zip").write_text("no archive")
