@@ -1,6 +1,7 @@
 """Random specs of all installed components: each is refused with a line, or trains two steps and evaluates.
 
-`pytest -s tests/random_specs/test_random_specs.py` prints the counts; `tests/long/random_specs` goes through 2,000.
+`pytest -s tests/long/random_specs -o norecursedirs=` prints the counts of the first 300; `run.py` beside goes through any
+number. They are here until these 300 meet their bounds: the last whole run had 14 that failed in training.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.random_specs.composition import compose
+from tests.random_specs.conftest import partners  # noqa: F401
 from tests.random_specs.counting import Tally
 from tests.random_specs.files import write
 from tests.random_specs.running import carry_out
