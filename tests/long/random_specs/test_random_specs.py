@@ -9,12 +9,13 @@ from __future__ import annotations
 import pytest
 
 from tests.random_specs.composition import compose
-from tests.random_specs.conftest import partners  # noqa: F401
+from tests.random_specs.conftest import partners
 from tests.random_specs.counting import Tally
 from tests.random_specs.files import write
 from tests.random_specs.running import carry_out
 
 pytestmark = pytest.mark.slow
+__all__ = ["partners"]
 
 SPECS = 300
 ACCEPTED = 0.6
