@@ -1,7 +1,7 @@
 """Random specs of all installed components: each is refused with a line, or trains two steps and evaluates.
 
-`pytest -s tests/long/random_specs -o norecursedirs=` prints the counts of the first 300; `run.py` beside goes through any
-number. They are here until these 300 meet their bounds: the last whole run had 14 that failed in training.
+`pytest -s tests/long/random_specs -o norecursedirs=` prints the counts of the first 300; `run.py` beside goes
+through any number. They are here until these 300 meet their bounds: the last whole run had 14 that failed in training.
 """
 
 from __future__ import annotations
