@@ -28,8 +28,9 @@ def transforms_to(declared: TensorType, accepts: Collection[str]) -> str:
 
 
 def scores_that_need(output: str) -> list[str]:
-    """Names of the scores that read one output alone."""
-    return [name for name, score in _installed("score") if tuple(score.needs) == (output,)]
+    """Names of the scores that read one output alone, first those without weights, which need no training."""
+    found = [(hasattr(score, "build"), name) for name, score in _installed("score") if tuple(score.needs) == (output,)]
+    return [name for _, name in sorted(found)]
 
 
 def _installed(kind: str) -> Iterator[tuple[str, type[Component]]]:
