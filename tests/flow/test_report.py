@@ -9,6 +9,7 @@ import subprocess
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from PIL import Image
 from mmflow.flow.report import collect, render, summary_lines, summary_markdown
 from mmflow.flow.run import RunOptions, RunOutcome, run_spec
 from mmflow.flow.store import RunStore
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, hookimpl
+from mmflow.plugin.registry import registry
 from mmflow.spec import Spec, load_spec
 
 pytestmark = pytest.mark.browser
@@ -198,17 +200,28 @@ def test_a_second_run_is_reported_from_the_store(first, folder):
 
 
 class GivesUp(Evaluator, name="gives_up"):
-    """An evaluator that fails at work."""
+    """An evaluator that fails at work, and not where it is tried before the run."""
+
+    begun: ClassVar[list[str]] = []
 
     def evaluate(self, *of: Encoding) -> EvaluationResult:
-        # Blank rows, which try an evaluator before the run, are fewer than those of the data.
-        if len(of[0].pooled) > 4:
+        if self.begun:
             raise ComponentError("some label has no name")
         return EvaluationResult([])
 
 
+class Begun:
+    """Takes note of the stages that begin."""
+
+    @hookimpl
+    def mmflow_stage_started(self, run: str, stage: str, key: str) -> None:
+        GivesUp.begun.append(stage)
+
+
 def test_a_failed_stage_is_told_and_the_rest_is_shown(first, folder, register):
     register(GivesUp)
+    GivesUp.begun.clear()
+    registry().plugins.register(Begun())
     outcome, store, spec = run(folder, "eval.zero_shot={use: gives_up, data: train, of: [image, text]}")
     assert outcome.exit_code == 1
     report = collect(store, store.run(outcome.outcome.run_id), spec)
