@@ -1,4 +1,4 @@
-"""Numbers that move, where they stand: limits of those that a path leads to, places where none can be learned."""
+"""Numbers that move, where they stand: limits of those that a path leads to, places where nothing can be learned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from mmflow.plugin.component import Component, Shared, nested_models
-from mmflow.plugin.kinds import Encoder, Loss, Stage
+from mmflow.plugin.kinds import Encoder, Loss, Score, Stage
 from mmflow.plugin.numbers import BatchValue, Bounds, ByClock, Learned, Value
 from mmflow.plugin.targets import Owner, Place
 from mmflow.spec.components.entry import Entry
@@ -16,13 +16,18 @@ from mmflow.spec.references.resolver import Resolver
 
 
 def check_moving(resolver: Resolver, entry: Entry, owner: Owner, made: Component) -> None:
-    """Report numbers that cannot move as they say: a learned one outside a model, one out of its limits."""
+    """Report numbers that cannot move as they say: a learned one outside a model, one out of its limits; and
+    scores with weights that nothing trains."""
     for place, holder in nested_models(made):
         for name, info in type(holder).model_fields.items():
             at, value = (*place, info.alias or name), getattr(holder, name)
             if isinstance(value, Learned) and isinstance(made, Stage):
                 hint = "write a number, or the path of one that a loss learns, such as losses.align.temperature"
                 message = f"the stage {made.use} has no model of its own that could learn a number"
+                resolver.report(entry, at, entry.problem(message, at, hint=hint))
+            if isinstance(value, Score) and hasattr(value, "build") and isinstance(made, Stage):
+                hint = "declare it under `parts`, let a loss train it, and write its path here: score: parts.NAME"
+                message = f"the stage {made.use} has no model of its own that could train the score {value.use}"
                 resolver.report(entry, at, entry.problem(message, at, hint=hint))
             if not isinstance(value, Shared):
                 continue

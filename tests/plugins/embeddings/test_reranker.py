@@ -49,3 +49,9 @@ def test_a_cross_encoder_is_trained_measured_and_used(tmp_path: Path) -> None:
 def test_its_heads_divide_its_width() -> None:
     with pytest.raises(SpecError, match="3 do not divide the width 16"):
         load_text(SPEC, overrides=["parts.judge.heads=3"])
+
+
+def test_an_evaluation_has_no_score_with_weights_of_its_own() -> None:
+    with pytest.raises(SpecError, match="no model of its own that could train the score cross_encoder") as refused:
+        load_text(SPEC, overrides=["eval.after.second={use: cross_encoder, width: 16, depth: 1}"])
+    assert "score: parts.NAME" in str(refused.value)
