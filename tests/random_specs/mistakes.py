@@ -140,8 +140,10 @@ def unknown_reference(spec: dict[str, Any], random: Random) -> None:
 
 
 def unknown_output(spec: dict[str, Any], random: Random) -> None:
-    found = [(f, n) for f, n in _references(spec) if isinstance(f[n], str) and f[n] in spec.get("encoders", {})]
-    fields, name = _one(found, random)
+    encoders = spec.get("encoders", {})
+    found = [(f, n) for f, n in _references(spec) if isinstance(f[n], str) and f[n] in encoders]
+    # How many members a group of unknown size has is known to the data alone.
+    fields, name = _one([(f, n) for f, n in found if not _reads(spec, f[n], "options")], random)
     fields[name] = fields[name] + random.choice([".nothing", ".pooled.tokens", ".layers.77"])
 
 
@@ -149,6 +151,17 @@ def member_of_no_group(spec: dict[str, Any], random: Random) -> None:
     found = [(f, n) for f, n in _references(spec) if isinstance(f[n], str) and f[n] in spec.get("encoders", {})]
     fields, name = _one(found, random)
     fields[name] = fields[name] + ".77"
+
+
+def _reads(spec: Mapping[str, Any], name: str, field: str) -> bool:
+    """Whether an encoder or a view reads a field, by itself or through others."""
+    for section in ("encoders", "views"):
+        of = spec.get(section, {}).get(name, {}).get("of")
+        for word in of if isinstance(of, list) else [of]:
+            first = str(word).split(".")[0]
+            if first == field or (first != name and _reads(spec, first, field)):
+                return True
+    return name == field
 
 
 def reference_of_another_kind(spec: dict[str, Any], random: Random) -> None:
