@@ -43,8 +43,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 OPEN = ("member_of_no_group", "no_reference")
-"""Mistakes that the long script plants alone, until they meet the bounds: one of the first was accepted, and a quarter of
-the second are told twice."""
+"""Mistakes that the long script plants alone, until they meet the bounds: one of the first was accepted, and a
+quarter of the second are told twice."""
 
 
 @pytest.mark.parametrize(
