@@ -29,9 +29,8 @@ class Loader:
 
     `requests` name the columns. `sampled` are the fields of the source (of one with a group axis, a member) that the
     sampler's references lead to, by the names of its own fields; a reference that is not there names a field itself.
-    With `ranks`, every loader yields its
-    rank's rows of the same global batches: these are cut into micro-batches of `micro_batch_size`, which go to the
-    ranks in turn.
+    With `ranks`, every loader yields its rank's rows of the same global batches: these are cut into micro-batches of
+    `micro_batch_size`, which go to the ranks in turn.
     `waited` is the time in seconds that the caller waited for batches, `skipped` the samples left out (id: reason).
     """
 

@@ -167,12 +167,12 @@ def whole_column(source: Source | None, field: Target) -> Tensor:
     from mmflow.data.batches import collate
 
     if source is None or field.name not in source.fields():
-        raise ComponentError(f"`{field}`, which a memory begins with, is not there yet")
+        raise ComponentError(f"`{field}` is not there yet, and its values are needed")
     declared = source.fields()[field.name]
     if declared.static:
         column = static_columns(source, [ColumnRequest("value", field)])["value"]
     else:
         column = collate([v for v in read_column(source.open(), source, field.name) if v is not None], declared)
     if not isinstance(column.values, Tensor):
-        raise ComponentError(f"`{field}` holds no numbers that a memory could begin with")
+        raise ComponentError(f"`{field}` holds no numbers, which are needed")
     return column.values

@@ -146,7 +146,7 @@ def _lists(values: np.ndarray, coded: Coded | None) -> arrow.Array:
     import numpy as np
     import pyarrow as arrow
 
-    absent = [bool(np.isnan(row).all()) for row in values]
+    absent = np.asarray(np.isnan(values.reshape(len(values), -1)).all(axis=1)).tolist()
     kind = arrow.float32() if coded is None else arrow.uint8() if coded["to"] == "binary" else arrow.int8()
     values = values if coded is None else np.nan_to_num(values).astype(np.int16)
     for _ in range(values.ndim - 1):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mmflow.plugin import Encoding, Memory, TensorType, Value, default, outside_identity
-from mmflow_memories.columns import PREFIX, columns_of, first_rows, floating, like_rows, row_of, stored
+from mmflow_memories.columns import PREFIX, columns_of, first_buffer, first_rows, like_rows, stored
 from mmflow_memories.places import find, no_places, numbers_of, rounds, take
 
 if TYPE_CHECKING:
@@ -45,18 +45,9 @@ class Bank(Memory, name="bank"):
     in_memory: int = outside_identity(4096, ge=0, le=10**9, description="MB of vectors; more lie on the disk")
 
     def initial(self, columns: Mapping[str, TensorType], *, generator: torch.Generator) -> dict[str, Tensor]:
-        import torch
-        from torch.nn.functional import normalize
-
         state = no_places(self.size)
         for name, column in columns.items():
-            shape, dtype = (self.size, *row_of(self.use, name, column)), floating(column)
-            if dtype is None:
-                state[PREFIX + name] = torch.full(shape, -1, dtype=torch.int64)
-            elif self.fill == "random":
-                state[PREFIX + name] = normalize(torch.randn(shape, generator=generator, dtype=dtype), dim=-1)
-            else:
-                state[PREFIX + name] = torch.zeros(shape, dtype=dtype)
+            state[PREFIX + name] = first_buffer(self.use, name, column, self.size, self.fill, generator)
         return state
 
     def gives(self, columns: Mapping[str, TensorType]) -> Mapping[str, TensorType]:

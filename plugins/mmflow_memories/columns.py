@@ -34,6 +34,22 @@ def floating(column: TensorType) -> torch.dtype | None:
     return dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else None
 
 
+def first_buffer(
+    memory: str, name: str, column: TensorType, rows: int, fill: str, generator: torch.Generator
+) -> Tensor:
+    """The buffer [rows, ...] in which a column begins: zeros, -1 for whole numbers and ids, and with `fill` of `random`
+    vectors of length one. Raises `ComponentError` where the shape of a row is not known."""
+    import torch
+    from torch.nn.functional import normalize
+
+    shape, dtype = (rows, *row_of(memory, name, column)), floating(column)
+    if dtype is None:
+        return torch.full(shape, -1, dtype=torch.int64)
+    if fill == "random":
+        return normalize(torch.randn(shape, generator=generator, dtype=dtype), dim=-1)
+    return torch.zeros(shape, dtype=dtype)
+
+
 def numeric(memory: str, name: str, column: TensorType) -> torch.dtype:
     """The floating type of a column that is averaged. Raises `ComponentError` for whole numbers and ids."""
     dtype = floating(column)

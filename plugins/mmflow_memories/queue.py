@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mmflow.plugin import ComponentError, Encoding, Memory, TensorType
-from mmflow_memories.columns import PREFIX, columns_of, first_rows, floating, row_of, stored
+from mmflow_memories.columns import PREFIX, columns_of, first_buffer, first_rows, stored
 
 if TYPE_CHECKING:
     import torch
@@ -42,17 +42,10 @@ class Queue(Memory, name="queue"):
 
     def initial(self, columns: Mapping[str, TensorType], *, generator: torch.Generator) -> dict[str, Tensor]:
         import torch
-        from torch.nn.functional import normalize
 
         state: dict[str, Tensor] = {}
         for name, column in columns.items():
-            shape, dtype = (self.size, *row_of(self.use, name, column)), floating(column)
-            if dtype is None:
-                state[PREFIX + name] = torch.full(shape, -1, dtype=torch.int64)
-            elif self.fill == "random":
-                state[PREFIX + name] = normalize(torch.randn(shape, generator=generator, dtype=dtype), dim=-1)
-            else:
-                state[PREFIX + name] = torch.zeros(shape, dtype=dtype)
+            state[PREFIX + name] = first_buffer(self.use, name, column, self.size, self.fill, generator)
         state["cursor"] = torch.zeros((), dtype=torch.int64)
         state["filled"] = torch.tensor(self.size if self.fill == "random" else 0)
         return state

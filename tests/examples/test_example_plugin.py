@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.installed import installed, run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 
@@ -17,7 +16,6 @@ pytestmark = pytest.mark.process
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which the example's wheel is installed beside everything else."""
-    target = tmp_path_factory.mktemp("installed")
     source = tmp_path_factory.mktemp("source") / "plugin"
     source.mkdir()
     for path in EXAMPLE.rglob("*"):
@@ -27,17 +25,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             copy = source / path.relative_to(EXAMPLE)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*install, "--target", str(target), str(source)], check=True, capture_output=True)
-    return {**os.environ, "PYTHONPATH": str(target)}
-
-
-def run(environment: dict[str, str], *command: str, at: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=at, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return installed(source, tmp_path_factory.mktemp("installed"))
 
 
 def test_it_is_listed_with_its_components(environment: dict[str, str], tmp_path: Path) -> None:

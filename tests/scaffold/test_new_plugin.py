@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import pytest
 from mmflow.plugin import ComponentError
 from mmflow.scaffold.components import kinds
 from mmflow.scaffold.plugins import new_component, new_plugin
+from tests.installed import installed, run
 
 pytestmark = pytest.mark.process
 
@@ -28,19 +26,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which it is installed beside everything else."""
-    target = tmp_path_factory.mktemp("installed")
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*install, "--target", str(target), str(plugin)], check=True, capture_output=True)
-    return {**os.environ, "PYTHONPATH": str(target)}
-
-
-def run(environment: dict[str, str], *command: str, at: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=at, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return installed(plugin, tmp_path_factory.mktemp("installed"))
 
 
 def test_its_components_are_listed(environment: dict[str, str], tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def reference_at(made: BaseModel | None, place: Place) -> str:
     """The reference at a place of a component's fields, as a spec has it; empty where there is none."""
     value: Any = made
     for part in place:
+        if value is None:
+            return ""
         if isinstance(value, BaseModel):
             value = getattr(value, field_of(type(value), str(part)) or "", None)
         else:

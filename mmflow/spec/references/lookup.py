@@ -65,16 +65,16 @@ class Lookup:
     def entry_of(self, reference: Wanted, owner: Owner) -> tuple[Owner, Words] | None:
         """The entry that a reference inside `owner` begins with, and the words behind its name, by names alone."""
         words: Words = reference.words
-        section = ""
-        if len(words) > 1 and words[0] in SECTIONS:
-            section, words = words[0], words[1:]
+        first, *further = words
+        if further and first in SECTIONS:
+            section, words = first, tuple(further)
+            first, *further = words
         else:
             allowed = [section for wanted in reference.types for section in LEADS_TO.get(wanted, ())]
             section = next(iter(self._candidates(words, allowed, owner, reference.raw)), "")
-        if section == "fields":
-            name, rest = self.endings.field(words) or ("".join(words[:1]), words[1:])
-            return Owner("fields", name), rest
-        return (Owner(section, *words[:1]), words[1:]) if section else None
+        if section == "fields" and (found := self.endings.field(words)) is not None:
+            return Owner("fields", found[0]), found[1]
+        return (Owner(section, first), tuple(further)) if section else None
 
     def _candidates(self, words: Words, allowed: Sequence[str], owner: Owner, raw: bool) -> list[str]:
         name = words[0]

@@ -149,7 +149,7 @@ class StageNames:
         """A stage inside the one that refers to it, or what a stage beside it gave the time before."""
         text, group, own = ".".join(words), words[0], self.inner.get(inside)
         stages = self._groups(inside)[group]
-        before = words[1:2] == (LAST,) and words[2:3] and words[2] in stages
+        before = words[1:2] == (LAST,) and any(word in stages for word in words[2:3])
         if before and own is not None and own.later and own.group == group:
             return time_before(output_of(replace(own, stage=words[2]))), words[3:]
         if own is not None:
