@@ -32,10 +32,10 @@ eval:
 SEEN: dict[str, Any] = {}
 
 
-def said(evaluation: str) -> list[str]:
+def said(evaluation: str, parts: str = "") -> list[str]:
     """What the check or the rehearsal says of an evaluation."""
     try:
-        spec = load_text(SPEC.replace("EVALUATION", evaluation))
+        spec = load_text(SPEC.replace("eval:", f"{parts}eval:").replace("EVALUATION", evaluation))
         rehearse([(spec, list(spec.stages))])
     except SpecError as refused:
         return [str(problem) for problem in refused.problems]
@@ -181,10 +181,11 @@ class BilinearModule(nn.Module):
 @pytest.mark.parametrize("side", ["text.features", "hard.features"])
 def test_a_score_with_weights_is_rehearsed_too_also_over_groups(side: str, register: Callable[..., None]) -> None:
     register(Bilinear)
-    assert said("retrieval, of: [image, text], score: bilinear_of_tests, data: test") == []
-    (message,) = said(f"retrieval, of: [image, {side}], score: bilinear_of_tests, data: test")
+    parts = "parts: {judge: {use: bilinear_of_tests}}\n"
+    assert said("retrieval, of: [image, text], score: parts.judge, data: test", parts) == []
+    (message,) = said(f"retrieval, of: [image, {side}], score: parts.judge, data: test", parts)
     assert f"retrieval cannot compare image [2, 8] and {side} [2," in message
-    assert message.startswith("<text>:11:")
+    assert message.startswith("<text>:12:")
 
 
 def test_encoders_of_another_stage_are_rehearsed_and_give_values_of_the_evaluators_own(tmp_path: Path) -> None:

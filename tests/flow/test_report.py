@@ -146,6 +146,23 @@ def test_a_browser_runs_nothing_of_it(first, tmp_path):
     assert title.startswith("run &lt;img src=x onerror")
 
 
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+@pytest.mark.parametrize("width", [500, 1300, 1600])
+def test_no_number_on_top_is_wider_than_its_place(first, tmp_path, width):
+    count = "[...document.querySelectorAll('.card')].map(card => card.scrollWidth > card.clientWidth)"
+    # The page itself lets no script run.
+    page = Path(first[0].report).read_text(encoding="utf-8").replace("Content-Security-Policy", "none")
+    (tmp_path / "page.html").write_text(f"{page}<script>document.title = {count}</script>", encoding="utf-8")
+    command = [
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'user'}",
+        f"--window-size={width},900", "--dump-dom", f"file://{tmp_path / 'page.html'}",
+    ]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    wider = dom[dom.index("<title>") + 7 : dom.index("</title>")].split(",")
+    assert len(wider) >= 3
+    assert set(wider) == {"false"}
+
+
 def test_images_are_those_of_the_data(first, folder):
     outcome, store, spec = first
     report = collect(store, store.run(outcome.outcome.run_id), spec)
