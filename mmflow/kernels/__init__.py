@@ -6,7 +6,7 @@ there is one. `dispatch` says which form of an operation runs and how to force i
 
 from .cluster import kmeans, nearest_center
 from .codes import binary_codes, binary_values, int8_codes, int8_ranges, int8_values
-from .contrast import contrast_blocks, info_nce, sigmoid_contrast, soft_contrast, sup_con
+from .contrast import contrast_blocks, info_nce, row_logsumexp, sigmoid_contrast, soft_contrast, sup_con
 from .dtw import alignment, pair_soft_dtw, soft_dtw
 from .gaussian_potential import uniformity
 from .gram import gram_contrast, gram_volume
@@ -34,6 +34,7 @@ __all__ = [
     "max_sim_contrast",
     "nearest_center",
     "pair_soft_dtw",
+    "row_logsumexp",
     "sample_contrast",
     "sigmoid_contrast",
     "sinkhorn",

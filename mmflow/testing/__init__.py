@@ -17,24 +17,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mmflow.testing.arrays import Agreement, Arrays
     from mmflow.testing.case import Case, Untestable, all_components, loss_case
     from mmflow.testing.checks.data import DataCase, SourceCase, TransformCase
     from mmflow.testing.checks.encoders import EncoderCase
     from mmflow.testing.checks.evaluators import EvaluatorCase, Inputs
     from mmflow.testing.checks.memories import MemoryCase
     from mmflow.testing.checks.scores import ScoreCase
-    from mmflow.testing.compute import Computed, Held, Settings, compute_on
+    from mmflow.testing.compute import Computed, ComputedSum, Held, Settings, compute_on, compute_sum
     from mmflow.testing.faults import Fault
     from mmflow.testing.kit import Check, checks_of
 
 _PLACES = {
+    "arrays": ("Agreement", "Arrays"),
     "case": ("Case", "Untestable", "all_components", "loss_case"),
     "checks.data": ("DataCase", "SourceCase", "TransformCase"),
     "checks.encoders": ("EncoderCase",),
     "checks.evaluators": ("EvaluatorCase", "Inputs"),
     "checks.memories": ("MemoryCase",),
     "checks.scores": ("ScoreCase",),
-    "compute": ("Computed", "Held", "Settings", "compute_on"),
+    "compute": ("Computed", "ComputedSum", "Held", "Settings", "compute_on", "compute_sum"),
     "faults": ("Fault",),
     "kit": ("Check", "checks_of"),
 }
@@ -49,9 +51,12 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
+    "Agreement",
+    "Arrays",
     "Case",
     "Check",
     "Computed",
+    "ComputedSum",
     "DataCase",
     "EncoderCase",
     "EvaluatorCase",
@@ -67,5 +72,6 @@ __all__ = [
     "all_components",
     "checks_of",
     "compute_on",
+    "compute_sum",
     "loss_case",
 ]

@@ -44,6 +44,8 @@ class Case:
     inputs: Mapping[str, Input] = field(default_factory=dict)
     draws: bool = False
     """Whether results differ with the order and number of rows, as random numbers are drawn by row."""
+    detached: tuple[str, ...] = ()
+    """Inputs that get no gradient (targets), as `compute_on` names them."""
     reference: Callable[..., torch.Tensor] | None = None
     """A second way to compute the loss of `inputs`, in float64, given by the author."""
 

@@ -18,6 +18,7 @@ from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import Json
 from mmflow.spec import Spec, load_text
 from mmflow.testing.given import register
+from mmflow.train.losses import StepResult
 from mmflow.train.step import Step
 
 Array: TypeAlias = "Tensor | np.ndarray"
@@ -45,6 +46,17 @@ class Computed:
     """Rows that took part."""
 
 
+@dataclass
+class ComputedSum:
+    """The weighted sum of several losses, their values before their weights, and the gradients of the sum."""
+
+    total: Tensor
+    """0-d."""
+    values: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    """By input and by path, as those of `Computed`."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The surroundings of a computation beside its inputs."""
@@ -70,11 +82,34 @@ def compute_on(loss: Loss, *, settings: Settings = Settings(), **inputs: Input) 
 
 def compute(loss: Loss, inputs: Mapping[str, Input], settings: Settings) -> Computed:
     """`compute_on` with the inputs in a mapping."""
-    register(type(loss))
+    result, gradients = _run({"loss": loss}, inputs, settings)
+    weight = float(result.weights.get("loss", 1.0))
+    value = result.losses.get("loss", torch.zeros((), dtype=settings.dtype))
+    scaled = {name: gradient / weight if weight else gradient for name, gradient in gradients.items()}
+    return Computed(value.detach(), scaled, result.rows.get("loss", 0))
+
+
+def compute_sum(
+    losses: Mapping[str, Loss], inputs: Mapping[str, Input], settings: Settings = Settings()
+) -> ComputedSum:
+    """The same for several losses with their weights, as a system trains on their sum."""
+    result, gradients = _run(losses, inputs, settings)
+    values = {name: value.detach() for name, value in result.losses.items()}
+    total = torch.zeros((), dtype=settings.dtype)
+    for name, value in values.items():
+        total = total + value * result.weights[name]
+    return ComputedSum(total.detach(), values, gradients)
+
+
+def _run(
+    losses: Mapping[str, Loss], inputs: Mapping[str, Input], settings: Settings
+) -> tuple[StepResult, dict[str, Tensor]]:
+    register(*{type(loss): None for loss in losses.values()})
     given = _Inputs(inputs, settings.present or {})
-    spec = given.spec(loss, settings.steps)
+    spec = given.spec(losses, settings.steps)
     scope = spec.scope("train")
-    model = Model.create(scope, (Owner("losses", "loss"),), seed=settings.seed).to("cpu", settings.dtype)
+    owners = tuple(Owner("losses", name) for name in losses)
+    model = Model.create(scope, owners, seed=settings.seed).to("cpu", settings.dtype)
     given.fill(model)
     batch = given.batch(model)
     result = Step(model, micro_batch_size=settings.micro_batch_size).run(batch, Clock(settings.step, settings.steps))
@@ -85,10 +120,7 @@ def compute(loss: Loss, inputs: Mapping[str, Input], settings: Settings) -> Comp
         output = rest.removeprefix("given_")
         plain = section == "encoders" and len(given.encoders[name].outputs) == 1
         gradients[name if plain else f"{name}.{output}" if section == "encoders" else rest] = gradient
-    weight = float(result.weights.get("loss", 1.0))
-    value = result.losses.get("loss", torch.zeros((), dtype=settings.dtype))
-    scaled = {name: gradient / weight if weight else gradient for name, gradient in gradients.items()}
-    return Computed(value.detach(), scaled, result.rows.get("loss", 0))
+    return result, gradients
 
 
 class _Inputs:
@@ -119,8 +151,8 @@ class _Inputs:
             raise ValueError(f"inputs have different numbers of rows: {sizes}")
         self.size = next(iter(sizes.values()), 0)
 
-    def spec(self, loss: Loss, steps: int) -> Spec:
-        """A spec whose one loss reads the given values."""
+    def spec(self, losses: Mapping[str, Loss], steps: int) -> Spec:
+        """A spec whose losses read the given values."""
         import yaml
 
         kinds = {name: _declared(value, self.present.get(name)) for name, value in self.fields.items()}
@@ -149,7 +181,7 @@ class _Inputs:
             "data": {"rows": {"use": "given_rows", "size": self.size, "declared_fields": {**kinds, **masks}}},
             "encoders": encoders,
             "memories": memories,
-            "losses": {"loss": loss.declared()},
+            "losses": {name: loss.declared() for name, loss in losses.items()},
             "train": {"data": "rows", "steps": steps, "batch_size": max(self.size, 1), "optimizer": "sgd"},
         }
         return load_text(yaml.safe_dump(text, sort_keys=False), file="<compute_on>")

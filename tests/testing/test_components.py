@@ -9,6 +9,8 @@ import pytest
 import torch
 from mmflow_evaluators.clustering.clustering import Clustering
 from mmflow_evaluators.geometry import Geometry
+from mmflow_objectives.contrastive.soft_infonce import SoftInfoNCE
+from mmflow_objectives.distance.negative_cosine import NegativeCosine
 from mmflow_objectives.prediction.caption_nll import CaptionNLL
 from mmflow_objectives.prediction.emitted import EmittedValue
 from mmflow_samplers.episodes import Episodes
@@ -36,6 +38,16 @@ CASES = [
     *file_sources(),
     Case(CaptionNLL(of=("logits.tokens",), targets=Ref("ids.tokens")), TEXTS),
     ScoreCase(CrossEncoder(width=6, rows=4)),
+    Case(
+        SoftInfoNCE.model_validate({"of": ["a", "b"], "teacher": ["c"], "form": "linear", "directions": ["forward"]}),
+        {name: torch.randn(7, 6, generator=DRAW, dtype=torch.float64) for name in "abc"},
+        detached=("c",),
+    ),
+    Case(
+        NegativeCosine(of=("a", "b")),
+        {name: torch.randn(7, 6, generator=DRAW, dtype=torch.float64) for name in "ab"},
+        detached=("b",),
+    ),
     DataCase(Episodes(by=Ref("label"), way=2, shot=1, query=2)),
 ]
 

@@ -50,5 +50,6 @@ class SigLIP(Loss, name="siglip"):
 
         options: dict[str, Any] = {"temperature": temperature, "bias": bias, "reduction": "none"}
         return contrast(
-            self.use, sigmoid_contrast, partial(contrast_blocks, form="sigmoid"), a, b, negatives, score, options
-        )
+            self.use, sigmoid_contrast, partial(contrast_blocks, form="sigmoid"), a, b, score, options,
+            negatives=negatives,
+        )  # fmt: skip

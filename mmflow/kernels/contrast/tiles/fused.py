@@ -193,6 +193,8 @@ def pair_tile(rules, i, j, N, M, KINDS: tl.constexpr):
         of_column = tl.load(rules.y_views + j, mask=j < M, other=0)
         kept = kept & (of_row[:, None] != of_column[None, :])
     positive = same_place & kept
+    if not KINDS.by_diagonal:
+        positive = positive & (i < 0)[:, None]
     if KINDS.by_ids or KINDS.without_same_id:
         of_row = tl.load(rules.x_ids + i, mask=i < N, other=0)
         of_column = tl.load(rules.y_ids + j, mask=j < M, other=0)
@@ -201,8 +203,6 @@ def pair_tile(rules, i, j, N, M, KINDS: tl.constexpr):
             positive = same & kept
         if KINDS.without_same_id:
             kept = kept & (positive | (same == 0))
-    if not (KINDS.by_ids or KINDS.by_diagonal):
-        positive = positive & (i < 0)[:, None]
     if KINDS.without_positives:
         kept = kept & (positive == 0)
     return positive, kept

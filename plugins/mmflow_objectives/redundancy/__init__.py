@@ -1,0 +1,1 @@
+"""Losses that keep the dimensions of vectors apart."""
