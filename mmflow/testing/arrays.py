@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Arrays:
-    """One call: `in_X` inputs, `opt_X` options, `out_X` results, `grad_X` gradients; `card_X` a value to follow instead.
+    """One call: `in_X` inputs, `opt_X` options, `out_X` results, `grad_X` gradients; `card_X` a value to follow.
 
     Floating arrays are read in float64. Raises `KeyError` with the file and the names that it has.
     """
@@ -77,7 +77,7 @@ class Agreement:
 
     @property
     def difference(self) -> float:
-        """The largest difference, relative to the larger of 1 and the largest wanted value; `inf` for NaN on one side."""
+        """The largest difference, relative to the larger of 1 and the largest wanted value; `inf` for one-sided NaN."""
         computed, wanted = self.computed.double(), self.wanted.double()
         same = (computed == wanted) | (computed.isnan() & wanted.isnan())
         apart = torch.where(same, 0.0, (computed - wanted).abs()).nan_to_num(float("inf"), float("inf"))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmflow.data import Batch, ColumnBatch
 from mmflow.model.model import Model
-from mmflow.plugin import Encoding, Loss, Memory, Tokens
+from mmflow.plugin import Encoder, Encoding, Loss, Memory, Tokens
 from mmflow.plugin.numbers import Clock
 from mmflow.plugin.targets import Owner
 from mmflow.plugin.values import Json
@@ -90,10 +90,19 @@ def compute(loss: Loss, inputs: Mapping[str, Input], settings: Settings) -> Comp
 
 
 def compute_sum(
-    losses: Mapping[str, Loss], inputs: Mapping[str, Input], settings: Settings = Settings()
+    losses: Mapping[str, Loss],
+    inputs: Mapping[str, Input],
+    settings: Settings = Settings(),
+    *,
+    nodes: Mapping[str, Encoder | Memory] = {},
+    weights: Mapping[str, Tensor] = {},
 ) -> ComputedSum:
-    """The same for several losses with their weights, as a system trains on their sum."""
-    result, gradients = _run(losses, inputs, settings)
+    """The same for several losses with their weights, as a system trains on their sum.
+
+    `nodes` are encoders and memories between inputs and losses, by name; `weights` what modules hold, by the name of
+    the entry and of the tensor in it (`head.weight`).
+    """
+    result, gradients = _run(losses, inputs, settings, nodes, weights)
     values = {name: value.detach() for name, value in result.losses.items()}
     total = torch.zeros((), dtype=settings.dtype)
     for name, value in values.items():
@@ -102,15 +111,19 @@ def compute_sum(
 
 
 def _run(
-    losses: Mapping[str, Loss], inputs: Mapping[str, Input], settings: Settings
+    losses: Mapping[str, Loss],
+    inputs: Mapping[str, Input],
+    settings: Settings,
+    nodes: Mapping[str, Encoder | Memory] = {},
+    weights: Mapping[str, Tensor] = {},
 ) -> tuple[StepResult, dict[str, Tensor]]:
-    register(*{type(loss): None for loss in losses.values()})
+    register(*{type(part): None for part in (*losses.values(), *nodes.values())})
     given = _Inputs(inputs, settings.present or {})
-    spec = given.spec(losses, settings.steps)
+    spec = given.spec(losses, settings.steps, nodes)
     scope = spec.scope("train")
     owners = tuple(Owner("losses", name) for name in losses)
     model = Model.create(scope, owners, seed=settings.seed).to("cpu", settings.dtype)
-    given.fill(model)
+    given.fill(model, weights)
     batch = given.batch(model)
     result = Step(model, micro_batch_size=settings.micro_batch_size).run(batch, Clock(settings.step, settings.steps))
     gradients: dict[str, Tensor] = {}
@@ -118,7 +131,8 @@ def _run(
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         section, name, rest = path.split(".", 2)
         output = rest.removeprefix("given_")
-        plain = section == "encoders" and len(given.encoders[name].outputs) == 1
+        own = section == "encoders" and name in given.encoders
+        plain = own and len(given.encoders[name].outputs) == 1
         gradients[name if plain else f"{name}.{output}" if section == "encoders" else rest] = gradient
     return result, gradients
 
@@ -151,7 +165,7 @@ class _Inputs:
             raise ValueError(f"inputs have different numbers of rows: {sizes}")
         self.size = next(iter(sizes.values()), 0)
 
-    def spec(self, losses: Mapping[str, Loss], steps: int) -> Spec:
+    def spec(self, losses: Mapping[str, Loss], steps: int, nodes: Mapping[str, Encoder | Memory]) -> Spec:
         """A spec whose losses read the given values."""
         import yaml
 
@@ -175,6 +189,8 @@ class _Inputs:
             }
             for name, columns in self.memories.items()
         }
+        for name, node in nodes.items():
+            (encoders if isinstance(node, Encoder) else memories)[name] = node.declared()
         text: dict[str, Json] = {
             "mmflow": 1,
             "name": "compute",
@@ -186,9 +202,9 @@ class _Inputs:
         }
         return load_text(yaml.safe_dump(text, sort_keys=False), file="<compute_on>")
 
-    def fill(self, model: Model) -> None:
-        """Put the values into the weights and memories of a model."""
-        weights: dict[str, Tensor] = {}
+    def fill(self, model: Model, others: Mapping[str, Tensor]) -> None:
+        """Put the values, and the weights of other nodes, into the weights and memories of a model."""
+        weights = {f"encoders.{name}": value for name, value in others.items()}
         for name, encoding in self.encoders.items():
             for output, value in encoding.outputs.items():
                 weights[f"encoders.{name}.given_{output}"] = _values(value)
@@ -198,6 +214,8 @@ class _Inputs:
         with torch.no_grad():
             for path in weights.keys() & state.keys():
                 state[path].copy_(weights[path])
+        if missing := {f"encoders.{name}" for name in others} - state.keys():
+            raise KeyError(f"no module has {', '.join(sorted(missing))}; there are {', '.join(state)}")
         for name, columns in self.memories.items():
             owner = Owner("memories", name)
             memory = model.graph.nodes[owner].component if owner in model.graph.nodes else None

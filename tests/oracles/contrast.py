@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
+from mmflow_encoders.heads.linear import Linear
 from mmflow_objectives.contrastive.infonce import InfoNCE
 from mmflow_objectives.contrastive.multi_view import MultiView
 from mmflow_objectives.contrastive.siglip import SigLIP
@@ -14,9 +15,10 @@ from mmflow_objectives.contrastive.volume import VolumeContrast
 from mmflow_objectives.distance.triplet import Triplet
 
 from mmflow.kernels import gram_volume
+from mmflow.model.applications import Same
 from mmflow.plugin import Encoding
 from mmflow.testing import Agreement, Arrays, Held
-from tests.oracles.rows import Row, of_losses
+from tests.oracles.rows import Part, Row, of_losses
 
 Run = Callable[[Arrays], Iterator[Agreement]]
 
@@ -122,11 +124,17 @@ def sentences(file: Arrays) -> Iterator[Agreement]:
     h = file.input("h")
     inputs = {f"h{k}": h[:, k].contiguous() for k in range(h.shape[1])}
     hard = {"negatives": "h2", "own_weight": file.number("hard_negative_weight")} if h.shape[1] == 3 else {}
+    sides, nodes, weights = ["h0", "h1"], {}, {}
+    if "in_w" in file:
+        sides = ["first", "second"]
+        head = Linear.model_validate({"of": ["h0"], "dim": len(file.input("w")), "activation": "tanh"})
+        nodes = {"first": head, "second": Same.model_validate({"weights": "first", "of": ["h1"]})}
+        weights = {"first.linear.weight": file.input("w"), "first.linear.bias": file.input("b")}
     loss = InfoNCE.model_validate(
-        {"of": ["h0", "h1"], "directions": ["forward"], "temperature": file.number("temperature"), **hard}
+        {"of": sides, "directions": ["forward"], "temperature": file.number("temperature"), **hard}
     )
-    gradients = {name: ("h", lambda h, k=k: h[:, k]) for k, name in enumerate(inputs)}
-    yield from of_losses(file, {"contrast": loss}, inputs, gradients)
+    gradients: dict[str, str | Part] = {name: ("h", lambda h, k=k: h[:, k]) for k, name in enumerate(inputs)}
+    yield from of_losses(file, {"contrast": loss}, inputs, gradients, nodes=nodes, weights=weights)
 
 
 def against_a_queue(file: Arrays) -> Iterator[Agreement]:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from mmflow.plugin import Loss
+from mmflow.plugin import Encoder, Loss, Memory
 from mmflow.testing import Agreement, Arrays, compute_sum
 from mmflow.testing.compute import Input
 
@@ -48,10 +48,11 @@ Part: TypeAlias = tuple[str, Callable[[Tensor], Tensor]]
 def of_losses(
     file: Arrays, losses: Mapping[str, Loss], inputs: Mapping[str, Input], gradients: Mapping[str, str | Part],
     *, value: str = "loss", values: Mapping[str, str] | None = None, tolerance: float = 1e-6, released: bool = False,
+    nodes: Mapping[str, Encoder | Memory] | None = None, weights: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Agreement]:  # fmt: skip
     """The weighted sum of losses with its gradients: `gradients` gives the array's name for each input, `values` the
     one of single losses before their weights."""
-    found = compute_sum(losses, inputs)
+    found = compute_sum(losses, inputs, nodes=nodes or {}, weights=weights or {})
     yield Agreement(value, found.total, file.result(value, released=released), tolerance)
     for name, array in (values or {}).items():
         yield Agreement(array, found.values[name], file.result(array, released=released), tolerance)

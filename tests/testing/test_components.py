@@ -10,7 +10,7 @@ import torch
 from mmflow_evaluators.clustering.clustering import Clustering
 from mmflow_evaluators.geometry import Geometry
 from mmflow_objectives.contrastive.soft_infonce import SoftInfoNCE
-from mmflow_objectives.distance.negative_cosine import NegativeCosine
+from mmflow_objectives.distance.cosine_distance import CosineDistance
 from mmflow_objectives.prediction.caption_nll import CaptionNLL
 from mmflow_objectives.prediction.emitted import EmittedValue
 from mmflow_samplers.episodes import Episodes
@@ -44,7 +44,7 @@ CASES = [
         detached=("c",),
     ),
     Case(
-        NegativeCosine(of=("a", "b")),
+        CosineDistance(of=("a", "b")),
         {name: torch.randn(7, 6, generator=DRAW, dtype=torch.float64) for name in "ab"},
         detached=("b",),
     ),

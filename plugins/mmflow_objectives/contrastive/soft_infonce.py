@@ -26,6 +26,8 @@ class SoftInfoNCE(Loss, name="soft_infonce"):
         linear    (1 + c(first_i, first_j)) / 2, divided by their sum (CWCL; Srinivasa et al., 2023)
         softmax   softmax_j c(first_i, last_j) / teacher_temperature, of the `top` highest; the share `hard` goes to the
                   own match (Andonian et al., 2022; Gao et al., 2024)
+        balanced  Sinkhorn's plan of c(first_i, last_j) / teacher_temperature in three rounds, so that every row of the
+                  second input is as much of a target (SwALIP; Fini et al., 2023); holds the N x N targets
 
     The backward direction is the same with the inputs and the teachers in each other's place.
     """
@@ -35,9 +37,11 @@ class SoftInfoNCE(Loss, name="soft_infonce"):
 
     of: Refs[Pooled] = Field((), max_length=2)
     teacher: Refs[Pooled] = Field((), max_length=2, description="vectors whose similarities are the targets")
-    form: Literal["linear", "softmax"] = Field("softmax", description="how similarities become targets")
+    form: Literal["linear", "softmax", "balanced"] = Field("softmax", description="how similarities become targets")
     temperature: Temperature = default(0.07, description="divisor of the scores")
-    teacher_temperature: float = Field(0.07, gt=0, le=1e6, description="divisor of the similarities, of softmax")
+    teacher_temperature: float = Field(
+        0.07, gt=0, le=1e6, description="divisor of the similarities, of softmax and balanced"
+    )
     top: int | None = Field(None, ge=1, le=1_000_000, description="targets a row, the highest, of softmax")
     normalize: bool = Field(True, description="score by cosine, otherwise by dot product")
     hard: float = Field(0.0, ge=0, le=1, description="share of the target that goes to the own match")
@@ -48,8 +52,8 @@ class SoftInfoNCE(Loss, name="soft_infonce"):
 
     @model_validator(mode="after")
     def _of_softmax(self) -> SoftInfoNCE:
-        if self.form == "linear" and self.top is not None:
-            raise ValueError("top is of form: softmax; form: linear has every row as a target")
+        if self.form != "softmax" and self.top is not None:
+            raise ValueError(f"top is of form: softmax; form: {self.form} has every row as a target")
         return self
 
     def compute(self, a: Tensor, b: Tensor, *, teacher: tuple[Tensor, ...], temperature: float | Tensor) -> Tensor:
@@ -70,18 +74,22 @@ class SoftInfoNCE(Loss, name="soft_infonce"):
                 directions="both" if len(sides) == 2 else self.directions[0],
             )  # fmt: skip
         values = [
-            self._linear(a, b, first.detach(), temperature)
+            self._directed(a, b, first.detach(), last.detach(), temperature)
             if side == "forward"
-            else self._linear(b, a, last.detach(), temperature)
+            else self._directed(b, a, last.detach(), first.detach(), temperature)
             for side in sides
         ]
         return sum(values[1:], values[0]) / len(values)
 
-    def _linear(self, a: Tensor, b: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
-        from mmflow.kernels import row_logsumexp
+    def _directed(self, a: Tensor, b: Tensor, own: Tensor, other: Tensor, temperature: float | Tensor) -> Tensor:
+        from mmflow.kernels import assignment, row_logsumexp, sinkhorn
 
-        # The targets are affine in inner products, so their weighted sum of scores needs no matrix of pairs.
-        total = (len(teacher) + teacher @ teacher.sum(0)) / 2
-        mean = ((a * b.sum(0)).sum(1) + (a * (teacher @ (teacher.T @ b))).sum(1)) / 2 / total
+        if self.form == "balanced":
+            plan = sinkhorn(own, other, epsilon=self.teacher_temperature, iterations=3)
+            mean = (a * (assignment(own, other, plan) @ b)).sum(1)
+        else:
+            # The targets are affine in inner products, so their weighted sum of scores needs no matrix of pairs.
+            total = (len(own) + own @ own.sum(0)) / 2
+            mean = ((a * b.sum(0)).sum(1) + (a * (own @ (own.T @ b))).sum(1)) / 2 / total
         expected = (1 - self.hard) * mean + self.hard * (a * b).sum(1) if self.hard else mean
         return row_logsumexp(a, b, temperature=temperature) - expected / temperature

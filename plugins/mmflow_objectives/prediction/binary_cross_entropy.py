@@ -37,11 +37,9 @@ class BinaryCrossEntropy(Loss, name="binary_cross_entropy"):
 
     def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
         labels = fields.get("labels")
-        if labels is not None and labels.size and of[0].size and None not in (labels.size[0], of[0].size[0]):
-            if labels.size[0] != of[0].size[0]:
-                raise ComponentError(
-                    "it takes a logit for each label", found=f"{of[0].size[0]} logits and {labels.size[0]} labels"
-                )
+        classes, width = (kind.size[0] if kind is not None and kind.size else None for kind in (labels, of[0]))
+        if None not in (classes, width) and classes != width:
+            raise ComponentError("it takes a logit for each label", found=f"{width} logits and {classes} labels")
 
     def compute(self, logits: Tensor, labels: Tensor | Tokens) -> Tensor:
         from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
