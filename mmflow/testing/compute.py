@@ -99,8 +99,8 @@ def compute_sum(
 ) -> ComputedSum:
     """The same for several losses with their weights, as a system trains on their sum.
 
-    `nodes` are encoders and memories between inputs and losses, by name; `weights` what modules hold, by the name of
-    the entry and of the tensor in it (`head.weight`).
+    `nodes` are encoders and memories between inputs and losses, by name; `weights` what modules hold, by path
+    (`encoders.head.linear.weight`, `losses.swap.prototypes.vectors`).
     """
     result, gradients = _run(losses, inputs, settings, nodes, weights)
     values = {name: value.detach() for name, value in result.losses.items()}
@@ -133,7 +133,8 @@ def _run(
         output = rest.removeprefix("given_")
         own = section == "encoders" and name in given.encoders
         plain = own and len(given.encoders[name].outputs) == 1
-        gradients[name if plain else f"{name}.{output}" if section == "encoders" else rest] = gradient
+        key = name if plain else f"{name}.{output}" if own else f"{name}.{rest}" if name in nodes else rest
+        gradients[key] = gradient
     return result, gradients
 
 
@@ -204,7 +205,7 @@ class _Inputs:
 
     def fill(self, model: Model, others: Mapping[str, Tensor]) -> None:
         """Put the values, and the weights of other nodes, into the weights and memories of a model."""
-        weights = {f"encoders.{name}": value for name, value in others.items()}
+        weights = dict(others)
         for name, encoding in self.encoders.items():
             for output, value in encoding.outputs.items():
                 weights[f"encoders.{name}.given_{output}"] = _values(value)
@@ -214,7 +215,7 @@ class _Inputs:
         with torch.no_grad():
             for path in weights.keys() & state.keys():
                 state[path].copy_(weights[path])
-        if missing := {f"encoders.{name}" for name in others} - state.keys():
+        if missing := others.keys() - state.keys():
             raise KeyError(f"no module has {', '.join(sorted(missing))}; there are {', '.join(state)}")
         for name, columns in self.memories.items():
             owner = Owner("memories", name)

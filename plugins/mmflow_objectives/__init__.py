@@ -12,6 +12,8 @@ def mmflow_components() -> dict[str, str]:
         "loss/siglip": "mmflow_objectives.contrastive.siglip:SigLIP",
         "loss/supcon": "mmflow_objectives.contrastive.supcon:SupCon",
         "loss/soft_infonce": "mmflow_objectives.contrastive.soft_infonce:SoftInfoNCE",
+        "loss/local_contrast": "mmflow_objectives.contrastive.local_contrast:LocalContrast",
+        "loss/nearest_class_mean": "mmflow_objectives.prediction.nearest_class_mean:NearestClassMean",
         "loss/swapped_codes": "mmflow_objectives.contrastive.swapped_codes:SwappedCodes",
         "loss/multi_view": "mmflow_objectives.contrastive.multi_view:MultiView",
         "loss/volume_contrast": "mmflow_objectives.contrastive.volume:VolumeContrast",

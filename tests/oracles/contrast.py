@@ -129,7 +129,7 @@ def sentences(file: Arrays) -> Iterator[Agreement]:
         sides = ["first", "second"]
         head = Linear.model_validate({"of": ["h0"], "dim": len(file.input("w")), "activation": "tanh"})
         nodes = {"first": head, "second": Same.model_validate({"weights": "first", "of": ["h1"]})}
-        weights = {"first.linear.weight": file.input("w"), "first.linear.bias": file.input("b")}
+        weights = {"encoders.first.linear.weight": file.input("w"), "encoders.first.linear.bias": file.input("b")}
     loss = InfoNCE.model_validate(
         {"of": sides, "directions": ["forward"], "temperature": file.number("temperature"), **hard}
     )

@@ -10,9 +10,11 @@ import torch
 from mmflow_evaluators.clustering.clustering import Clustering
 from mmflow_evaluators.geometry import Geometry
 from mmflow_objectives.contrastive.soft_infonce import SoftInfoNCE
+from mmflow_objectives.contrastive.swapped_codes import SwappedCodes
 from mmflow_objectives.distance.cosine_distance import CosineDistance
 from mmflow_objectives.prediction.caption_nll import CaptionNLL
 from mmflow_objectives.prediction.emitted import EmittedValue
+from mmflow_objectives.prediction.nearest_class_mean import NearestClassMean
 from mmflow_samplers.episodes import Episodes
 from mmflow_scores.cross_encoder import CrossEncoder
 
@@ -48,6 +50,20 @@ CASES = [
         {name: torch.randn(7, 6, generator=DRAW, dtype=torch.float64) for name in "ab"},
         detached=("b",),
     ),
+    Case(
+        SwappedCodes.model_validate(
+            {"of": ["a", "b"], "prototypes": {"use": "encoder/prototype_vectors", "count": 5, "dim": 6}}
+        ),
+        {name: torch.randn(7, 6, generator=DRAW, dtype=torch.float64) for name in "ab"},
+    ),
+    Case(
+        NearestClassMean.model_validate({"of": ["a"], "labels": "labels", "support": "support"}),
+        {
+            "a": torch.randn(9, 6, generator=DRAW, dtype=torch.float64),
+            "labels": torch.arange(9) % 2,
+            "support": (torch.arange(9) < 5).long(),
+        },
+    ),  # fmt: skip
     DataCase(Episodes(by=Ref("label"), way=2, shot=1, query=2)),
 ]
 

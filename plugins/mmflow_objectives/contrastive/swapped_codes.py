@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from mmflow.plugin import Bank, Bounds, ComponentError, Encoded, Loss, Pooled, Ref, Refs, Value, default
+from mmflow.plugin import Bank, Bounds, ComponentError, Encoder, Loss, Pooled, Refs, Value, default
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,25 +18,32 @@ if TYPE_CHECKING:
 class SwappedCodes(Loss, name="swapped_codes"):
     """Each view predicts the cluster codes of the others (SwAV; Caron et al., 2020), [N].
 
-    Scores s of a view with `prototypes` [K, D] (both of length one). The first `assigning` views of `of` get codes q
+    Scores s of a view with `prototypes` [K, D]. The first `assigning` views of `of` get codes q
     [N, K] from Sinkhorn's iteration on s / epsilon, balanced over the prototypes and without gradient; the value of a
     row is the mean over assigning views a, and over other views v, of -sum_k q_a log softmax(s_v / temperature)_k.
     `queues`, a memory for each assigning view or none, take part in the balance alone, once they are full.
     """
 
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("vector",)}
-    example: ClassVar[str] = "{use: swapped_codes, of: [two.0, two.1], prototypes: protos}"
+    example: ClassVar[str] = (
+        "{use: swapped_codes, of: [two.0, two.1], prototypes: {use: encoder/prototype_vectors, count: 30, dim: 128}}"
+    )
 
     of: Refs[Pooled] = ()
-    prototypes: Ref[Encoded] = Field(description="an encoder of prototypes, such as prototype_vectors")
+    prototypes: Encoder = Field(description="vectors that belong to no sample, such as prototype_vectors")
     queues: Refs[Bank] = Field((), description="embeddings of past batches, one for each assigning view")
+    normalize: bool = Field(True, description="whether views and prototypes are scaled to length one first")
     assigning: int = Field(2, ge=1, le=64, description="how many of the first views get codes")
     temperature: Annotated[Value, Bounds(gt=0)] = default(0.1, description="divisor of the scores in the prediction")
     epsilon: float = Field(0.05, gt=0, le=1e6, description="divisor of the scores in the codes")
     iterations: int = Field(3, ge=1, le=10_000, description="rounds of balancing")
 
     def compute(
-        self, *views: Tensor, prototypes: Encoding, queues: tuple[Encoding | None, ...], temperature: float | Tensor
+        self,
+        *views: Tensor,
+        prototypes: Callable[[], Tensor],
+        queues: tuple[Encoding | None, ...],
+        temperature: float | Tensor,
     ) -> Tensor:
         import torch
         from torch.nn.functional import normalize
@@ -44,8 +51,10 @@ class SwappedCodes(Loss, name="swapped_codes"):
         if len(views) < 2:
             raise ComponentError("swapped_codes predicts the codes of other views", found="one view",
                                  hint="name two inputs or more in `of`")  # fmt: skip
-        centers = normalize(prototypes.pooled.float() if prototypes.pooled.element_size() < 4 else prototypes.pooled)
-        scores = [normalize(v.float() if v.element_size() < 4 else v, dim=-1) @ centers.T for v in views]
+        centers, *vectors = (v.float() if v.element_size() < 4 else v for v in (prototypes(), *views))
+        if self.normalize:
+            centers, *vectors = (normalize(v, dim=-1) for v in (centers, *vectors))
+        scores = [v @ centers.T for v in vectors]
         predicted = [torch.log_softmax(each / temperature, dim=-1) for each in scores]
         values = []
         for place in range(min(self.assigning, len(views))):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,7 +21,8 @@ class CaptionNLL(Loss, name="caption_nll"):
 
     Takes logits [N, L, V] with their mask and `targets`, ids [N, L] with theirs: `targets: text.ids`, the ids of a
     text encoder, or the field of its text. The logits at place t are for the id at t + `shift`; padding does not
-    count. A row's value is the mean over its tokens, its weight their number.
+    count. A row's value is the mean over its tokens, its weight their number; with `over: texts` all texts weigh the
+    same, one without a token too, whose value is 0 (as in CapPa; Tschannen et al., 2023).
     """
 
     per_row: ClassVar[bool] = True
@@ -33,6 +34,9 @@ class CaptionNLL(Loss, name="caption_nll"):
     targets: Ref[TokenSequence | RawField] = Field(description="the ids of the text, or the field of the text")
     shift: int = Field(1, ge=0, le=1_000_000, description="places between logits and the id that they predict")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all ids")
+    over: Literal["tokens", "texts"] = Field(
+        "tokens", description="the mean of all tokens of the batch, or of the means of its texts"
+    )
 
     def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
         targets = fields.get("targets")
@@ -45,6 +49,8 @@ class CaptionNLL(Loss, name="caption_nll"):
             )  # fmt: skip
 
     def compute(self, logits: Tokens, targets: Tokens) -> tuple[Tensor, Tensor]:
+        import torch
+
         if not isinstance(targets, tuple) or targets.values.is_floating_point():
             raise ComponentError(
                 "the targets of caption_nll are not ids",
@@ -58,5 +64,6 @@ class CaptionNLL(Loss, name="caption_nll"):
         nll = counted_cross_entropy(scores.flatten(0, 1), ids.flatten(), counted.flatten(), self.smoothing).view(
             ids.shape
         )
-        weight = counted.sum(1)
-        return nll.sum(1) / weight.clamp_min(1), weight.to(nll.dtype)
+        count = counted.sum(1)
+        values = nll.sum(1) / count.clamp_min(1)
+        return values, (count.to(nll.dtype) if self.over == "tokens" else torch.ones_like(values))
