@@ -46,6 +46,11 @@ class Case:
     """Whether results differ with the order and number of rows, as random numbers are drawn by row."""
     detached: tuple[str, ...] = ()
     """Inputs that get no gradient (targets), as `compute_on` names them."""
+    stopped: bool = False
+    """Whether targets are made of the inputs without gradient, so that the gradient is not that of the value: give a
+    `reference` whose gradient it is."""
+    weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Weights that the component has itself, by path (`prototypes.vectors`), instead of drawn ones."""
     reference: Callable[..., torch.Tensor] | None = None
     """A second way to compute the loss of `inputs`, in float64, given by the author."""
 

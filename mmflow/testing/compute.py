@@ -80,9 +80,12 @@ def compute_on(loss: Loss, *, settings: Settings = Settings(), **inputs: Input) 
     return compute(loss, inputs, settings)
 
 
-def compute(loss: Loss, inputs: Mapping[str, Input], settings: Settings) -> Computed:
-    """`compute_on` with the inputs in a mapping."""
-    result, gradients = _run({"loss": loss}, inputs, settings)
+def compute(
+    loss: Loss, inputs: Mapping[str, Input], settings: Settings, weights: Mapping[str, Tensor] = {}
+) -> Computed:
+    """`compute_on` with the inputs in a mapping, and weights that the loss has itself, by path."""
+    own = {f"losses.loss.{path}": value for path, value in weights.items()}
+    result, gradients = _run({"loss": loss}, inputs, settings, weights=own)
     weight = float(result.weights.get("loss", 1.0))
     value = result.losses.get("loss", torch.zeros((), dtype=settings.dtype))
     scaled = {name: gradient / weight if weight else gradient for name, gradient in gradients.items()}

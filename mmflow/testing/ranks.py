@@ -10,16 +10,21 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmflow.plugin import Loss
 from mmflow.testing.compute import Input, Settings, compute
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 RANKS = 2
 
 
-def on_two_ranks(loss: Loss, inputs: Mapping[str, Input]) -> list[float]:
-    """The value of `loss` on `inputs` in each process."""
-    return [future.result() for future in [pool.submit(_value, loss, dict(inputs)) for pool in _pools()]]
+def on_two_ranks(loss: Loss, inputs: Mapping[str, Input], weights: Mapping[str, Tensor]) -> list[float]:
+    """The value of `loss` with its own `weights` on `inputs` in each process."""
+    asked = [pool.submit(_value, loss, dict(inputs), dict(weights)) for pool in _pools()]
+    return [future.result() for future in asked]
 
 
 @cache
@@ -45,5 +50,5 @@ def _join(meeting: str, rank: int, path: list[str]) -> None:
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=RANKS)
 
 
-def _value(loss: Loss, inputs: dict[str, Input]) -> float:
-    return float(compute(loss, inputs, Settings()).value)
+def _value(loss: Loss, inputs: dict[str, Input], weights: dict[str, Tensor]) -> float:
+    return float(compute(loss, inputs, Settings(), weights).value)

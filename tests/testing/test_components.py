@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmflow_evaluators.clustering.clustering import Clustering
 from mmflow_evaluators.geometry import Geometry
+from mmflow_objectives.contrastive.local_contrast import LocalContrast
 from mmflow_objectives.contrastive.soft_infonce import SoftInfoNCE
 from mmflow_objectives.contrastive.swapped_codes import SwappedCodes
 from mmflow_objectives.distance.cosine_distance import CosineDistance
@@ -34,6 +35,22 @@ TEXTS = {
     "logits": Tokens(torch.randn(7, 5, 6, generator=DRAW, dtype=torch.float64), MASK),
     "ids": Tokens(torch.randint(6, (7, 5), generator=DRAW), MASK),
 }
+PROTOTYPES = torch.randn(5, 6, generator=DRAW, dtype=torch.float64)
+
+
+def swapped_prediction(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """SwAV with its codes by the scaling form of Sinkhorn's iteration."""
+    a, b, centers = (torch.nn.functional.normalize(v, dim=-1) for v in (a, b, PROTOTYPES))
+    values = []
+    for own, other in ((a, b), (b, a)):
+        plan = (own @ centers.T / 0.05).exp().detach()
+        for _ in range(3):
+            plan = plan / plan.sum(0) / plan.shape[1]
+            plan = plan / plan.sum(1, keepdim=True) / len(plan)
+        values.append(-(len(plan) * plan * torch.log_softmax(other @ centers.T / 0.1, dim=1)).sum(1).mean())
+    return (values[0] + values[1]) / 2
+
+
 EMITTED = {"video": Encoding({"align": torch.randn(7, generator=DRAW, dtype=torch.float64)})}
 CASES = [
     Case(EmittedValue(of=("video.align",)), EMITTED),
@@ -55,6 +72,13 @@ CASES = [
             {"of": ["a", "b"], "prototypes": {"use": "encoder/prototype_vectors", "count": 5, "dim": 6}}
         ),
         {name: torch.randn(7, 6, generator=DRAW, dtype=torch.float64) for name in "ab"},
+        stopped=True,
+        weights={"prototypes.vectors": PROTOTYPES},
+        reference=swapped_prediction,
+    ),
+    Case(
+        LocalContrast.model_validate({"of": ["a"], "parts": "t.tokens"}),
+        {"a": torch.randn(7, 6, generator=DRAW, dtype=torch.float64), "t": TEXTS["logits"]},
     ),
     Case(
         NearestClassMean.model_validate({"of": ["a"], "labels": "labels", "support": "support"}),
@@ -63,7 +87,7 @@ CASES = [
             "labels": torch.arange(9) % 2,
             "support": (torch.arange(9) < 5).long(),
         },
-    ),  # fmt: skip
+    ),
     DataCase(Episodes(by=Ref("label"), way=2, shot=1, query=2)),
 ]
 
