@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -57,7 +58,7 @@ class Modules:
                     self._encoder(node.owner)
             elif node.role in ("loss", "memory"):
                 with building(node.owner, node.component):
-                    self._inside(node.component, Site(node.owner))
+                    self._inside(node.component, Site(node.owner), self._inputs(node.owner))
         for owner in self.graph.parts:
             self._inside(self.scope.component(owner), Site(owner))
         return self.root
@@ -259,8 +260,13 @@ class Modules:
             self._adapted.add(path)
         self.root.append(module)
 
-    def _inside(self, component: Component | View | None, site: Site) -> None:
-        """Modules of a component that is no encoder node: its own, its sub-components', its learned numbers."""
+    def _inside(
+        self, component: Component | View | None, site: Site, inputs: tuple[TensorType, ...] = ()
+    ) -> None:
+        """Modules of a component that is no encoder node: its own, its sub-components', its learned numbers.
+
+        A `build(*inputs)` receives the declared types of the inputs of the loss or memory that it belongs to.
+        """
         for place, part in nested_components(component):
             path = site.at(*place).path
             build = getattr(part, "build", None)
@@ -269,7 +275,8 @@ class Modules:
             if isinstance(part, Encoder) and not part.has_weights:
                 continue
             with _drawing(self.seed, path):
-                self._attach(path, build(state={}) if isinstance(part, Encoder) else build())
+                kinds = inputs if _asks_for_types(build) else ()
+                self._attach(path, build(*kinds, state={}) if isinstance(part, Encoder) else build(*kinds))
         self._learned(component, site)
 
     def _learned(self, component: Component | View | None, site: Site) -> None:
@@ -313,6 +320,10 @@ class Modules:
                         parameter.requires_grad_(trains)
                     elif freezes(made, own, projections):
                         parameter.requires_grad_(False)
+
+
+def _asks_for_types(build: Callable[..., nn.Module]) -> bool:
+    return any(p.kind is p.VAR_POSITIONAL for p in signature(build).parameters.values())
 
 
 def _parts(component: Encoder) -> dict[str, Encoder | None]:
