@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
-from mmflow_evaluators.clustering.clustering import Clustering
-from mmflow_evaluators.geometry import Geometry
 from mmflow_objectives.contrastive.local_contrast import LocalContrast
 from mmflow_objectives.contrastive.soft_infonce import SoftInfoNCE
 from mmflow_objectives.contrastive.swapped_codes import SwappedCodes
@@ -21,7 +18,6 @@ from mmflow_scores.cross_encoder import CrossEncoder
 
 from mmflow.plugin import Encoding, Ref, Tokens
 from mmflow.testing import Case, DataCase, ScoreCase, all_components
-from mmflow.testing.checks.evaluators import evaluator_case
 from tests.testing.given_files import file_sources
 
 pytestmark = pytest.mark.slow
@@ -94,13 +90,4 @@ CASES = [
 
 @pytest.mark.components(all_components("mmflow-kit", kinds=KINDS), cases=CASES)
 def test_promises(component_check: Callable[[], None]) -> None:
-    component_check()
-
-
-EVALUATORS = ("knn", "linear_probe", "spectrum", "representation_similarity")
-DRAWING = [replace(evaluator_case(made), draws=True) for made in (Clustering, Geometry)]
-
-
-@pytest.mark.components([f"stage/{name}" for name in EVALUATORS], cases=DRAWING)
-def test_promises_of_evaluators(component_check: Callable[[], None]) -> None:
     component_check()

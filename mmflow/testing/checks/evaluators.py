@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, Score
+from mmflow.plugin import ComponentError, Encoding, EvaluationResult, Evaluator, Metric, Score, Tokens
 from mmflow.plugin.binding import binding
 from mmflow.plugin.numbers import Clock, Value
 from mmflow.plugin.references import Data, Labels, RawField, reference_fields
@@ -23,33 +23,49 @@ ROWS, DIM, CLASSES = 120, 12, 4
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that an evaluator reads: one encoding a reference in `of`, and columns by the name of its field."""
+    """All that an evaluator reads: one encoding a reference in `of`, and columns by the name of its field (a tuple of
+    them for a field with several references)."""
 
-    of: tuple[Encoding, ...]
+    of: tuple[Encoding, ...] = ()
     columns: Mapping[str, Argument] = field(default_factory=dict)
 
     def rows(self, index: Tensor) -> Inputs:
-        columns = {
-            name: value[index] if isinstance(value, Tensor) else [value[int(place)] for place in index]
-            for name, value in self.columns.items()
-        }
+        columns = {name: _picked(value, index) for name, value in self.columns.items()}
         return Inputs(tuple(encoding.rows(index) for encoding in self.of), columns)
 
     def __len__(self) -> int:
-        return len(self.of[0])
+        return len((*self.of, *self.columns.values())[0])
+
+
+def _picked(column: Argument, index: Tensor) -> Argument:
+    if isinstance(column, Tokens):
+        return Tokens(column.values[index], column.mask[index])
+    if isinstance(column, Tensor):
+        return column[index]
+    if isinstance(column, Encoding):
+        return column.rows(index)
+    if isinstance(column, tuple):
+        return tuple(_picked(each, index) for each in column)
+    assert isinstance(column, list)
+    return [column[int(place)] for place in index]
 
 
 @dataclass(frozen=True)
-class _Nameless:
-    """The argument `model` of an evaluator whose classes have no names."""
+class _Model:
+    """The argument `model` of an evaluator: the names of classes and an encoder of values that the case gives."""
 
-    label: str
+    case: EvaluatorCase
 
     def names(self, field: str) -> tuple[str, ...]:
-        return ()
+        return tuple(self.case.names.get(field, ()))
+
+    def reads(self, encoder: str) -> tuple[str, bool]:
+        return encoder, True
 
     def encode(self, encoder: str, values: Sequence[RawValue], outputs: Sequence[str] = ("pooled",)) -> Encoding:
-        raise Untestable(f"{self.label}: it encodes values of its own, which needs a whole spec")
+        if self.case.encode is None:
+            raise Untestable(f"{self.case.label}: it encodes values of its own: give `encode`")
+        return self.case.encode(values)
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,12 @@ class EvaluatorCase:
     perfect: Inputs | None = None
     draws: bool = False
     """Whether it draws among rows (starts of k-means, halves), so that their order may change a value."""
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The names of classes by field."""
+    encode: Callable[[Sequence[RawValue]], Encoding] | None = None
+    """Encodes values of the evaluator's own, such as prompts."""
+    other: Inputs | None = None
+    """The rows of its further data (`test`); those that are measured themselves where unset."""
 
     @property
     def label(self) -> str:
@@ -74,8 +96,9 @@ class EvaluatorCase:
                 return inputs.columns[name]
             value = getattr(made, name)
             if Data in reference_fields(type(made)).get(name, ()) and value is not None:
-                ids = [str(row) for row in range(len(inputs))]
-                return SimpleNamespace(of=inputs.of, fields=dict(inputs.columns), ids=ids)
+                other = self.other or inputs
+                ids = [str(row) for row in range(len(other))]
+                return SimpleNamespace(of=other.of, fields=dict(other.columns), ids=ids)
             if isinstance(value, Value):
                 return value.at(Clock(0, 1))
             build = getattr(value, "build", None)
@@ -85,7 +108,7 @@ class EvaluatorCase:
             if name == "generator":
                 return torch.Generator().manual_seed(0)
             if name == "model":
-                return _Nameless(self.label)
+                return _Model(self)
             return [str(row) for row in range(len(inputs))]
 
         return binding(made).call(made.evaluate, list(inputs.of), given, asked)

@@ -255,13 +255,20 @@ def _numbers(column: Tensor) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
 def _highest(column: Tensor | Tokens) -> int:
     values = column.values if isinstance(column, Tokens) else column
+    if values.is_floating_point():
+        return values.shape[1] - 1
     return int(values.max()) if values.numel() else 0
 
 
 def _label_sets(column: Tensor | Tokens, count: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Multi-hot bool [N, count]; a row without a label has none of them, and is known."""
+    """Multi-hot bool [N, count] of lists of numbers, or of a weight for each label, which is there where it is above
+    0; a row without a label has none of them, and is known."""
     import numpy as np
 
+    if not isinstance(column, Tokens) and column.is_floating_point():
+        sets = np.zeros((len(column), count), bool)
+        sets[:, : column.shape[1]] = (column > 0).cpu().numpy()
+        return sets, np.ones(len(column), bool)
     if isinstance(column, Tokens):
         values, there = column.values.cpu().numpy(), column.mask.cpu().numpy()
     else:
