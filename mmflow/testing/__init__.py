@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmflow.testing.checks.evaluators import EvaluatorCase, Inputs
     from mmflow.testing.checks.memories import MemoryCase
     from mmflow.testing.checks.scores import ScoreCase
+    from mmflow.testing.checks.stages import StageCase
     from mmflow.testing.compute import Computed, ComputedSum, Held, Settings, compute_on, compute_sum
     from mmflow.testing.faults import Fault
     from mmflow.testing.kit import Check, checks_of
@@ -36,6 +37,7 @@ _PLACES = {
     "checks.evaluators": ("EvaluatorCase", "Inputs"),
     "checks.memories": ("MemoryCase",),
     "checks.scores": ("ScoreCase",),
+    "checks.stages": ("StageCase",),
     "compute": ("Computed", "ComputedSum", "Held", "Settings", "compute_on", "compute_sum"),
     "faults": ("Fault",),
     "kit": ("Check", "checks_of"),
@@ -67,6 +69,7 @@ __all__ = [
     "ScoreCase",
     "Settings",
     "SourceCase",
+    "StageCase",
     "TransformCase",
     "Untestable",
     "all_components",

@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 from mmflow.plugin import Application, Component, Encoder, Evaluator, Loss, Memory, Score, Source, Stage, Transform
 from mmflow.testing.case import Case, Untestable, example_of, loss_case
-from mmflow.testing.checks import data, declarations, encoders, evaluators, losses, memories, scores
+from mmflow.testing.checks import data, declarations, encoders, evaluators, losses, memories, scores, stages
 
 AnyCase: TypeAlias = (
-    "Case | encoders.EncoderCase | scores.ScoreCase | memories.MemoryCase | data.DataCase | evaluators.EvaluatorCase"
+    "Case | encoders.EncoderCase | scores.ScoreCase | memories.MemoryCase | data.DataCase"
+    " | evaluators.EvaluatorCase | stages.StageCase"
 )
 
 
@@ -85,7 +86,9 @@ def _made(made: type[Component]) -> AnyCase | None:
         return data.transform_case(made)
     if issubclass(made, Evaluator):
         return evaluators.evaluator_case(made)
-    if made.kind in ("sampler", "tokenizer") and not issubclass(made, Stage):
+    if issubclass(made, Stage):
+        raise Untestable(f"stage/{made.use}: give a StageCase with a spec that has the stage")
+    if made.kind in ("sampler", "tokenizer"):
         return data.DataCase(example_of(made))
     return None
 
@@ -101,6 +104,8 @@ def _checks_for(case: AnyCase) -> tuple[Callable[..., None], ...]:
         return memories.CHECKS
     if isinstance(case, evaluators.EvaluatorCase):
         return evaluators.CHECKS
+    if isinstance(case, stages.StageCase):
+        return stages.CHECKS
     by_kind = {
         "source": data.SOURCE_CHECKS,
         "transform": data.TRANSFORM_CHECKS,
