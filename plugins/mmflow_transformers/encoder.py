@@ -35,12 +35,14 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
     (Whisper, T5) the encoder is taken.
 
     Outputs: `pooled`; `tokens`, the last states with their mask, of an image its patches, with the `grid` on which they
-    lie; of a text `ids`. Taps: `layers.1` and on, the states behind each block, and `attention.1` and on, the maps
-    [heads, L', L'] over all tokens; with `lm_head` `logits` [L, V], which `caption_nll` compares with `targets: NAME.ids`
-    (`shift: 0` for a masked model, and the targets of `mask_tokens`). `pool: library` is the model's own pooling (with a tower its projection), without
-    one the last token of a causal model, else the mean of the real tokens; `mean`, `last`, `cls` replace it. Images,
-    texts and sounds are prepared by the model's processor, feature extractor or tokenizer; with `config` images are
-    cropped and brought to [-1, 1], texts need `tokenizer`, and sounds pass as they are.
+    lie; of a text `ids`. Taps: `layers.1` and on, the states behind each block; `attention.1` and on, the maps
+    [heads, L', L'] over all tokens; with `lm_head` `logits` [L, V], which `caption_nll` compares with
+    `targets: NAME.ids`, and those of a masked model with the targets of `mask_tokens` (`shift: 0`).
+
+    `pool: library` is the model's own pooling (with a tower its projection), without one the last token of a causal
+    model, else the mean of the real tokens; `mean`, `last`, `cls` replace it. Images, texts and sounds are prepared by
+    the model's processor, feature extractor or tokenizer; with `config` images are cropped and brought to [-1, 1],
+    texts need `tokenizer`, and sounds pass as they are. Ids of a view pass as they are, too.
     """
 
     accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("image", "video", "text", "tokens", "audio", "series"),)

@@ -72,6 +72,9 @@ class WriteMessage(Transform, name="message"):
         return super().added(*fields)
 
     def apply(self, value: Any, generator: Any) -> Any:
+        places = _PLACE.findall(self.text)
+        if self.text and isinstance(value, Mapping) and (lost := [name for name in value if name not in places]):
+            raise ValueError(f"`text` has no place for {lost[0]}: {{{lost[0]}}}")
         named = value if isinstance(value, Mapping) else {"": value}
         parts = list(self._placed(named)) if self.text else list(named.values())
         return value, {"message": message(self.instruction, parts)}

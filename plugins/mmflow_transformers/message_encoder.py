@@ -59,12 +59,7 @@ class TransformersMessage(LibraryEncoder, name="transformers_message"):
 
     def outputs(self, *inputs: TensorType) -> Mapping[str, TensorType]:
         about, given = self.description(), inputs[0]
-        if len(given.axes) > 1:
-            raise ComponentError(
-                f"{self.use} reads one message a row", found=f"the axis {given.axes[1]}",
-                hint="name one member of the group, or put the members into one message",
-            )  # fmt: skip
-        pooled = TensorType("vector", given.axes, (about.width,))
+        pooled = TensorType("vector", given.axes, (about.width,), groups=given.groups)
         tokens = pooled.with_(modality="tokens", size=(None, about.width), vocabulary=about.vocabulary)
         found = {"pooled": pooled, "tokens": tokens, "ids": tokens.with_(size=(None,), dtype="int64")}
         if self.lm_head:

@@ -45,7 +45,7 @@ def run(
 
 
 def called(model: Any, options: Mapping[str, Any], *, language: bool, logits: bool) -> Found:
-    """The output of a model; of one with a language modeling head that of the model beneath, and the logits if asked."""
+    """The output of a model; with a language modeling head that of the model beneath, and the logits if asked."""
     if not language:
         # The class's own `forward`, past the one that `encoding` gives the model.
         return Found(type(model).forward(model, **options))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers as T
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -69,7 +70,8 @@ def llava(folder: Path) -> None:
     ).save_pretrained(folder)
     config = T.LlavaConfig(
         text_config=T.LlamaConfig(
-            **SMALL, vocab_size=len(words), max_position_embeddings=128, bos_token_id=None, eos_token_id=2
+            **SMALL, vocab_size=len(words), max_position_embeddings=128, bos_token_id=None, eos_token_id=2,
+            attention_dropout=0.2,
         ),
         vision_config=T.CLIPVisionConfig(**SMALL, image_size=16, patch_size=8), image_token_id=3,
     )  # fmt: skip
@@ -81,7 +83,10 @@ MAKERS = {"qwen2_vl": qwen, "qwen2_5_vl": lambda folder: qwen(folder, "qwen2_5_v
 
 def saved(name: str, folder: Path) -> Path:
     """The folder of a model with weights of its own, wide enough for differences to be seen."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        MAKERS[name](folder)
+    MAKERS[name](folder)
+    weights, generator = load_file(folder / "model.safetensors"), torch.Generator().manual_seed(0)
+    for value in weights.values():
+        if value.ndim > 1:
+            value.copy_(torch.randn(value.shape, generator=generator) * 0.05)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
