@@ -11,6 +11,7 @@ def mmflow_components() -> dict[str, str]:
         "encoder/transformers": "mmflow_transformers.encoder:TransformersEncoder",
         "encoder/transformers_video": "mmflow_transformers.encoder:TransformersVideo",
         "encoder/transformers_message": "mmflow_transformers.message_encoder:TransformersMessage",
+        "score/transformers_pairs": "mmflow_transformers.pair_score:TransformersPairs",
         "modality/message": "mmflow_transformers.message:Message",
         "transform/message": "mmflow_transformers.message:WriteMessage",
         "transform/hf_image": "mmflow_transformers.image:HfImage",

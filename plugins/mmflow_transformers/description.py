@@ -172,7 +172,7 @@ def described(model: Model) -> Description:
         causal=text and model.tower is None and not _bidirectional(made),
         size=size,
         frames=frames,
-        context=_context(own) if text else None,
+        context=context_of(own) if text else None,
         vocabulary=int(getattr(own, "vocab_size", 0) or 0),
         padding=int(getattr(own, "pad_token_id", None) or 0),
         whole=text and str(own.model_type).startswith("siglip"),
@@ -261,7 +261,7 @@ def _shape(reads: str, own: Any, size: tuple[int, int] | None, frames: int | Non
     return (128, int(getattr(own, "num_mel_bins", 80)))
 
 
-def _context(own: Any) -> int | None:
+def context_of(own: Any) -> int | None:
     """Ids of a text at most; None where the model sets no limit."""
     limit = getattr(own, "max_position_embeddings", None)
     if limit is None or own.model_type not in _COUNTS_FROM_PADDING:
