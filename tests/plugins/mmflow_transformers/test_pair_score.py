@@ -9,9 +9,10 @@ import pytest
 import torch
 from mmflow_transformers.pair_score import TransformersPairs
 
+import mmflow
 from mmflow.flow.run import RunOptions, run_spec
-from mmflow.plugin import Encoding, Tokens
-from mmflow.spec import load_text
+from mmflow.plugin import ComponentError, Encoding, Tokens
+from mmflow.spec import SpecError, load_text
 
 T = pytest.importorskip("transformers")
 S = pytest.importorskip("sentence_transformers")
@@ -112,20 +113,19 @@ def test_scores_and_gradients_are_those_of_sentence_transformers(
 SPEC = """
 mmflow: 1
 name: reranked
-data: {{train: {{use: shapes, split: train, size: 32, pixels: 16, objects: 1}}}}
-views: {{asked: {{of: caption, apply: [{{use: drop_words, p: 0.3}}]}}}}
+data: {{train: {{use: shapes, split: train, size: 8, pixels: 16, objects: 1}}}}
 encoders:
-  query: {{use: transformers, of: asked, hub: {base}}}
+  query: {{use: transformers, of: caption, hub: {base}}}
   answer: {{use: same, weights: query, of: caption}}
 parts: {{judge: {{use: score/transformers_pairs, hub: {base}}}}}
 losses:
   near: {{use: infonce, of: [query, answer]}}
   judge: {{use: infonce, of: [query, answer], score: parts.judge, temperature: 1}}
-train: {{data: train, steps: 25, batch_size: 16, optimizer: {{use: adamw, lr: 3e-3}}}}
+train: {{data: train, steps: 80, batch_size: 8, optimizer: {{use: adamw, lr: 1e-2}}}}
 eval:
-  before: {{use: reranking, data: train, of: [query, answer], second: parts.judge, top: 20, at: [1],
+  before: {{use: reranking, data: train, of: [query, answer], second: parts.judge, top: 6, at: [1],
     model: init}}
-  after: {{use: reranking, data: train, of: [query, answer], second: parts.judge, top: 20, at: [1]}}
+  after: {{use: reranking, data: train, of: [query, answer], second: parts.judge, top: 6, at: [1]}}
 """
 
 
@@ -142,3 +142,45 @@ def trained(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 def test_it_is_trained_measured_and_used_in_one_spec(trained: tuple[Any, str]) -> None:
     metrics = {name: {m["name"]: m for m in found} for name, found in trained[0].metrics.items()}
     assert metrics["after"]["r1"]["value"] > 2 * metrics["before"]["r1"]["value"]
+
+
+def test_a_search_is_ordered_again_by_it(trained: tuple[Any, str], tmp_path: Path) -> None:
+    loaded = mmflow.load("latest", store=trained[1], device="cpu")
+    assert loaded.parts == ("judge",)
+    file, query = str(tmp_path / "v.parquet"), "a large red circle"
+    mmflow.embed(loaded, "train", file, encoders=["answer"], fields=["caption"])
+    options: dict[str, Any] = {"of": "answer", "by": "query", "most": 3}
+    near = [dict(row) for row in mmflow.search(loaded, query, file, **{**options, "most": 5})]
+    found = [dict(row) for row in mmflow.search(loaded, query, file, rerank="judge", top=5, **options)]
+    sides = loaded.encodings(outputs=["ids"], query=[query] * 5, answer=[row["caption"] for row in near])
+    judge: Any = loaded.modules.modules.at("parts.judge")
+    with torch.no_grad():
+        scores = judge.pairs(sides["query"], sides["answer"])
+    order = scores.sort(descending=True, stable=True).indices[:3].tolist()
+    assert [row["id"] for row in found] == [near[place]["id"] for place in order]
+    assert [row["score"] for row in found] == pytest.approx(scores[order].tolist(), abs=1e-5)
+    assert [row["first"] for row in found] == pytest.approx([near[place]["score"] for place in order])
+    late = [dict(row) for row in mmflow.search(loaded, query, file, rerank="maxsim", top=5, **options)]
+    assert [row["score"] for row in late] == sorted((row["score"] for row in late), reverse=True)
+
+
+def test_what_cannot_be_ordered_again_is_told(trained: tuple[Any, str], tmp_path: Path) -> None:
+    loaded, file = mmflow.load("latest", store=trained[1], device="cpu"), str(tmp_path / "v.npz")
+    mmflow.embed(loaded, "train", file, encoders=["answer"])
+    with pytest.raises(ComponentError, match="reads their caption, and the file has no such field") as caught:
+        mmflow.search(loaded, "a", file, of="answer", by="query", rerank="judge")
+    assert "--fields caption" in str(getattr(caught.value, "hint", ""))
+    with pytest.raises(ComponentError, match="the model has no part 'jugde' that is a score"):
+        mmflow.search(loaded, "a", file, of="answer", by="query", rerank="jugde")
+    with pytest.raises(ComponentError, match="cross_encoder has weights of its own"):
+        mmflow.search(loaded, "a", file, of="answer", by="query", rerank="cross_encoder")
+
+
+def test_a_model_of_several_classes_is_no_reranker(folders: dict[str, Path], tmp_path: Path) -> None:
+    config = T.BertConfig(**SMALL, vocab_size=30, num_labels=3)
+    T.BertForSequenceClassification(config).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, "bert")
+    with pytest.raises(ComponentError, match="gives 3 numbers a pair"):
+        TransformersPairs(hub=str(tmp_path)).build()
+    with pytest.raises(SpecError, match=r"there is no folder \./nowhere"):
+        load_text(SPEC.format(base="./nowhere"))
