@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from mmflow.plugin import Field, Modality, Shown, TensorType, Transform
-from mmflow.plugin.modality import Role, modality
+from mmflow.plugin import Field, Modality, TensorType, Transform
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _PARTS = ("image", "text")
@@ -19,7 +18,7 @@ class Message(Modality, name="message"):
     """Texts and images in order, with an instruction: what a chat template makes one prompt of."""
 
     form: ClassVar[str] = "{instruction: str, parts: [str or uint8 array [H, W, C], ...]}"
-    role: ClassVar[Role] = "raw"
+    role: ClassVar[Any] = "raw"
     ragged: ClassVar[bool] = True
 
     def check(self, value: Any, declared: TensorType) -> None:
@@ -31,12 +30,6 @@ class Message(Modality, name="message"):
 
     def blank(self, declared: TensorType) -> Any:
         return message("", [""])
-
-    def show(self, value: Any, declared: TensorType) -> Shown:
-        image = next((part for part in value["parts"] if not isinstance(part, str)), None)
-        if image is None:
-            return super().show(value, declared)
-        return modality("image").show(image, declared.with_(modality="image"))
 
     def caption(self, value: Any, declared: TensorType) -> str:
         said = [part if isinstance(part, str) else "[image]" for part in value["parts"]]

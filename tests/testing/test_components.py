@@ -17,7 +17,7 @@ from mmflow_scores.cross_encoder import CrossEncoder
 from mmflow.plugin import Encoding, Ref, Tokens
 from mmflow.testing import Case, DataCase, ScoreCase, all_components
 from mmflow.testing.checks.evaluators import evaluator_case
-from tests.testing.given_files import file_sources
+from tests.testing.given_files import cross_encoders, file_sources
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +36,7 @@ CASES = [
     *file_sources(),
     Case(CaptionNLL(of=("logits.tokens",), targets=Ref("ids.tokens")), TEXTS),
     ScoreCase(CrossEncoder(width=6, rows=4)),
+    *cross_encoders(),
     DataCase(Episodes(by=Ref("label"), way=2, shot=1, query=2)),
 ]
 

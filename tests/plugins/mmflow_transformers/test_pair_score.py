@@ -121,7 +121,7 @@ parts: {{judge: {{use: score/transformers_pairs, hub: {base}}}}}
 losses:
   near: {{use: infonce, of: [query, answer]}}
   judge: {{use: infonce, of: [query, answer], score: parts.judge, temperature: 1}}
-train: {{data: train, steps: 80, batch_size: 8, optimizer: {{use: adamw, lr: 1e-2}}}}
+train: {{data: train, steps: 80, batch_size: 8, micro_batch_size: 4, optimizer: {{use: adamw, lr: 1e-2}}}}
 eval:
   before: {{use: reranking, data: train, of: [query, answer], second: parts.judge, top: 6, at: [1],
     model: init}}
