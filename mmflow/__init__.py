@@ -108,12 +108,16 @@ def embed(
 
 
 def search(
-    model: LoadedModel | str | Path, query: RawValue, vectors: str, *, of: str = "", by: str = "", most: int = 10
+    model: LoadedModel | str | Path, query: RawValue, vectors: str, *, of: str = "", by: str = "", most: int = 10,
+    rerank: str = "", top: int = 50,
 ) -> Table:  # fmt: skip
-    """The rows of a file of vectors that are most like a text, an image or another value."""
+    """The rows of a file of vectors that are most like a text, an image or another value.
+
+    `rerank` names a score among the parts of the model, which orders the `top` rows again.
+    """
     from mmflow.out.search import search_vectors
 
-    return search_vectors(_loaded(model), query, vectors, of=of, by=by, most=most)
+    return search_vectors(_loaded(model), query, vectors, of=of, by=by, most=most, rerank=rerank, top=top)
 
 
 def _loaded(model: LoadedModel | str | Path) -> LoadedModel:

@@ -104,6 +104,10 @@ def search(
     of: Annotated[str, typer.Option("--of", metavar="NAME", help="Whose vectors are searched.")] = "",
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="The encoder of the query.")] = "",
     most: Annotated[int, typer.Option("--most", "-k", min=1, max=10_000, help="Rows to show.")] = 10,
+    rerank: Annotated[
+        str, typer.Option("--rerank", metavar="NAME", help="A score in the parts of the spec that orders rows again.")
+    ] = "",
+    top: Annotated[int, typer.Option("--top", min=1, max=10_000, help="Rows that --rerank orders.")] = 50,
     stage: StageOf = "",
     member: MemberOf = "",
     device: Device = "auto",
@@ -116,7 +120,7 @@ def search(
         from mmflow.out.search import search_vectors
 
         loaded = load_model(model, store=store, stage=stage, member=member, device=device)
-        found = search_vectors(loaded, query, vectors, of=of, by=by, most=most)
+        found = search_vectors(loaded, query, vectors, of=of, by=by, most=most, rerank=rerank, top=top)
         if as_json:
             print_json([dict(row) for row in found])
         else:

@@ -79,7 +79,10 @@ def pick(encoding: Encoding, target: Target) -> Encoding:
     index = target.index
     if len(encoding.axes) < 2:
         raise ComponentError(f"{target}: {target.name} has no group axis to take number {index} of")
-    outputs = {name: tensor_map(v, lambda t: t[:, index]) for name, v in encoding.outputs.items()}
+    outputs = {
+        name: [group[index] for group in v] if isinstance(v, list) else tensor_map(v, lambda t: t[:, index])
+        for name, v in encoding.outputs.items()
+    }
     present = (
         encoding.present[:, index] if encoding.present is not None and encoding.present.ndim > 1 else encoding.present
     )
@@ -105,9 +108,7 @@ def fold(
             foreign = [a for a in encoding.axes[1:] if a not in own_axes]
             if len(foreign) + 1 > len(axes):
                 axes = (row, *foreign)
-                first = next(iter(encoding.outputs.values()))
-                shape = (first.values if isinstance(first, Tokens) else first).shape
-                groups = tuple(int(n) for n in shape[1 : 1 + len(foreign)])
+                groups = _leading(next(iter(encoding.outputs.values())), 1 + len(foreign))[1:]
     if not groups:
         return axes, encodings, ()
     folded: list[Encoding | None] = []
@@ -116,14 +117,16 @@ def fold(
             folded.append(encoding)
             continue
         count = len([a for a in encoding.axes[1:] if a not in own_axes])
-        if count == len(groups):
-            flat = lambda t, c=count: t.flatten(0, c)  # noqa: E731
-        else:
-            repeat = 1
-            for size in groups[count:]:
-                repeat *= size
-            flat = lambda t, r=repeat, c=count: t.flatten(0, c).repeat_interleave(r, 0)  # noqa: E731
-        outputs = {name: tensor_map(v, flat) for name, v in encoding.outputs.items()}
+        repeat = prod(groups[count:])
+
+        def flat(tensor: Tensor, count: int = count, repeat: int = repeat) -> Tensor:
+            tensor = tensor.flatten(0, count)
+            return tensor if repeat == 1 else tensor.repeat_interleave(repeat, 0)
+
+        outputs = {
+            name: _members(v, count, repeat) if isinstance(v, list) else tensor_map(v, flat)
+            for name, v in encoding.outputs.items()
+        }
         # Presence of whole rows alone has fewer axes than the rows that are folded.
         present = encoding.present
         kept = present is not None and present.ndim == len(encoding.axes)
@@ -148,8 +151,7 @@ def _with_presence(encoding: Encoding) -> Encoding:
     present, depth = encoding.present, len(encoding.axes)
     if present is None or present.ndim == depth:
         return encoding
-    first = next(iter(encoding.outputs.values()))
-    shape = (first.mask if isinstance(first, Tokens) else first).shape[:depth]
+    shape = _leading(next(iter(encoding.outputs.values())), depth)
     present = present.reshape(*present.shape, *[1] * (depth - present.ndim)).expand(shape)
     return Encoding(encoding.outputs, encoding.axes, present)
 
@@ -163,4 +165,26 @@ def row_axis(encodings: list[Encoding | None]) -> str:
 def unfold(value: Argument, groups: tuple[int, ...]) -> Argument:
     if not groups:
         return value
+    if isinstance(value, list):
+        for size in reversed(groups):
+            value = [value[at : at + size] for at in range(0, len(value), size)]
+        return value
     return tensor_map(value, lambda t: t.unflatten(0, (-1, *groups)))
+
+
+def _leading(value: Argument, count: int) -> tuple[int, ...]:
+    """The first `count` sizes of an output: of a tensor, of `Tokens`, or of nested lists of one size a level."""
+    if not isinstance(value, list):
+        return tuple(int(n) for n in (value.mask if isinstance(value, Tokens) else value).shape[:count])
+    sizes: list[int] = []
+    for _ in range(count):
+        sizes.append(len(value))
+        value = value[0] if value else []
+    return tuple(sizes)
+
+
+def _members(value: list[Argument], depth: int, repeat: int) -> list[Argument]:
+    """The members of nested lists as rows, each as often as `repeat` says."""
+    for _ in range(depth):
+        value = [member for group in value for member in group]
+    return [member for member in value for _ in range(repeat)]

@@ -10,7 +10,7 @@ from mmflow.model.model import Model, entry_of
 from mmflow.out.finding import EXPORTED, FoundRun, exported_folder, find_run
 from mmflow.out.model import LoadedModel
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import StageScope
+from mmflow.plugin.kinds import Score, StageScope
 from mmflow.plugin.targets import Owner
 from mmflow.spec import Spec, load_spec
 
@@ -59,9 +59,10 @@ def _loaded(scope: StageScope, artifact: ModelArtifact, origin: FoundRun | Path,
     if not names:
         raise ComponentError(f"the model of {stage} has no encoder")
     upstream = origin.result if isinstance(origin, FoundRun) else None
-    roots = [Owner("encoders", name) for name in names]
+    parts = _stored_scores(scope, artifact)
+    roots = [*(Owner("encoders", name) for name in names), *(Owner("parts", name) for name in parts)]
     model = Model.load(artifact, scope, roots, seed=scope.seed, upstream=upstream)
-    return LoadedModel(scope, model, names, origin=origin, stage=stage, name=name)
+    return LoadedModel(scope, model, names, origin=origin, stage=stage, name=name, parts=parts)
 
 
 def _stored_encoders(scope: StageScope, artifact: ModelArtifact) -> list[str]:
@@ -77,3 +78,10 @@ def _stored_encoders(scope: StageScope, artifact: ModelArtifact) -> list[str]:
         return not weights or str(scope.module(owner)) in stored
 
     return [name for name in scope.encoders if all(map(there, scope.reach(Owner("encoders", name))))]
+
+
+def _stored_scores(scope: StageScope, artifact: ModelArtifact) -> list[str]:
+    """The parts of a stored model that are scores with weights."""
+    stored = dict.fromkeys(map(entry_of, artifact.weights()))
+    names = [name.removeprefix("parts.") for name in stored if name.startswith("parts.")]
+    return [name for name in names if isinstance(scope.component(Owner("parts", name)), Score)]

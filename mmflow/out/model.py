@@ -59,7 +59,10 @@ class LoadedModel:
         origin: FoundRun | Path,
         stage: str,
         name: str,
+        parts: Sequence[str] = (),
     ) -> None:
+        self.parts = tuple(parts)
+        """Names of the scores with weights, by which `mmflow search --rerank` orders rows again."""
         self._scope, self._model, self._names = scope, model, tuple(encoders)
         self.name = name
         """The name of the spec."""

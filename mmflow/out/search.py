@@ -13,6 +13,7 @@ from mmflow.out.coding import Form
 from mmflow.out.embedding import compared
 from mmflow.out.index import index_url, read_index
 from mmflow.out.model import LoadedModel, pooled
+from mmflow.out.reranking import TOP, ordered_again
 from mmflow.out.tables import Row, Table
 from mmflow.out.values import IN_FILES
 from mmflow.out.vectors import Vectors, read_vectors
@@ -31,13 +32,15 @@ RESCORED = 4
 
 
 def search_vectors(
-    loaded: LoadedModel, query: RawValue, vectors: str, *, of: str = "", by: str = "", most: int = 10
+    loaded: LoadedModel, query: RawValue, vectors: str, *, of: str = "", by: str = "", most: int = 10, rerank: str = "",
+    top: int = TOP,
 ) -> Table:  # fmt: skip
     """The `most` rows of a file of vectors that score highest with a query: `rank`, `score`, `id` and their fields.
 
     `by` is the encoder of the query (by default one that reads such a value), `of` that of the vectors (by default the
-    only one in the file, or another than `by`). Vectors are compared by the score that the file names. Raises
-    `ComponentError`.
+    only one in the file, or another than `by`). Vectors are compared by the score that the file names; with `rerank`,
+    the name of a score among the parts of the model, the `top` rows are ordered again by it (`score`; that of the
+    vectors is `first`), for which the file must hold the fields that `of` reads. Raises `ComponentError`.
     """
     stored = read_vectors(vectors)
     by = by or _reader(loaded, query)
@@ -54,16 +57,21 @@ def search_vectors(
             f"vectors of {by} {own} and of {of} {theirs} differ in size",
             hint="the file was made with another model, or `by` and `of` were not trained together",
         )
+    wanted = max(top, most) if rerank else most
     coded = stored.about.get("codes", {}).get(of)
     if coded is not None:
-        values, rows = _among_codes(compared(score, asked, by)[0].float(), stored.vectors[of], coded["to"], most)
+        values, rows = _among_codes(compared(score, asked, by)[0].float(), stored.vectors[of], coded["to"], wanted)
     else:
-        values, rows = _best(score, asked, stored.vectors[of], index_url(vectors, of), most)
+        values, rows = _best(score, asked, stored.vectors[of], index_url(vectors, of), wanted)
+    first = dict(zip(rows, values, strict=True))
+    if rerank:
+        values, rows = ordered_again(loaded, by, query, of, stored, rows, rerank)
     found: list[Row] = []
-    for rank, (value, row) in enumerate(zip(values, rows, strict=True), 1):
+    for rank, (value, row) in enumerate(zip(values[:most], rows, strict=False), 1):
         fields = {name: column[row] for name, column in stored.fields.items()}
-        found.append({"rank": rank, "score": value, "id": stored.ids[row], **fields})
-    return Table(found, ("rank", "score", "id", *stored.fields))
+        scores = {"score": value, "first": first[row]} if rerank else {"score": value}
+        found.append({"rank": rank, **scores, "id": stored.ids[row], **fields})
+    return Table(found, ("rank", "score", *(("first",) if rerank else ()), "id", *stored.fields))
 
 
 def _best(score: Score, query: Encoding, vectors: np.ndarray, index: str, most: int) -> tuple[list[float], list[int]]:

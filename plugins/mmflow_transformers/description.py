@@ -38,6 +38,8 @@ class Model:
     tower: Tower | None
     pooler: bool
     """Whether the model's own pooling is wanted."""
+    language: bool = False
+    """Whether it comes with its language modeling head."""
 
     @property
     def shown(self) -> str:
@@ -64,12 +66,13 @@ class Model:
             import transformers
 
             configuration = self.configuration()
+            kind = getattr(transformers, language_class(configuration, self.shown) if self.language else "AutoModel")
             if not weights:
-                model = transformers.AutoModel.from_config(configuration)
+                model = kind.from_config(configuration)
             else:
                 assert self.hub is not None
                 where = str(folder_of(self.hub)) if is_local(self.hub) else self.hub
-                model, loaded = transformers.AutoModel.from_pretrained(
+                model, loaded = kind.from_pretrained(
                     where, config=configuration, revision=commit, trust_remote_code=False, output_loading_info=True,
                 )  # fmt: skip
                 self._complete(model, loaded["missing_keys"])
@@ -87,6 +90,8 @@ class Model:
             raise ComponentError(f"the weights of {self.shown} lack {', '.join(absent[:4])}", hint=hint)
 
     def _trimmed(self, model: Any) -> Any:
+        if self.language:
+            return model
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
         if self.tower is not None:
@@ -147,7 +152,7 @@ def described(model: Model) -> Description:
             # The fast ways of attention look at values, of which there are none here.
             # Nor may masks be looked at: causal models make one where none is given, others read one that is.
             mask = torch.ones_like(given) if reads == "input_ids" and _generates(made) else None
-            found = run(made, model.tower, reads, given, mask, hidden=True)
+            found = run(made, model.tower, reads, given, mask, hidden=True, language=model.language).output
     tokens, pooled = found.last_hidden_state, getattr(found, "pooler_output", None)
     depth = len(found.hidden_states or ()) - 1
     patch = _pair(getattr(own, "patch_size", None))
@@ -167,7 +172,7 @@ def described(model: Model) -> Description:
         causal=text and model.tower is None and not _bidirectional(made),
         size=size,
         frames=frames,
-        context=_context(own) if text else None,
+        context=context_of(own) if text else None,
         vocabulary=int(getattr(own, "vocab_size", 0) or 0),
         padding=int(getattr(own, "pad_token_id", None) or 0),
         whole=text and str(own.model_type).startswith("siglip"),
@@ -199,6 +204,21 @@ def _configuration(hub: str | None, revision: str | None, config: str) -> Any:
         # It draws from numpy's global generator; a view masks spans at addresses.
         made.apply_spec_augment = False
     return made
+
+
+def language_class(configuration: Any, shown: str) -> str:
+    """The class of transformers that builds a model with its language modeling head; raises `ComponentError`."""
+    from transformers.models.auto import modeling_auto as known
+
+    kind, decoder = configuration.model_type, bool(getattr(configuration, "is_decoder", False))
+    for name, kinds in (
+        ("AutoModelForImageTextToText", known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES),
+        ("AutoModelForMaskedLM", {} if decoder else known.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+        ("AutoModelForCausalLM", known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    ):
+        if kind in kinds and not getattr(configuration, "is_encoder_decoder", False):
+            return name
+    raise ComponentError(f"{shown} has no head that predicts tokens of its text", hint="leave `lm_head` out")
 
 
 def _unknown(kind: object, known: list[str]) -> ComponentError:
@@ -241,7 +261,7 @@ def _shape(reads: str, own: Any, size: tuple[int, int] | None, frames: int | Non
     return (128, int(getattr(own, "num_mel_bins", 80)))
 
 
-def _context(own: Any) -> int | None:
+def context_of(own: Any) -> int | None:
     """Ids of a text at most; None where the model sets no limit."""
     limit = getattr(own, "max_position_embeddings", None)
     if limit is None or own.model_type not in _COUNTS_FROM_PADDING:

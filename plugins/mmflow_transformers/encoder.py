@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LONGEST = 512
 """Ids of a text at most, where the configuration sets no smaller limit."""
 _READERS: Mapping[str, tuple[str, ...]] = {
-    "pixel_values": ("image", "video"), "input_ids": ("text",), "input_values": ("audio", "series"),
+    "pixel_values": ("image", "video"), "input_ids": ("text", "tokens"), "input_values": ("audio", "series"),
     "input_features": ("audio", "series"),
 }  # fmt: skip
 
@@ -35,14 +35,17 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
     (Whisper, T5) the encoder is taken.
 
     Outputs: `pooled`; `tokens`, the last states with their mask, of an image its patches, with the `grid` on which they
-    lie; of a text `ids`. Taps: `layers.1` and on, the states behind each block, and `attention.1` and on, the maps
-    [heads, L', L'] over all tokens. `pool: library` is the model's own pooling (with a tower its projection), without
-    one the last token of a causal model, else the mean of the real tokens; `mean`, `last`, `cls` replace it. Images,
-    texts and sounds are prepared by the model's processor, feature extractor or tokenizer; with `config` images are
-    cropped and brought to [-1, 1], texts need `tokenizer`, and sounds pass as they are.
+    lie; of a text `ids`. Taps: `layers.1` and on, the states behind each block; `attention.1` and on, the maps
+    [heads, L', L'] over all tokens; with `lm_head` `logits` [L, V], which `caption_nll` compares with
+    `targets: NAME.ids`, and those of a masked model with the targets of `mask_tokens` (`shift: 0`).
+
+    `pool: library` is the model's own pooling (with a tower its projection), without one the last token of a causal
+    model, else the mean of the real tokens; `mean`, `last`, `cls` replace it. Images, texts and sounds are prepared by
+    the model's processor, feature extractor or tokenizer; with `config` images are cropped and brought to [-1, 1],
+    texts need `tokenizer`, and sounds pass as they are. Ids of a view pass as they are, too.
     """
 
-    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("image", "video", "text", "audio", "series"),)
+    accepts: ClassVar[tuple[tuple[str, ...], ...]] = (("image", "video", "text", "tokens", "audio", "series"),)
     extra: ClassVar[str] = "hf"
     requires: ClassVar[tuple[str, ...]] = ("transformers",)
     example: ClassVar[str] = "{use: transformers, of: caption, hub: ./bert-tiny, pool: mean}"
@@ -51,6 +54,7 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
     pool: Literal["library", "mean", "last", "cls"] = "library"
     tokenizer: Tokenizer | None = Field(None, description="in place of the model's own")
     length: int | None = Field(None, ge=2, le=1_000_000, description="ids of a text at most; 512 or the model's limit")
+    lm_head: bool = Field(False, description="with the language modeling head, causal or masked: the tap `logits`")
     rate: int = Field(16_000, ge=1, le=10_000_000, description="samples a second of sounds; must be the model's")
 
     def draws(self) -> bool:
@@ -68,6 +72,8 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
             vocabulary = about.vocabulary if self.tokenizer is None else self.tokenizer.size(None)
             found["tokens"] = tokens = tokens.with_(vocabulary=vocabulary)
             found["ids"] = tokens.with_(size=(None,), dtype="int64")
+            if self.lm_head:
+                found["logits"] = tokens.with_(modality="logits", size=(None, about.vocabulary))
         if about.grid is not None:
             found["grid"] = pooled.with_(modality="grid", size=(*about.grid, about.channels))
         every = None if about.length is None else about.length + about.prefix
@@ -78,7 +84,8 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
 
     def taps(self) -> tuple[str, ...]:
         numbers = range(1, self.description().depth + 1)
-        return (*(f"layers.{n}" for n in numbers), *(f"attention.{n}" for n in numbers))
+        logits = ("logits",) if self.lm_head else ()
+        return (*(f"layers.{n}" for n in numbers), *(f"attention.{n}" for n in numbers), *logits)
 
     def learns(self) -> tuple[int, ...]:
         return (0,) if self.tokenizer is not None and self.tokenizer.learns else ()
@@ -102,7 +109,7 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
         model = self._model().build(commit=self.commit_on_hub() if weights else None, weights=weights)
         text = self.description().reads == "input_ids"
         padding = self._tokenizer().special.get("padding", self.description().padding) if text else 0
-        return encoding(model, self.description(), self.tower, self.pool, padding)
+        return encoding(model, self.description(), self.tower, self.pool, padding, language=self.lm_head)
 
     def _checked(self, given: TensorType) -> Description:
         """The description, once the input fits it."""
@@ -110,6 +117,10 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
         if about.frames is not None:
             raise ComponentError(f"{self._model().shown} reads videos", hint="write `use: transformers_video`")
         wanted = _READERS[about.reads]
+        if self.lm_head and (self.tower is not None or about.reads != "input_ids"):
+            raise ComponentError(f"{self._model().shown} predicts no tokens of a text here", hint="leave `lm_head` out")
+        if given.modality == "tokens" and len(given.size) != 1:
+            raise ComponentError("`transformers` reads ids of tokens", found="vectors", hint="name a text or its ids")
         if given.modality != "unknown" and given.modality not in wanted:
             raise ComponentError(f"{self._model().shown} cannot read {given.modality}", hint=f"name {wanted[0]}")
         if about.reads == "input_ids":
@@ -157,7 +168,7 @@ class TransformersEncoder(LibraryEncoder, name="transformers"):
         return np.asarray(found[self.description().reads][0], dtype=np.float32)
 
     def _model(self) -> Model:
-        return Model(self.hub, self.revision, self.written(), self.tower, self.pool == "library")
+        return Model(self.hub, self.revision, self.written(), self.tower, self.pool == "library", self.lm_head)
 
     def description(self) -> Description:
         """The outputs of the model, and what it reads."""

@@ -12,6 +12,7 @@ KINDS = {
     "AutoImageProcessor": "image processor",
     "AutoFeatureExtractor": "feature extractor",
     "AutoTokenizer": "tokenizer",
+    "AutoProcessor": "processor",
 }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from mmflow_pretrained.attention import step_by_step
@@ -14,35 +14,60 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmflow.plugin import Encoding, Tokens
+from mmflow_transformers.pooling import pooled
 
 if TYPE_CHECKING:
     from mmflow_transformers.description import Description
 
 
+class Found(NamedTuple):
+    """What a model gives: the output of the model without its language modeling head, and the logits of that."""
+
+    output: Any
+    logits: Tensor | None = None
+
+
 def run(
     model: Any, tower: str | None, reads: str, given: Tensor, mask: Tensor | None, *, hidden: bool = False,
-    maps: bool = False,
-) -> Any:  # fmt: skip
-    """The library's output for one input, with hidden states and attention maps if asked."""
+    maps: bool = False, language: bool = False, logits: bool = False,
+) -> Found:  # fmt: skip
+    """The library's output for one input, with hidden states, attention maps and logits if asked."""
     options: dict[str, Any] = {reads: given, "return_dict": True}
     options |= {"output_hidden_states": True} if hidden else {}
     options |= {"output_attentions": True} if maps else {}
     if mask is not None:
         options["attention_mask"] = mask.long()
     if tower is not None:
-        return getattr(model, f"get_{tower}_features")(**options)
+        return Found(getattr(model, f"get_{tower}_features")(**options))
     if reads == "input_ids" and hasattr(model.config, "use_cache"):
         options["use_cache"] = False
-    # The class's own `forward`, past the one that `encoding` gives the model.
-    return type(model).forward(model, **options)
+    return called(model, options, language=language, logits=logits)
 
 
-def encoding(model: nn.Module, about: Description, tower: str | None, pool: str, padding: int) -> nn.Module:
+def called(model: Any, options: Mapping[str, Any], *, language: bool, logits: bool) -> Found:
+    """The output of a model; with a language modeling head that of the model beneath, and the logits if asked."""
+    if not language:
+        # The class's own `forward`, past the one that `encoding` gives the model.
+        return Found(type(model).forward(model, **options))
+    if not logits:
+        return Found(model.base_model(**options))
+    seen: list[Any] = []
+    watch = model.base_model.register_forward_hook(lambda module, arguments, output: seen.append(output))
+    try:
+        whole = type(model).forward(model, **options)
+    finally:
+        watch.remove()
+    return Found(seen[0], whole.logits)
+
+
+def encoding(
+    model: nn.Module, about: Description, tower: str | None, pool: str, padding: int, *, language: bool = False
+) -> nn.Module:  # fmt: skip
     """The model itself, its parameters under their own names, with the outputs and taps of an encoder.
 
     Its class stays, as the library finds by it which outputs it can record.
     """
-    model.reader = Reader(about, tower, pool, padding)  # type: ignore[assignment]
+    model.reader = Reader(about, tower, pool, padding, language)  # type: ignore[assignment]
     model.forward = MethodType(_forward, model)
     return model
 
@@ -60,6 +85,7 @@ class Reader:
     tower: str | None
     pool: str
     padding: int
+    language: bool
 
     def read(self, model: Any, value: Any, taps: Sequence[str]) -> dict[str, Any]:
         """See `_forward`."""
@@ -68,7 +94,10 @@ class Reader:
         hidden, maps = (any(name.startswith(kind) for name in taps) for kind in ("layers.", "attention."))
         with step_by_step(model) if maps else nullcontext():
             asked = None if about.whole else mask
-            found = run(model, self.tower, about.reads, given, asked, hidden=hidden, maps=maps)
+            found, logits = run(
+                model, self.tower, about.reads, given, asked, hidden=hidden, maps=maps, language=self.language,
+                logits="logits" in taps,
+            )  # fmt: skip
         states, real = self._tokens(model, found.last_hidden_state, mask)
         outputs: dict[str, Any] = {"pooled": self._pooled(found, states, real), "tokens": Tokens(states, real)}
         if about.grid is not None:
@@ -77,7 +106,9 @@ class Reader:
             outputs["ids"] = Tokens(given, real)
         for name in taps:
             kind, _, number = name.partition(".")
-            if kind == "layers":
+            if kind == "logits":
+                outputs[name] = Tokens(logits, real)
+            elif kind == "layers":
                 outputs[name] = Tokens(*self._tokens(model, found.hidden_states[int(number)], mask))
             else:
                 outputs[name] = found.attentions[int(number) - 1]
@@ -117,7 +148,4 @@ class Reader:
         last = self.pool == "last" or (self.pool == "library" and self.about.causal)
         if self.pool == "cls":
             return found.last_hidden_state[:, 0]
-        if last:
-            return states[torch.arange(len(states), device=states.device), real.sum(1).sub(1).clamp_min(0)]
-        weight = real.to(states.dtype).unsqueeze(-1)
-        return (states * weight).sum(1) / weight.sum(1).clamp_min(1)
+        return pooled(states, real, "last" if last else "mean")

@@ -33,6 +33,7 @@ def mmflow_components() -> dict[str, str]:
         "transform/reverse_time": "mmflow_views.time.reverse_time:ReverseTime",
         "transform/mask_time": "mmflow_views.time.span_masks:MaskTime",
         "transform/mask_bands": "mmflow_views.time.span_masks:MaskBands",
+        "transform/token_ids": "mmflow_views.texts.token_ids:TokenIds",
         "transform/mask_tokens": "mmflow_views.texts.mask_tokens:MaskTokens",
         "transform/crop_words": "mmflow_views.texts.crop_words:CropWords",
         "transform/drop_words": "mmflow_views.texts.drop_words:DropWords",

@@ -19,6 +19,9 @@ from mmflow.spec import SpecError, load_text
 pytest.importorskip("open_clip")
 pytest.importorskip("timm")
 pytest.importorskip("sentence_transformers")
+
+from tests.plugins.mmflow_transformers import vision_language
+
 pytestmark = pytest.mark.slow
 
 PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
@@ -30,6 +33,8 @@ METRICS = {
     "fine-tuned-clip": {"before": "image_to_text_r1", "after": "text_to_image_r1"},
     "linear-probe": {"probe": "accuracy", "neighbors": "accuracy"},
     "adapted-sentences": {"retrieval": "question_to_answer_r1_d16"},
+    "vision-language": {"retrieval": "query_to_image_r1"},
+    "reranked": {"both": "r5"},
     "vectors-at-hand": {"retrieval": "image_to_text_r1", "clusters": "nmi"},
 }
 WORDS = ["a", "red", "green", "blue", "square", "circle", "what", "is", "it"]
@@ -82,7 +87,7 @@ def sentences(folder: Path) -> None:
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers import models as pieces
 
-    inner = folder.parent / "inner"
+    inner = folder.parent / "words"
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     made = Tokenizer(pieces.WordLevel({w: n for n, w in enumerate([*special, *WORDS])}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -115,6 +120,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if place % 3 != ("red", "green", "blue").index(color):
                     file.unlink()
     make: dict[str, Callable[[Path], None]] = {"clip": clip, "backbone": backbone, "sentences": sentences}
+    make["qwen-vl"] = vision_language.qwen
     for name, maker in make.items():
         maker(root / name)
     vectors = draw.normal(size=(30, 8)).astype(np.float32)
@@ -129,7 +135,8 @@ def test_the_recipe_runs(name: str, here: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(here)
     torch.set_num_threads(1)
     sizes: dict[str, Any] = {"fine-tuned-clip": ["train.batch_size=16", "train.micro_batch_size=8"]}
-    sizes["adapted-sentences"] = ["train.batch_size=16"]
+    sizes["adapted-sentences"] = sizes["reranked"] = ["train.batch_size=8"]
+    sizes["vision-language"] = ["train.batch_size=8", "train.micro_batch_size=4"]
     options = RunOptions(store=str(tmp_path), engine="local", device="cpu", workers=0)
     outcome = run_spec(load_text(BLOCKS[name], overrides=sizes.get(name, ())), options)
     assert outcome.exit_code == 0, outcome.outcome.notes

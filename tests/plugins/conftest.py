@@ -20,6 +20,7 @@ ROWS = 6
 SPEC = """
 mmflow: 1
 data: {{train: {source}}}
+views: {views}
 encoders:
   x: {encoder}
 losses: {{l: {{use: uniformity, of: x}}}}
@@ -78,9 +79,9 @@ def library_encoder() -> Callable[..., Run]:
 
     def make(
         encoder: str, *, source: str = "{use: shapes, size: 6, pixels: 40}", dtype: torch.dtype = torch.float64,
-        rows: int = ROWS, overrides: Sequence[str] = (),
+        rows: int = ROWS, overrides: Sequence[str] = (), views: str = "{}",
     ) -> Run:  # fmt: skip
-        spec = load_text(SPEC.format(encoder=encoder, source=source, rows=ROWS), overrides=list(overrides))
+        spec = load_text(SPEC.format(encoder=encoder, source=source, rows=ROWS, views=views), overrides=list(overrides))
         scope = spec.scope("train")
         states = Model.learn_states(scope, scope.roots(), scope.source)
         model = Model.create(scope, scope.roots(), seed=0, states=states).to("cpu", dtype)

@@ -86,6 +86,10 @@ def known(
             )
         case "transform/replace_words":
             return {"table": {"red": ["crimson"], "the": ["a", "that"]}}
+        case "transform/token_ids":
+            return {"tokenizer": "byte"}
+        case "transform/message":
+            return {"text": ""}
         case "transform/template":
             return {"texts": ["an image of {}", "{}"]}
         case "encoder/open_clip":

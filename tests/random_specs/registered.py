@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from mmflow.plugin import Component, Encoder, Pooled, Refs, TensorType, emit, hookimpl
 from mmflow.plugin.registry import Registry, registry
 
-LEFT_OUT: dict[str, str] = {"service/http_chat": "asks a server on the network"}
+LEFT_OUT: dict[str, str] = {
+    "service/http_chat": "asks a server on the network",
+    "encoder/transformers_message": "needs a folder with a whole vision-language model and its processor",
+    "score/transformers_pairs": "needs the ids of two encoders that have its own tokenizer",
+}
 """`kind/name` -> why no random spec can use it."""
 
 OUTSIDE = ("modality",)

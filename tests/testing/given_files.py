@@ -7,6 +7,7 @@ import json
 import tarfile
 import tempfile
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from mmflow.plugin import Source
 from mmflow.plugin.registry import registry
-from mmflow.testing import SourceCase
+from mmflow.testing import ScoreCase, SourceCase
 
 
 @cache
@@ -60,3 +61,26 @@ def file_sources() -> list[SourceCase]:
         assert isinstance(made, Source)
         found.append(SourceCase(made))
     return found
+
+
+def cross_encoders() -> list[ScoreCase]:
+    """A case of the score that reads a model folder, where its library is there."""
+    if find_spec("transformers") is None:
+        return []
+    import transformers
+    from mmflow_transformers.pair_score import TransformersPairs
+    from tokenizers import Tokenizer, models
+
+    place = folder() / "cross-encoder"
+    if not place.is_dir():
+        vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *"abcdefgh"])}
+        words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]"
+        ).save_pretrained(place)  # fmt: skip
+        config = transformers.BertConfig(
+            vocab_size=len(vocabulary), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+            num_labels=1,
+        )  # fmt: skip
+        transformers.BertForSequenceClassification(config).save_pretrained(place)
+    return [ScoreCase(TransformersPairs(hub=str(place), rows=4))]

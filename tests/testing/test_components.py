@@ -18,7 +18,7 @@ from mmflow_scores.cross_encoder import CrossEncoder
 
 from mmflow.plugin import Encoding, Ref, Tokens
 from mmflow.testing import Case, DataCase, ScoreCase, all_components
-from tests.testing.given_files import file_sources
+from tests.testing.given_files import cross_encoders, file_sources
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +84,7 @@ CASES = [
             "support": (torch.arange(9) < 5).long(),
         },
     ),
+    *cross_encoders(),
     DataCase(Episodes(by=Ref("label"), way=2, shot=1, query=2)),
 ]
 

@@ -13,6 +13,8 @@ from mmflow.testing.compute import Settings, compute_on
 from mmflow.testing.faults import Fault
 
 ROWS, OTHERS = 5, 7
+IDS = 8
+"""Ids that are made up for a score of texts lie below."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class ScoreCase:
         }
         if "tokens" in made:
             made["tokens"] = Tokens(torch.randn(rows, LENGTH, DIM, generator=draw, dtype=torch.float64), mask)
+        if "ids" in made:
+            made["ids"] = Tokens(torch.randint(IDS, (rows, LENGTH), generator=draw) * mask, mask)
         return Encoding(made)
 
 

@@ -21,13 +21,14 @@ class CaptionNLL(Loss, name="caption_nll"):
 
     Takes logits [N, L, V] with their mask and `targets`, ids [N, L] with theirs: `targets: text.ids`, the ids of a
     text encoder, or the field of its text. The logits at place t are for the id at t + `shift`; padding does not
-    count. A row's value is the mean over its tokens, its weight their number; with `over: texts` all texts weigh the
-    same, one without a token too, whose value is 0 (as in CapPa; Tschannen et al., 2023).
+    count, nor do ids below zero: with `shift: 0` and the targets of `mask_tokens` it is the loss of masked language
+    models (Devlin et al., 2019). A row's value is the mean over its tokens, its weight their number; with `over: texts`
+    all texts weigh the same, one without a token too, whose value is 0 (as in CapPa; Tschannen et al., 2023).
     """
 
     per_row: ClassVar[bool] = True
     refuses_values: ClassVar[bool] = True
-    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"targets": ("tokens", "text")}
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {"targets": ("tokens", "text", "labels")}
     example: ClassVar[str] = "{use: caption_nll, of: next.logits, targets: text.ids, weight: 2.0}"
 
     of: Refs[TokenSequence] = Field((), max_length=1)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -61,6 +62,7 @@ class CaptionNLL(Loss, name="caption_nll"):
         scores = logits.values[:, : max(0, length)]
         ids = targets.values[:, self.shift : self.shift + max(0, length)]
         counted = targets.mask[:, self.shift : self.shift + max(0, length)] & logits.mask[:, : max(0, length)]
+        counted = counted & (ids >= 0)
         nll = counted_cross_entropy(scores.flatten(0, 1), ids.flatten(), counted.flatten(), self.smoothing).view(
             ids.shape
         )
