@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmflow.artifacts import Measured, MetricsArtifact
+from mmflow.artifacts import Measured, MetricsArtifact, StoredItems
 from mmflow.evaluate.fields import ModelGiver, UsedModel, field_behind, wanted
 from mmflow.evaluate.map import embedding_map
 from mmflow.evaluate.remarks import alike, guessing, shared_samples
@@ -67,8 +67,10 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     }
     for remark in _remarks(measured, bound, context):
         context.remark(remark)
+    ids = bound.measured_rows.ids
+    items = {one.name: StoredItems.of(one.items, ids) for one in measured.metrics if one.items is not None}
     drawn = embedding_map([str(name) for name in evaluator.of], rows.of, rows.ids, bound.map_labels())
-    MetricsArtifact(context.output).write(content, drawn)
+    MetricsArtifact(context.output).write(content, drawn, items)
     context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
     if measured.notes:
         context.report.markdown("notes", "\n\n".join(measured.notes))
@@ -332,6 +334,9 @@ def _check(measured: EvaluationResult, evaluator: Evaluator, stage: str) -> None
                 hint="name each encoder once in `of`" if len(set(evaluator.of)) < len(evaluator.of) else "",
             )
         names.add(metric.name)
+        if metric.items is not None and len(metric.items.scores) != len(metric.items.rows):
+            counts = f"{len(metric.items.scores)} item scores of {len(metric.items.rows)} rows"
+            raise ComponentError(f"stage {stage}: metric {metric.name!r} has {counts}")
 
 
 def _check_finite(measured: EvaluationResult, stage: str) -> None:

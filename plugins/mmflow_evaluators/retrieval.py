@@ -59,7 +59,7 @@ class Retrieval(OfTwo, name="retrieval"):
     def evaluate(
         self, a: Encoding, b: Encoding, score: Any, match: tuple[Any, ...], ids: list[str], model: Any
     ) -> EvaluationResult:
-        from mmflow_evaluators.estimates import group_between
+        from mmflow_evaluators.estimates import group_between, mean_of
         from mmflow_evaluators.ranking import codes, equal_or_same, fold, rank, score_rows
 
         left, left_rows = fold(a)
@@ -104,23 +104,18 @@ class Retrieval(OfTwo, name="retrieval"):
                 )
         if not recalls:
             raise ComponentError(f"retrieval: {' '.join(measured.notes)}", hint="write a lower K in `at`, or more rows")
-        chance = sum(m.chance or 0.0 for m in recalls) / len(recalls)
-        mean = sum(m.value for m in recalls) / len(recalls)
-        measured.metrics.append(Metric("mean_recall", mean, chance))
+        measured.metrics.append(mean_of("mean_recall", recalls))
         return measured
 
     def _measure(self, group: Group, ranks: Ranks, at: list[int], rows: Any) -> list[Metric]:
         import numpy as np
 
-        from mmflow_evaluators.estimates import bootstrapped, estimate
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import bootstrapped, share
 
         metrics = []
         for k in at:
             hits, chance = ranks.hits(k), ranks.chance(k)
-            metrics.append(
-                estimate(f"r{k}", hits.mean(), share_interval(hits, rows), title=f"R@{k}", group=group, chance=chance)
-            )
+            metrics.append(share(f"r{k}", hits, rows, title=f"R@{k}", group=group, chance=chance))
         expected = ranks.expected()
         metrics.append(
             bootstrapped(
@@ -129,9 +124,8 @@ class Retrieval(OfTwo, name="retrieval"):
             )
         )  # fmt: skip
         if ranks.precision is not None:
-            interval = share_interval(np.clip(ranks.precision, 0, 1), rows)
             chance = ranks.chance_precision()
-            metrics.append(estimate("map", ranks.precision.mean(), interval, title="mAP", group=group, chance=chance))
+            metrics.append(share("map", ranks.precision, rows, title="mAP", group=group, chance=chance))
         return metrics
 
 

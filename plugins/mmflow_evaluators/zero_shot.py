@@ -85,8 +85,7 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
     def evaluate(self, rows: Encoding, texts: Encoding, labels: Tensor, score: Any, model: Any) -> EvaluationResult:
         import torch
 
-        from mmflow_evaluators.estimates import estimate
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import share
         from mmflow_evaluators.ranking import Ranks, rank
 
         names = self._in_order(model.names("labels"))
@@ -96,7 +95,7 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
                 hint="write them in `names`",
             )
         kept = labels >= 0 if rows.present is None else (labels >= 0) & rows.present
-        rows, labels = rows.rows(kept), labels[kept]
+        rows, labels, places = rows.rows(kept), labels[kept], kept.nonzero()[:, 0].cpu().numpy()
         if not len(labels):
             raise ComponentError("zero_shot: no row of the data has both a label and a value for the encoder")
         for _, message, hint in unnamed("zero_shot", counts(labels.cpu()), len(names)):
@@ -108,12 +107,7 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
         metrics = []
         for k in at:
             hits = ranks.hits(k)
-            metrics.append(
-                estimate(
-                    f"top{k}_accuracy", hits.mean(), share_interval(hits), title=f"top-{k} accuracy",
-                    chance=k / len(names),
-                )
-            )  # fmt: skip
+            metrics.append(share(f"top{k}_accuracy", hits, places, title=f"top-{k} accuracy", chance=k / len(names)))
         return self._tell(metrics, ranks.hits(1), scores.argmax(1).cpu(), labels.cpu(), list(names))
 
     def _in_order(self, stated: tuple[str, ...]) -> tuple[str, ...]:

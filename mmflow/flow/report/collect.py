@@ -8,7 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmflow.artifacts import EmbeddingMap, Environment, HistoryArtifact, MetricsArtifact, StageRecord, TrainingSummary
+from mmflow.artifacts import (
+    EmbeddingMap,
+    Environment,
+    HistoryArtifact,
+    MetricsArtifact,
+    StageRecord,
+    StoredItems,
+    TrainingSummary,
+)
 from mmflow.flow.jobs import SETTLED
 from mmflow.flow.store import Event, NotStored, RunAbout, RunRecord, RunStore, StoreError
 from mmflow.plugin.modality import Shown, first_member, modality
@@ -76,10 +84,16 @@ class StageReport:
     """Numbers that were not measured, and why."""
     remarks: list[str] = field(default_factory=list)
     """Warnings about the result."""
+    measured: MetricsArtifact | None = None
+    """Where the metrics are stored."""
 
     @property
     def cached(self) -> bool:
         return self.state == "cached"
+
+    def items(self) -> Mapping[str, StoredItems]:
+        """Scores of single items by metric; they are read now."""
+        return self.measured.items() if self.measured is not None else {}
 
 
 @dataclass(frozen=True)
@@ -231,8 +245,9 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str], illust
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
     stage.environment = about.get("environment") or {}
     stage.remarks = list(about.get("remarks", []))
-    measured = MetricsArtifact(folder).read()
-    stage.metrics = MetricsArtifact(folder).metrics()
+    stage.measured = MetricsArtifact(folder)
+    measured = stage.measured.read()
+    stage.metrics = stage.measured.metrics()
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
     stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]

@@ -42,8 +42,7 @@ class PairwiseRetrieval(OfSeveral, name="pairwise_retrieval"):
     def evaluate(self, *of: Encoding, score: Any) -> EvaluationResult:
         import numpy as np
 
-        from mmflow_evaluators.estimates import estimate, group_between, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import estimate, group_between, result, share
         from mmflow_evaluators.ranking import fold
 
         folded = [fold(encoding) for encoding in of]
@@ -61,9 +60,9 @@ class PairwiseRetrieval(OfSeveral, name="pairwise_retrieval"):
                 if k >= keep_other.sum():
                     notes.append(f"{group.heading}: R@{k} of {amount(int(keep_other.sum()), 'candidate')} is always 1.")
                     continue
-                interval = share_interval(values[keep_own], own[keep_own])
                 tables[k][i, j] = values[keep_own].mean()
-                metrics.append(estimate(f"r{k}", tables[k][i, j], interval, title=f"R@{k}", group=group, chance=chance))
+                hits, rows = values[keep_own], own[keep_own]
+                metrics.append(share(f"r{k}", hits, rows, title=f"R@{k}", group=group, chance=chance))
         measured = result(metrics, notes, "pairwise_retrieval")
         for k, table in tables.items():
             cells = table[~np.eye(len(of), dtype=bool)]

@@ -39,8 +39,7 @@ class Reranking(OfTwo, name="reranking"):
         import numpy as np
 
         from mmflow_evaluators.choice.scores import top_hits
-        from mmflow_evaluators.estimates import estimate, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import result, share
         from mmflow_evaluators.ranking import fold, score_rows
         from mmflow_evaluators.relevance.measures import reranked
 
@@ -75,7 +74,7 @@ class Reranking(OfTwo, name="reranking"):
             values = np.concatenate(parts)[asked]
             title = "reachable" if not k else f"R@{k} of the first score" if name.startswith("first") else f"R@{k}"
             chance = top / len(other) if not k else float(chances[k])
-            metrics.append(estimate(name, values.mean(), share_interval(values, rows), title=title, chance=chance))
+            metrics.append(share(name, values, rows, title=title, chance=chance))
         return result(metrics, notes, "reranking")
 
     def _second(
