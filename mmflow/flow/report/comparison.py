@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +117,8 @@ def compared(entries: Sequence[Entry], baseline: str = "") -> list[ComparedMetri
         for _, stage in having:
             for metric in stage.metrics:
                 metrics.setdefault(metric.name, metric)
-        items = {entry.origin: stage.items() for entry, stage in having}
-        found += [_over_methods(name, metric, having, items, baseline) for metric in metrics.values()]
+        measured = {entry.origin: _Measured(entry.origin, stage) for entry, stage in having}
+        found += [_over_methods(name, metric, having, measured, baseline) for metric in metrics.values()]
     return found
 
 
@@ -125,14 +126,14 @@ def _over_methods(
     stage: str,
     metric: Metric,
     having: Sequence[tuple[Entry, StageReport]],
-    items: Mapping[str, Mapping[str, StoredItems]],
+    measured: Mapping[str, _Measured],
     baseline: str,
 ) -> ComparedMetric:
     methods: dict[str, dict[int, _Value]] = {}
     for entry, report in having:
         own = next((one for one in report.metrics if one.name == metric.name), None)
         if own is not None:
-            value = _Value(entry.origin, own, items[entry.origin].get(metric.name))
+            value = _Value(own, measured[entry.origin])
             methods.setdefault(entry.method, {})[entry.seed] = value
     first = baseline if baseline in methods else next(iter(methods))
     notes: list[str] = []
@@ -151,13 +152,45 @@ def _over_methods(
     return ComparedMetric(stage, metric, found, list(dict.fromkeys(notes)))
 
 
+class _Measured:
+    """What a stage has measured in one run, item by item."""
+
+    def __init__(self, origin: str, stage: StageReport) -> None:
+        self.origin, self.rows, self.items = origin, stage.rows, stage.items()
+
+    @cached_property
+    def samples(self) -> set[str]:
+        """Ids of the samples of all items."""
+        return {id for items in self.items.values() for id in items.ids}
+
+    def check(self, other: _Measured) -> None:
+        """Raise `OtherItems` where it was measured on other samples: such metrics cannot be paired, and a difference
+        between them would be one of the data."""
+        if self.items and other.items and self.samples != other.samples:
+            common = f"{len(self.samples & other.samples):,} of them are common to both"
+            raise OtherItems(
+                f"{self.origin} was measured on {len(self.samples):,} samples and {other.origin} on "
+                f"{len(other.samples):,}, {common}"
+            )
+        if self.rows != other.rows:
+            raise OtherItems(f"{self.origin} was measured on {self.rows} rows and {other.origin} on {other.rows}")
+
+
 @dataclass(frozen=True)
 class _Value:
-    """A metric of one run, with the scores of its items where it is their mean."""
+    """A metric of one run."""
 
-    origin: str
     metric: Metric
-    items: StoredItems | None
+    measured: _Measured
+
+    @property
+    def origin(self) -> str:
+        return self.measured.origin
+
+    @property
+    def items(self) -> StoredItems | None:
+        """The scores of its items, where it is their mean."""
+        return self.measured.items.get(self.metric.name)
 
 
 def _differences(
@@ -172,6 +205,8 @@ def _differences(
             continue
         mine, theirs = paired_seeds(by_seed, methods[first])
         try:
+            for one in (*mine, *theirs):
+                theirs[0].measured.check(one.measured)
             (a, b), groups = _scores([mine, theirs])
         except OtherItems as error:
             notes.append(str(error))

@@ -165,13 +165,13 @@ def _wanted(metric: ComparedMetric, patterns: Sequence[str]) -> bool:
 
 
 def _nothing_in_common(entries: Sequence[Entry], patterns: Sequence[str]) -> ComponentError:
-    said = []
-    for entry in entries[:4]:
+    said: dict[str, str] = {}
+    for entry in entries:
         names = [f"{s.name}.{m.name}" for s in entry.report.stages for m in s.metrics]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        said.append(f"{entry.origin} has {', '.join(names[:3]) + more if names else 'no metrics'}")
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        said.setdefault(entry.method, f"{entry.method} has {', '.join(names[:6]) + more if names else 'no metrics'}")
     asked = f" like {', '.join(patterns)}" if patterns else ""
     return ComponentError(
-        f"the runs have no metric{asked} in common: {'; '.join(said)}",
+        f"the runs have no metric{asked} in common: {'; '.join(list(said.values())[:4])}",
         hint="stages are compared by their names: measure with stages of the same names",
     )
