@@ -193,7 +193,7 @@ def entry(folder: Path, method: str, seed: int, scores: np.ndarray, better: str 
     artifact = MetricsArtifact(folder)
     artifact.write({}, items={"accuracy": StoredItems([str(i) for i in range(len(scores))], scores)})
     metric = Metric("accuracy", float(scores.mean()), better=better)  # type: ignore[arg-type]
-    stage = StageReport("probe", "knn", "", "done", metrics=[metric], measured=artifact)
+    stage = StageReport("probe", "knn", "", "done", metrics=[metric], folder=str(folder))
     report = RunReport("r", method, "completed", "", None, seed, "", [stage], [], "", [])
     return Entry(method, seed, report, f"{method}{seed}")
 

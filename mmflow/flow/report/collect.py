@@ -84,8 +84,8 @@ class StageReport:
     """Numbers that were not measured, and why."""
     remarks: list[str] = field(default_factory=list)
     """Warnings about the result."""
-    measured: MetricsArtifact | None = None
-    """Where the metrics are stored."""
+    folder: str = ""
+    """Where its result is; empty where it is not stored."""
 
     @property
     def cached(self) -> bool:
@@ -93,7 +93,7 @@ class StageReport:
 
     def items(self) -> Mapping[str, StoredItems]:
         """Scores of single items by metric; they are read now."""
-        return self.measured.items() if self.measured is not None else {}
+        return MetricsArtifact(Path(self.folder)).items() if self.folder else {}
 
 
 @dataclass(frozen=True)
@@ -245,9 +245,9 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str], illust
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
     stage.environment = about.get("environment") or {}
     stage.remarks = list(about.get("remarks", []))
-    stage.measured = MetricsArtifact(folder)
-    measured = stage.measured.read()
-    stage.metrics = stage.measured.metrics()
+    stage.folder = str(folder)
+    measured = MetricsArtifact(folder).read()
+    stage.metrics = MetricsArtifact(folder).metrics()
     stage.rows, stage.data = measured.get("rows"), measured.get("data")
     stage.reads = [name for name in measured.get("reads", []) if name]
     stage.figures = [Figure(title, data) for title, data in (measured.get("figures") or {}).items()]

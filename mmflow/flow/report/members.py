@@ -10,6 +10,7 @@ from typing import Any
 from mmflow.flow.report.collect import RunReport, StageReport, collect
 from mmflow.flow.report.comparison import ComparedMetric, Entry, compared, table
 from mmflow.flow.report.page import render, render_members
+from mmflow.flow.report.sentences import NOTHING_BEFORE, Before, run_before
 from mmflow.flow.report.summary import (
     left_out_lines,
     remark_lines,
@@ -30,6 +31,8 @@ class MembersReport:
     """The reports of all members by name."""
 
     members: Mapping[str, tuple[Member, RunReport]]
+    before: Before = NOTHING_BEFORE
+    """The run before, of one spec."""
 
     @property
     def entries(self) -> list[Entry]:
@@ -67,7 +70,7 @@ class MembersReport:
     def page(self) -> str:
         """The whole page."""
         if self.single:
-            return render(self.single)
+            return render(self.single, self.before)
         reports = {name: report for name, (_, report) in self.members.items()}
         return render_members(reports, self.entries, self.compared)
 
@@ -104,4 +107,5 @@ def collect_members(
         for stage in report.stages:
             shown.setdefault(stages.get(stage.name, stage.name), (name, stage))
         found[name] = member, report
-    return MembersReport(found)
+    before = run_before(store, record, found[""][1]) if "" in found else NOTHING_BEFORE
+    return MembersReport(found, before)

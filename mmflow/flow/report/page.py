@@ -16,15 +16,17 @@ from mmflow.flow.report.collect import RunReport, ShownRow, StageReport
 from mmflow.flow.report.comparison import ComparedMetric, Entry
 from mmflow.flow.report.curves import curves_beside, training_curves
 from mmflow.flow.report.runs import RunsReport
+from mmflow.flow.report.sentences import NOTHING_BEFORE, Before, sentence
 from mmflow.flow.report.summary import grouped, interval, number, remarks_of, seconds, times_chance
 from mmflow.plugin.values import Metric
 
 HEADLINES = 6
 
 
-def render(report: RunReport) -> str:
+def render(report: RunReport, before: Before = NOTHING_BEFORE) -> str:
     """The whole page of one spec as text. Everything that comes from data, spec or run is escaped."""
-    return _template("page").render(**_shown_of(report), body=_body(report, anchors=True), style=Markup(_style()))
+    body = _body(report, anchors=True, before=before)
+    return _template("page").render(**_shown_of(report, before), body=body, style=Markup(_style()))
 
 
 def render_members(
@@ -60,22 +62,24 @@ def _beside(entries: Sequence[Entry], compared: Sequence[ComparedMetric]) -> dic
     }
 
 
-def _body(report: RunReport, *, anchors: bool) -> Markup:
+def _body(report: RunReport, *, anchors: bool, before: Before = NOTHING_BEFORE) -> Markup:
     """The sections about one spec; `anchors` makes them targets of links."""
 
     def anchor(name: str) -> Markup:
         return Markup(' id="{}"').format(name) if anchors else Markup("")
 
-    return Markup(_template("run").render(**_shown_of(report), anchor=anchor))
+    return Markup(_template("run").render(**_shown_of(report, before), anchor=anchor))
 
 
-def _shown_of(report: RunReport) -> dict[str, Any]:
+def _shown_of(report: RunReport, before: Before) -> dict[str, Any]:
     measured = [stage for stage in report.stages if stage.metrics]
     return {
         "report": report,
         "remarks": remarks_of(report),
         "measured": measured,
         "headlines": _headlines(measured),
+        "before": before,
+        "sentence": sentence,
         "trained": [stage for stage in report.stages if stage.history],
         "curves": training_curves,
         "maps": _maps(report),
