@@ -86,7 +86,8 @@ class MetricsArtifact:
             rows = [ids.setdefault(id, len(ids)) for id in found.ids]
             columns |= {f"rows_{number}": np.array(rows, np.int64), f"scores_{number}": np.asarray(found.scores)}
         names = json.dumps({"metrics": list(items), "ids": redacted_data(list(ids))}, ensure_ascii=False)
-        np.savez_compressed(self._items, names=np.frombuffer(names.encode(), np.uint8), **columns)
+        columns["names"] = np.frombuffer(names.encode(), np.uint8)
+        np.savez_compressed(self._items, allow_pickle=False, **columns)
 
     def read(self) -> Measured:
         """The stored content; empty for a stage that measures nothing."""

@@ -60,6 +60,11 @@ def text_side(texts: Texts | None, encoding: Encoding) -> TextSide | None:
     return TextSide(of_rows, flat if encoding.present is None else flat[encoding.present.reshape(-1)])
 
 
+def equal_texts(*sides: TextSide | None) -> str:
+    """What the line of a metric says where texts repeat, which then are equal answers."""
+    return " (equal texts)" if any(side is not None and side.sharing for side in sides) else ""
+
+
 def same_content(
     own: Tensor, other: Tensor, columns: Sequence[Tensor], queries: TextSide | None, candidates: TextSide | None
 ) -> Callable[[int, int], Tensor]:

@@ -11,6 +11,7 @@ from mmflow.plugin import (
     ComponentError,
     Encoding,
     EvaluationResult,
+    ItemScores,
     Metric,
     PositiveInt,
     Score,
@@ -116,7 +117,7 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
         for k in at:
             hits = ranks.hits(k)
             metrics.append(share(f"top{k}_accuracy", hits, places, title=f"top-{k} accuracy", chance=k / len(names)))
-        return self._tell(metrics, ranks.hits(1), scores.argmax(1).cpu(), labels.cpu(), list(names))
+        return self._tell(metrics, ranks.hits(1), scores.argmax(1).cpu(), labels.cpu(), list(names), places)
 
     def _in_order(self, stated: tuple[str, ...]) -> tuple[str, ...]:
         """The names of the classes by their numbers: those of `names`, in the order of the data where it has the same.
@@ -165,7 +166,13 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
         return total / len(self.prompts)
 
     def _tell(
-        self, metrics: list[Metric], right: Any, predicted: Tensor, labels: Tensor, names: list[str]
+        self,
+        metrics: list[Metric],
+        right: Any,
+        predicted: Tensor,
+        labels: Tensor,
+        names: list[str],
+        places: Any,
     ) -> EvaluationResult:
         import numpy as np
 
@@ -174,7 +181,9 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
         sums = np.bincount(truth, weights=right, minlength=len(names))
         seen = np.flatnonzero(counts)
         by_class = sums[seen] / counts[seen]
-        metrics.append(Metric("mean_class_accuracy", float(by_class.mean()), 1 / len(names)))
+        # Weighted by how rare their classes are, the rows have this mean.
+        weighted = ItemScores(right * (len(truth) / (len(seen) * counts[truth])), places)
+        metrics.append(Metric("mean_class_accuracy", float(by_class.mean()), 1 / len(names), items=weighted))
         order = sorted(range(len(seen)), key=lambda i: by_class[i])
         figures: dict[str, dict[str, Any]] = {
             "Accuracy by class": {

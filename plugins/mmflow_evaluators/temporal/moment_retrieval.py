@@ -65,7 +65,7 @@ class MomentRetrieval(Evaluator, name="moment_retrieval"):
         metrics = []
         for name, (title, values) in self._measured(kept, wanted).items():
             chance = float(np.mean([other[name][1].mean() for other in shuffled]))
-            metrics.append(share(name, values, asked, title=title, chance=chance))
+            metrics.append(share(name, values, np.array(asked), title=title, chance=chance))
         return result(metrics, notes)
 
     def _ordered(self, row: NDArray[np.float64] | None) -> NDArray[np.float64]:
