@@ -9,7 +9,7 @@ from mmflow.artifacts.columns import ColumnArtifact
 from mmflow.artifacts.data import DataArtifact, StaticArtifact
 from mmflow.artifacts.encodings import EncodingsArtifact
 from mmflow.artifacts.files import AboutStage, Environment, FilesArtifact, HistoryArtifact, StageRecord, TrainingSummary
-from mmflow.artifacts.metrics import EmbeddingMap, Measured, MetricsArtifact
+from mmflow.artifacts.metrics import EmbeddingMap, Measured, MetricsArtifact, StoredItems
 from mmflow.artifacts.model import ModelArtifact
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "ModelArtifact",
     "StageRecord",
     "StaticArtifact",
+    "StoredItems",
     "TrainingSummary",
 ]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.values import Example, Metric
+from mmflow.plugin.values import Example, ItemScores, Metric
 from mmflow.redaction import redacted_data
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Measured(TypedDict, total=False):
@@ -27,6 +32,21 @@ class Measured(TypedDict, total=False):
     seconds: float
 
 
+class StoredItems(NamedTuple):
+    """The scores float64 [N] of the items whose mean a metric is, with the id of the row that each belongs to."""
+
+    ids: list[str]
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, items: ItemScores, ids: Sequence[str]) -> StoredItems:
+        """The items of a metric that was measured on the rows `ids`."""
+        import numpy as np
+
+        rows = [ids[row] if isinstance(row, int) else str(row) for row in np.asarray(items.rows).tolist()]
+        return cls(rows, np.asarray(items.scores, dtype=np.float64))
+
+
 class EmbeddingMap(TypedDict):
     """Points in the plane, each with its row, its encoder and, where the data has one, its label."""
 
@@ -41,16 +61,33 @@ class EmbeddingMap(TypedDict):
 
 
 class MetricsArtifact:
-    """Stored metrics: `metrics.json`, and `map.json` where a map was drawn."""
+    """Stored metrics: `metrics.json`, `items.npz` with scores of single items, `map.json` where a map was drawn."""
 
     def __init__(self, output: Path) -> None:
-        self._file, self._map = output / "metrics.json", output / "map.json"
+        self._file, self._map, self._items = output / "metrics.json", output / "map.json", output / "items.npz"
 
-    def write(self, content: Measured, drawn: EmbeddingMap | None = None) -> None:
+    def write(
+        self, content: Measured, drawn: EmbeddingMap | None = None, items: Mapping[str, StoredItems] | None = None
+    ) -> None:
         """Store the content; tensors and arrays inside become lists. Raises `TypeError` for other objects."""
         self._file.write_text(json.dumps(redacted_data(content), ensure_ascii=False, indent=1, default=_as_list))
         if drawn is not None:
             self._map.write_text(json.dumps(redacted_data(drawn), ensure_ascii=False))
+        if items:
+            self._write_items(items)
+
+    def _write_items(self, items: Mapping[str, StoredItems]) -> None:
+        """Ids once, as JSON; of each metric the scores and the places of their ids."""
+        import numpy as np
+
+        ids: dict[str, int] = {}
+        columns: dict[str, NDArray[Any]] = {}
+        for number, found in enumerate(items.values()):
+            rows = [ids.setdefault(id, len(ids)) for id in found.ids]
+            columns |= {f"rows_{number}": np.array(rows, np.int64), f"scores_{number}": np.asarray(found.scores)}
+        names = json.dumps({"metrics": list(items), "ids": redacted_data(list(ids))}, ensure_ascii=False)
+        columns["names"] = np.frombuffer(names.encode(), np.uint8)
+        np.savez_compressed(self._items, allow_pickle=False, **columns)
 
     def read(self) -> Measured:
         """The stored content; empty for a stage that measures nothing."""
@@ -59,6 +96,19 @@ class MetricsArtifact:
     def metrics(self) -> list[Metric]:
         """The stored metrics."""
         return [Metric.read(stored) for stored in self.read().get("metrics", [])]
+
+    def items(self) -> dict[str, StoredItems]:
+        """Scores of single items by metric, of those metrics that are a mean of them."""
+        if not self._items.exists():
+            return {}
+        import numpy as np
+
+        with np.load(self._items, allow_pickle=False) as stored:
+            names = json.loads(stored["names"].tobytes())
+            return {
+                metric: StoredItems([names["ids"][i] for i in stored[f"rows_{n}"].tolist()], stored[f"scores_{n}"])
+                for n, metric in enumerate(names["metrics"])
+            }
 
     def judged(self, name: str, *, asked: str, stage: str, written: str) -> Metric:
         """The metric that decides something, as `asked` names it; `written` is how the spec calls the stage that has

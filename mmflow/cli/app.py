@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmflow.cli import catalog, new, results
+from mmflow.cli import catalog, compare, new, results
 from mmflow.cli.errors import reported
 from mmflow.cli.options import DEFAULT_STORE, AsJson, StoreUrl, print_columns, print_json
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(compare.app)
 app.add_typer(results.app)
 app.add_typer(catalog.app)
 app.add_typer(new.app, name="new")

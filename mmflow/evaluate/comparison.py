@@ -91,12 +91,48 @@ def compare_all(
     if against is not None and against not in scores:
         raise ValueError(f"no method is named {against!r} (there are {', '.join(names)})")
     pairs = list(combinations(names, 2)) if against is None else [(n, against) for n in names if n != against]
-    differences = [paired_difference(scores[first], scores[second], groups) for first, second in pairs]
-    corrected, levels = holm([difference.p for difference in differences])
-    return [
-        Comparison(first, second, difference, p, difference.interval(1 - level), p <= 0.05)
-        for (first, second), difference, p, level in zip(pairs, differences, corrected, levels, strict=True)
-    ]
+    return corrected({(a, b): paired_difference(scores[a], scores[b], groups) for a, b in pairs})
+
+
+def corrected(differences: Mapping[tuple[str, str], Difference]) -> list[Comparison]:
+    """Differences of pairs of methods, corrected for how many were compared: those of which nothing can be told (no
+    error) do not count."""
+    told = {pair: one for pair, one in differences.items() if not math.isnan(one.error)}
+    p_values, levels = holm([one.p for one in told.values()])
+    by_pair = dict(zip(told, zip(p_values, levels, strict=True), strict=True))
+    found = []
+    for (first, second), one in differences.items():
+        p, level = by_pair.get((first, second), (1.0, 1.0))
+        found.append(Comparison(first, second, one, p, one.interval(1 - level), p <= 0.05))
+    return found
+
+
+def mean_interval(
+    scores: ArrayLike, groups: ArrayLike | None = None, *, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Where the mean of a method's item scores [seeds, items] lies over other seeds and items; None for one number.
+
+    Scores from 0 to 1 have the score interval of Wilson (1927) with the effective number of items, so that it stays
+    inside; others Student's t. `groups` are those of `paired_difference`.
+    """
+    x = np.asarray(scores, dtype=np.float64)
+    share = x.shape[1] > 1 and bool(((x >= 0) & (x <= 1)).all())
+    x = x if groups is None else _group_sums(x, np.asarray(groups))
+    mean, (error, freedom) = float(x.mean()), _error_of_mean(x)
+    if math.isnan(error):
+        return None
+    quantile = _t_quantile(freedom, (1 + level) / 2)
+    if not share:
+        return mean - quantile * error, mean + quantile * error
+    mean = min(1.0, max(0.0, mean))
+    if error == 0 and 0 < mean < 1:
+        return mean, mean
+    count = mean * (1 - mean) / error**2 if error > 0 and 0 < mean < 1 else float(x.shape[1])
+    quantile = quantile if 0 < mean < 1 else _t_quantile(math.inf, (1 + level) / 2)
+    square = quantile**2 / count
+    half = math.sqrt(mean * (1 - mean) * square + square**2 / 4)
+    low, high = (mean + square / 2 - half) / (1 + square), (mean + square / 2 + half) / (1 + square)
+    return max(0.0, min(low, mean)), min(1.0, max(high, mean))
 
 
 def holm(p_values: Sequence[float], alpha: float = 0.05) -> tuple[list[float], list[float]]:

@@ -13,7 +13,7 @@ from mmflow.evaluate.reading import WHOLE
 from mmflow.evaluate.rows import Embedder, Wanted
 from mmflow.model.leading import leading
 from mmflow.plugin.component import ComponentError
-from mmflow.plugin.kinds import DataRows, Encoder, Stage, StageContext, StageScope
+from mmflow.plugin.kinds import DataRows, Encoder, Evaluator, Stage, StageContext, StageScope
 from mmflow.plugin.modality import modality
 from mmflow.plugin.references import Encoded, Pooled, RefType, reference_fields, words
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
@@ -113,6 +113,21 @@ def field_behind(scope: StageScope, name: str) -> str:
     return next((owner.name for owner in scope.reach(encoder) if owner.section == "fields"), name)
 
 
+def texts_behind(scope: StageScope, evaluator: Evaluator) -> list[str | None]:
+    """For each reference in `of` the field of texts behind it, where it reads nothing else and the method asks for
+    `texts_of`."""
+    return [_text_behind(scope, str(name)) for name in evaluator.of] if "texts_of" in evaluator.arguments() else []
+
+
+def _text_behind(scope: StageScope, name: str) -> str | None:
+    encoder = Owner("encoders", words(name)[0])
+    if name in scope.fields or not isinstance(scope.component(encoder), Encoder):
+        return None
+    fields = [owner.name for owner in scope.reach(encoder) if owner.section == "fields"]
+    known = scope.fields.get(fields[0]) if len(fields) == 1 else None
+    return fields[0] if known is not None and known.modality == "text" and not known.static else None
+
+
 def used_model(context: StageContext) -> UsedModel:
     """The model of a stage, as far as its own fields name parts of it."""
     return UsedModel(Embedder(context, BATCH), context.scope)
@@ -201,4 +216,4 @@ def _places(context: StageContext, fields: Sequence[str]) -> tuple[dict[Place, W
     return encoded, plain
 
 
-__all__ = ["UsedModel", "field_behind", "read_rows", "scan_rows", "used_model", "wanted", "write_model"]
+__all__ = ["UsedModel", "field_behind", "read_rows", "scan_rows", "texts_behind", "used_model", "wanted", "write_model"]

@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmflow.artifacts import Measured, MetricsArtifact
-from mmflow.evaluate.fields import ModelGiver, UsedModel, field_behind, wanted
+from mmflow.artifacts import Measured, MetricsArtifact, StoredItems
+from mmflow.evaluate.fields import ModelGiver, UsedModel, field_behind, texts_behind, wanted
 from mmflow.evaluate.map import embedding_map
 from mmflow.evaluate.remarks import alike, guessing, shared_samples
 from mmflow.evaluate.rows import Embedder, Rows, Wanted
@@ -25,12 +25,13 @@ from mmflow.plugin.failures import inside
 from mmflow.plugin.kinds import Evaluator, Service, StageContext, StageScope, StageSpec
 from mmflow.plugin.modality import modality
 from mmflow.plugin.numbers import Value
-from mmflow.plugin.references import Data, Encoded, Labels, reference_fields
+from mmflow.plugin.references import Data, Encoded, Labels, Ref, reference_fields
 from mmflow.plugin.targets import STAGE, Place, Target
 from mmflow.plugin.values import ABSENT, NUMBERS, Argument, Encoding, EvaluationResult, Metric, TensorType
 from mmflow.spec.references.forms import needed_outputs
 
 LABEL_OF_MAP: Place = ("map label",)
+TEXTS = "texts"
 _OF_THE_CORE = ("of", "model", "data", "fields", "replace")
 """Fields with references that the method receives in another form, or not at all."""
 
@@ -67,8 +68,9 @@ def run_evaluator(evaluator: Evaluator, context: StageContext) -> None:
     }
     for remark in _remarks(measured, bound, context):
         context.remark(remark)
+    items = {m.name: StoredItems.of(m.items, bound.measured_rows.ids) for m in measured.metrics if m.items is not None}
     drawn = embedding_map([str(name) for name in evaluator.of], rows.of, rows.ids, bound.map_labels())
-    MetricsArtifact(context.output).write(content, drawn)
+    MetricsArtifact(context.output).write(content, drawn, items)
     context.report.table("metrics", [metric_row(metric) for metric in measured.metrics])
     if measured.notes:
         context.report.markdown("notes", "\n\n".join(measured.notes))
@@ -169,6 +171,7 @@ class Measurement:
         self.further = {n: t for n, t in types.items() if n not in _OF_THE_CORE}
         self.data = [n for n, kinds in self.further.items() if Data in kinds and getattr(evaluator, n) is not None]
         self.beside = [p for n in self.further for p in self._places(n) if self.targets[p].section == "encoders"]
+        self.texts = texts_behind(self.scope, evaluator)
         self.rows = self._rows()
         self.all_rows = [self.rows]
 
@@ -219,7 +222,7 @@ class Measurement:
         found = {place: target for place, target in found.items() if target.section in ("fields", "views", "stages")}
         if self.wanted and (label := self._label()) is not None:
             found[LABEL_OF_MAP] = Target("fields", label)
-        return found
+        return found | {(TEXTS, field): Target("fields", field) for field in self.texts if field is not None}
 
     def _label(self) -> str | None:
         """The field that colors the map: the one that `labels` names, else the first label of the data."""
@@ -243,8 +246,8 @@ class Measurement:
         evaluator, count = self.evaluator, len(self.rows.of)
         bound = binding(evaluator, count=count)
         if (misfit := bound.misfit(count)) is not None:
-            message = f"stage {self.context.name}: {evaluator.use} takes {misfit}"
-            raise ComponentError(message, found=f"{count} in `of`")
+            said = f"stage {self.context.name}: {evaluator.use} takes {misfit}"
+            raise ComponentError(said, found=f"{count} in `of`")
         try:
             with inside(f"stage {self.context.name}", evaluator):
                 measured = bound.call(evaluator.evaluate, self.rows.of, self._field, self._request)
@@ -258,6 +261,8 @@ class Measurement:
     def _request(self, name: str) -> Argument:
         if name == "ids":
             return self.rows.ids
+        if name == "texts_of":
+            return tuple(None if field is None else self.rows.fields[TEXTS, field] for field in self.texts)
         if name == "generator":
             return torch.Generator().manual_seed(address(self.context.scope.seed, "draw", "stage", self.evaluator.use))
         # The field `model` says whose model it is; the method receives the model itself.
@@ -268,13 +273,14 @@ class Measurement:
         if name == "data":
             return self.rows
         if name in self.data:
-            fields = {place: t for place, t in self._fields().items() if place != LABEL_OF_MAP}
+            fields = {place: t for place, t in self._fields().items() if place != LABEL_OF_MAP and place[0] != TEXTS}
             rows = self._rows(self.targets[name,], fields)
             rows = replace(rows, fields=self._gathered(rows))
             self.all_rows.append(rows)
             return rows
         if name in self.further:
-            return self._gathered(self.rows).get(name, () if isinstance(value, tuple) else None)
+            # A word such as `auto` is no reference and stands for itself.
+            return self._gathered(self.rows).get(name, None if isinstance(value, Ref) else value)
         if isinstance(value, (Component, Shared)):
             return self._built(name, value)
         return value
@@ -332,6 +338,9 @@ def _check(measured: EvaluationResult, evaluator: Evaluator, stage: str) -> None
                 hint="name each encoder once in `of`" if len(set(evaluator.of)) < len(evaluator.of) else "",
             )
         names.add(metric.name)
+        if metric.items is not None and len(metric.items.scores) != len(metric.items.rows):
+            counts = f"{len(metric.items.scores)} item scores of {len(metric.items.rows)} rows"
+            raise ComponentError(f"stage {stage}: metric {metric.name!r} has {counts}")
 
 
 def _check_finite(measured: EvaluationResult, stage: str) -> None:

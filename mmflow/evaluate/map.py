@@ -27,7 +27,8 @@ def embedding_map(
     chosen = sorted(range(len(ids)), key=lambda i: address("map", ids[i]))[:ROWS]
     for name, encoding in zip(names, encodings, strict=True):
         vectors = encoding.outputs.get("pooled")
-        if not isinstance(vectors, Tensor):
+        if not isinstance(vectors, Tensor) or len(vectors) != len(ids):
+            # Vectors of classes beside samples are no points of the map.
             continue
         present = None if encoding.present is None else encoding.present.cpu()
         while vectors.ndim > 2:

@@ -63,27 +63,37 @@ def exported_folder(source: str | Path) -> Path | None:
     return folder if (folder / EXPORTED).is_file() and (folder / "model").is_dir() else None
 
 
+def find_record(source: str | Path, store: str, *, otherwise: str = "") -> tuple[RunStore, RunRecord]:
+    """The store and the record of a run: that of an id (`latest`: the newest one), or the one at a path or URL.
+
+    Raises `StoreError` for an unknown run, which is not `otherwise` either.
+    """
+    place, mark, name = str(source).rstrip("/").removesuffix("/report.html").rpartition("/runs/")
+    opened = open_store(place if mark else store)
+    known = opened.runs()
+    if not known:
+        more = f", and {source} is not {otherwise}" if otherwise else ""
+        raise StoreError(f"no run is recorded in {opened.url}{more}; name another store with --store")
+    run_id = name if mark else str(source)
+    run_id = known[-1] if run_id == LATEST else run_id
+    if run_id not in known:
+        nor = f", nor {otherwise}" if otherwise else ""
+        raise StoreError(f"{source} is no run in {opened.url} (the newest is {known[-1]}){nor}")
+    return opened, opened.run(run_id)
+
+
 def find_run(source: str | Path, store: str, member: str = "") -> FoundRun:
     """The run of that id (`latest`: the newest one) in a store, or the one whose record is at a path or URL.
 
     Raises `StoreError` for an unknown run and `ComponentError` for an unknown member.
     """
-    place, mark, name = str(source).rstrip("/").rpartition("/runs/")
-    opened = open_store(place if mark else store)
-    known = opened.runs()
-    if not known:
-        raise StoreError(f"no run is recorded in {opened.url}, and {source} is no folder of an exported model")
-    run_id = name if mark else str(source)
-    run_id = known[-1] if run_id == LATEST else run_id
-    if run_id not in known:
-        raise StoreError(f"{source} is neither a run in {opened.url} (the newest is {known[-1]}) nor an exported model")
-    record = opened.run(run_id)
+    opened, record = find_record(source, store, otherwise="an exported model")
     members = recorded_members(record, with_data=False)
     if member not in members:
         known_members = ", ".join(name for name in members if name)
         hint = "" if known_members else "this run has no members"
         raise ComponentError(
-            f"run {run_id} has no member {member!r}" if member else f"run {run_id} has several members: name one",
+            f"run {record.id} has no member {member!r}" if member else f"run {record.id} has several members: name one",
             expected=f"one of: {known_members}" if known_members else "", hint=hint,
         )  # fmt: skip
     found, names = members[member]

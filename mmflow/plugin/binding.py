@@ -22,6 +22,7 @@ REQUESTS: Mapping[str, str] = {
     "model": "an object whose `encode` encodes further values",
     "present": "bool [N, *groups]: the members of groups that are present in all inputs; None for all",
     "step": "int: optimizer steps done",
+    "texts_of": "for each reference in `of` the texts that it reads, one or a list a row; None where it reads others",
 }
 """Arguments that are no fields, by the name of the parameter that asks for them."""
 
@@ -43,7 +44,7 @@ RULES: Mapping[str, Rule] = {
     "loss": Rule(frozenset({"generator", "clock", "step", "ids", "present"})),
     "memory": Rule(frozenset({"generator", "clock", "step", "ids"}), leading=("state", "columns"), inputs="none"),
     "value": Rule(frozenset({"clock", "step"})),
-    "stage": Rule(frozenset({"generator", "ids", "model"})),
+    "stage": Rule(frozenset({"generator", "ids", "model", "texts_of"})),
 }
 """Kinds whose methods receive arguments by name. Methods of other kinds are called as their docstrings say, and a
 method of a plugin's own kind may ask for its fields alone."""

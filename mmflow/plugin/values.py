@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 RawValue: TypeAlias = Any
@@ -159,6 +161,18 @@ NUMBERS = ("value", "chance", "spread", "low", "high")
 
 
 @dataclass(frozen=True)
+class ItemScores:
+    """The scores [N] of the items whose mean a metric is, and the row of the data that each belongs to.
+
+    An item is what is right or wrong by itself: a query, a classified row. `rows` holds places among the measured rows,
+    or ids; several items of one row (five captions of an image) stand in the order in which the row holds them.
+    """
+
+    scores: Sequence[float] | NDArray[np.float64]
+    rows: Sequence[int] | Sequence[str] | NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Metric:
     """A measured number, with all that a table or a report needs to print it."""
 
@@ -179,6 +193,8 @@ class Metric:
     """As a reader writes it (`R@1`); by default the name in words."""
     group: str = ""
     """The encoders or rows that it was measured on (`image → text`): metrics of a group stand together."""
+    items: ItemScores | None = field(default=None, repr=False, compare=False)
+    """The scores that it is the mean of, where it is one: methods are compared on them, item by item."""
 
     def improves_on(self, best: Metric) -> bool:
         """Whether it is better than `best`; NaN never is."""
@@ -206,7 +222,9 @@ class Metric:
     def stored(self) -> dict[str, str | float | None]:
         """The metric as it is stored, numbers as plain floats."""
         numbers = {n: None if (v := getattr(self, n)) is None else float(v) for n in NUMBERS}
-        return {**asdict(self), **numbers}
+        plain = asdict(replace(self, items=None))
+        del plain["items"]
+        return {**plain, **numbers}
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Metric:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mmflow.plugin import ComponentError, EvaluationResult, Metric
+from mmflow.plugin import ComponentError, EvaluationResult, ItemScores, Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,12 +51,62 @@ def estimate(
     chance: float | None = None,
     better: Better = "higher",
     unit: str = "",
+    items: ItemScores | None = None,
 ) -> Metric:
     """A metric with its 95 % interval; `better` is empty where neither direction is."""
     title = title or name.replace("_", " ")
     ends = {} if interval is None else {"spread": interval.half, "low": interval.low, "high": interval.high}
     name = f"{group.prefix}{name}"
-    return Metric(name, float(value), chance, better, unit, title=title, group=group.heading, **ends)
+    return Metric(name, float(value), chance, better, unit, title=title, group=group.heading, items=items, **ends)
+
+
+def share(
+    name: str,
+    scores: NDArray[np.float64],
+    rows: NDArray[np.int64] | Sequence[str],
+    *,
+    title: str = "",
+    group: Group = Group(),
+    chance: float | None = None,
+    better: Better = "higher",
+) -> Metric:
+    """The mean of item scores [N] from 0 to 1, with their interval and, for comparisons, the scores themselves.
+
+    `rows` [N] are the places (or ids) of the measured rows that the items belong to; items of one row are one sample.
+    """
+    import numpy as np
+
+    from mmflow_evaluators.intervals import share_interval
+
+    # Rounding may carry a full share past 1.
+    values = np.clip(np.asarray(scores, dtype=np.float64), 0.0, 1.0)
+    return estimate(
+        name, values.mean(), share_interval(values, rows), title=title, group=group, chance=chance, better=better,
+        items=ItemScores(values, rows),
+    )  # fmt: skip
+
+
+def mean_of(name: str, metrics: Sequence[Metric]) -> Metric:
+    """The mean of metrics made by `share`, such as recalls in both directions: its interval is by row of the data.
+
+    A row's score is the mean over the metrics of the sum of its items, as a part of the mean number of items a row.
+    """
+    import numpy as np
+
+    from mmflow_evaluators.intervals import score_interval
+
+    all_items = [metric.items for metric in metrics if metric.items is not None]
+    rows = np.unique(np.concatenate([np.asarray(items.rows) for items in all_items]))
+    scores = np.zeros(len(rows))
+    for items in all_items:
+        places = np.searchsorted(rows, np.asarray(items.rows))
+        sums = np.bincount(places, weights=np.asarray(items.scores), minlength=len(rows))
+        scores += sums * len(rows) / (len(places) * len(all_items))
+    value = float(np.mean([metric.value for metric in metrics]))
+    chance = float(np.mean([metric.chance or 0.0 for metric in metrics]))
+    error = float(scores.std(ddof=1)) / len(rows) ** 0.5 if len(rows) > 1 else None
+    interval = score_interval(value, error, len(rows))
+    return estimate(name, value, interval, chance=chance, items=ItemScores(scores, rows))
 
 
 def bootstrapped(
@@ -72,10 +122,12 @@ def bootstrapped(
     chance: float | None = None,
     better: Better = "higher",
     unit: str = "",
+    items_of: ItemScores | None = None,
 ) -> Metric:
     """A metric whose interval is that of a bootstrap over its items, at the address of its name.
 
-    `statistic` and the others are those of `intervals.bootstrap_interval`.
+    `statistic` and the others are those of `intervals.bootstrap_interval`; `items_of` has the scores of the items where
+    the statistic is their mean.
     """
     import numpy as np
 
@@ -83,23 +135,29 @@ def bootstrapped(
 
     value = statistic(np.arange(items))
     interval = bootstrap_interval(statistic, items, at=(name,), bounds=bounds, groups=groups, draws=draws)
-    return estimate(name, value, interval, title=title, group=group, chance=chance, better=better, unit=unit)
+    return estimate(
+        name, value, interval, title=title, group=group, chance=chance, better=better, unit=unit, items=items_of
+    )
 
 
 def accuracy(
-    encoder: str, hits: NDArray[np.float64], learned: NDArray[np.int64], truth: NDArray[np.int64], *, alone: bool
+    encoder: str,
+    hits: NDArray[np.float64],
+    rows: NDArray[np.int64] | Sequence[str],
+    learned: NDArray[np.int64],
+    truth: NDArray[np.int64],
+    *,
+    alone: bool,
 ) -> Metric:
-    """Share of right answers, `hits` [N] from 0 to 1; chance is the share in `truth` of the most frequent class of
-    `learned`.
+    """Share of right answers, `hits` [N] from 0 to 1 of `rows` [N]; chance is the share in `truth` of the most frequent
+    class of `learned`.
 
     The metric is `accuracy` where one encoder is probed, `image_accuracy` in the group `image` where several are.
     """
     import numpy as np
 
-    from mmflow_evaluators.intervals import share_interval
-
     chance = float((truth == np.bincount(learned).argmax()).mean())
-    return estimate("accuracy", hits.mean(), share_interval(hits), group=group_of(encoder, alone), chance=chance)
+    return share("accuracy", hits, rows, group=group_of(encoder, alone), chance=chance)
 
 
 def never_predicted(

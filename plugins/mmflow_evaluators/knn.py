@@ -51,8 +51,10 @@ class Knn(WithClasses, OfEach, name="knn"):
 
         measured = EvaluationResult([])
         for place, (name, encoding) in enumerate(zip(self.of, of, strict=True)):
-            known, classes = _kept(encoding, labels)
-            asked, truth = (known, classes) if test is None else _kept(test.of[place], test.fields["labels"])
+            known, classes, rows = _kept(encoding, labels)
+            asked, truth = known, classes
+            if test is not None:
+                asked, truth, rows = _kept(test.of[place], test.fields["labels"])
             self.require(f"knn of {name}", classes.cpu(), None if test is None else truth.cpu())
             predictions = []
             for start, scores in score_rows(score, asked, known, swap=False):
@@ -64,7 +66,7 @@ class Knn(WithClasses, OfEach, name="knn"):
                 predictions.append(self._vote(best, voters))
             predicted, train, held = (x.cpu().numpy() for x in (torch.cat(predictions), classes, truth))
             hits = (predicted == held).astype(float)
-            measured.metrics.append(accuracy(name, hits, train, held, alone=len(of) == 1))
+            measured.metrics.append(accuracy(name, hits, rows, train, held, alone=len(of) == 1))
             where = "" if len(of) == 1 else f"{name}: "
             measured.remarks += never_predicted(predicted, held, model.names("labels"), where)
         return measured
@@ -84,6 +86,7 @@ class Knn(WithClasses, OfEach, name="knn"):
         return voters.gather(1, first[:, None])[:, 0]
 
 
-def _kept(encoding: Encoding, labels: Any) -> tuple[Encoding, Any]:
+def _kept(encoding: Encoding, labels: Any) -> tuple[Encoding, Any, Any]:
+    """Present rows that have a label, their labels, and their places."""
     kept = labels >= 0 if encoding.present is None else (labels >= 0) & encoding.present
-    return encoding.rows(kept), labels[kept]
+    return encoding.rows(kept), labels[kept], kept.nonzero()[:, 0].cpu().numpy()

@@ -42,7 +42,7 @@ class LinearProbe(WithClasses, Probe, name="linear_probe"):
             self.require(f"linear_probe of {name}", train.targets, held.targets)
             found = regularized.probe(fit, regularized.agreement, train, held, self.c, "probe penalty")
             hits = (found.predicted == held.targets).astype(float)
-            measured.metrics.append(accuracy(name, hits, train.targets, held.targets, alone=len(of) == 1))
+            measured.metrics.append(accuracy(name, hits, held.ids, train.targets, held.targets, alone=len(of) == 1))
             where = "" if len(of) == 1 else f"{name}: "
             predicted = found.predicted.astype(int)
             measured.remarks += never_predicted(predicted, held.targets, model.names("labels"), where)

@@ -7,7 +7,7 @@ of the tied candidates. A model that gives every candidate the same score is the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -216,16 +216,3 @@ def _average_precision(scores: Tensor, good: Tensor) -> Tensor:
     others = (place - first).double() * (right_here - 1) / (size - 1).clamp(min=1)
     at = share * (right_before + 1 + others) / (place + 1).double()
     return at.sum(1) / good.sum(1)
-
-
-def equal_or_same(own: Tensor, other: Tensor, columns: Sequence[Tensor]) -> Callable[[int, int], Tensor]:
-    """`right` for `rank`: candidates of the query's own data row, or with an equal value in one of `columns`."""
-
-    def right(start: int, count: int) -> Tensor:
-        rows = own[start : start + count, None]
-        good = rows == other[None]
-        for column in columns:
-            good |= column[rows] == column[other][None]
-        return good
-
-    return right

@@ -11,6 +11,7 @@ from mmflow.plugin import (
     ComponentError,
     Encoding,
     EvaluationResult,
+    ItemScores,
     Metric,
     PositiveInt,
     Score,
@@ -34,8 +35,10 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
 
     `of` names the encoder of the rows and the one of the class names. Each name is put into every prompt, and a
     class is the mean of its L2-normalized prompt vectors; a score that reads tokens is averaged over the prompts
-    instead. Ties count by expectation: equal scores for all classes give exactly K / C. Rows without a label are
-    left out. Chance is K / C for C classes; the spread is half the 95 % Wilson interval.
+    instead. Where the second has rows of an axis of its own (a vector for each class, in the order of their numbers),
+    these are the classes, and there are no prompts. Ties count by expectation: equal scores for all classes give
+    exactly K / C. Rows without a label are left out. Chance is K / C for C classes; the spread is half the 95 % Wilson
+    interval.
     """
 
     example: ClassVar[str] = '{use: zero_shot, data: test, of: [image, text], labels: label, prompts: ["a {}"]}'
@@ -85,8 +88,7 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
     def evaluate(self, rows: Encoding, texts: Encoding, labels: Tensor, score: Any, model: Any) -> EvaluationResult:
         import torch
 
-        from mmflow_evaluators.estimates import estimate
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import share
         from mmflow_evaluators.ranking import Ranks, rank
 
         names = self._in_order(model.names("labels"))
@@ -96,25 +98,26 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
                 hint="write them in `names`",
             )
         kept = labels >= 0 if rows.present is None else (labels >= 0) & rows.present
-        rows, labels = rows.rows(kept), labels[kept]
+        rows, labels, places = rows.rows(kept), labels[kept], kept.nonzero()[:, 0].cpu().numpy()
         if not len(labels):
             raise ComponentError("zero_shot: no row of the data has both a label and a value for the encoder")
         for _, message, hint in unnamed("zero_shot", counts(labels.cpu()), len(names)):
             raise ComponentError(message, hint=hint)
-        scores = self._scores(rows, names, score, model)
+        given = texts.axes[0] != "sample"
+        if given and len(texts) != len(names):
+            raise ComponentError(
+                f"zero_shot: {self.of[1]} has {len(texts)} rows, and there are {len(names)} classes",
+                hint="give a vector for each class, in the order of their numbers",
+            )
+        scores = self._against(rows, texts, score) if given else self._scores(rows, names, score, model)
         truth = torch.nn.functional.one_hot(labels, len(names)).bool()
         ranks: Ranks = rank(iter([(0, scores)]), lambda start, count: truth[start : start + count], len(names))
         at = sorted({k for k in self.at if k < len(names)} or {1})
         metrics = []
         for k in at:
             hits = ranks.hits(k)
-            metrics.append(
-                estimate(
-                    f"top{k}_accuracy", hits.mean(), share_interval(hits), title=f"top-{k} accuracy",
-                    chance=k / len(names),
-                )
-            )  # fmt: skip
-        return self._tell(metrics, ranks.hits(1), scores.argmax(1).cpu(), labels.cpu(), list(names))
+            metrics.append(share(f"top{k}_accuracy", hits, places, title=f"top-{k} accuracy", chance=k / len(names)))
+        return self._tell(metrics, ranks.hits(1), scores.argmax(1).cpu(), labels.cpu(), list(names), places)
 
     def _in_order(self, stated: tuple[str, ...]) -> tuple[str, ...]:
         """The names of the classes by their numbers: those of `names`, in the order of the data where it has the same.
@@ -135,11 +138,17 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
             )  # fmt: skip
         return self.names
 
-    def _scores(self, rows: Encoding, names: Any, score: Any, model: Any) -> Tensor:
-        """[N, C] scores of rows and classes."""
+    def _against(self, rows: Encoding, classes: Encoding, score: Any) -> Tensor:
+        """[N, C] scores of rows and the vectors of classes."""
         import torch
 
         from mmflow_evaluators.ranking import score_rows
+
+        return torch.cat([block for _, block in score_rows(score, rows, classes, swap=False)])
+
+    def _scores(self, rows: Encoding, names: Any, score: Any, model: Any) -> Tensor:
+        """[N, C] scores of rows and classes."""
+        import torch
 
         if tuple(rows.outputs) == ("pooled",):
             vectors = []
@@ -147,17 +156,23 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
                 encoded = model.encode(self.of[1], [prompt.replace("{}", name) for name in names])
                 vectors.append(torch.nn.functional.normalize(encoded.pooled, dim=-1))
             classes = Encoding({"pooled": torch.stack(vectors).mean(0)})
-            return torch.cat([block for _, block in score_rows(score, rows, classes, swap=False)])
+            return self._against(rows, classes, score)
         total = None
         for prompt in self.prompts:
             classes = model.encode(self.of[1], [prompt.replace("{}", name) for name in names])
-            one = torch.cat([block for _, block in score_rows(score, rows, classes, swap=False)])
+            one = self._against(rows, classes, score)
             total = one if total is None else total + one
         assert total is not None
         return total / len(self.prompts)
 
     def _tell(
-        self, metrics: list[Metric], right: Any, predicted: Tensor, labels: Tensor, names: list[str]
+        self,
+        metrics: list[Metric],
+        right: Any,
+        predicted: Tensor,
+        labels: Tensor,
+        names: list[str],
+        places: Any,
     ) -> EvaluationResult:
         import numpy as np
 
@@ -166,7 +181,9 @@ class ZeroShot(WithClasses, OfTwo, name="zero_shot"):
         sums = np.bincount(truth, weights=right, minlength=len(names))
         seen = np.flatnonzero(counts)
         by_class = sums[seen] / counts[seen]
-        metrics.append(Metric("mean_class_accuracy", float(by_class.mean()), 1 / len(names)))
+        # Weighted by how rare their classes are, the rows have this mean.
+        weighted = ItemScores(right * (len(truth) / (len(seen) * counts[truth])), places)
+        metrics.append(Metric("mean_class_accuracy", float(by_class.mean()), 1 / len(names), items=weighted))
         order = sorted(range(len(seen)), key=lambda i: by_class[i])
         figures: dict[str, dict[str, Any]] = {
             "Accuracy by class": {

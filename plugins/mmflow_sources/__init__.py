@@ -20,6 +20,7 @@ def mmflow_components() -> dict[str, str]:
         "source/subset": "mmflow_sources.subset:Subset",
         "source/split": "mmflow_sources.split:Split",
         "source/join": "mmflow_sources.join:Join",
+        "source/beside": "mmflow_sources.beside:Beside",
         "source/concat": "mmflow_sources.combinations:Concat",
         "source/mix": "mmflow_sources.combinations:Mix",
     }

@@ -23,8 +23,9 @@ from mmflow.artifacts import (
     ModelArtifact,
     StageRecord,
     StaticArtifact,
+    StoredItems,
 )
-from mmflow.plugin import ComponentError, Encoding, TensorType, Tokens
+from mmflow.plugin import ComponentError, Encoding, ItemScores, TensorType, Tokens
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,6 +126,16 @@ def test_metrics(tmp_path: Path):
     MetricsArtifact(tmp_path).write(content, drawn)
     assert MetricsArtifact(tmp_path).read() == {**content, "figures": {"f": {"values": [1, 2]}}}
     assert MetricsArtifact(tmp_path).map() == drawn
+    assert MetricsArtifact(tmp_path).items() == {}
+    items = {
+        "r1": StoredItems.of(ItemScores([1.0, 0.0, 0.5], [2, 0, 2]), ["a", "b", "c"]),
+        "accuracy": StoredItems.of(ItemScores([1.0], ["b"]), ["a", "b", "c"]),
+    }
+    MetricsArtifact(tmp_path).write(content, drawn, items)
+    read = MetricsArtifact(tmp_path).items()
+    assert [(name, one.ids, one.scores.tolist()) for name, one in read.items()] == [
+        ("r1", ["c", "a", "c"], [1.0, 0.0, 0.5]), ("accuracy", ["b"], [1.0]),
+    ]  # fmt: skip
     with pytest.raises(TypeError, match="plain data"):
         MetricsArtifact(tmp_path).write({"figures": {"f": {"kind": object()}}})
 

@@ -259,15 +259,21 @@ def test_large_entries_are_compared_by_ids_and_by_a_part(tmp_path: Path) -> None
     assert "rows of test that were looked at are also in train" in renamed[0]
 
 
-def test_equal_captions_without_match_are_told_and_match_is_proposed(tmp_path: Path) -> None:
+def test_equal_captions_count_by_default_and_are_told_where_they_do_not(tmp_path: Path) -> None:
     doubled = [text for text in [f"two {text}" for text in WORDS[:6]] for _ in range(2)]
-    outcome = run(tmp_path, TRANSFORMER, test=doubled)
+    outcome = run(tmp_path, TRANSFORMER, test=doubled, old="at: [1]}", new="at: [1], match: []}")
     said = [remark for remark in outcome.remarks["found"] if "has the very score of the right one" in remark]
     assert len(said) == 2
     assert "text → other: for 12 of 12 queries" in said[0]
     assert "`match: again` counts those as right" in said[0]
     matched = run(tmp_path, TRANSFORMER, test=doubled, old="at: [1]}", new="at: [1], match: words}")
     assert not [remark for remark in matched.remarks.get("found", []) if "very score" in remark]
+    # Without `match`, equal texts count by themselves.
+    by_default = run(tmp_path, TRANSFORMER, test=doubled)
+    assert not [remark for remark in by_default.remarks.get("found", []) if "very score" in remark]
+    values = [[m["value"] for m in one.metrics["found"]] for one in (by_default, matched)]
+    assert values[0] == values[1]
+    assert any("R@1 (equal " in line for line in by_default.lines)
 
 
 def test_classes_that_are_never_predicted_are_named() -> None:

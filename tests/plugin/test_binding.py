@@ -67,7 +67,7 @@ class Asks{title}(Evaluator, name="stage_{request}"):
 MADE: dict[tuple[str, str], type] = {}
 for _kind, _source in KINDS.items():
     for _request in REQUESTS:
-        _title = f"{_kind.title().replace(' ', '')}{_request.title()}"
+        _title = f"{_kind.title().replace(' ', '')}{_request.title().replace('_', '')}"
         exec(_source.format(title=_title, request=_request), globals())
         MADE[_kind, _request] = globals()[f"Asks{_title}"]
 
@@ -78,6 +78,7 @@ ARRIVES: Mapping[str, Callable[[Any], bool]] = {
     "model": lambda model: callable(model.encode),
     "present": lambda present: present is None,
     "step": lambda step: step == 0,
+    "texts_of": lambda texts: texts == (None,),
 }
 
 

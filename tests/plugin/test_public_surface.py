@@ -23,9 +23,9 @@ Array Bank Column Data Encoded Files Grid Ids Index Labels Metrics Model Paramet
 Sampled Static TokenSequence Weight
 """
 GIVEN = """
-ABSENT Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example Exported LeftOut Metric RawValue
-Sample Reader Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming Tally TensorType Tokens
-TrackedRun Tracking
+ABSENT Answering Clock ColumnValues DataRows Draw Encoding EvaluationResult Example Exported ItemScores LeftOut Metric
+RawValue Sample Reader Reporter ShardReader Shown StageContext StageInputs StageModel Streamed Streaming Tally
+TensorType Tokens TrackedRun Tracking
 describe emit in_all read_sample text_of with_random_access
 """
 WIRING = "Application BatchSizes BatchValue Fault Origin Owner Place STAGE StageScope StageSpec Structure Target"

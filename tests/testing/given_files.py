@@ -52,6 +52,7 @@ def file_sources() -> list[SourceCase]:
         "table": {"url": table["url"]},
         "folder": {"url": str(folder() / "classes")},
         "webdataset": {"url": str(folder() / "a.tar")},
+        "beside": {"of": table, "other": ages, "axis": "person"},
         "join": {"of": words, "other": ages, "on": "name"},
         "split": {"of": table, "part": "train"},
     }

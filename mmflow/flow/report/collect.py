@@ -8,7 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmflow.artifacts import EmbeddingMap, Environment, HistoryArtifact, MetricsArtifact, StageRecord, TrainingSummary
+from mmflow.artifacts import (
+    EmbeddingMap,
+    Environment,
+    HistoryArtifact,
+    MetricsArtifact,
+    StageRecord,
+    StoredItems,
+    TrainingSummary,
+)
 from mmflow.flow.jobs import SETTLED
 from mmflow.flow.store import Event, NotStored, RunAbout, RunRecord, RunStore, StoreError
 from mmflow.plugin.modality import Shown, first_member, modality
@@ -76,10 +84,16 @@ class StageReport:
     """Numbers that were not measured, and why."""
     remarks: list[str] = field(default_factory=list)
     """Warnings about the result."""
+    folder: str = ""
+    """Where its result is; empty where it is not stored."""
 
     @property
     def cached(self) -> bool:
         return self.state == "cached"
+
+    def items(self) -> Mapping[str, StoredItems]:
+        """Scores of single items by metric; they are read now."""
+        return MetricsArtifact(Path(self.folder)).items() if self.folder else {}
 
 
 @dataclass(frozen=True)
@@ -231,6 +245,7 @@ def _fill(stage: StageReport, folder: Path, spec: Spec, notes: list[str], illust
     stage.seconds, stage.started = about.get("seconds"), about.get("started", "")
     stage.environment = about.get("environment") or {}
     stage.remarks = list(about.get("remarks", []))
+    stage.folder = str(folder)
     measured = MetricsArtifact(folder).read()
     stage.metrics = MetricsArtifact(folder).metrics()
     stage.rows, stage.data = measured.get("rows"), measured.get("data")

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from mmflow.flow.report.collect import RunReport, StageReport, collect
-from mmflow.flow.report.comparison import ComparedMetric, compared, lines, table, tables_markdown
+from mmflow.flow.report.comparison import ComparedMetric, Entry, compared, table
 from mmflow.flow.report.page import render, render_members
+from mmflow.flow.report.sentences import NOTHING_BEFORE, Before, run_before
 from mmflow.flow.report.summary import (
     left_out_lines,
     remark_lines,
@@ -17,6 +18,7 @@ from mmflow.flow.report.summary import (
     summary_lines,
     summary_markdown,
 )
+from mmflow.flow.report.tables import lines, run_markdown
 from mmflow.flow.store import RunRecord, RunStore
 from mmflow.spec import Member
 
@@ -29,11 +31,18 @@ class MembersReport:
     """The reports of all members by name."""
 
     members: Mapping[str, tuple[Member, RunReport]]
+    before: Before = NOTHING_BEFORE
+    """The run before, of one spec."""
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The members as runs of methods: those that differ in nothing but their seed are one."""
+        return [Entry(m.group or "all seeds", run.seed, run, name) for name, (m, run) in self.members.items()]
 
     @cached_property
     def compared(self) -> list[ComparedMetric]:
         """The table over the members."""
-        return compared(self.members)
+        return compared(self.entries)
 
     @property
     def single(self) -> RunReport | None:
@@ -56,13 +65,14 @@ class MembersReport:
         return [*lines(self.compared), *left_out, *remark_lines(remarks)]
 
     def markdown(self) -> str:
-        return summary_markdown(self.single) if self.single else tables_markdown(self.first, self.compared)
+        return summary_markdown(self.single) if self.single else run_markdown(self.first, self.compared)
 
     def page(self) -> str:
         """The whole page."""
         if self.single:
-            return render(self.single)
-        return render_members({name: report for name, (_, report) in self.members.items()}, self.compared)
+            return render(self.single, self.before)
+        reports = {name: report for name, (_, report) in self.members.items()}
+        return render_members(reports, self.entries, self.compared)
 
     def remarks(self) -> dict[str, list[str]]:
         """Warnings about the results, by stage; of a matrix, each stage with its member."""
@@ -97,4 +107,5 @@ def collect_members(
         for stage in report.stages:
             shown.setdefault(stages.get(stage.name, stage.name), (name, stage))
         found[name] = member, report
-    return MembersReport(found)
+    before = run_before(store, record, found[""][1]) if "" in found else NOTHING_BEFORE
+    return MembersReport(found, before)

@@ -11,54 +11,77 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from mmflow.flow.report import figures
+from mmflow.flow.report import figures, tables
 from mmflow.flow.report.collect import RunReport, ShownRow, StageReport
-from mmflow.flow.report.comparison import ComparedMetric
+from mmflow.flow.report.comparison import ComparedMetric, Entry
+from mmflow.flow.report.curves import curves_beside, training_curves
+from mmflow.flow.report.runs import RunsReport
+from mmflow.flow.report.sentences import NOTHING_BEFORE, Before, sentence
 from mmflow.flow.report.summary import grouped, interval, number, remarks_of, seconds, times_chance
 from mmflow.plugin.values import Metric
 
 HEADLINES = 6
-_CURVES = (
-    ("Gradient norm", "grad_norm"),
-    ("Learning rate", "lr"),
-    ("Samples per second", "samples_per_second"),
-)
 
 
-def render(report: RunReport) -> str:
+def render(report: RunReport, before: Before = NOTHING_BEFORE) -> str:
     """The whole page of one spec as text. Everything that comes from data, spec or run is escaped."""
-    return _template("page").render(**_shown_of(report), body=_body(report, anchors=True), style=Markup(_style()))
+    body = _body(report, anchors=True, before=before)
+    return _template("page").render(**_shown_of(report, before), body=body, style=Markup(_style()))
 
 
-def render_members(members: Mapping[str, RunReport], compared: Sequence[ComparedMetric]) -> str:
+def render_members(
+    members: Mapping[str, RunReport], entries: Sequence[Entry], compared: Sequence[ComparedMetric]
+) -> str:
     """The page of the members of a matrix: the table over them, then each folded."""
     return _template("members").render(
         report=next(iter(members.values())),
-        compared=[(stage, list(metrics)) for stage, metrics in groupby(compared, lambda one: one.stage)],
+        **_beside(entries, compared),
         notes=list(dict.fromkeys(note for report in members.values() for note in report.notes)),
         members=[(name, report, _body(report, anchors=False)) for name, report in members.items()],
         style=Markup(_style()),
     )
 
 
-def _body(report: RunReport, *, anchors: bool) -> Markup:
+def render_runs(found: RunsReport) -> str:
+    """The page of several runs beside each other."""
+    return _template("runs").render(
+        title=found.title,
+        entries=found.entries,
+        notes=found.notes,
+        **_beside(found.entries, found.metrics),
+        style=Markup(_style()),
+    )
+
+
+def _beside(entries: Sequence[Entry], compared: Sequence[ComparedMetric]) -> dict[str, Any]:
+    """The table over methods, and their curves."""
+    return {
+        "compared": [(stage, list(metrics)) for stage, metrics in groupby(compared, lambda one: one.stage)],
+        "footnotes": tables.footnotes(compared),
+        "curves": curves_beside(entries),
+    }
+
+
+def _body(report: RunReport, *, anchors: bool, before: Before = NOTHING_BEFORE) -> Markup:
     """The sections about one spec; `anchors` makes them targets of links."""
 
     def anchor(name: str) -> Markup:
         return Markup(' id="{}"').format(name) if anchors else Markup("")
 
-    return Markup(_template("run").render(**_shown_of(report), anchor=anchor))
+    return Markup(_template("run").render(**_shown_of(report, before), anchor=anchor))
 
 
-def _shown_of(report: RunReport) -> dict[str, Any]:
+def _shown_of(report: RunReport, before: Before) -> dict[str, Any]:
     measured = [stage for stage in report.stages if stage.metrics]
     return {
         "report": report,
         "remarks": remarks_of(report),
         "measured": measured,
         "headlines": _headlines(measured),
+        "before": before,
+        "sentence": sentence,
         "trained": [stage for stage in report.stages if stage.history],
-        "curves": _curves,
+        "curves": training_curves,
         "maps": _maps(report),
         "shown": _shown,
         "environment": report.environment,
@@ -82,7 +105,8 @@ def _template(name: str) -> jinja2.Template:
     )
     environment.filters |= {
         "number": number, "seconds": seconds, "grouped": grouped, "times_chance": times_chance, "interval": interval,
-        "figure": _figure, "gauge": _gauge, "moment": _moment,
+        "figure": _figure, "gauge": _gauge, "moment": _moment, "signed": tables.signed, "p_value": tables.p_value,
+        "ends": tables.ends, "signed_ends": tables.signed_ends,
     }  # fmt: skip
     return environment.get_template(f"{name}.html.j2")
 
@@ -121,50 +145,6 @@ def _gauge(metric: Metric) -> Markup:
     if chance is None or metric.better == "lower" or not (0 <= value <= 1 and 0 <= chance <= 1):
         return Markup("")
     return figures.gauge(value, chance)
-
-
-def _curves(stage: StageReport) -> list[tuple[str, Markup]]:
-    """Titles and charts of the values that a training stage has logged."""
-    history = stage.history
-
-    def series(key: str) -> list[tuple[float, float]]:
-        return [(float(line["step"]), float(line[key])) for line in history if line.get(key) is not None]
-
-    keys = list(dict.fromkeys(key for line in history for key in line))
-    losses = {key.partition("/")[2]: series(key) for key in keys if key.startswith("loss/")}
-    if "loss" in keys and len(losses) != 1:
-        losses = {"total": series("loss"), **losses}
-    charts = [("Loss", figures.line_chart(losses, x_label="step"))] if losses else []
-    values = {key.partition("/")[2]: series(key) for key in keys if key.startswith("value/")}
-    charts += [(_last_two(path), figures.line_chart({path: line}, x_label="step")) for path, line in values.items()]
-    charts += _measured({key: series(key) for key in keys if "." in key and "/" not in key})
-    charts += [
-        (name, figures.line_chart({name: series(key)}, x_label="step", zero=True))
-        for name, key in _CURVES
-        if key in keys
-    ]
-    return charts
-
-
-def _measured(series: Mapping[str, list[tuple[float, float]]]) -> list[tuple[str, Markup]]:
-    """Charts of what stages inside a training have measured: one for the shares of each, one for each other number."""
-    shares: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    charts: list[tuple[str, Markup]] = []
-    for key, line in series.items():
-        group, stage, metric = key.split(".", 2)
-        if all(0 <= value <= 1 for _, value in line):
-            shares.setdefault(f"{group}.{stage}", {})[metric] = line
-        else:
-            charts.append((key, figures.line_chart({key: line}, x_label="step")))
-    for stage, lines in shares.items():
-        title = f"{stage}.{next(iter(lines))}" if len(lines) == 1 else stage
-        charts.append((title, figures.line_chart(lines, x_label="step")))
-    return charts
-
-
-def _last_two(path: str) -> str:
-    """`losses.align.temperature` as a heading: `align temperature`."""
-    return " ".join(path.split(".")[-2:])
 
 
 def _maps(report: RunReport) -> list[dict[str, Any]]:

@@ -210,9 +210,9 @@ class DataStage(Stage):
 class Evaluator(DataStage):
     """A stage that measures. Write `evaluate` with `of` in order, each an `Encoding` over all rows of `data`,
     and other fields by name (references to fields as tensors or lists, `score` built); on request `ids`
-    (list of str), `model` (an object with `encode`, to encode further values) and `generator` (a
-    `torch.Generator`). Returns `EvaluationResult`. The flow embeds the data, or finds the encodings in the store, and
-    calls it."""
+    (list of str), `texts_of` (those that each of `of` reads), `model` (an object with `encode`, to encode further
+    values) and `generator` (a `torch.Generator`). Returns `EvaluationResult`. The flow embeds the data, or finds the
+    encodings in the store, and calls it."""
 
     method: ClassVar[str] = "evaluate"
     gives: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}

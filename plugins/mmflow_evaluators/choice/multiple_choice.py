@@ -9,6 +9,7 @@ from mmflow.plugin import (
     ComponentError,
     Encoding,
     EvaluationResult,
+    ItemScores,
     Labels,
     Metric,
     RawField,
@@ -55,8 +56,7 @@ class MultipleChoice(OfTwo, name="multiple_choice"):
 
         from mmflow_evaluators.choice.grouped import scores_of_members
         from mmflow_evaluators.choice.scores import all_right, choice_hits, mean_rank
-        from mmflow_evaluators.estimates import bootstrapped, estimate, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import bootstrapped, result, share
         from mmflow_evaluators.ranking import codes
 
         scores, present = scores_of_members(score, rows, candidates, f"multiple_choice of {self.of[1]}")
@@ -71,12 +71,16 @@ class MultipleChoice(OfTwo, name="multiple_choice"):
             raise ComponentError("multiple_choice: no row has the right candidate beside a wrong one")
         hit, chance = hits[asked], chances[asked]
         notes = [] if asked.all() else [f"{(~asked).sum()} of {len(asked)} rows have nothing to choose from."]
-        metrics = [estimate("accuracy", hit.mean(), share_interval(hit), chance=float(chance.mean()))]
+        asked_rows = np.flatnonzero(asked)
+        metrics = [share("accuracy", hit, asked_rows, chance=float(chance.mean()))]
         ranks = mean_rank(scores, places, present)[asked]
         middle = float((present[asked].sum(1) + 1).mean() / 2)
         metrics.append(
-            bootstrapped("mean_rank", lambda i: ranks[i].mean(), len(ranks), bounds=None, chance=middle, better="lower")
-        )
+            bootstrapped(
+                "mean_rank", lambda i: ranks[i].mean(), len(ranks), bounds=None, chance=middle, better="lower",
+                items_of=ItemScores(ranks, asked_rows),
+            )
+        )  # fmt: skip
         if together is not None:
             groups = codes(together, "cpu").numpy()
             metrics.append(self._together(all_right(hits, groups)[0], all_right(chances, groups)[0]))

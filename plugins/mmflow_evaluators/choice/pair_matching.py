@@ -50,16 +50,16 @@ class PairMatching(OfTwo, name="pair_matching"):
         hits = choice.matching_hits(np.stack([s for s, _ in both], axis=1)[there])
         first, second = (name.replace(".", "_") for name in self.of)
         notes = [] if there.all() else [f"{(~there).sum()} of {len(there)} rows lack one of their four values."]
+        rows = np.flatnonzero(there)
         metrics = [
-            _metric(f"{first}_to_{second}", f"{first} → {second}", hits.forward, choice.FORWARD_CHANCE),
-            _metric(f"{second}_to_{first}", f"{second} → {first}", hits.backward, choice.BACKWARD_CHANCE),
-            _metric("both", "both", hits.both, choice.BOTH_CHANCE),
+            _metric(f"{first}_to_{second}", f"{first} → {second}", hits.forward, rows, choice.FORWARD_CHANCE),
+            _metric(f"{second}_to_{first}", f"{second} → {first}", hits.backward, rows, choice.BACKWARD_CHANCE),
+            _metric("both", "both", hits.both, rows, choice.BOTH_CHANCE),
         ]
         return result(metrics, notes)
 
 
-def _metric(name: str, title: str, hits: NDArray[np.float64], chance: float) -> Metric:
-    from mmflow_evaluators.estimates import estimate
-    from mmflow_evaluators.intervals import share_interval
+def _metric(name: str, title: str, hits: NDArray[np.float64], rows: NDArray[np.int64], chance: float) -> Metric:
+    from mmflow_evaluators.estimates import share
 
-    return estimate(name, hits.mean(), share_interval(hits), title=title, chance=chance)
+    return share(name, hits, rows, title=title, chance=chance)

@@ -77,11 +77,11 @@ class CategoryDiscovery(WithClasses, name="category_discovery"):
         if not of:
             groups = np.asarray(test.fields["assigned"]).reshape(-1)
             kept = (asked >= 0) & (groups >= 0)
-            metrics += _measured(Group(), asked[kept], groups[kept], own[own >= 0], notes)
+            metrics += _measured(Group(), asked, groups, kept, own[own >= 0], notes)
         for place, (name, encoding) in enumerate(zip(self.of, of, strict=False)):
             groups = self._clusters(encoding, test.of[place], own, asked, f"category_discovery of {name}")
             group = group_of(name, len(of) == 1)
-            metrics += _measured(group, asked[groups >= 0], groups[groups >= 0], own[own >= 0], notes)
+            metrics += _measured(group, asked, groups, groups >= 0, own[own >= 0], notes)
         return result(metrics, notes, "category_discovery")
 
     def _clusters(
@@ -109,15 +109,18 @@ class CategoryDiscovery(WithClasses, name="category_discovery"):
 
 
 def _measured(
-    group: Group, classes: NDArray[np.int64], groups: NDArray[np.int64], known: NDArray[np.int64], notes: list[str]
-) -> list[Metric]:
+    group: Group, classes: NDArray[np.int64], groups: NDArray[np.int64], kept: NDArray[np.bool_],
+    known: NDArray[np.int64], notes: list[str],
+) -> list[Metric]:  # fmt: skip
+    """Metrics of the test rows that are `kept`, with the classes and clusters of all of them [N]."""
     import numpy as np
 
     from mmflow.plugin import numpy_generator
     from mmflow_evaluators.clustering.discovery import discovery_hits
-    from mmflow_evaluators.estimates import estimate
-    from mmflow_evaluators.intervals import share_interval
+    from mmflow_evaluators.estimates import estimate, share
 
+    rows = np.flatnonzero(kept)
+    classes, groups = classes[rows], groups[rows]
     if not len(classes):
         raise ComponentError("category_discovery: no row of the test data has a class and a cluster")
     found = discovery_hits(classes, groups, known)
@@ -131,5 +134,5 @@ def _measured(
             continue
         hits = found.hits[part].astype(np.float64)
         chance = float(np.mean([accuracies[place] for accuracies in drawn]))
-        metrics.append(estimate(f"{name}_accuracy", hits.mean(), share_interval(hits), group=group, chance=chance))
+        metrics.append(share(f"{name}_accuracy", hits, rows[part], group=group, chance=chance))
     return metrics

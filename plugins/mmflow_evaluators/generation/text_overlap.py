@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mmflow.plugin import ComponentError, EvaluationResult, Evaluator, Metric, RawField, Ref, Refs, default
+from mmflow.plugin import ComponentError, EvaluationResult, Evaluator, ItemScores, Metric, RawField, Ref, Refs, default
 from mmflow_evaluators.reading import TEXT
 
 if TYPE_CHECKING:
@@ -45,25 +45,26 @@ class TextOverlap(Evaluator, name="text_overlap"):
         from mmflow.plugin import numpy_generator
         from mmflow_evaluators.estimates import bootstrapped, result
 
-        texts, others, notes = _rows(generated, references)
+        texts, others, rows, notes = _rows(generated, references)
         order = numpy_generator("mmflow_evaluators.text_overlap").permutation(len(texts))
         metrics: list[Metric] = []
         for name in self.metrics:
-            statistic, top = self._statistic(name, texts, others)
-            by_chance, _ = self._statistic(name, [texts[i] for i in order], others)
+            statistic, top, values = self._statistic(name, texts, others)
+            by_chance, *_ = self._statistic(name, [texts[i] for i in order], others)
             everything = _all(len(texts))
             bounds = (0.0, top)
             metrics.append(
                 bootstrapped(
-                    name.lower(), statistic, len(texts), title=TITLES[name], bounds=bounds, chance=by_chance(everything)
+                    name.lower(), statistic, len(texts), title=TITLES[name], bounds=bounds,
+                    chance=by_chance(everything), items_of=None if values is None else ItemScores(values, rows),
                 )
-            )
+            )  # fmt: skip
         return result(metrics, notes)
 
     def _statistic(
         self, name: str, texts: Sequence[str], references: Sequence[Sequence[str]]
-    ) -> tuple[Callable[[NDArray[np.int64]], float], float]:
-        """A measure of the rows at an index, and its highest value."""
+    ) -> tuple[Callable[[NDArray[np.int64]], float], float, NDArray[np.float64] | None]:
+        """A measure of the rows at an index, its highest value, and one value a row where it is their mean."""
         import numpy as np
 
         from mmflow_evaluators.generation.bleu import bleu_counts, corpus_bleu
@@ -74,7 +75,7 @@ class TextOverlap(Evaluator, name="text_overlap"):
 
         if name == "bleu":
             counts = bleu_counts(texts, references, self.tokenize)
-            return (lambda index: corpus_bleu(counts[index])), 100.0
+            return (lambda index: corpus_bleu(counts[index])), 100.0, None
         if name.startswith("rouge"):
             values, top = rouge(texts, references, name), 1.0
         else:
@@ -84,7 +85,7 @@ class TextOverlap(Evaluator, name="text_overlap"):
                 values, top = np.array(best), 1.0
             else:
                 values, top = cider_d(own, others), 10.0
-        return (lambda index: float(values[index].mean())), top
+        return (lambda index: float(values[index].mean())), top, values
 
 
 def _all(count: int) -> NDArray[np.int64]:
@@ -93,20 +94,21 @@ def _all(count: int) -> NDArray[np.int64]:
     return np.arange(count)
 
 
-def _rows(generated: Any, references: tuple[Any, ...]) -> tuple[list[str], list[list[str]], list[str]]:
-    """Texts and their references of the rows that have one, and what is to be said."""
-    texts, others, notes = [], [], []
+def _rows(generated: Any, references: tuple[Any, ...]) -> tuple[list[str], list[list[str]], list[int], list[str]]:
+    """Texts and their references of the rows that have one, the places of these, and what is to be said."""
+    texts, others, rows, notes = [], [], [], []
     columns = [list(column) for column in references]
-    for text, *found in zip(list(generated), *columns, strict=True):
+    for place, (text, *found) in enumerate(zip(list(generated), *columns, strict=True)):
         several = [r for value in found for r in (value if isinstance(value, (list, tuple)) else [value])]
         known = [r for r in several if isinstance(r, str)]
         if known:
             texts.append(text if isinstance(text, str) else "")
             others.append(known)
+            rows.append(place)
     if not texts:
         raise ComponentError("text_overlap: no row has a reference")
     if (left := len(list(generated)) - len(texts)) > 0:
         notes.append(f"{left} rows have no reference.")
     if empty := sum(not text.strip() for text in texts):
         notes.append(f"{empty} of {len(texts)} generated texts are empty.")
-    return texts, others, notes
+    return texts, others, rows, notes

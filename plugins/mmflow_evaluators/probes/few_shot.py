@@ -116,8 +116,7 @@ class KShotProbe(WithClasses, OfEach, name="k_shot_probe"):
         import numpy as np
 
         from mmflow.plugin import numpy_generator
-        from mmflow_evaluators.estimates import estimate, group_of, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import group_of, result, share
         from mmflow_evaluators.probes.episodes import classify, draw_shots, enough
         from mmflow_evaluators.vectors import vectors_of
 
@@ -129,7 +128,8 @@ class KShotProbe(WithClasses, OfEach, name="k_shot_probe"):
             y, here_y = vectors_of(test.of[place], f"k_shot_probe of {name} (test)")
             classes = np.where(here, labels.cpu().numpy().reshape(-1), -1)
             asked = np.where(here_y, test.fields["labels"].cpu().numpy().reshape(-1), -1)
-            y, asked = y[asked >= 0], asked[asked >= 0]
+            rows = np.flatnonzero(asked >= 0)
+            y, asked = y[rows], asked[rows]
             self.require(f"k_shot_probe of {name}", classes, asked)
             every = np.union1d(enough(classes, 1), asked)
             for k in self.shots:
@@ -142,17 +142,16 @@ class KShotProbe(WithClasses, OfEach, name="k_shot_probe"):
                 right = np.zeros(len(asked))
                 for number in range(self.draws):
                     generator = numpy_generator("mmflow_evaluators.k_shot_probe", self.seed, k, number)
-                    rows = draw_shots(classes, k, generator)
-                    names, own = np.unique(classes[rows], return_inverse=True)
-                    found = classify(self.by, x[rows], own.astype(np.int64), y, self.c)
+                    drawn = draw_shots(classes, k, generator)
+                    names, own = np.unique(classes[drawn], return_inverse=True)
+                    found = classify(self.by, x[drawn], own.astype(np.int64), y, self.c)
                     at = np.minimum(np.searchsorted(names, asked), len(names) - 1)
                     right += np.where(names[at] == asked, found[np.arange(len(asked)), at], 0.0) / self.draws
-                right = np.clip(right, 0.0, 1.0)
                 group = group_of(name, len(of) == 1)
                 metrics.append(
-                    estimate(
-                        f"{k}_shot_accuracy", right.mean(), share_interval(right), group=group,
-                        title=f"accuracy, {k} shots", chance=1 / len(every),
+                    share(
+                        f"{k}_shot_accuracy", right, rows, group=group, title=f"accuracy, {k} shots",
+                        chance=1 / len(every),
                     )
                 )  # fmt: skip
                 curves.setdefault(str(name), []).append(float(right.mean()))

@@ -80,8 +80,7 @@ class FactorProbe(Probe, name="factor_probe"):
     def evaluate(self, *of: Encoding, factors: tuple[Tensor, ...], ids: list[str], test: Any) -> EvaluationResult:
         import numpy as np
 
-        from mmflow_evaluators.estimates import estimate, group_of, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import group_of, result, share
         from mmflow_evaluators.probes import regularized
 
         metrics: list[Metric] = []
@@ -106,9 +105,7 @@ class FactorProbe(Probe, name="factor_probe"):
                 chance = float((held.targets == names[counts.argmax()]).mean())
                 label = str(factor).replace(".", "_")
                 group = group_of(name, len(of) == 1)
-                metrics.append(
-                    estimate(f"{label}_accuracy", hits.mean(), share_interval(hits), group=group, chance=chance)
-                )
+                metrics.append(share(f"{label}_accuracy", hits, held.ids, group=group, chance=chance))
         return result(metrics, notes, self.use)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,14 +21,16 @@ from mmflow_evaluators.declared import OfSeveral, Refusal, amount, too_few
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
 
 class PairwiseRetrieval(OfSeveral, name="pairwise_retrieval"):
     """Recall at K from every encoder in `of` to every other one, and the mean of all.
 
-    For spaces of three and more modalities. The right answers of a query are the candidates of its own row; rows that
-    lack one of the two are left out of that pair, as queries and as candidates. Ties count by expectation; chance is
-    exact; intervals are Wilson's, by row. A K of all candidates or more is not measured, which is said.
+    For spaces of three and more modalities. The right answers of a query are the candidates of its own row and those
+    of equal texts, which the metric's line says where texts repeat. Rows that lack one of the two are left out of that
+    pair, as queries and as candidates. Ties count by expectation; chance is exact; intervals are Wilson's, by row. A K
+    of all candidates or more is not measured, which is said.
     """
 
     example: ClassVar[str] = "{use: pairwise_retrieval, data: test, of: [image, text, sound], at: [1]}"
@@ -39,14 +41,15 @@ class PairwiseRetrieval(OfSeveral, name="pairwise_retrieval"):
     def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
         yield from too_few(tallies, 2, self.use)
 
-    def evaluate(self, *of: Encoding, score: Any) -> EvaluationResult:
+    def evaluate(self, *of: Encoding, score: Any, texts_of: Sequence[Any] = ()) -> EvaluationResult:
         import numpy as np
 
-        from mmflow_evaluators.estimates import estimate, group_between, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import estimate, group_between, result, share
+        from mmflow_evaluators.matching import equal_texts, same_content, text_side
         from mmflow_evaluators.ranking import fold
 
         folded = [fold(encoding) for encoding in of]
+        contents = [text_side(text, side) for text, side in zip(texts_of or [None] * len(of), of, strict=True)]
         metrics: list[Metric] = []
         notes: list[str] = []
         tables = {k: np.full((len(of), len(of)), np.nan) for k in self.at}
@@ -57,13 +60,17 @@ class PairwiseRetrieval(OfSeveral, name="pairwise_retrieval"):
             if not keep_own.any():
                 raise ComponentError(f"pairwise_retrieval: no row has both {query} and {found}")
             group = group_between(query, found, sign="→")
-            for k, values, chance in self._hits(score, folded[i][0], folded[j][0], own, other, keep_other, swap=i > j):
+            right = same_content(folded[i][1], folded[j][1], (), contents[i], contents[j])
+            said = equal_texts(contents[i], contents[j])
+            for k, values, chance in self._hits(
+                score, folded[i][0], folded[j][0], right, keep_own, keep_other, swap=i > j
+            ):
                 if k >= keep_other.sum():
                     notes.append(f"{group.heading}: R@{k} of {amount(int(keep_other.sum()), 'candidate')} is always 1.")
                     continue
-                interval = share_interval(values[keep_own], own[keep_own])
                 tables[k][i, j] = values[keep_own].mean()
-                metrics.append(estimate(f"r{k}", tables[k][i, j], interval, title=f"R@{k}", group=group, chance=chance))
+                hits, rows = values[keep_own], own[keep_own]
+                metrics.append(share(f"r{k}", hits, rows, title=f"R@{k}{said}", group=group, chance=chance))
         measured = result(metrics, notes, "pairwise_retrieval")
         for k, table in tables.items():
             cells = table[~np.eye(len(of), dtype=bool)]
@@ -79,8 +86,8 @@ class PairwiseRetrieval(OfSeveral, name="pairwise_retrieval"):
         return measured
 
     def _hits(
-        self, score: Any, queries: Encoding, candidates: Encoding, own: NDArray[np.int64], other: NDArray[np.int64],
-        kept: NDArray[np.bool_], *, swap: bool,
+        self, score: Any, queries: Encoding, candidates: Encoding, right: Callable[[int, int], Tensor],
+        asked: NDArray[np.bool_], kept: NDArray[np.bool_], *, swap: bool,
     ) -> list[tuple[int, NDArray[np.float64], float]]:  # fmt: skip
         """For each K: hits of every query, and chance."""
         import numpy as np
@@ -92,10 +99,9 @@ class PairwiseRetrieval(OfSeveral, name="pairwise_retrieval"):
         chances: dict[int, list[NDArray[np.float64]]] = {k: [] for k in self.at}
         for start, block in score_rows(score, queries, candidates, swap=swap):
             s = block.double().cpu().numpy()[:, kept]
-            good = own[start : start + len(s), None] == other[kept][None]
+            good = right(start, len(s)).cpu().numpy()[:, kept]
             for k in self.at:
                 found[k].append(top_hits(s, good, k))
                 chances[k].append(top_hits(np.zeros_like(s), good, k))
-        asked = np.isin(own, other)
         joined = {k: (np.concatenate(found[k]), np.concatenate(chances[k])) for k in self.at}
         return [(k, hits, float(by_chance[asked].mean())) for k, (hits, by_chance) in joined.items()]

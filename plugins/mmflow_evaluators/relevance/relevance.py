@@ -64,7 +64,6 @@ class Relevance(Evaluator, name="relevance"):
         return self
 
     def evaluate(self, *of: Encoding, labels: Tensor | Tokens, score: Any) -> EvaluationResult:
-        import numpy as np
 
         from mmflow_evaluators.estimates import group_between, result
         from mmflow_evaluators.ranking import fold
@@ -80,9 +79,8 @@ class Relevance(Evaluator, name="relevance"):
                 raise ComponentError(f"relevance of {query} in {found}: too few rows are present")
             a, b = (sets[rows.cpu().numpy()] for rows in (own, other))
             group = group_between(str(query), str(found), alone=len(sides) == 1, sign="→")
-            by_row = np.unique(own.cpu().numpy(), return_inverse=True)[1]
             blocks = self._orders(score, queries, candidates, a, b, swap=i > j, same=i == j)
-            metrics += self._measured(group, blocks, by_row, len(other) - (i == j), notes)
+            metrics += self._measured(group, blocks, own.cpu().numpy(), len(other) - (i == j), notes)
         return result(metrics, notes, "relevance")
 
     def _orders(
@@ -115,8 +113,7 @@ class Relevance(Evaluator, name="relevance"):
     ) -> list[Metric]:  # fmt: skip
         import numpy as np
 
-        from mmflow_evaluators.estimates import estimate
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import share
         from mmflow_evaluators.relevance import measures as of
 
         asked = np.concatenate([answered for _, answered in orders])
@@ -139,10 +136,7 @@ class Relevance(Evaluator, name="relevance"):
         for name, title, measure in wanted:
             values = np.concatenate([measure(order) for order, _ in orders])[asked]
             chance = np.concatenate([of.chance(measure, order) for order, _ in orders])[asked]
-            interval = share_interval(np.clip(values, 0, 1), rows[asked])
-            metrics.append(
-                estimate(name, values.mean(), interval, title=title, group=group, chance=float(chance.mean()))
-            )
+            metrics.append(share(name, values, rows[asked], title=title, group=group, chance=float(chance.mean())))
         return metrics
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import ComponentError, Encoding, EvaluationResult, PositiveInt, Score, Tally, default
@@ -19,10 +19,10 @@ class Reranking(OfTwo, name="reranking"):
     """Recall at K of the first score, and after the second one has ordered its `top` candidates again.
 
     Cheap vectors search, a costly score (tokens, sequences) decides. `of` names the encoders of queries and of
-    candidates; the right answer of a query is the candidate of its own row. A right candidate that the first score
-    does not put among the `top` cannot be found: `reachable` is the share that it does. Ties count by expectation;
-    the `top` of tied candidates are those of the first rows. Intervals are Wilson's. A K of all candidates or more is
-    not measured, which is said.
+    candidates; the right answers of a query are the candidate of its own row and those of equal texts, which the
+    metric's line says where texts repeat. A right candidate that the first score does not put among the `top` cannot
+    be found: `reachable` is the share that it does. Ties count by expectation; the `top` of tied candidates are those
+    of the first rows. Intervals are Wilson's. A K of all candidates or more is not measured, which is said.
     """
 
     example: ClassVar[str] = "{use: reranking, data: test, of: [text, image], score: cosine, second: maxsim, top: 50}"
@@ -35,17 +35,20 @@ class Reranking(OfTwo, name="reranking"):
     def refuses_rows(self, tallies: Mapping[str, Tally]) -> Iterator[Refusal]:
         yield from too_few(tallies, 2, self.use)
 
-    def evaluate(self, queries: Encoding, candidates: Encoding, score: Any, second: Score) -> EvaluationResult:
+    def evaluate(
+        self, queries: Encoding, candidates: Encoding, score: Any, second: Score, texts_of: Sequence[Any] = (None, None)
+    ) -> EvaluationResult:
         import numpy as np
 
         from mmflow_evaluators.choice.scores import top_hits
-        from mmflow_evaluators.estimates import estimate, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import result, share
+        from mmflow_evaluators.matching import equal_texts, same_content, text_side
         from mmflow_evaluators.ranking import fold, score_rows
         from mmflow_evaluators.relevance.measures import reranked
 
         (a, own), (b, other) = fold(queries), fold(candidates)
-        right = own.cpu().numpy()[:, None] == other.cpu().numpy()[None]
+        contents = [text_side(text, side) for text, side in zip(texts_of, (queries, candidates), strict=True)]
+        right = same_content(own, other, (), *contents)(0, len(own)).cpu().numpy()
         asked = right.any(1)
         if not asked.any():
             raise ComponentError("reranking: no query has its own candidate")
@@ -61,7 +64,9 @@ class Reranking(OfTwo, name="reranking"):
             for k in self.at:
                 hits.setdefault(f"first_r{k}", []).append(top_hits(first, good, k))
                 hits.setdefault(f"r{k}", []).append(top_hits(again, good, k))
-        chances = {k: top_hits(np.zeros((1, len(other))), right[asked][:1], k)[0] for k in self.at}
+        equal = np.zeros(right[asked].shape)
+        chances = {k: top_hits(equal, right[asked], k).mean() for k in (*self.at, top)}
+        said = equal_texts(*contents)
         there = amount(len(other), "candidate")
         notes = [f"R@{k} of {there} is always 1." for k in self.at if k >= len(other)]
         if top >= len(other):
@@ -74,8 +79,7 @@ class Reranking(OfTwo, name="reranking"):
                 continue
             values = np.concatenate(parts)[asked]
             title = "reachable" if not k else f"R@{k} of the first score" if name.startswith("first") else f"R@{k}"
-            chance = top / len(other) if not k else float(chances[k])
-            metrics.append(estimate(name, values.mean(), share_interval(values, rows), title=title, chance=chance))
+            metrics.append(share(name, values, rows, title=f"{title}{said}", chance=float(chances[k or top])))
         return result(metrics, notes, "reranking")
 
     def _second(

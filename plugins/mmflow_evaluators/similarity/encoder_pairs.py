@@ -62,7 +62,7 @@ class RepresentationSimilarity(OfSeveral, name="representation_similarity"):
             if len(rows) <= max(self.k, 3):
                 raise ComponentError(f"representation_similarity of {names}: {len(rows)} rows for k = {self.k}")
             group = group_between(self.of[i], self.of[j], alone=len(of) == 2)
-            found = self._pair(group, read[i][0][rows], read[j][0][rows], names, notes)
+            found = self._pair(group, read[i][0][rows], read[j][0][rows], rows, names, notes)
             table[i, j] = table[j, i] = found[-1].value
             metrics += found
         measured = result(metrics, list(dict.fromkeys(notes)))
@@ -74,15 +74,16 @@ class RepresentationSimilarity(OfSeveral, name="representation_similarity"):
         return measured
 
     def _pair(
-        self, group: Group, x: NDArray[np.float64], y: NDArray[np.float64], names: str, notes: list[str]
-    ) -> list[Metric]:
+        self, group: Group, x: NDArray[np.float64], y: NDArray[np.float64], rows: NDArray[np.int64], names: str,
+        notes: list[str],
+    ) -> list[Metric]:  # fmt: skip
         import math
 
         import numpy as np
 
         from mmflow.plugin import numpy_generator
-        from mmflow_evaluators.estimates import estimate
-        from mmflow_evaluators.intervals import jackknife_interval, share_interval
+        from mmflow_evaluators.estimates import estimate, share
+        from mmflow_evaluators.intervals import jackknife_interval
         from mmflow_evaluators.similarity.kernels import linear_cka, unbiased_cka
         from mmflow_evaluators.similarity.neighbors import mutual_knn
         from mmflow_evaluators.vectors import unit
@@ -104,12 +105,7 @@ class RepresentationSimilarity(OfSeveral, name="representation_similarity"):
             )
         shares = mutual_knn(unit(x), unit(y), self.k)
         chance = self.k / (len(x) - 1)
-        # Rounding may carry a full share past 1.
-        interval = share_interval(np.minimum(shares, 1.0))
-        return [
-            *metrics,
-            estimate("mutual_knn", shares.mean(), interval, title="mutual kNN", group=group, chance=chance),
-        ]
+        return [*metrics, share("mutual_knn", shares, rows, title="mutual kNN", group=group, chance=chance)]
 
 
 def _at(

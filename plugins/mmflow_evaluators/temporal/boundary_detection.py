@@ -44,17 +44,17 @@ class BoundaryDetection(Evaluator, name="boundary_detection"):
         import numpy as np
 
         from mmflow.plugin import numpy_generator
-        from mmflow_evaluators.estimates import bootstrapped, estimate, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import bootstrapped, result, share
         from mmflow_evaluators.ragged import ragged
         from mmflow_evaluators.temporal import boundaries as of
 
-        pairs = []
-        for f, t in zip(
-            ragged(found, (0,), "boundary_detection"), ragged(truth, (0,), "boundary_detection"), strict=True
+        pairs, places = [], []
+        for place, (f, t) in enumerate(
+            zip(ragged(found, (0,), "boundary_detection"), ragged(truth, (0,), "boundary_detection"), strict=True)
         ):
             if f is not None and t is not None:
                 pairs.append((t, f))
+                places.append(place)
         if not pairs:
             raise ComponentError("boundary_detection: no sample has boundaries of both kinds")
         generator = numpy_generator("mmflow_evaluators.boundary_detection")
@@ -68,8 +68,8 @@ class BoundaryDetection(Evaluator, name="boundary_detection"):
             if not known.any():
                 continue
             chance = float(np.nanmean([measure(t, f, self.window) for drawn in shuffled for t, f in drawn]))
-            interval = share_interval(values[known])
-            metrics.append(estimate(name, values[known].mean(), interval, title=title, chance=chance, better="lower"))
+            rows = np.array(places)[known]
+            metrics.append(share(name, values[known], rows, title=title, chance=chance, better="lower"))
         counts = self._counts(pairs)
         if math.isnan(of.f1_of_counts(*counts.sum(0).tolist())):
             notes.append("F1: there is no boundary, and none was found.")

@@ -46,8 +46,7 @@ class MomentRetrieval(Evaluator, name="moment_retrieval"):
         import numpy as np
 
         from mmflow.plugin import numpy_generator
-        from mmflow_evaluators.estimates import estimate, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import result, share
         from mmflow_evaluators.ragged import ragged
 
         moments = [self._ordered(row) for row in ragged(found, (2, 3), "moment_retrieval (found)")]
@@ -66,7 +65,7 @@ class MomentRetrieval(Evaluator, name="moment_retrieval"):
         metrics = []
         for name, (title, values) in self._measured(kept, wanted).items():
             chance = float(np.mean([other[name][1].mean() for other in shuffled]))
-            metrics.append(estimate(name, values.mean(), share_interval(values), title=title, chance=chance))
+            metrics.append(share(name, values, np.array(asked), title=title, chance=chance))
         return result(metrics, notes)
 
     def _ordered(self, row: NDArray[np.float64] | None) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from mmflow.plugin import (
     ComponentError,
     Encoding,
     EvaluationResult,
+    ItemScores,
     PositiveInt,
     Score,
     Source,
@@ -79,8 +80,7 @@ class Calibration(WithClasses, OfTwo, name="calibration"):
 
         import numpy as np
 
-        from mmflow_evaluators.estimates import bootstrapped, estimate, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import bootstrapped, result, share
         from mmflow_evaluators.uncertainty import measures as of
 
         names = model.names("labels")
@@ -102,16 +102,18 @@ class Calibration(WithClasses, OfTwo, name="calibration"):
             "adaptive_ece", lambda i: of.adaptive_calibration_error(confidence[i], right[i], self.bins), count,
             title="adaptive ECE", better="lower",
         )  # fmt: skip
+        places = np.flatnonzero(kept.cpu().numpy())
+        distances, losses = of.brier_scores(p, t), of.log_losses(p, t)
         brier = bootstrapped(
-            "brier", lambda i: of.brier_score(p[i], t[i]), count, title="Brier score", bounds=(0.0, 2.0),
-            chance=1 - uniform, better="lower",
+            "brier", lambda i: float(distances[i].mean()), count, title="Brier score", bounds=(0.0, 2.0),
+            chance=1 - uniform, better="lower", items_of=ItemScores(distances, places),
         )  # fmt: skip
         loss = bootstrapped(
-            "log_loss", lambda i: of.log_loss(p[i], t[i]), count, bounds=None, chance=-math.log(uniform), unit="nats",
-            better="lower",
+            "log_loss", lambda i: float(losses[i].mean()), count, bounds=None, chance=-math.log(uniform), unit="nats",
+            better="lower", items_of=ItemScores(losses, places),
         )  # fmt: skip
-        accuracy = estimate("accuracy", right.mean(), share_interval(right), chance=uniform)
-        sure = estimate("confidence", confidence.mean(), share_interval(confidence), title="mean confidence", better="")
+        accuracy = share("accuracy", right, places, chance=uniform)
+        sure = share("confidence", confidence, places, title="mean confidence", better="")
         measured = result([accuracy, sure, ece, adaptive, brier, loss])
         found = of.reliability(confidence, right, self.bins)
         filled = np.flatnonzero(found.counts)

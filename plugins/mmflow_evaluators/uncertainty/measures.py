@@ -58,16 +58,16 @@ def maximum_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int
     return float(np.nanmax(np.abs(found.accuracy - found.confidence)))
 
 
-def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of sum_c (p_c - [label = c])^2, from 0 to 2 (Brier, 1950). `probabilities` [N, C], `labels` int [N]."""
+def brier_scores(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """sum_c (p_c - [label = c])^2 of each row, from 0 to 2 (Brier, 1950). `probabilities` [N, C], `labels` int [N]."""
     p, t = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.int64)
-    return float(((p - (np.arange(p.shape[1]) == t[:, None])) ** 2).sum(1).mean())
+    return ((p - (np.arange(p.shape[1]) == t[:, None])) ** 2).sum(1)
 
 
-def log_loss(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of -log p of the label, in nats; a probability of 0 counts as the smallest number above 0."""
+def log_losses(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """-log p of the label of each row, in nats; a probability of 0 counts as the smallest number above 0."""
     p, t = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.int64)
-    return float(-np.log(np.maximum(p[np.arange(len(t)), t], np.finfo(np.float64).tiny)).mean())
+    return -np.log(np.maximum(p[np.arange(len(t)), t], np.finfo(np.float64).tiny))
 
 
 def risk_coverage_area(uncertainty: ArrayLike, errors: ArrayLike) -> float:

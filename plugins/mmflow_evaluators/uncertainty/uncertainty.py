@@ -36,8 +36,7 @@ class Uncertainty(OfTwo, name="uncertainty"):
         from mmflow_evaluators.binary.correlation import spearman
         from mmflow_evaluators.binary.scores import auroc
         from mmflow_evaluators.choice.scores import top_hits
-        from mmflow_evaluators.estimates import bootstrapped, estimate, result
-        from mmflow_evaluators.intervals import share_interval
+        from mmflow_evaluators.estimates import bootstrapped, estimate, result, share
         from mmflow_evaluators.ranking import fold, score_rows
         from mmflow_evaluators.uncertainty import measures as of
         from mmflow_evaluators.vectors import numbers_of
@@ -59,7 +58,7 @@ class Uncertainty(OfTwo, name="uncertainty"):
         if not len(hit):
             raise ComponentError("uncertainty: no query with a candidate has an uncertainty")
         errors, wrong = 1 - hit, hit < 0.5
-        metrics = [estimate("r1", hit.mean(), share_interval(hit, rows[known]), title="R@1", chance=1 / len(columns))]
+        metrics = [share("r1", hit, rows[known], title="R@1", chance=1 / len(columns))]
         if wrong.all() or not wrong.any():
             said = f"The first candidate is {'wrong' if wrong.all() else 'right'} for every query: nothing to foretell."
             return result(metrics, [said])

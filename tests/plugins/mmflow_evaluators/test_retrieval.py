@@ -24,10 +24,12 @@ def scores_as_rows(matrix: Any) -> tuple[Encoding, Encoding]:
     return encoding(matrix), encoding(torch.eye(matrix.shape[1]))
 
 
-def evaluate(evaluator: Retrieval, a: Encoding, b: Encoding, match: tuple[Any, ...] = ()) -> EvaluationResult:
+def evaluate(
+    evaluator: Retrieval, a: Encoding, b: Encoding, match: Any = (), texts: tuple[Any, Any] = (None, None)
+) -> EvaluationResult:
     ids = [f"row-{i}" for i in range(len(a))]
     model = SimpleNamespace(reads=lambda encoder: ("caption", True))
-    return evaluator.evaluate(a, b, score=evaluator.score, match=match, ids=ids, model=model)
+    return evaluator.evaluate(a, b, score=evaluator.score, match=match, ids=ids, model=model, texts_of=texts)
 
 
 def values(measured: EvaluationResult) -> dict[str, float]:
@@ -237,3 +239,51 @@ def test_declarations_are_checked(dot):
         Retrieval(data="test", of=("image",), score=dot)
     with pytest.raises(ValueError, match="at least 1"):
         Retrieval(data="test", of=("image", "text"), score=dot, at=())
+
+
+def test_equal_texts_are_equal_answers_in_both_directions(dot):
+    # Images 0 and 1 have the same caption; each image scores highest with the caption of the other.
+    evaluator = Retrieval(data="test", of=("image", "text"), score=dot, at=(1,))
+    assert evaluator.match == "auto"
+    sides = scores_as_rows([[0.0, 1.0, 0.2], [1.0, 0.0, 0.3], [0.1, 0.1, 0.9]])
+    texts = (None, ["a cat", "a cat", "a dog"])
+    measured = evaluate(evaluator, *sides, match="auto", texts=texts)
+    assert values(measured)["image_to_text_r1"] == values(measured)["text_to_image_r1"] == 1.0
+    # Two of three candidates are right for two queries.
+    assert chances(measured)["image_to_text_r1"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
+    assert measured.metrics[0].label == "image → text R@1 (equal caption)"
+    assert measured.notes == ["Equal caption is an equal answer (match: auto): 2 of 3 rows share theirs."]
+    # An example shows each distinct text once, and the best of equal ones is right.
+    first = measured.examples[0]
+    assert (first["found"], first["right"]) == (["row-1", "row-2"], [True, False])
+    as_listed = evaluate(evaluator, *sides, match=(texts[1],))
+    assert values(as_listed) == values(measured)
+    own_only = evaluate(evaluator, *sides, match=(), texts=texts)
+    assert values(own_only)["image_to_text_r1"] == pytest.approx(1 / 3)
+    assert own_only.metrics[0].label == "image → text R@1"
+
+
+def test_distinct_texts_change_nothing(dot):
+    evaluator = Retrieval(data="test", of=("image", "text"), score=dot, at=(1,))
+    sides = scores_as_rows(np.random.default_rng(0).normal(size=(9, 9)))
+    measured = evaluate(evaluator, *sides, match="auto", texts=(None, [str(i) for i in range(8)] + [None]))
+    assert values(measured) == values(evaluate(evaluator, *sides))
+    assert measured.notes == []
+
+
+def test_equal_texts_of_groups_against_a_loop(dot):
+    rng = np.random.default_rng(1)
+    texts = [[f"text {n}" for n in rng.integers(12, size=int(rng.integers(1, 4)))] for _ in range(10)]
+    present = [[at < len(group) for at in range(3)] for group in texts]
+    images, captions = rng.normal(size=(10, 5)), rng.normal(size=(10, 3, 5))
+    evaluator = Retrieval(data="test", of=("image", "text"), score=dot, at=(1, 3))
+    sides = encoding(images), encoding(captions, ("sample", "caption"), present)
+    got = values(evaluate(evaluator, *sides, match="auto", texts=(None, texts)))
+    members = [(row, at) for row in range(10) for at in range(len(texts[row]))]
+    scores = np.array([[images[i] @ captions[row, at] for row, at in members] for i in range(10)])
+    right = np.array([[texts[row][at] in texts[i] for row, at in members] for i in range(10)])
+    for k in (1, 3):
+        forward = [right[i, np.argsort(-scores[i])[:k]].any() for i in range(10)]
+        backward = [right[np.argsort(-scores[:, j])[:k], j].any() for j in range(len(members))]
+        assert got[f"image_to_text_r{k}"] == pytest.approx(np.mean(forward))
+        assert got[f"text_to_image_r{k}"] == pytest.approx(np.mean(backward))

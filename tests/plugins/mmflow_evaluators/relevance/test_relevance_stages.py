@@ -12,7 +12,7 @@ from mmflow_evaluators.relevance import measures as of
 from mmflow_evaluators.relevance.pairwise_retrieval import PairwiseRetrieval
 from mmflow_evaluators.relevance.relevance import Relevance
 from mmflow_evaluators.relevance.reranking import Reranking
-from mmflow_scores.products import Cosine
+from mmflow_scores.products import Cosine, Dot
 from sklearn.metrics import top_k_accuracy_score
 
 from mmflow.plugin import ComponentError, Encoding, Tokens
@@ -128,3 +128,22 @@ def test_all_pairs_of_three_spaces():
     both = PairwiseRetrieval(data="test", of=("image", "captions"), at=(1,)).evaluate(sides[0], groups, score=Cosine())
     assert [m.value for m in both.metrics] == [1.0, 1.0, 1.0]
     assert value(both, "image_to_captions_r1").chance == pytest.approx(2 / 60)
+
+
+def test_equal_texts_are_equal_answers():
+    # Rows 0 and 1 have one text; each image scores highest with the text of the other.
+    matrix = np.array([[0.0, 1.0, 0.2], [1.0, 0.0, 0.3], [0.1, 0.1, 0.9]])
+    sides = encoding(matrix), encoding(np.eye(3))
+    texts = (None, ["a cat", "a cat", "a dog"])
+    pairs = PairwiseRetrieval(data="test", of=("image", "text"), at=(1,))
+    found = pairs.evaluate(*sides, score=Dot(), texts_of=texts)
+    assert [m.value for m in found.metrics] == [1.0, 1.0, 1.0]
+    assert value(found, "image_to_text_r1").chance == pytest.approx(5 / 9)
+    assert value(found, "image_to_text_r1").label == "image → text R@1 (equal texts)"
+    assert value(pairs.evaluate(*sides, score=Dot()), "image_to_text_r1").value == pytest.approx(1 / 3)
+    again = Reranking(data="test", of=("image", "text"), second=Dot(), score=Dot(), top=2, at=(1,))
+    found = again.evaluate(*sides, score=Dot(), second=Dot(), texts_of=texts)
+    assert value(found, "r1").value == 1.0
+    assert value(found, "r1").chance == pytest.approx(5 / 9)
+    assert value(found, "reachable").chance == pytest.approx((1 + 1 + 2 / 3) / 3)
+    assert value(again.evaluate(*sides, score=Dot(), second=Dot()), "r1").value == pytest.approx(1 / 3)
