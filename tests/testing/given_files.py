@@ -51,7 +51,7 @@ def file_sources() -> list[SourceCase]:
         "table": {"url": table["url"]},
         "folder": {"url": str(folder() / "classes")},
         "webdataset": {"url": str(folder() / "a.tar")},
-        "join": {"of": words, "other": ages, "on": "name"},
+        "join": {"of": words, "other": ages, "by": "name"},
         "split": {"of": table, "part": "train"},
     }
     found: list[SourceCase] = []
