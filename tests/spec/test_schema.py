@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BeforeValidator
+from pydantic_core import PydanticUndefined
 
+from mmflow.plugin.references import reference_fields
 from mmflow.plugin.registry import registry
 from mmflow.spec.components.schema import json_schema
 from mmflow.spec.text.yaml_reader import parse_text
@@ -152,3 +156,25 @@ def test_a_mistake_is_told_at_its_field(validator: Any, before: str, after: str,
     assert before in TEXT
     errors = list(validator.iter_errors(parse_text(TEXT.replace(before, after, 1), "t").data))
     assert [".".join(str(part) for part in error.absolute_path) for error in errors] == [path]
+
+
+def validators_before(annotation: Any, metadata: Any = ()) -> Iterator[Any]:
+    """The functions that read short forms, at any depth of a field's type."""
+    yield from (mark for mark in metadata if isinstance(mark, BeforeValidator))
+    for part in get_args(annotation):
+        yield from validators_before(part, getattr(part, "__metadata__", ()))
+
+
+def test_short_forms_of_fields_are_in_the_schema() -> None:
+    untold = []
+    for found in registry().registrations():
+        made = registry().get(found.kind, f"{found.name}@{found.distribution}")
+        references = reference_fields(made)
+        for name, decorator in made.__pydantic_decorators__.field_validators.items():
+            if decorator.info.mode == "before" and decorator.info.json_schema_input_type is PydanticUndefined:
+                untold.append(f"{made.__name__}.{name}")
+        for name, field in made.model_fields.items():
+            marks = validators_before(field.annotation, field.metadata)
+            if name not in references and any(mark.json_schema_input_type is PydanticUndefined for mark in marks):
+                untold.append(f"{made.__name__}.{name}")
+    assert not untold, "give BeforeValidator and field_validator a json_schema_input_type"
