@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mmflow-installed
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python)
-SOURCES := mmflow plugins tests benchmarks examples docs
+SOURCES := mmflow plugins tests benchmarks examples docs/hook.py
 # Test processes side by side: one for each core, two at most.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); test $$n -gt 2 && echo 2 || echo $$n)
 

@@ -26,8 +26,8 @@ DISTRIBUTION = "mmflow-kit"
 """Plugins that happen to be installed beside it are left out."""
 FOLDER = "components"
 CITED = re.compile(
-    r"(?P<names>[A-Z][\w'’-]+(?:(?: and | & |, )[A-Z][\w'’-]+)*(?: et al\.)?|(?:van|von|de|den|der) (?:\w+ )*[A-Z][\w-]+"
-    r"(?: et al\.)?),? \(?(?P<year>(?:19|20)\d\d)\)?"
+    r"(?P<names>[A-Z][\w'’-]+(?:(?: and | & |, )[A-Z][\w'’-]+)*(?: et al\.)?"
+    r"|(?:van|von|de|den|der) (?:\w+ )*[A-Z][\w-]+(?: et al\.)?),? \(?(?P<year>(?:19|20)\d\d)\)?"
 )
 """Authors with a year, as docstrings cite."""
 
@@ -51,7 +51,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links to files outside of docs/ lead to the repository where mkdocs.yml names one, and are plain text elsewhere."""
+    """Links to files outside of docs/ lead to the repository that mkdocs.yml names; without one they are plain text."""
     here = posixpath.dirname(page.file.src_uri)
 
     def elsewhere(link: re.Match[str]) -> str:
