@@ -5,11 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mmflow-installed
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python)
-SOURCES := mmflow plugins tests benchmarks examples
+SOURCES := mmflow plugins tests benchmarks examples docs/hook.py
 # Test processes side by side: one for each core, two at most.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); test $$n -gt 2 && echo 2 || echo $$n)
 
-.PHONY: help install quickstart test test-fast test-long lint format clean
+.PHONY: help install quickstart test test-fast test-long lint format docs clean
 
 help:
 	@echo "make quickstart   train and evaluate specs/quickstart.yaml, print the metrics and the report's path"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-long    run the long ones of tests/long (sweeps, kills, random specs)"
 	@echo "make lint         ruff, pyright and the import contracts"
 	@echo "make format       let ruff rewrite the layout and what it can fix"
+	@echo "make docs         build the site into site/, with strict links"
 	@echo "make clean        remove the virtual environment and caches; results under .mmflow stay"
 
 install: $(STAMP)
@@ -57,5 +58,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .hypothesis .import_linter_cache

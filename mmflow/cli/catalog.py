@@ -19,7 +19,8 @@ def list_components(
 ) -> None:
     """List the components of all installed plugins with one line about each, and the plugins that are broken."""
     with reported():
-        from mmflow.cli.components import describe, first_sentence, registrations
+        from mmflow.cli.components import describe, registrations
+        from mmflow.plugin.component import first_sentence
         from mmflow.plugin.registry import registry
 
         found = registrations(kind)
@@ -104,10 +105,27 @@ def show(
         typer.echo("\n\n".join(blocks))
 
 
-@app.command(short_help="Print the JSON Schema of the language.")
-def schema() -> None:
-    """Print the JSON Schema of the language with all installed components, for editors."""
+@app.command(short_help="Print the JSON Schema of the language, or install it for VS Code.")
+def schema(
+    install: Annotated[
+        bool, typer.Option("--install", help="Write it into .vscode/, and say so in .vscode/settings.json.")
+    ] = False,
+    match: Annotated[
+        list[str], typer.Option(metavar="GLOB", help="With --install: files that are specs. Repeats.")
+    ] = [],  # noqa: B006
+    at: Annotated[str, typer.Option("--at", metavar="FOLDER", help="With --install: the folder of the project.")] = ".",
+) -> None:
+    """Print the JSON Schema of the language with all installed components, for editors; or install it for VS Code's
+    extension YAML. After another plugin is installed, do it again."""
     with reported():
         from mmflow.spec.components.schema import json_schema
 
-        print_json(json_schema())
+        if not install:
+            print_json(json_schema())
+            return
+        from pathlib import Path
+
+        from mmflow.cli.editors import install_schema
+
+        for path in install_schema(json_schema(), Path(at).expanduser(), match):
+            typer.echo(path)

@@ -106,13 +106,6 @@ def describe(registration: Registration) -> Description:
     )
 
 
-def first_sentence(doc: str) -> str:
-    """The first sentence of a docstring, on one line."""
-    paragraph = " ".join(doc.split("\n\n")[0].split())
-    sentence, stop, _ = paragraph.partition(". ")
-    return sentence + "." if stop else paragraph
-
-
 def render(about: Description) -> Iterator[str]:
     """The lines that `mmflow show` prints."""
     yield f"{about.kind}/{about.name}"

@@ -271,6 +271,13 @@ def with_article(kind: str) -> str:
     return f"{'an' if kind[:1] in 'aeio' else 'a'} {kind}"
 
 
+def first_sentence(doc: str | None) -> str:
+    """The first sentence of a component's text, on one line."""
+    paragraph = " ".join(inspect.cleandoc(doc or "").split("\n\n")[0].split())
+    sentence, stop, _ = paragraph.partition(". ")
+    return sentence + "." if stop else paragraph
+
+
 def _refused(message: str, *, found: str = "", expected: str = "", hint: str = "") -> PydanticCustomError:
     # Braces would be read as placeholders of pydantic's message template.
     context = {"message": message, "found": found, "expected": expected, "hint": hint}

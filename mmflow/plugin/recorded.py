@@ -25,7 +25,7 @@ class Recorded(Source, name="recorded"):
 
     example: ClassVar[str] = "{use: recorded, types: {image: {modality: image, size: [32, 32, 3], dtype: uint8}}}"
 
-    types: Annotated[dict[str, TensorType], BeforeValidator(_read)]
+    types: Annotated[dict[str, TensorType], BeforeValidator(_read, json_schema_input_type=str | dict[str, TensorType])]
     """As a mapping, or as its JSON: a text, where classes have thousands of names."""
 
     def fields(self) -> Mapping[str, TensorType]:

@@ -158,6 +158,7 @@ def _lines(seen: Seen, name: str) -> Iterator[str]:
             hint="images, sounds, series or texts with a second of these or with a label; or vectors, to be measured",
         )
     said = ", ".join(_held(seen, name) for name in seen.fields)
+    yield "# yaml-language-server: $schema=.vscode/mmflow.schema.json"
     yield f"# Written by `mmflow new spec` for {_count(seen)} with {said}."
     yield "# `mmflow check` finds mistakes, `mmflow run` trains and measures, `mmflow show NAME` tells of a component."
     yield "mmflow: 1"

@@ -49,7 +49,9 @@ class Arrays(FileSource, name="arrays"):
     example: ClassVar[str] = "data: {train: {use: arrays, url: train.npz, columns: {image: x, label: y}}}"
 
     url: str = outside_identity(min_length=1)
-    columns: dict[str, Annotated[ArrayColumn, BeforeValidator(_column)]] | None = None
+    columns: (
+        dict[str, Annotated[ArrayColumn, BeforeValidator(_column, json_schema_input_type=str | ArrayColumn)]] | None
+    ) = None
 
     def marks(self) -> tuple[str, ...]:
         return (self.version_of(self.url, "a .npz, .npy or .safetensors file"),)

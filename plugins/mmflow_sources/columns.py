@@ -30,7 +30,7 @@ def _class_text(raw: Any) -> Any:
     return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else raw
 
 
-ClassName = Annotated[str, BeforeValidator(_class_text)]
+ClassName = Annotated[str, BeforeValidator(_class_text, json_schema_input_type=str | int | float | bool)]
 """A class, which a spec may write as a number."""
 
 

@@ -18,16 +18,19 @@ FILES = ("image", "audio", "video")
 class Join(Source, name="join"):
     """The samples of `of` with the fields of `other` where the key is equal, absent where it is not found.
 
-    `on` names the field that both have (the ids by default). `how: inner` leaves out samples that are not found.
+    `by` names the field that both have (the ids by default). `how: inner` leaves out samples that are not found.
     Where `other` has a key more than once, `several: random` takes one of its samples, drawn by `seed` and the id: a
     recording of a word, say, gets one of the images of its class, always the same.
     """
 
-    example: ClassVar[str] = "{use: join, of: {use: table, url: a.csv}, other: {use: table, url: b.csv}, on: photo}"
+    example: ClassVar[str] = "{use: join, of: {use: table, url: a.csv}, other: {use: table, url: b.csv}, by: photo}"
+
+    # YAML 1.1 reads the key `on` as true.
+    renamed: ClassVar[Mapping[str, str]] = {"on": "by"}
 
     of: Source
     other: Source
-    on: str = "id"
+    by: str = "id"
     how: Literal["left", "inner"] = "left"
     several: Literal["error", "random"] = Field("error", description="where `other` has a key more than once")
     seed: int = Field(0, ge=-(2**63), lt=2**63, description="draws among several")
@@ -35,16 +38,16 @@ class Join(Source, name="join"):
     def fields(self) -> Mapping[str, TensorType]:
         mine, others = dict(inner(self.of).fields()), dict(inner(self.other).fields())
         for source, types in ((self.of, mine), (self.other, others)):
-            if self.on not in types:
-                raise ComponentError(f"{describe(source)} has no field {self.on!r}", found=self.on)
-            if types[self.on].modality in FILES:
+            if self.by not in types:
+                raise ComponentError(f"{describe(source)} has no field {self.by!r}", found=self.by)
+            if types[self.by].modality in FILES:
                 raise ComponentError(
-                    f"join cannot compare {types[self.on].modality}s: the field {self.on!r} of {describe(source)} is "
+                    f"join cannot compare {types[self.by].modality}s: the field {self.by!r} of {describe(source)} is "
                     "the content of files",
-                    found=self.on, expected="a field of texts, numbers or classes",
-                    hint=f"to join by the files' names, write `id: {self.on}` in both tables and `on: id`",
+                    found=self.by, expected="a field of texts, numbers or classes",
+                    hint=f"to join by the files' names, write `id: {self.by}` in both tables and `by: id`",
                 )  # fmt: skip
-        both = sorted((set(mine) & set(others)) - {"id", self.on})
+        both = sorted((set(mine) & set(others)) - {"id", self.by})
         if both:
             raise ComponentError(
                 f"both sources of join have a field {both[0]!r}", hint="name the columns of one of them"
@@ -65,17 +68,17 @@ class JoinReader:
     def __init__(self, source: Join, of: Reader, other: Reader) -> None:
         self.inner, self.other = of, other
         types = source.fields()
-        self.mine, self.theirs = set(source.of.fields()), set(source.other.fields()) - {"id", source.on}
-        self.on, self._names = source.on, types[source.on].names
+        self.mine, self.theirs = set(source.of.fields()), set(source.other.fields()) - {"id", source.by}
+        self.by, self._names = source.by, types[source.by].names
         for part, reader in ((source.of, of), (source.other, other)):
-            check_count(source, part, len(reader), JOINED if drawn(part) and source.on != "id" else MOST)
+            check_count(source, part, len(reader), JOINED if drawn(part) and source.by != "id" else MOST)
         found: dict[Any, list[int]] = {}
-        others_names = source.other.fields()[source.on].names
+        others_names = source.other.fields()[source.by].names
         for index in range(len(self.other)):
             key = self._key(self.other, index, others_names)
             if key in found and source.several == "error":
                 raise ComponentError(
-                    f"{describe(source.other)} has {source.on} {key!r} twice", found=str(key),
+                    f"{describe(source.other)} has {source.by} {key!r} twice", found=str(key),
                     hint="`several: random` takes one of them for each sample",
                 )  # fmt: skip
             if key is not None:
@@ -89,7 +92,7 @@ class JoinReader:
         if not any(match is not None for match in matches):
             mine = next((key for key in keys if key is not None), None)
             raise ComponentError(
-                f"join finds nothing: no {source.on} is in both sources",
+                f"join finds nothing: no {source.by} is in both sources",
                 found=f"{mine!r} in one and {next(iter(found), None)!r} in the other", expected="equal keys",
                 hint="classes are compared by their names: `names` in `columns` can make them equal",
             )  # fmt: skip
@@ -127,14 +130,14 @@ class JoinReader:
         return {**self.other.static(), **self.inner.static()}
 
     def _key(self, reader: Reader, index: int, names: Sequence[str]) -> Any:
-        if self.on == "id":
+        if self.by == "id":
             return reader.id(index)
         try:
-            value = read_sample(reader, index, (self.on,))[self.on]
+            value = read_sample(reader, index, (self.by,))[self.by]
         except SkippedSample:
             return None
         if names and value is not None:
             return names[value]
         if value is not None and not isinstance(value, Hashable):
-            raise ComponentError(f"join cannot compare values of {self.on!r}, which are lists", found=self.on)
+            raise ComponentError(f"join cannot compare values of {self.by!r}, which are lists", found=self.by)
         return value

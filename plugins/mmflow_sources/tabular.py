@@ -27,7 +27,9 @@ def _column(raw: Any) -> Any:
 class Tabular(FileSource):
     """Base of the sources whose samples are rows of cells: write `marks` and `load`."""
 
-    columns: dict[str, Annotated[TableColumn, BeforeValidator(_column)]] | None = None
+    columns: (
+        dict[str, Annotated[TableColumn, BeforeValidator(_column, json_schema_input_type=str | TableColumn)]] | None
+    ) = None
     max_pixels: int = Field(64_000_000, ge=1, le=10**12, description="largest image that is decoded")
     max_seconds: float = Field(3600, gt=0, description="longest sound that is decoded")
     max_bytes: int = Field(

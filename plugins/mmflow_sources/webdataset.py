@@ -40,7 +40,7 @@ class WebDataset(Streamable, name="webdataset"):
         "first", description="the dot of a name at which its extension begins: the first, as in WebDataset, or the last"
     )
 
-    @field_validator("url", mode="before")
+    @field_validator("url", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
     def _listed(cls, raw: Any) -> Any:
         return (raw,) if isinstance(raw, str) else raw

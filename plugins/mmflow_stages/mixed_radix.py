@@ -10,7 +10,13 @@ from pydantic import BeforeValidator, model_validator
 
 from mmflow.plugin import Column, ComponentError, Field, PositiveInt, Refs, Stage, StageContext, StageInputs, TensorType
 
-Bases = Annotated[tuple[PositiveInt, ...], BeforeValidator(lambda raw: (raw,) if isinstance(raw, int) else raw)]
+Bases = Annotated[
+    tuple[PositiveInt, ...],
+    BeforeValidator(
+        lambda raw: (raw,) if isinstance(raw, int) else raw,
+        json_schema_input_type=PositiveInt | tuple[PositiveInt, ...],
+    ),
+]
 
 
 DIGITS = ("label", "number", "index")

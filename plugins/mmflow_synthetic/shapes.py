@@ -51,7 +51,7 @@ class Shapes(Synthetic, name="shapes"):
             raise ValueError("with `overlap` an image needs at least two things: objects: [2, 4]")
         return self
 
-    @field_validator("objects", mode="before")
+    @field_validator("objects", mode="before", json_schema_input_type=int | tuple[int, int])
     @classmethod
     def _from_one_number(cls, raw: Any) -> Any:
         return (raw, raw) if isinstance(raw, int) and not isinstance(raw, bool) else raw

@@ -44,7 +44,7 @@ RIGHT = {
     "folder_hidden": Right(0, ("zero on 8 rows of train", "0.500")),
     "folder_jfif": Right(0, ("retrieval on 8 rows of train",)),
     "folder_readme": Right(0, ("zero on 8 rows of train", "0.500")),
-    "join_on_picture": Right(2, error=("`id: image`", "`on: id`")),
+    "join_on_picture": Right(2, error=("`id: image`", "`by: id`")),
     "jsonl_lone_surrogate": Right(0, ("retrieval on 16 rows of train",)),
     "label_phantom_classes": Right(0, ("zero on 16 rows of train", "0.500")),
     "match_large_ints": Right(0, ("retrieval on 16 rows of train", "0.062")),

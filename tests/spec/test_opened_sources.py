@@ -23,7 +23,7 @@ train: {data: train, epochs: 1, batch_size: 8}
     ("data", "message"),
     [
         ("{use: filter, of: {use: shapes, size: 9}, where: {count: {min: 9}}}", "leaves no sample"),
-        ("{use: join, of: {use: shapes}, other: {use: table, url: PATH}, on: label}", "twice"),
+        ("{use: join, of: {use: shapes}, other: {use: table, url: PATH}, by: label}", "twice"),
     ],
 )
 def test_a_source_that_cannot_be_opened_is_a_mistake_of_the_spec(data: str, message: str, tmp_path: Path) -> None:

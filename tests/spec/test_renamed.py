@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mmflow.cli.app import app
 from mmflow.plugin import Source, Streaming, TensorType
 from mmflow.spec import Owner, Spec, Target, load_text
+from mmflow.spec.components.schema import json_schema
 
 SPEC = """
 mmflow: 1
@@ -103,3 +104,32 @@ def test_check_tells_each_once(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stderr.count("is now called") == 2
     assert "note: " in done.stderr
+
+
+def test_on_of_join_is_by(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("label,weight\nred ring,1\nblue ring,2\n")
+    columns = "columns: {label: {modality: text}, weight: {modality: number}}"
+    source = f"{{use: join, of: {{use: shapes, size: 9}}, other: {{use: table, url: {path}, {columns}}}, on: label}}"
+    spec = load_text(f"data: {{d: {source}}}\n", "s.yaml")
+    today = load_text(f"data: {{d: {source}}}\n".replace("on: label", "by: label"), "s.yaml")
+    assert today == spec
+    assert [note.partition(": ")[2] for note in notes(spec)] == ["data.d.on: `on` is now called `by`"]
+    assert notes(today) == []
+
+
+def test_no_word_of_the_language_is_a_boolean_of_yaml_1_1() -> None:
+    read_otherwise = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"}
+    found: set[str] = set()
+    waiting: list[object] = [json_schema()]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            properties = value.get("properties")
+            found |= set(properties) if isinstance(properties, dict) else set()
+            waiting += value.values()
+            found |= {choice for choice in value.get("enum", ()) if isinstance(choice, str)}
+        elif isinstance(value, list):
+            waiting += value
+    assert {"by", "several", "use", "infonce"} <= found
+    assert not read_otherwise & {name.casefold() for name in found}

@@ -53,7 +53,7 @@ def file_sources() -> list[SourceCase]:
         "folder": {"url": str(folder() / "classes")},
         "webdataset": {"url": str(folder() / "a.tar")},
         "beside": {"of": table, "other": ages, "axis": "person"},
-        "join": {"of": words, "other": ages, "on": "name"},
+        "join": {"of": words, "other": ages, "by": "name"},
         "split": {"of": table, "part": "train"},
     }
     found: list[SourceCase] = []

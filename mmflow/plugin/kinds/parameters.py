@@ -57,7 +57,9 @@ class Constraint(Component, kind="constraint"):
         raise NotImplementedError
 
 
-Constraints = Annotated[tuple[Constraint, ...], BeforeValidator(_listed)]
+Constraints = Annotated[
+    tuple[Constraint, ...], BeforeValidator(_listed, json_schema_input_type=Constraint | tuple[Constraint, ...])
+]
 """One constraint, or a list that is gone through in order."""
 
 
@@ -73,4 +75,8 @@ class Lora(BaseModel):
     rank: int = Field(ge=1)
     alpha: float | None = Field(None, gt=0, description="the rank by default: a factor of 1")
     dropout: float = Field(0.0, ge=0, lt=1)
-    targets: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = ("*",)
+    targets: Annotated[
+        tuple[str, ...],
+        BeforeValidator(listed, json_schema_input_type=str | tuple[str, ...]),
+        Field(min_length=1),
+    ] = ("*",)

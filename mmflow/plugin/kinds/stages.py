@@ -168,7 +168,11 @@ def _in_full(raw: Written) -> Written:
     return {name: {"data": one} if isinstance(one, str) else one for name, one in raw.items()}
 
 
-StreamMap = Annotated[dict[str, Stream], Field(min_length=1, max_length=64), BeforeValidator(_in_full)]
+StreamMap = Annotated[
+    dict[str, Stream],
+    Field(min_length=1, max_length=64),
+    BeforeValidator(_in_full, json_schema_input_type=dict[str, str | Stream | Source]),
+]
 
 
 class DataStage(Stage):

@@ -41,7 +41,11 @@ class Clustering(WithClasses, name="clustering"):
 
     assigned: Ref[RawField] | None = default(None, description="the clusters, where they are known; -1 for none")
     clusters: Annotated[
-        tuple[PositiveInt, ...], BeforeValidator(lambda raw: (raw,) if isinstance(raw, int) else raw)
+        tuple[PositiveInt, ...],
+        BeforeValidator(
+            lambda raw: (raw,) if isinstance(raw, int) else raw,
+            json_schema_input_type=PositiveInt | tuple[PositiveInt, ...],
+        ),
     ] = Field((), description="how many, or numbers to choose from; as many as classes without it")  # fmt: skip
     seed: int = Field(0, ge=-(2**63), lt=2**63)
 

@@ -58,18 +58,23 @@ class TorchvisionTransform(Transform):
 
 
 class RandAugment(TorchvisionTransform, name="rand_augment"):
-    """`n` of torchvision's fourteen changes of color and geometry, all of one strength (Cubuk et al., 2020). Nothing in
-    evaluation."""
+    """Some (`operations`) of torchvision's fourteen changes of color and geometry, all of one strength (Cubuk et al.,
+    2020). Nothing in evaluation."""
 
-    example: ClassVar[str] = "apply: [{use: random_resized_crop, size: 48}, {use: rand_augment, n: 2, magnitude: 9}]"
+    example: ClassVar[str] = (
+        "apply: [{use: random_resized_crop, size: 48}, {use: rand_augment, operations: 2, magnitude: 9}]"
+    )
 
-    n: int = Field(2, ge=1, le=14)
+    # YAML 1.1 reads the key `n` as false.
+    renamed: ClassVar[Mapping[str, str]] = {"n": "operations"}
+
+    operations: int = Field(2, ge=1, le=14, description="changes of each image")
     magnitude: int = Field(9, ge=0, le=30, description="strength, 30 being the most")
 
     def made(self) -> Any:
         from torchvision.transforms import v2
 
-        return v2.RandAugment(num_ops=self.n, magnitude=self.magnitude)
+        return v2.RandAugment(num_ops=self.operations, magnitude=self.magnitude)
 
 
 class Torchvision(TorchvisionTransform, name="torchvision"):

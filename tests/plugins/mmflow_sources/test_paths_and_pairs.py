@@ -96,7 +96,7 @@ def test_a_class_stored_as_a_number_has_the_name_that_is_given(tmp_path: Path) -
 def test_a_sample_is_joined_with_one_of_several_of_its_class(recordings: Path) -> None:
     spoken = {"use": "folder", "url": str(recordings), "pattern": "{label}_{speaker}_{take}",
               "columns": {"audio": {"rate": 8000}, "label": LABEL}}  # fmt: skip
-    fields = {"of": spoken, "other": {"use": "digits"}, "on": "label"}
+    fields = {"of": spoken, "other": {"use": "digits"}, "by": "label"}
     with pytest.raises(ComponentError, match="twice") as refused:
         Join.model_validate(fields).open()
     assert "several: random" in str(refused.value.__dict__)
@@ -117,7 +117,7 @@ def test_a_sample_is_joined_with_one_of_several_of_its_class(recordings: Path) -
 def test_a_join_that_finds_nothing_shows_keys_of_both_sides(recordings: Path, how: str) -> None:
     spoken = {"use": "folder", "url": str(recordings), "pattern": "{label}_{speaker}_{take}"}
     join = Join.model_validate(
-        {"of": spoken, "other": {"use": "digits"}, "on": "label", "several": "random", "how": how}
+        {"of": spoken, "other": {"use": "digits"}, "by": "label", "several": "random", "how": how}
     )
     with pytest.raises(ComponentError, match="no label is in both") as refused:
         join.open()
@@ -130,7 +130,7 @@ def test_what_is_made_of_sources_is_made_once_and_again_when_a_file_changes(
     spoken = {"use": "folder", "url": str(recordings), "pattern": "{label}_{speaker}_{take}",
               "columns": {"audio": {"rate": 8000}, "label": LABEL, "take": "take"}}  # fmt: skip
     some = {"use": "filter", "of": spoken, "where": {"take": {"max": 1}}}
-    join = Join.model_validate({"of": some, "other": {"use": "digits"}, "on": "label", "several": "random"})
+    join = Join.model_validate({"of": some, "other": {"use": "digits"}, "by": "label", "several": "random"})
     read: list[str] = []
     content = Folder.read
 

@@ -91,11 +91,11 @@ def test_join_adds_fields_by_key(tmp_path: Path) -> None:
     assert score.values.tolist() == pytest.approx([0.1, 0, 0.3])
     assert ids(source("join", of=a, other=b, how="inner")) == ["1", "3"]
     (tmp_path / "c.csv").write_text("kind,name\nx,ex\ny,why\n")
-    named = source("join", of=a, other={"use": "table", "url": str(tmp_path / "c.csv")}, on="kind").open()
+    named = source("join", of=a, other={"use": "table", "url": str(tmp_path / "c.csv")}, by="kind").open()
     assert [named[n]["name"] for n in range(3)] == ["ex", "why", "ex"]
     (tmp_path / "d.csv").write_text("kind,name\nx,ex\nx,why\n")
     with pytest.raises(ComponentError, match="kind 'x' twice"):
-        source("join", of=a, other={"use": "table", "url": str(tmp_path / "d.csv")}, on="kind").open()
+        source("join", of=a, other={"use": "table", "url": str(tmp_path / "d.csv")}, by="kind").open()
 
 
 def test_concat_joins_classes_by_name_and_marks_what_is_absent(tmp_path: Path) -> None:

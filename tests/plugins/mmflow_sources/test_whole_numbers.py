@@ -85,7 +85,7 @@ def test_join_meets_that_very_number(tmp_path: Path, write: Write) -> None:
     (tmp_path / "one").mkdir()
     mine = declared(write(tmp_path / "one", [BIG + 1, BIG + 3]))
     other = {**declared(csv(tmp_path, [BIG, BIG + 1, BIG + 2])), "columns": {"n": "n", "found": "word"}}
-    joined = Source.accept({"use": "join", "of": mine, "other": other, "on": "n"}).open()
+    joined = Source.accept({"use": "join", "of": mine, "other": other, "by": "n"}).open()
     assert [joined[place]["found"] for place in range(2)] == ["w1", None]
 
 

@@ -356,7 +356,7 @@ def test_images_as_torchvision_makes_them() -> None:
     image, clip = SAMPLES[0]["image"], np.stack([SAMPLES[0]["image"]] * 3)
     tensor = torch.from_numpy(image).permute(2, 0, 1)
     for ours, theirs in (
-        (RandAugment(n=3, magnitude=12), v2.RandAugment(num_ops=3, magnitude=12)),
+        (RandAugment(operations=3, magnitude=12), v2.RandAugment(num_ops=3, magnitude=12)),
         (Torchvision(name="RandomPerspective", options={"p": 1.0}), v2.RandomPerspective(p=1.0)),
     ):
         for seed in range(5):
