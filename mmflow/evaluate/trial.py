@@ -30,8 +30,8 @@ from mmflow.plugin.kinds import Evaluator, Source, StageScope, StageSpec
 from mmflow.plugin.numbers import Clock, Learned, Value
 from mmflow.plugin.samples import SampleError
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import SAMPLE, Argument, Encoding, RawValue, Tokens
-from mmflow.spec.text.problems import Problem
+from mmflow.plugin.values import SAMPLE, Argument, Encoding, EvaluationResult, RawValue, Tokens
+from mmflow.spec.text.problems import Problem, did_you_mean
 
 ROWS = 48
 """Rows that an evaluator is tried on first."""
@@ -52,11 +52,17 @@ class StageCheck(ShapeCheck):
         for name, outputs in report.outputs.items():
             evaluator, scope = spec.stages[name], spec.scope(name) if running is None else running
             if isinstance(evaluator, Evaluator) and not made_by_stages(scope):
-                found = trial(Tried(spec, scope, name, outputs), evaluator)
+                found = trial(Tried(spec, scope, name, outputs), evaluator, judged_of(spec, name))
                 # Widths that a loss has refused are the same mistake.
                 again = found is not None and bool(refused) and unlike(scope, outputs)
                 report.problems += [placed(spec, name, found)] if found is not None and not again else []
         return report
+
+
+def judged_of(spec: CheckedSpec, stage: str) -> Mapping[str, str]:
+    """The metrics of a stage that end a repetition, each with the repetition's name."""
+    judging = [one for one in spec.repeats.values() if one.until is not None]
+    return {one.judged[1]: one.name for one in judging if one.stage(0, one.judged[0]) == stage}
 
 
 @dataclass(frozen=True)
@@ -75,16 +81,19 @@ class Tried:
         return found
 
 
-def trial(tried: Tried, evaluator: Evaluator) -> Problem | None:
-    """The mistake that an evaluator would end with; None where it works, or where that cannot be known."""
-    error = _error(tried, evaluator, ROWS)
+def trial(tried: Tried, evaluator: Evaluator, judged: Mapping[str, str]) -> Problem | None:
+    """The mistake that an evaluator would end with; None where it works, or where that cannot be known.
+
+    `judged` are metrics that it must measure, by the names of the repetitions that they end.
+    """
+    error = _error(tried, evaluator, ROWS, judged)
     if isinstance(error, ComponentError | ValueError) and (least := _fewest(tried)) > ROWS:
         # So few rows may lack a class, or a pair.
-        error = _error(tried, evaluator, MOST) if least <= MOST else None
+        error = _error(tried, evaluator, MOST, judged) if least <= MOST else None
     return None if error is None else said(error, tried.name, evaluator.use)
 
 
-def _error(tried: Tried, evaluator: Evaluator, rows: int) -> Exception | None:
+def _error(tried: Tried, evaluator: Evaluator, rows: int, judged: Mapping[str, str]) -> Exception | None:
     given: Sequence[Encoding] = ()
     try:
         with warnings.catch_warnings(), torch.no_grad(), np.errstate(all="ignore"):
@@ -95,6 +104,8 @@ def _error(tried: Tried, evaluator: Evaluator, rows: int) -> Exception | None:
                 measured = measurement.call()
                 if not measured.metrics and measured.notes:
                     return ComponentError(f"{evaluator.use} has nothing to measure: {'; '.join(measured.notes)}")
+                if (missing := _not_measured(measured, judged)) is not None and dim is None:
+                    return missing
     except (Unknown, SampleError):
         # Samples that cannot be read are told where samples are read.
         return None
@@ -102,6 +113,19 @@ def _error(tried: Tried, evaluator: Evaluator, rows: int) -> Exception | None:
         return error
     except Exception as error:  # evaluators may raise anything
         return _unlike(evaluator, given, error) if given else error
+    return None
+
+
+def _not_measured(measured: EvaluationResult, judged: Mapping[str, str]) -> ComponentError | None:
+    """The message for a metric that ends a repetition and is none, or has no better direction."""
+    known = {metric.name: metric for metric in measured.metrics}
+    for name, repetition in judged.items():
+        if name not in known:
+            hint = did_you_mean(name, [n for n, m in known.items() if m.better], most=20)
+            return ComponentError(f"until.metric of {repetition}: the stage measures no `{name}`", hint=hint or "")
+        if not known[name].better:
+            message = f"until.metric of {repetition}: neither more nor less of `{name}` is better"
+            return ComponentError(message, hint="name another metric")
     return None
 
 
