@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmflow.data.batches import Batch, ColumnBatch, collate
+    from mmflow.data.batches import Batch, ColumnBatch, collate, collate_values
     from mmflow.data.feed import Feed, requests_of
     from mmflow.data.loading import Loader, sample_of, scan
     from mmflow.data.samples import (
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "batches": ("Batch", "ColumnBatch", "collate"),
+    "batches": ("Batch", "ColumnBatch", "collate", "collate_values"),
     "feed": ("Feed", "requests_of"),
     "loading": ("Loader", "sample_of", "scan"),
     "samples": (
@@ -47,6 +47,7 @@ __all__ = [
     "Feed",
     "Loader",
     "collate",
+    "collate_values",
     "count_of",
     "read_column",
     "read_field",

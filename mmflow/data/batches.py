@@ -96,6 +96,15 @@ def map_members(value: RawValue, depth: int, function: Callable[[RawValue], RawV
     return [map_members(member, depth - 1, function) for member in value]
 
 
+def collate_values(values: Sequence[RawValue], declared: TensorType, index: int | None) -> ColumnBatch:
+    """A column of values from elsewhere, one a row, for a reader of a field of type `declared`, or of the member
+    `index` of its first group: each value stands there, and before it."""
+    if index is None:
+        return collate(values, declared.with_(axes=("sample",), groups=()))
+    members = declared.with_(axes=("sample", *declared.axes[1:2]), groups=(index + 1,))
+    return collate([[value] * (index + 1) for value in values], members)
+
+
 def collate(
     values: Sequence[RawValue], declared: TensorType, template: RawValue = None, *, by: Modality | None = None
 ) -> ColumnBatch:

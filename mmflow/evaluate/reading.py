@@ -92,7 +92,7 @@ class Reading:
             if batch.ids:
                 for place in self.sampled:
                     column = batch.columns[_row_key(place)]
-                    found[place] = _encoding(column) if place[0] == WHOLE else values_of(column)
+                    found[place] = encoding_of(column) if place[0] == WHOLE else values_of(column)
                 found |= self._encoded(self.encoders, batch)
             done += len(batch.ids) + len(batch.skipped)
             yield batch, found
@@ -112,7 +112,7 @@ class Reading:
         for place, target in static.items():
             column = columns[_row_key(place)]
             axis = fields[target.name].axes[0]
-            value = _encoding(column) if place[0] == WHOLE else values_of(column)
+            value = encoding_of(column) if place[0] == WHOLE else values_of(column)
             parts[place] = Part(static_ids(fields, rows, axis), value, axis=axis)
         for place, encoding in self._encoded(encoders, Batch({}, [], 0)).items():
             axis = encoding.axes[0]
@@ -152,7 +152,8 @@ class Reading:
         return found
 
 
-def _encoding(column: ColumnBatch) -> Encoding:
+def encoding_of(column: ColumnBatch) -> Encoding:
+    """A field or view that is measured itself: its values as the output `pooled`."""
     return Encoding({"pooled": column.values}, column.axes, column.present)
 
 

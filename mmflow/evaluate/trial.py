@@ -1,7 +1,8 @@
 """A trial of an evaluator before anything is trained: its method, on rows of the data and vectors drawn at random.
 
 Whatever an evaluator cannot measure (texts where it takes numbers, no group axis to choose from, too few classes) shows
-here. Outputs of encoders are stood in for by random numbers of their shapes; columns are the data's own.
+here. Outputs of encoders are stood in for by random numbers of their shapes; columns, and fields that are measured
+themselves, are the data's own.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from mmflow.data import Batch, ColumnRequest, count_of, sample_of, scan, static_
 from mmflow.data.blanks import blank_source, made_by_stages
 from mmflow.evaluate.harness import Measurement
 from mmflow.evaluate.parts import values_of
+from mmflow.evaluate.reading import encoding_of
 from mmflow.evaluate.rows import Rows, Wanted
-from mmflow.model.received import Outputs, unlike
-from mmflow.model.rehearsal import said
+from mmflow.model.received import Outputs, shown, unlike
+from mmflow.model.rehearsal import said, said_by
 from mmflow.model.shapes import CheckedSpec, ShapeCheck, ShapeReport, placed
 from mmflow.plugin.addresses import address
 from mmflow.plugin.component import Component, ComponentError
@@ -28,8 +30,8 @@ from mmflow.plugin.kinds import Evaluator, Source, StageScope, StageSpec
 from mmflow.plugin.numbers import Clock, Learned, Value
 from mmflow.plugin.samples import SampleError
 from mmflow.plugin.targets import STAGE, Owner, Place, Target
-from mmflow.plugin.values import SAMPLE, Argument, Encoding, RawValue, Tokens
-from mmflow.spec.text.problems import Problem
+from mmflow.plugin.values import SAMPLE, Argument, Encoding, EvaluationResult, RawValue, Tokens
+from mmflow.spec.text.problems import Problem, did_you_mean
 
 ROWS = 48
 """Rows that an evaluator is tried on first."""
@@ -50,11 +52,17 @@ class StageCheck(ShapeCheck):
         for name, outputs in report.outputs.items():
             evaluator, scope = spec.stages[name], spec.scope(name) if running is None else running
             if isinstance(evaluator, Evaluator) and not made_by_stages(scope):
-                found = trial(Tried(spec, scope, name, outputs), evaluator)
+                found = trial(Tried(spec, scope, name, outputs), evaluator, judged_of(spec, name))
                 # Widths that a loss has refused are the same mistake.
                 again = found is not None and bool(refused) and unlike(scope, outputs)
                 report.problems += [placed(spec, name, found)] if found is not None and not again else []
         return report
+
+
+def judged_of(spec: CheckedSpec, stage: str) -> Mapping[str, str]:
+    """The metrics of a stage that end a repetition, each with the repetition's name."""
+    judging = [one for one in spec.repeats.values() if one.until is not None]
+    return {one.judged[1]: one.name for one in judging if one.stage(0, one.judged[0]) == stage}
 
 
 @dataclass(frozen=True)
@@ -73,27 +81,59 @@ class Tried:
         return found
 
 
-def trial(tried: Tried, evaluator: Evaluator) -> Problem | None:
-    """The mistake that an evaluator would end with; None where it works, or where that cannot be known."""
-    error = _error(tried, evaluator, ROWS)
+def trial(tried: Tried, evaluator: Evaluator, judged: Mapping[str, str]) -> Problem | None:
+    """The mistake that an evaluator would end with; None where it works, or where that cannot be known.
+
+    `judged` are metrics that it must measure, by the names of the repetitions that they end.
+    """
+    error = _error(tried, evaluator, ROWS, judged)
     if isinstance(error, ComponentError | ValueError) and (least := _fewest(tried)) > ROWS:
         # So few rows may lack a class, or a pair.
-        error = _error(tried, evaluator, MOST) if least <= MOST else None
+        error = _error(tried, evaluator, MOST, judged) if least <= MOST else None
     return None if error is None else said(error, tried.name, evaluator.use)
 
 
-def _error(tried: Tried, evaluator: Evaluator, rows: int) -> Exception | None:
+def _error(tried: Tried, evaluator: Evaluator, rows: int, judged: Mapping[str, str]) -> Exception | None:
+    given: Sequence[Encoding] = ()
     try:
         with warnings.catch_warnings(), torch.no_grad(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             for dim in (None, *evaluator.dims):
-                Measurement(evaluator, _Context(tried), StandIn(tried, rows), dim=dim).call()
+                measurement = Measurement(evaluator, _Context(tried), StandIn(tried, rows), dim=dim)
+                given = measurement.rows.of
+                measured = measurement.call()
+                if not measured.metrics and measured.notes:
+                    return ComponentError(f"{evaluator.use} has nothing to measure: {'; '.join(measured.notes)}")
+                if (missing := _not_measured(measured, judged)) is not None and dim is None:
+                    return missing
     except (Unknown, SampleError):
         # Samples that cannot be read are told where samples are read.
         return None
-    except Exception as error:  # evaluators may raise anything
+    except (ComponentError, ValueError) as error:
         return error
+    except Exception as error:  # evaluators may raise anything
+        return _unlike(evaluator, given, error) if given else error
     return None
+
+
+def _not_measured(measured: EvaluationResult, judged: Mapping[str, str]) -> ComponentError | None:
+    """The message for a metric that ends a repetition and is none, or has no better direction."""
+    known = {metric.name: metric for metric in measured.metrics}
+    for name, repetition in judged.items():
+        if name not in known:
+            hint = did_you_mean(name, [n for n, m in known.items() if m.better], most=20)
+            return ComponentError(f"until.metric of {repetition}: the stage measures no `{name}`", hint=hint or "")
+        if not known[name].better:
+            message = f"until.metric of {repetition}: neither more nor less of `{name}` is better"
+            return ComponentError(message, hint="name another metric")
+    return None
+
+
+def _unlike(evaluator: Evaluator, given: Sequence[Encoding], error: Exception) -> ComponentError:
+    """The message for an error of Python or torch, which tells nothing of what was given."""
+    names = [str(one) for one in evaluator.of] or ["of"] * len(given)
+    forms = [f"{name} {shown(next(iter(one.outputs.values())))}" for name, one in zip(names, given, strict=False)]
+    return ComponentError(f"{evaluator.use} cannot measure {' and '.join(forms)}: {said_by(error)}")
 
 
 def _fewest(tried: Tried) -> int:
@@ -117,14 +157,23 @@ class StandIn:
     def rows(self, wanted: Sequence[Wanted], fields: Mapping[Place, Target], data: Target | None = None) -> Rows:
         source = self.tried.source(data)
         static = [place for place, target in fields.items() if self.tried.scope.type_of(target).static]
-        if static or any(self._known(want).axes[:1] != (SAMPLE,) for want in wanted):
-            if len(static) < len(fields):
+        encoded = [want for want in wanted if want.encoded]
+        own = {str(want.target): want.target.as_field for want in wanted if not want.encoded}
+        if any(self.tried.scope.type_of(target).static for target in own.values()):
+            raise Unknown
+        if static or any(self._known(want).axes[:1] != (SAMPLE,) for want in encoded):
+            if own or len(static) < len(fields):
                 raise Unknown
             return self._whole(source, wanted, fields, data)
         targets = {str(place): target.as_field for place, target in fields.items()}
-        batch = self.batch(source, targets, self.most)
-        present = Presence(self, source, {w.target.owner for w in wanted if w.encoded and w.target.stage is None})
-        of = tuple(present.on(self._encoding(want, len(batch.ids), data), want) for want in wanted)
+        batch = self.batch(source, targets | own, self.most)
+        present = Presence(self, source, {want.target.owner for want in encoded if want.target.stage is None})
+        of = tuple(
+            present.on(self._encoding(want, len(batch.ids), data), want)
+            if want.encoded
+            else encoding_of(batch.columns[str(want.target)])
+            for want in wanted
+        )
         return Rows(of, {place: values_of(batch.columns[str(place)]) for place in fields}, batch.ids)
 
     def _whole(
@@ -165,7 +214,7 @@ class StandIn:
 
     def _known(self, want: Wanted) -> Encoding:
         """Outputs of an encoder as rows without values."""
-        known = self.tried.outputs(want.target, want.outputs) if want.encoded else None
+        known = self.tried.outputs(want.target, want.outputs)
         if known is None:
             raise Unknown
         return known

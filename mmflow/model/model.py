@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmflow.artifacts import ModelArtifact
-from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate, static_columns, whole_column
+from mmflow.data import Batch, ColumnBatch, ColumnRequest, collate_values, static_columns, whole_column
 from mmflow.model.constraints import Constraining
 from mmflow.model.execution import Execution
 from mmflow.model.graph import Graph, Leaf, Node, Output, Read, Site, column_of, face
@@ -307,7 +307,9 @@ class Model:
         leaf = self.graph.leaves[leaves[0]]
         preprocess = self._preprocess(leaf)
         declared = self.scope.type_of(leaf.target)
-        column = collate([preprocess(value) for value in values], declared.with_(axes=("sample",), groups=()))
+        ready = [preprocess(value) for value in values]
+        index = next((r.target.index for r in self.graph.nodes[owner].reads if leaves[0] in dict(r.outputs)), None)
+        column = collate_values(ready, declared, index)
         batch = Batch({leaves[0]: column}, [str(i) for i in range(len(values))], len(values), 0, 0)
         return self.encode([encoder], batch, outputs)[encoder]
 

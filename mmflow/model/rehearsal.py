@@ -16,6 +16,7 @@ from mmflow.plugin.references import Data, Model, reference_fields
 from mmflow.plugin.samples import SampleError
 from mmflow.plugin.streams import Streams, as_read
 from mmflow.plugin.targets import STAGE
+from mmflow.plugin.values import RawValue
 from mmflow.spec.references.forms import reference_at
 from mmflow.spec.references.views import fields_of, numbers_of
 from mmflow.spec.text.problems import Problem
@@ -190,11 +191,27 @@ def read_problems(reading: Reading, spec: StageSpec, scope: StageScope, stage: s
         if isinstance(declaration, Evaluator) and type(declaration).refuses_rows is not Evaluator.refuses_rows:
             for field, message, hint in declaration.refuses_rows(_tallies(reading, spec, scope)):
                 yield Problem(message, ("stages", stage, field), hint=hint)
+        if type(declaration).refuses_values is not Stage.refuses_values:
+            for field, message, hint in declaration.refuses_values(_whole_fields(scope, source)):
+                yield Problem(message, ("stages", stage, field), hint=hint)
     except TooMuch:
         return
     except Exception as error:  # sources, transforms and samplers may raise anything
         if reading.tells(error):
             yield said(error, stage, declaration.use)
+
+
+def _whole_fields(scope: StageScope, source: Source) -> dict[str, list[RawValue]]:
+    """Columns of the fields that a stage reads itself, by its own fields; none of data that is large or streams."""
+    if source.streaming() is not None or (count_of(source) or 0) > COUNTED:
+        return {}
+    targets = {str(place[0]): target for place, target in scope.targets(STAGE).items() if len(place) == 1}
+    return {
+        name: read_column(source.open(), source, target.name)
+        for name, target in targets.items()
+        if target.section == "fields" and target.index is None and not joins(scope, target)
+        and target.name in source.fields()
+    }  # fmt: skip
 
 
 def _tallies(reading: Reading, spec: StageSpec, scope: StageScope) -> dict[str, Tally]:

@@ -29,6 +29,7 @@ from mmflow.plugin.kinds import Source, Stage, StageScope, View
 from mmflow.plugin.targets import INIT, STAGE, Owner, Target
 from mmflow.plugin.values import Encoding, TensorType
 from mmflow.spec.components.entry import Entry
+from mmflow.spec.components.repeat import Repetition
 from mmflow.spec.text.problems import Problem
 
 ReadColumns: TypeAlias = "dict[Target, Mapping[str, View] | None]"
@@ -65,6 +66,9 @@ class ShapeReport:
 
 class CheckedSpec(StagedSpec, Protocol):
     """A whole spec with the places where its entries are written."""
+
+    @property
+    def repeats(self) -> Mapping[str, Repetition]: ...
 
     def place(self, stage: str, owner: Owner) -> Entry | None: ...
 

@@ -30,6 +30,9 @@ from mmflow.spec.spec import Spec
 from mmflow.spec.text.document import Document
 from mmflow.spec.text.problems import Problem, Problems, SpecError, did_you_mean
 
+TOLD_UNUSED = ("encoders", "memories", "losses")
+"""Sections whose entries are told where no stage uses them and the spec's own file has them; a spec that others extend
+may hold more than each of them uses."""
 MOST_WORK = 10_000
 """Entries at most that the stages of a spec reach, each as often as a stage needs it."""
 
@@ -38,7 +41,7 @@ def check_document(document: Document) -> Spec:
     """The spec of a document whose `extends` and variables are filled in; raises `SpecError`."""
     problems: list[Problem] = Problems()
     sections = read_sections(document, problems)
-    checker = _Checker(sections, problems)
+    checker = _Checker(sections, problems, document.origin)
     checker.run()
     told = _once(problems, sections)
     errors = [problem for problem in told if not problem.note]
@@ -58,8 +61,8 @@ def _once(problems: Sequence[Problem], sections: Sections) -> list[Problem]:
 class _Checker:
     """Resolves every stage of a spec and collects what is wrong."""
 
-    def __init__(self, sections: Sections, problems: list[Problem]) -> None:
-        self.sections, self.problems = sections, problems
+    def __init__(self, sections: Sections, problems: list[Problem], origin: str) -> None:
+        self.sections, self.problems, self.origin = sections, problems, origin
         self.data = DataFields(sections, problems)
         self.resolvers: dict[str, Resolver] = {}
         self.others: dict[str, Resolver] = {}
@@ -201,8 +204,14 @@ class _Checker:
         groups = {group: None for groups in self.names.groups.values() for group in groups}
         names = replace(self.names, gives={**groups, **self.names.gives})
         resolver = Resolver(Seen(base, tuple(self.sections.entries["data"]), names, None), union)
-        owners = [e.owner for entries in base.values() for e in entries.values() if e.path not in self.checked]
-        self.check_reached(resolver, owners)
+        unread = [e for entries in base.values() for e in entries.values() if e.path not in self.checked]
+        self.check_reached(resolver, [entry.owner for entry in unread])
+        if self.sections.complete and self.sections.every:
+            self.problems += [
+                entry.problem(f"no stage uses {entry.owner}", key=True, hint="leave it out, or let a stage use it",
+                              note=True)
+                for entry in unread if entry.section in TOLD_UNUSED and entry.node.mark.file == self.origin
+            ]  # fmt: skip
 
     def selected(self, stage: StageEntry, made: Stage, losses: Mapping[str, Entry]) -> list[str]:
         """Names of the losses that a stage minimizes."""

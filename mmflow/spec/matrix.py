@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -53,8 +54,9 @@ class Matrix:
 
     @property
     def notes(self) -> list[Problem]:
-        """Advice about the specs, each once."""
-        return list(dict.fromkeys(note for member in self for note in member.spec.notes))
+        """Advice about the specs, each once; about an entry of a section where all members have it."""
+        counts = Counter(note for member in self for note in dict.fromkeys(member.spec.notes))
+        return [note for note, count in counts.items() if len(note.path) != 2 or count == len(self.members)]
 
     def only(self, names: Collection[str]) -> Matrix:
         """The members with these names, in their order here; all where there are none. Raises `ComponentError`."""

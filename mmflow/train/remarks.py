@@ -110,6 +110,11 @@ def _course(history: Sequence[Line], contrasts: Sequence[str]) -> Iterator[str]:
         yield "the learning rate was 0 at every step: look at `lr` and `schedule`"
         return
     still = [line["grad_norm"] for line in late]
+    for name in sorted(key for key in history[0] if key.startswith("loss/")):
+        if all(line.get(name, math.nan) == 0 for line in history):
+            yield f"the loss {name.removeprefix('loss/')} was 0 at every step that is logged: it has trained nothing"
+    if not any(total):
+        return
     if size > 1e-6 and max(still) <= NOTHING * size:
         since = f"from step {late[0]['step']:.0f} on, at a loss of {total[-1]:.4g}"
         yield f"the norm of the gradient is {max(still):.1g} or less {since}: nothing trains any more"

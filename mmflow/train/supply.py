@@ -141,12 +141,16 @@ class Supply:
     def state(self) -> dict[str, Any]:
         """All that a later run needs to go on from here, as plain data."""
         cursors = self._cursors if self._feed is None else self._feed.state()
-        return {"cursors": cursors, "epoch": self.epoch(), "steps": self.steps, "waited": self.waited}
+        return {
+            "cursors": cursors, "epoch": self.epoch(), "steps": self.steps, "waited": self.waited,
+            "skipped": self.skipped,
+        }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from where `state` was taken."""
         self._cursors, self._epoch = state["cursors"], state["epoch"]
         self.steps, self._waited = state["steps"], state["waited"]
+        self._skipped = dict(state["skipped"])
 
     def close(self) -> None:
         """Let go of the data."""

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from mmflow.plugin import ABSENT, ComponentError, DataStage, RawField, Ref, StageContext, StageInputs, TensorType
+from mmflow.plugin import (
+    ABSENT,
+    ComponentError,
+    DataStage,
+    RawField,
+    RawValue,
+    Ref,
+    StageContext,
+    StageInputs,
+    TensorType,
+)
 
 
 class Select(DataStage, name="select"):
@@ -22,16 +32,32 @@ class Select(DataStage, name="select"):
     keep: Ref[RawField]
 
     def outputs(self, given: StageInputs) -> Mapping[str, Mapping[str, TensorType]]:
+        declared = given.of("keep")
+        if declared.axes[1:] or declared.size:
+            raise ComponentError(
+                f"{self.use} goes by one value a row", found=f"several values of {self.keep}",
+                hint="name a field with one",
+            )  # fmt: skip
         return {"rows": {name: declared for name, declared in given.fields.items() if name != "id"}}
+
+    def refuses_values(self, columns: Mapping[str, Sequence[RawValue]]) -> Iterator[tuple[str, str, str]]:
+        if "keep" in columns and not any(map(_kept, columns["keep"])):
+            yield "keep", self._nothing(), "name another field, or leave the stage out"
+
+    def _nothing(self) -> str:
+        return f"select: no row has a value of {self.keep} that is not 0"
 
     def run(self, context: StageContext) -> None:
         ids: list[str] = []
         for rows in context.scan("keep"):
             values = rows["keep"]
             values = values.tolist() if hasattr(values, "tolist") else values
-            # NaN stands for floats that are absent.
-            kept = [value not in (None, False, 0, "", ABSENT) and value == value for value in values]
-            ids += [id for id, keep in zip(rows.ids, kept, strict=True) if keep]
+            ids += [id for id, value in zip(rows.ids, values, strict=True) if _kept(value)]
         if not ids:
-            raise ComponentError(f"select: no row has a value of {self.keep} that is not 0")
+            raise ComponentError(self._nothing())
         context.write_data("rows", ids, {}, {}, continues=ids)
+
+
+def _kept(value: RawValue) -> bool:
+    # NaN stands for floats that are absent.
+    return value not in (None, False, 0, "", ABSENT) and value == value

@@ -36,8 +36,10 @@ class Drawing:
     """Its sections, as they are written."""
     shared: dict[str, list[str]] = field(default_factory=dict)
     """By kind, dotted paths to components of the spec that others may share."""
-    wanted: str = ""
-    """A component that is to stand in it, as `kind/name`."""
+    wanted: tuple[str, ...] = ()
+    """Components that are to stand in it, as `kind/name`; the first above all."""
+    odd: bool = False
+    """Whether the reference that is being drawn may lead where its reader is known to refuse it."""
     member: str | None = None
     """The source inside others: mostly the same one again, as sources with other fields have few rows in common."""
 
@@ -47,11 +49,16 @@ class Drawing:
         return self.random.choice(list(choices))
 
     def named(self, kind: str, candidates: Sequence[str]) -> str:
-        """One of the components of a kind: mostly the one that is wanted, as long as it does not stand in the spec."""
-        wanted = self.wanted.removeprefix(f"{kind}/")
-        if wanted in candidates and self.wanted not in self.uses and self.now_and_then(2):
-            return wanted
-        return self.choose(candidates)
+        """One of the components of a kind: mostly one that is wanted, as long as it does not stand in the spec."""
+        wanted = [name for name in candidates if f"{kind}/{name}" in self.wishes()]
+        return self.choose(wanted if wanted and not self.now_and_then() else candidates)
+
+    def wishes(self) -> tuple[str, ...]:
+        """The components that are wanted and do not stand in the spec."""
+        return tuple(one for one in self.wanted if one not in self.uses)
+
+    def wishes_for(self, *kinds: str) -> bool:
+        return any(one.partition("/")[0] in kinds for one in self.wishes())
 
     def now_and_then(self, times: int = SELDOM) -> bool:
         return self.random.randrange(times) == 0

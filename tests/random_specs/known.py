@@ -73,7 +73,7 @@ def known(
         case "source/recorded":
             return {"types": {"image": {"modality": "image", "size": [8, 8, 3], "dtype": "uint8"}}}
         case "sampler/group_batches":
-            return {"drop_last": choose([False, False, False, True])}
+            return {"drop_last": choose([False] * 9 + [True])}
         case "transform/normalize":
             return choose([{"mean": [0.5], "std": [0.25]}, {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.2, 0.2]}])
         case "value/step":
@@ -92,6 +92,15 @@ def known(
             return {"text": ""}
         case "transform/template":
             return {"texts": ["an image of {}", "{}"]}
+        case "transform/random_resized_crop":
+            return {"size": 16, "scale": [0.5, 1.0], "ratio": [0.75, 1.25]}
+        case "transform/log_mel":
+            return {"rate": next((one.rate for one in fields.values() if one.rate is not None), 4000)}
+        case "encoder/lookup":
+            # As many as rows, and classes, have numbers.
+            return {"count": 64}
+        case "stage/train" if written.get("precision", "float32") != "float32":
+            return {"precision": choose(["float32", "float32", "bfloat16"])}
         case "encoder/open_clip":
             config = {"embed_dim": 8, "vision_cfg": PICTURES_OF_CLIP, "text_cfg": TEXTS_OF_CLIP}
             return {"config": config, "tower": "text" if _modality(written, fields) == "text" else "image"} | UNNAMED

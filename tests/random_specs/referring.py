@@ -29,6 +29,16 @@ NUMBERS: Mapping[str, tuple[int, ...]] = {
     "pairwise_retrieval": (2, 3), "relevance": (1, 2), "hard_pairs": (2,), "scores": (2,)
 }  # fmt: skip
 """How many encodings an evaluation takes, where it says so once it has them."""
+ALIKE = (
+    "cross_attention",
+    "caption_decoder",
+    "retrieval",
+    "pairwise_retrieval",
+    "similarity_correlation",
+    "relevance",
+    "uncertainty",
+)
+"""Components whose inputs must have one width."""
 LIBRARIES = ("hf_", "open_clip_", "timm_")
 WEIGHTLESS = ("l2norm", "telling", "members", "concat", "stack", "scores", "hard_pairs", "frozen", "ema")
 """Encoders that have no weights of their own to train."""
@@ -96,6 +106,7 @@ class Referring(Drawing):
         """Choices of the right types, alike in their rows (and, where they are compared, in groups and width)."""
         picked: list[Choice] = []
         for place in range(many):
+            self.odd = self.strange()
             found = [c for c in self.world.choices(types) if self.suits(made, name, place, c)]
             if Encoded in types:
                 found = [c for c in found if self.gives(c, self.needs(made, written))]
@@ -106,26 +117,33 @@ class Referring(Drawing):
                 found = self.alike(made, found, picked)
             elif made.kind == "loss":
                 found = [c for c in found if self.beside(made, name, c, written, aims)]
-            if issubclass(made, Evaluator) and not self.strange():
+            if issubclass(made, Evaluator) and not self.odd:
                 found = [c for c in found if c not in picked and self.measured(made, name, place, c)]
             elif made.kind == "stage":
                 found = [c for c in found if self.made_before(name, c)]
             if not found:
                 return []
-            picked.append(self.choose(found))
+            preferred = [c for c in found if self.shows_wanted(c)]
+            picked.append(self.choose(preferred if preferred and self.now_and_then(2) else found))
         return picked
+
+    def shows_wanted(self, choice: Choice) -> bool:
+        """Whether a choice is a view with a transform that is wanted: what reads it makes it take part."""
+        view = self.world.component(choice.target.owner) if choice.target.section == "views" else None
+        return isinstance(view, View) and any(f"transform/{step.use}" in self.wanted for step in view.apply)
 
     def alike(self, made: type[Component], found: list[Choice], picked: Sequence[Choice]) -> list[Choice]:
         """Of the inputs that fit by their types, those that are worth something together."""
-        if made.kind in ("loss", "memory") and not picked and not self.strange():
+        if made.kind in ("loss", "memory") and not picked and not self.odd:
             found = [c for c in found if c.target.section == "encoders" and self.learns(c)]
         if made.kind in ("loss", "memory"):
             vectors = [c for c in found if c.declared and c.declared.modality in ("vector", "logits", "tokens")]
             found = found if self.now_and_then(10) else vectors or found
-        if issubclass(made, Encoder) and not accepts_raw(made) and not self.strange():
+        if issubclass(made, Encoder) and not accepts_raw(made) and not self.odd:
             found = [c for c in found if c.width is not None] or found
-        if picked and not getattr(made, "accepts", ()):
-            found = [c for c in found if c.width == picked[0].width and c.groups == picked[0].groups] or found
+        if picked and (not getattr(made, "accepts", ()) or made.use in ALIKE):
+            alike = [c for c in found if c.width == picked[0].width and c.groups == picked[0].groups]
+            found = alike if alike or made.use in ALIKE else found
         return found
 
     def learns(self, choice: Choice) -> bool:
@@ -144,16 +162,23 @@ class Referring(Drawing):
             return False
         if made.use == "emitted":
             return choice.target.output == "told"
-        if isinstance(made, type) and issubclass(made, Encoder) and self.prepared(choice) and not self.strange():
+        if isinstance(made, type) and issubclass(made, Encoder) and self.prepared(choice) and not self.odd:
             return False
         measured = made.kind == "stage" and Encoded in reference_fields(made).get(name, ())
-        if measured and choice.target.section in ("fields", "views") and not self.strange():
-            return declared is not None and declared.modality == "vector" and not choice.groups
-        if made.use == "kmeans" and not self.strange():
+        if measured and choice.target.section in ("fields", "views") and not self.odd:
+            return (
+                declared is not None
+                and declared.modality == "vector"
+                and len(declared.size) == 1
+                and (not choice.groups)
+            )
+        if made.use == "graph" and place and not self.odd:
+            return choice.text == "node.coauthors"
+        if made.use == "kmeans" and not self.odd:
             return choice.text in self.world.vectors
-        if made.use == "members" and not self.strange():
+        if made.use == "members" and not self.odd:
             return declared is not None and declared.modality == "vector" and len(choice.groups) == 1
-        if made.kind == "encoder" and choice.target.section == "views" and not accepts_raw(made) and not self.strange():
+        if made.kind == "encoder" and choice.target.section == "views" and not accepts_raw(made) and not self.odd:
             return declared is not None and len(declared.size) == 1 and not choice.groups
         if made.use == "mixed_radix":
             return choice.text in self.world.whole
@@ -165,10 +190,10 @@ class Referring(Drawing):
             varied = self.world.varied
             several = not named or varied is None or choice.target.section != "fields" or choice.target.name in varied
             fits = several and (not named or by_number or few_classes(declared))
-            return not grouped and (fits or self.strange())
+            return not grouped and (fits or self.odd)
         if name == "of" and not issubclass(made, Encoder):
             return not grouped
-        return made.kind not in ("loss", "stage") or name == "of" or not choice.groups or self.strange()
+        return made.kind not in ("loss", "stage") or name == "of" or not choice.groups or self.odd
 
     def prepared(self, choice: Choice) -> bool:
         """Whether a view gives what a library's processor makes, which only its own model reads."""
@@ -183,8 +208,8 @@ class Referring(Drawing):
         if name == "targets":
             return declared is not None and declared.dtype.startswith("int")
         mixed = choice.target.section == "views" and declared is not None and bool(declared.size)
-        if name == "labels" and declared is not None and (declared.modality == "number" or mixed):
-            return self.strange()
+        if name == "labels" and declared is not None and (declared.modality in ("number", "tokens") or mixed):
+            return self.odd
         if name == "rows":
             return declared is None or declared.dtype == "bool"
         of = [self.world.type_of(target) for place, target in aims.items() if place[0] == "of"]
@@ -202,25 +227,27 @@ class Referring(Drawing):
             fits = few_classes(choice.declared) if form == "label" else not labels or form == "labels"
             varied, target = self.world.varied, choice.target
             counted = target.section == "fields" and form in ("label", "labels", "number") and varied is not None
-            if labels and form == "number" and not self.strange():
+            if labels and form == "number" and not self.odd:
                 return False
-            if target.section == "views" and not self.strange():
+            if target.section == "views" and not self.odd:
                 # What transforms say of their draws is one and the same in evaluation.
                 return False
             several = not counted or (varied is not None and target.name in varied)
-            return (fits and several) or self.strange()
+            return (fits and several) or self.odd
         if made.use in GROUPED and (len(choice.groups) > 0) != (place in GROUPED[made.use]):
+            return False
+        if made.use not in GROUPED and choice.groups and not self.now_and_then():
             return False
         if place in made.encodes:
             inputs = [self.world.type_of(target) for target in self.world.inputs(choice.target.owner).values()]
             if [one.modality if one is not None else None for one in inputs] != [made.encodes[place]]:
                 return False
-        return self.trained(choice.target.owner) or self.strange()
+        return self.trained(choice.target.owner) or self.odd
 
     def made_before(self, name: str, choice: Choice) -> bool:
         """Whether a stage that measures nothing finds what it reads: an encoder of the model, values that differ."""
         if choice.target.section == "encoders":
-            return self.trained(choice.target.owner) or self.strange()
+            return self.trained(choice.target.owner) or self.odd
         # What transforms say of their draws is one and the same in evaluation.
         return name == "of" or choice.target.section != "views"
 

@@ -21,7 +21,7 @@ SMALL: dict[str, tuple[Any, ...]] = {
     "width": (8, 16), "decoder_width": (8, 16), "hidden": (8, 16), "dim": (4, 8, 24), "dims": (8, 16),
     "depth": (1, 2), "decoder_depth": (1,), "aggregate_depth": (1,), "heads": (1, 2), "decoder_heads": (1, 2),
     "size": (16, 24), "patch": (4, 8), "length": (12, 16), "vocabulary": (64, 300), "mlp_ratio": (1.0, 2.0),
-    "count": (2, 3), "bands": (8, None), "mels": (8, 16), "frames": (8, 12), "pixels": (16, 24), "rate": (4000, 8000),
+    "count": (2, 3), "bands": (None,), "mels": (8, 16), "frames": (8, 12), "pixels": (16, 24), "rate": (4000, 8000),
     "batch_size": (8, 12), "registers": (0, 2), "window": (64, 128), "hop": (32, 64), "episodes": (3, 5),
     "iterations": (1, 2), "queries": (1, 2), "draws": (2,), "ways": (2,), "way": (2,), "shots": (1, 2),
     "seconds": (0.5,), "clusters": (3,), "query": (1, 2), "shot": (1,), "differing": (0, 1), "std": (0.5, 1.0),

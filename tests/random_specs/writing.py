@@ -27,7 +27,7 @@ LEFT_OPEN: Mapping[str, tuple[str, ...]] = {
     "transform": ("revision", "pretrained"),
     "tokenizer": ("revision",),
     "constraint": ("match",),
-    "loss": ("constrain", "dims"),
+    "loss": ("constrain", "dims", "dim_weights"),
     "score": ("constrain",),
 }  # fmt: skip
 """Fields that stay at their defaults: files, places and settings of the machine, and what is drawn elsewhere."""
@@ -79,6 +79,10 @@ class Writing(Referring):
     def writes(self, made: type[Component], name: str) -> bool:
         """Whether a field that has a default is written: always where its default is large."""
         default = made.model_fields[name].default
+        # What is wanted and may stand in this field.
+        held = {one.partition("/")[0].capitalize() for one in self.wishes()}
+        if any(f".{kind}" in str(made.model_fields[name].annotation) for kind in held) and not self.now_and_then():
+            return True
         large = name in SMALL and isinstance(default, int | float | tuple) and not isinstance(default, bool)
         return large or self.now_and_then(20 if name in RARE else SELDOM)
 
@@ -89,6 +93,10 @@ class Writing(Referring):
 
     def held(self, kind: type[Component], name: str, bounds: Limits) -> Any:
         """A component in a field of another: its name, a mapping, a number, or a path to one of the spec."""
+        if kind.kind == "score" and bounds.by_clock:
+            # A stage has no model of its own that could train one.
+            fixed = [use for use in names("score") if not hasattr(component("score", use), "build")]
+            return self.fields_of(component("score", self.named("score", fixed)), {})
         paths = self.shared.get(kind.kind, [])
         if kind.shared and paths and self.now_and_then(2):
             return self.choose(paths)

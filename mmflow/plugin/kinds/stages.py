@@ -14,7 +14,7 @@ from mmflow.plugin.kinds.data import Sampler, Source
 from mmflow.plugin.marks import in_order, outside_identity
 from mmflow.plugin.references import Column, Data, Encoded, Model, RawField, Ref, Refs, Static, Written
 from mmflow.plugin.targets import Place
-from mmflow.plugin.values import Argument, Encoding, EvaluationResult, TensorType
+from mmflow.plugin.values import Argument, Encoding, EvaluationResult, RawValue, TensorType
 
 
 class BatchSizes(NamedTuple):
@@ -143,6 +143,11 @@ class Stage(Component, kind="stage"):
         """Why the stage cannot read a stream of its data; the empty name is that of data without streams."""
         for place, message, hint in self.refuses(source):
             yield Fault((place,), message, hint)
+
+    def refuses_values(self, columns: Mapping[str, Sequence[RawValue]]) -> Iterator[tuple[str, str, str]]:
+        """Why the stage can do nothing with these values, said as `refuses` does; `columns` are whole fields of its
+        data, by the field of the stage that refers to one, asked before a run where the data is small."""
+        return iter(())
 
     def run(self, context: StageContext) -> None:
         """Write the outputs under `context.output`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mmflow.plugin.component import Component, with_article
 from mmflow.plugin.kinds import Encoder, Evaluator, Loss, Memory, Score
@@ -12,7 +12,16 @@ from mmflow.plugin.targets import STAGE, Owner, Place, Target
 from mmflow.spec.components.classes import field_of
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.fitting import scores_that_need
-from mmflow.spec.references.forms import FORMS, brought, declared_form, misfit, needed_outputs
+from mmflow.spec.references.forms import (
+    FORMS,
+    TOKENS,
+    VECTOR,
+    brought,
+    declared_form,
+    is_sequence,
+    misfit,
+    needed_outputs,
+)
 from mmflow.spec.references.resolver import Resolver, as_written
 from mmflow.spec.text.problems import Path
 
@@ -54,7 +63,7 @@ def check_forms(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapp
     reader = f"{made.use} (score {score.use})" if score is not None else made.use
     for place, target in targets.items():
         if place[0] == "of" and target.section in ("fields", "views"):
-            _check_vectors(resolver, entry, place, target)
+            _check_vectors(resolver, entry, place, target, reader, needs)
         if place[0] != "of" or target.section != "encoders" or target.output is None:
             continue
         (need, output), *_ = brought(target, needs).items()
@@ -71,10 +80,24 @@ def check_forms(resolver: Resolver, entry: Entry, made: Evaluator, targets: Mapp
         resolver.report(entry, place, problem)
 
 
-def _check_vectors(resolver: Resolver, entry: Entry, place: Place, target: Target) -> None:
-    """Of the data, an evaluator measures vectors that are there already."""
+def _check_vectors(
+    resolver: Resolver, entry: Entry, place: Place, target: Target, reader: str, needs: Sequence[str]
+) -> None:
+    """Of the data, an evaluator measures vectors that are there already, each by itself."""
     declared = resolver.type_of(target)
-    if declared is None or declared.modality in _MEASURED:
+    if declared is None:
+        return
+    if declared.modality in _MEASURED:
+        form = TOKENS if is_sequence(declared) else VECTOR
+        unlike = [need for need in needs if FORMS.get(need) != form]
+        if unlike:
+            wanted = FORMS.get(unlike[0], f"the output {unlike[0]}")
+            found = f"`{target}`, a field of {declared.modality}" + (
+                "" if form == VECTOR else " without one length for all rows"
+            )
+            problem = entry.problem(f"{reader} reads {wanted}", as_written(entry, place), found=found,
+                                    hint="encode it first")  # fmt: skip
+            resolver.report(entry, place, problem)
         return
     near = [n for n, t in (resolver.fields or {}).items() if t.modality == "vector"]
     encoders = [name for name in resolver.seen.entries["encoders"] if name != target.name]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mmflow.plugin.component import ComponentError
+from mmflow.plugin.component import ComponentError, with_article
 from mmflow.plugin.kinds import Evaluator, Loss, Sampler, Stage
 from mmflow.plugin.references import Labels, Weight, reference_fields
 from mmflow.plugin.targets import Place, Target
 from mmflow.spec.components.entry import Entry
 from mmflow.spec.references.resolver import Resolver, as_written
+
+_ONE_VALUE = ("mask", "label", "number", "index")
+"""Modalities of which a sampler that goes by one reads a single value a sample."""
 
 
 def check_types(resolver: Resolver, entry: Entry, made: Loss, targets: Mapping[Place, Target]) -> None:
@@ -41,9 +44,18 @@ def check_ungrouped(resolver: Resolver, entry: Entry, made: Sampler, targets: Ma
     """Whether what a sampler reads has one value a sample, where the sampler does not say that it takes several."""
     for place, target in targets.items():
         declared = resolver.type_of(target)
-        if declared is None or "*" in made.axes or set(declared.axes[1:]) <= set(made.axes):
+        if declared is None:
             continue
         at = ("sampler", *place)
+        if declared.modality in _ONE_VALUE and declared.size:
+            problem = entry.problem(
+                f"the sampler {made.use} goes by one value a sample, and {target} has several", as_written(entry, at),
+                found=f"{with_article(declared.modality)} of {len(declared.size)} axes",
+            )  # fmt: skip
+            resolver.report(entry, at, problem)
+            continue
+        if "*" in made.axes or set(declared.axes[1:]) <= set(made.axes):
+            continue
         problem = entry.problem(
             f"the sampler {made.use} goes by one value a sample, and {target} has several",
             as_written(entry, at), found=f"the axis {declared.axes[1]}", hint=f"write {target}.0 for the first",

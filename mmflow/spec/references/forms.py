@@ -71,6 +71,11 @@ def declared_form(declared: TensorType) -> str | None:
     return VECTOR if len(declared.size) == 1 or role == "vector" else _array(len(declared.size) or None)
 
 
+def is_sequence(declared: TensorType) -> bool:
+    """Whether rows of a field come as sequences under a mask, as their length is not declared."""
+    return modality(declared.modality).ragged and declared.size[:1] == (None,)
+
+
 def form_of(value: Argument, groups: int) -> str:
     """The form of an output's values under so many group axes, in words."""
     if isinstance(value, Tokens):

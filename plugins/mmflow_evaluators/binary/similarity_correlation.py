@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+ROUNDING = 1e-6
+"""Relative range in which scores of float32 vectors differ by rounding alone."""
+
 
 class SimilarityCorrelation(OfTwo, name="similarity_correlation"):
     """Spearman's and Pearson's correlation of the score of two rows with the similarity that people gave them.
@@ -43,7 +46,7 @@ class SimilarityCorrelation(OfTwo, name="similarity_correlation"):
 
         from mmflow_evaluators.binary.correlation import pearson, spearman
         from mmflow_evaluators.binary.pairs import pair_scores
-        from mmflow_evaluators.estimates import bootstrapped, result
+        from mmflow_evaluators.estimates import bootstrapped
         from mmflow_evaluators.vectors import numbers_of
 
         scores, present = pair_scores(score, a, b, "similarity_correlation")
@@ -52,6 +55,8 @@ class SimilarityCorrelation(OfTwo, name="similarity_correlation"):
         x, y = scores[kept], wanted[kept]
         if len(x) < 3:
             raise ComponentError(f"{self.use}: {amount(len(x), 'row')} with both sides and a target, needs 3")
+        if np.ptp(x) <= ROUNDING * np.abs(x).max():
+            x = np.full_like(x, x[0])
         metrics, notes = [], []
         for name, correlation in (("spearman", spearman), ("pearson", pearson)):
             if math.isnan(correlation(x, y)):
@@ -59,7 +64,8 @@ class SimilarityCorrelation(OfTwo, name="similarity_correlation"):
                 continue
             drawn = partial(_drawn, correlation, x, y)
             metrics.append(bootstrapped(name, drawn, len(x), bounds=(-1.0, 1.0), title=name.title(), chance=0.0))
-        return result(metrics, notes, "similarity_correlation")
+        # Without a correlation there is no number to give: what was equal is told beside the other results.
+        return EvaluationResult(metrics, notes=notes)
 
 
 def _drawn(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmflow.plugin import TensorType, Transform
 from mmflow_views.images.placement import Placement, Turned
+from mmflow_views.images.types import refuse_floats
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,7 @@ class ImageTransform(Transform):
         sized = [f for f in fields if f.modality in ("image", "video") or (f.modality == "mask" and len(f.axes) == 1)]
         if fields and not sized:
             raise ValueError(f"{self.use} needs an image, got {', '.join(field.modality for field in fields)}")
+        refuse_floats(self.use, *fields)
         return super().added(*fields)
 
     def apply(self, value: Any, generator: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmflow.plugin import Field, TensorType, Transform, global_generators
 from mmflow_views.images.base import is_image
+from mmflow_views.images.types import refuse_floats
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,7 @@ class TorchvisionTransform(Transform):
             if field.modality not in ("image", "video") or field.axes[1:] not in ((), ("frame",)):
                 found = " ".join((field.modality, *(f"with the axis {axis}" for axis in field.axes[1:2])))
                 raise ValueError(f"{self.use} needs an image or a clip, got {found}")
+        refuse_floats(self.use, *fields)
         return super().added(*fields)
 
     def apply(self, value: Any, generator: Any) -> Any:

@@ -13,3 +13,14 @@ Size = Side | tuple[Side, Side]
 
 
 BOX = TensorType("boxes", size=(4,))
+
+
+def refuse_floats(use: str, *fields: TensorType) -> None:
+    """Raise `ValueError` for images that are declared as floats, which no transform of bytes would change."""
+    for field in fields:
+        if field.modality in ("image", "video") and field.dtype.startswith("float"):
+            raise ValueError(
+                f"{use} changes images of bytes (uint8), and gets {field.dtype}: write it before the transform that "
+                "makes floats (`normalize`, `mixup` or the preprocessing of a model), or declare a source's images of "
+                "bytes as uint8"
+            )
