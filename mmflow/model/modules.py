@@ -260,9 +260,7 @@ class Modules:
             self._adapted.add(path)
         self.root.append(module)
 
-    def _inside(
-        self, component: Component | View | None, site: Site, inputs: tuple[TensorType, ...] = ()
-    ) -> None:
+    def _inside(self, component: Component | View | None, site: Site, inputs: tuple[TensorType, ...] = ()) -> None:
         """Modules of a component that is no encoder node: its own, its sub-components', its learned numbers.
 
         A `build(*inputs)` receives the declared types of the inputs of the loss or memory that it belongs to.
