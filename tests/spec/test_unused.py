@@ -62,7 +62,9 @@ stages:
 """
 
 
-@pytest.mark.parametrize(("metric", "said"), [("acuracy", "measures no `acuracy`; did you mean"), ("rank", "no `rank`")])
+@pytest.mark.parametrize(
+    ("metric", "said"), [("acuracy", "measures no `acuracy`; did you mean"), ("rank", "no `rank`")]
+)
 def test_a_metric_that_ends_a_repetition_must_be_measured(metric: str, said: str) -> None:
     problems = StageCheck().of(load_text(REPEAT.replace("METRIC", metric))).problems
     assert said in str(problems[0])
