@@ -56,7 +56,10 @@ class Description:
 
 
 def registrations(kind: str | None = None) -> list[Registration]:
-    """Every registered name (of one kind; `evaluator` is a stage that measures), sorted. Raises `ComponentError` for an unknown kind."""
+    """Every registered name (of one kind; an `evaluator` is a stage that measures), sorted.
+
+    Raises `ComponentError` for an unknown kind.
+    """
     found = registry()
     if kind == "evaluator":
         return [r for r in found.registrations() if r.kind == "stage" and _measures(r)]
