@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mmflow.plugin.component import Component, ComponentError, Shared
+from mmflow.plugin.kinds import Evaluator
 from mmflow.plugin.marks import in_identity
 from mmflow.plugin.numbers import Bounds
 from mmflow.plugin.references import Annotation, Ref, Written, expected_of
@@ -55,11 +56,25 @@ class Description:
 
 
 def registrations(kind: str | None = None) -> list[Registration]:
-    """Every registered name (of one kind), sorted. Raises `ComponentError` for an unknown kind."""
+    """Every registered name (of one kind; an `evaluator` is a stage that measures), sorted.
+
+    Raises `ComponentError` for an unknown kind.
+    """
     found = registry()
+    if kind == "evaluator":
+        return [r for r in found.registrations() if r.kind == "stage" and _measures(r)]
     if kind is not None and kind not in found.kinds():
         raise ComponentError(f"unknown kind {kind!r}", expected=f"one of: {', '.join(found.kinds())}")
     return [r for r in found.registrations() if kind in (None, r.kind)]
+
+
+def _measures(registration: Registration) -> bool:
+    """Whether a stage is an evaluator; False for one that cannot be imported."""
+    use = f"{registration.name}@{registration.distribution}" if registration.distribution else registration.name
+    try:
+        return issubclass(registry().get("stage", use), Evaluator)
+    except Exception:  # plugins may raise anything
+        return False
 
 
 def matching(name: str) -> tuple[list[Registration], list[BrokenPlugin]]:

@@ -150,7 +150,7 @@ class Supply:
         """Go on from where `state` was taken."""
         self._cursors, self._epoch = state["cursors"], state["epoch"]
         self.steps, self._waited = state["steps"], state["waited"]
-        self._skipped = dict(state["skipped"])
+        self._skipped = dict(state.get("skipped", {}))
 
     def close(self) -> None:
         """Let go of the data."""

@@ -143,7 +143,11 @@ def test_courses_that_are_healthy_and_courses_that_are_not() -> None:
     assert "norm of the gradient is 0 or less from step 40 on, at a loss of 2.4" in dead
     # A margin that all triples keep has neither loss nor gradient left.
     assert about(history([0.4, 0.2, 0.0, 0.0, 0.0, 0.0], norm=0.0)) != []
-    assert about(history([0.0] * 6, norm=0.0)) == []
+    assert about(history([0.0] * 6, norm=0.0)) == [
+        "the loss align was 0 at every step that is logged: it has trained nothing"
+    ]
+    beside = about(history(falling, **{"loss/idle": 0.0}))
+    assert beside == ["the loss idle was 0 at every step that is logged: it has trained nothing"]
     ends = history(falling, **{"value/losses.align.temperature": 0.01})
     assert about(ends, **{"losses.align.temperature": Bounds(0.01, None)})[0].startswith(
         "losses.align.temperature ends"

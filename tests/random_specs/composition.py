@@ -33,8 +33,13 @@ PLAIN = ("label", "labels", "number")
 """Modalities whose values are counted before they are chosen as targets."""
 LAST = ("normalize", "hf_image", "open_clip_image", "timm_image", "hf_audio")
 """Transforms that give numbers, which others along them do not take."""
+BY_SOURCE = (
+    "source/concat", "source/mix", "source/noisy", "source/filter", "source/split", "encoder/scores", "encoder/graph",
+    "stage/zero_shot", "source/hf_dataset", "source/webdataset", "source/sentences",
+)  # fmt: skip
+"""Sources that are seldom chosen, and components that read one source alone: they come in every seventh spec."""
 SELDOM_BY_CHANCE = (
-    *FRAGMENTS,
+    *(one for one in FRAGMENTS if one not in BY_SOURCE),
     "encoder/graph", "encoder/hard_pairs", "encoder/members", "encoder/scores", "encoder/transformers_video",
     "encoder/video_transformer", "encoder/concat", "loss/emitted", "stage/boundary_detection", "stage/calibration",
     "stage/category_discovery", "stage/detection", "stage/kmeans", "stage/moment_retrieval", "stage/open_set",
@@ -95,7 +100,11 @@ def compose(number: int, files: Files) -> RandomSpec:
 def wishes(number: int) -> tuple[str, ...]:
     """Components that are to stand in the spec of a number: one that seldom fits, and two of all in turn."""
     every = sorted(name for name, reason in counted().items() if not reason)
-    turn = [SELDOM_BY_CHANCE[number % len(SELDOM_BY_CHANCE)], *(every[(2 * number + n) % len(every)] for n in (0, 1))]
+    seldom = BY_SOURCE if number % 7 == 3 else SELDOM_BY_CHANCE
+    turn = [
+        seldom[number // 7 % len(seldom) if seldom is BY_SOURCE else number % len(seldom)],
+        *(every[(2 * number + n) % len(every)] for n in (0, 1)),
+    ]
     return tuple(dict.fromkeys(turn))
 
 

@@ -64,6 +64,17 @@ FRAGMENTS: Mapping[str, Fragment] = {
         "encoders": OPTIONS,
         "losses": {"own_loss": {"use": "infonce", "of": ["own_text", "own_text"], "temperature": {
             "use": "adaptive", "of": ["own_text", "own_text"], "base": 0.1}}}}),
+    "encoder/scores": Fragment("graphs", ("encoders", "own"), {
+        "encoders": {"own_node": {"use": "linear", "of": "node.x", "dim": 8},
+                     "own": {"use": "scores", "of": ["own_node", "own_node"]}},
+        "losses": {"own_loss": {"use": "uniformity", "of": "own_node"}}}),
+    "encoder/graph": Fragment("graphs", ("encoders", "own"), {
+        "encoders": {"own": {"use": "graph", "of": ["node.x", "node.coauthors"]}},
+        "losses": {"own_loss": {"use": "uniformity", "of": "own"}}}),
+    "stage/zero_shot": Fragment("shapes", ("stages", "own"), {
+        "encoders": {"own_image": PICTURE, "own_text": {**WORDS, "of": "caption"}},
+        "losses": {"own_loss": {"use": "infonce", "of": ["own_image", "own_text"]}},
+        "stages": {"own": {"use": "zero_shot", "data": "one", "of": ["own_image", "own_text"], "labels": "shape"}}}),
     "transform/join_texts": Fragment("table", ("views", "own", "apply"), {
         "views": {"own": {"of": ["words", "again"], "apply": [{"use": "join_texts"}]}},
         "encoders": {"own_text": {**WORDS, "of": "own"}}, "losses": TEXTS_LEARN}),

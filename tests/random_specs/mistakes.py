@@ -142,15 +142,19 @@ def unknown_reference(spec: dict[str, Any], random: Random) -> None:
 def unknown_output(spec: dict[str, Any], random: Random) -> None:
     encoders = spec.get("encoders", {})
     found = [(f, n) for f, n in _references(spec) if isinstance(f[n], str) and f[n] in encoders]
-    # How many members a group of unknown size has is known to the data alone.
-    fields, name = _one([(f, n) for f, n in found if not _reads(spec, f[n], "options")], random)
+    fields, name = _one([(f, n) for f, n in found if not _of_unknown_size(spec, f[n])], random)
     fields[name] = fields[name] + random.choice([".nothing", ".pooled.tokens", ".layers.77"])
 
 
 def member_of_no_group(spec: dict[str, Any], random: Random) -> None:
     found = [(f, n) for f, n in _references(spec) if isinstance(f[n], str) and f[n] in spec.get("encoders", {})]
-    fields, name = _one(found, random)
+    fields, name = _one([(f, n) for f, n in found if not _of_unknown_size(spec, f[n])], random)
     fields[name] = fields[name] + ".77"
+
+
+def _of_unknown_size(spec: Mapping[str, Any], name: str) -> bool:
+    """Whether an encoder reads a group of which the data alone know how many members it has."""
+    return any(_reads(spec, name, field) for field in ("options", "twins"))
 
 
 def _reads(spec: Mapping[str, Any], name: str, field: str) -> bool:

@@ -107,9 +107,11 @@ def _one_per_mistake(errors: Sequence[_Error]) -> list[_Error]:
     unions: dict[Path, list[_Error]] = {}
     for error in errors:
         if error.type == "too_short" and any(
-            len(e.path) > len(error.path) for e in errors if e.path[: len(error.path)] == error.path
+            len(e.path) > len(error.path) or (e.type == "reference" and e.point == error.point)
+            for e in errors
+            if e.path[: len(error.path)] == error.path
         ):
-            continue  # entries that are refused themselves are not counted
+            continue  # entries that are refused themselves are not counted, nor is one that stands for a list
         if error.point < 0:
             chosen.append(error)
         else:
