@@ -129,8 +129,9 @@ def fold(
         }
         # Presence of whole rows alone has fewer axes than the rows that are folded.
         present = encoding.present
-        kept = present is not None and present.ndim == len(encoding.axes)
-        folded.append(Encoding(outputs, encoding.axes, flat(present) if kept else None))
+        if present is not None:
+            present = flat(present) if present.ndim == len(encoding.axes) else None
+        folded.append(Encoding(outputs, encoding.axes, present))
     return axes, folded, groups
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,10 +11,7 @@ from mmflow.out.vectors import Vectors
 from mmflow.plugin.component import ComponentError
 from mmflow.plugin.kinds import Score
 from mmflow.plugin.targets import Owner
-from mmflow.plugin.values import RawValue
-
-if TYPE_CHECKING:
-    from torch import nn
+from mmflow.plugin.values import Argument, RawValue
 
 TOP = 50
 """Rows that a second score sees, where nothing else is said."""
@@ -50,7 +46,7 @@ def ordered_again(
     return values[order].tolist(), [rows[place] for place in order.tolist()]
 
 
-def _second(loaded: LoadedModel, name: str) -> tuple[Score, Score | nn.Module]:
+def _second(loaded: LoadedModel, name: str) -> tuple[Score, Argument]:
     """A score as it is declared, and what computes it."""
     if name in loaded.parts:
         declared = loaded.scope.component(Owner("parts", name))

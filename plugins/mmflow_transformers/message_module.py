@@ -61,7 +61,7 @@ class Reader:
         }
         for name in taps:
             kind, _, number = name.partition(".")
-            if kind == "logits":
+            if kind == "logits" and logits is not None:
                 outputs[name] = Tokens(logits, mask)
             elif kind == "layers":
                 outputs[name] = Tokens(found.hidden_states[int(number)], mask)

@@ -106,7 +106,7 @@ class Reader:
             outputs["ids"] = Tokens(given, real)
         for name in taps:
             kind, _, number = name.partition(".")
-            if kind == "logits":
+            if kind == "logits" and logits is not None:
                 outputs[name] = Tokens(logits, real)
             elif kind == "layers":
                 outputs[name] = Tokens(*self._tokens(model, found.hidden_states[int(number)], mask))

@@ -86,9 +86,8 @@ class PairScore(nn.Module):
         by, device = self.joined, left.values.device
         before, behind = by.alone
         room = self.length - len(by.begin) - len(by.middle) - len(by.end)
-        n, m = _shared(
-            *((side.mask.sum(1) - before - behind).clamp_min(0) for side in (left, right)), room
-        )  # fmt: skip
+        first, second = ((side.mask.sum(1) - before - behind).clamp_min(0) for side in (left, right))
+        n, m = _shared(first, second, room)
         parts = [
             (_constant(by.begin, left), torch.full_like(n, len(by.begin))),
             (left.values[:, before:], n),

@@ -156,7 +156,7 @@ def test_both_are_trained_by_a_spec(folders: dict[str, Path], tmp_path: Path) ->
     (written,) = {file.resolve() for file in tmp_path.rglob("history.jsonl")}
     first, *_, last = map(json.loads, written.read_text().splitlines())
     assert last["loss/next"] < 0.7 * first["loss/next"]
-    assert last["loss/filled"] < 0.9 * first["loss/filled"]
+    assert last["loss/filled"] < 0.95 * first["loss/filled"]
 
 
 @pytest.mark.parametrize(
