@@ -17,14 +17,15 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import torch
 import typer
 
 from mmflow.cli.app import app
 from mmflow.flow.run import RunOptions, run_members
+from mmflow.plugin.registry import registry
 from mmflow.spec import load_members
 from mmflow.spec.components.schema import json_schema
 from mmflow.spec.text.yaml_reader import parse_text
@@ -76,9 +77,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 def test_every_block_says_its_language_and_every_mark_has_a_block() -> None:
     known = {"yaml", "python", "sh", "toml", "json", "text"}
-    assert {
-        str(block): block.language for page in PAGES for block in blocks_of(page) if block.language not in known
-    } == {}
+    assert {block.language for page in PAGES for block in blocks_of(page)} <= known
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         assert text.count("\n```") == 2 * len(list(blocks_of(page)))
@@ -142,23 +141,17 @@ def test_pages_with_files_have_a_test_of_their_own() -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")}))
 def test_python_runs(page: str, tmp_path: Path) -> None:
-    program = ["import __future__"]
+    program = ["import sys, types"]
     for number, block in enumerate(b for b in blocks("python") if b.page == page):
         text = block.text
         for long, short in SMALLER.items():
             text = text.replace(long, short)
         compile(text, str(block), "exec")
-        if block.mark == "compiled only":
-            continue
-        given = block.said if block.mark == "given" else ""
-        # A module of its own for each, so that declarations find what their annotations name.
-        program.append(
-            f"import sys, types; page = types.ModuleType('block_{number}'); sys.modules[page.__name__] = page"
-        )
-        program += [
-            f"exec({given!r}, page.__dict__)",
-            f"exec(compile({text!r}, {str(block)!r}, 'exec'), page.__dict__)",
-        ]
+        if block.mark != "compiled only":
+            # A module of its own for each, so that declarations find what their annotations name.
+            program += [f"block = types.ModuleType('block_{number}')", "sys.modules[block.__name__] = block"]
+            program += [f"exec({block.said!r}, block.__dict__)"]
+            program += [f"exec(compile({text!r}, {str(block)!r}, 'exec'), block.__dict__)"]
     (tmp_path / "blocks.py").write_text("\n".join(program))
     paths = os.pathsep.join([str(ROOT), str(ROOT / "examples" / "plugin")])
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
@@ -178,14 +171,19 @@ def test_declarations_of_packages_can_be_read(block: Block) -> None:
 
 def parsed(words: list[str]) -> None:
     """Let the command line read the words after `mmflow`, without doing what they say."""
-    command: click.Command = typer.main.get_command(app)
-    context = click.Context(command, info_name="mmflow")
-    while isinstance(command, click.Group):
-        name, *words = words
-        found = command.get_command(context, name)
-        assert found is not None, f"there is no command {name!r}"
-        command, context = found, click.Context(found, parent=context, info_name=name)
-    command.parse_args(context, words)
+    command, left = leads_to(words)
+    command.make_context("mmflow", left)
+
+
+def leads_to(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that the first words name, and the words after it."""
+    command: Any = typer.main.get_command(app)
+    left = list(words)
+    while (inside := getattr(command, "commands", None)) and left and not left[0].isupper():
+        name = left.pop(0)
+        assert name in inside, f"there is no command {name!r} in {words}"
+        command = inside[name]
+    return command, left
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -215,11 +213,7 @@ def test_commands_within_sentences_are_commands() -> None:
     for page in PAGES:
         text = re.sub(BLOCK, "", page.read_text(encoding="utf-8"))
         for said in re.findall(r"`mmflow ([a-z][^`]*)`", text):
-            words = shlex.split(said.replace("\n", " "), comments=True)
-            command: click.Command | None = typer.main.get_command(app)
-            while isinstance(command, click.Group) and words and not words[0].isupper():
-                command = command.get_command(click.Context(command), words.pop(0))
-            assert command is not None, f"{page.name}: mmflow {said}"
+            command, words = leads_to(shlex.split(said.replace("\n", " "), comments=True))
             options = {option for one in command.params for option in one.opts} | {"--help"}
             named = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
             assert named <= options, f"{page.name}: mmflow {said}"
@@ -243,8 +237,6 @@ def test_the_site_is_built_with_strict_links(tmp_path: Path) -> None:
     assert "plugins/mmflow_objectives" in page
     # It opens from disk: nothing is loaded from anywhere.
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"?https?://(?!squidfunk)", page)
-    from mmflow.plugin.registry import registry
-
     for one in registry().registrations():
         if one.distribution == "mmflow-kit":
             assert list((tmp_path / "site" / "components" / one.kind).glob(f"{one.name}*.html")), (
