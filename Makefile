@@ -15,7 +15,7 @@ help:
 	@echo "make quickstart   train and evaluate specs/quickstart.yaml, print the metrics and the report's path"
 	@echo "make test         run the tests"
 	@echo "make test-fast    run those that answer in a moment, all in under two minutes"
-	@echo "make test-long    run the long ones of tests/long (sweeps, kills)"
+	@echo "make test-long    run the long ones of tests/long (sweeps, kills, random specs)"
 	@echo "make lint         ruff, pyright and the import contracts"
 	@echo "make format       let ruff rewrite the layout and what it can fix"
 	@echo "make docs         build the site into site/, with strict links"
