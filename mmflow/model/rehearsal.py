@@ -29,6 +29,8 @@ DRAWN = 200_000
 """Samples up to which a sampler that reads all of them is asked for its first batch."""
 ORDERED = 4_000_000
 """Samples up to which any sampler is."""
+LISTED = 100_000
+"""Samples of an entry up to which the files of all of them are looked for."""
 COUNTED = 5_000
 """Samples of an entry up to which the rows of each class are counted."""
 MOST_NUMBERS = 200_000_000
@@ -80,6 +82,7 @@ class Reading:
             if len(places) > 1:
                 self._spend(len(places), _numbers(one))
                 sample_of(source, views, requests, places)
+            _check_complete(source, views, requests, count)
 
     def tally(self, data: str, source: Source, labels: Mapping[str, str]) -> Tally:
         """The rows of an entry of data, and those of each class; `labels` are fields by the references to them."""
@@ -113,6 +116,15 @@ class Reading:
         self._left -= rows * numbers
         if self._left < 0 or rows * numbers > MOST_AT_ONCE:
             raise TooMuch(f"a row of the data takes {numbers:,} numbers, and a check reads no more")
+
+
+def _check_complete(source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], count: int) -> None:
+    """Read the first row that lacks a file, where a reader knows it without reading any; raises what that raises."""
+    incomplete = getattr(source.open(), "incomplete", None) if count <= LISTED else None
+    if incomplete is not None:
+        fields = {name for request in requests for name in fields_of(request.target, views)}
+        if (place := incomplete(fields)) is not None:
+            sample_of(source, views, requests, [place])
 
 
 def _first(source: Source, views: Mapping[str, View], requests: Sequence[ColumnRequest], rows: int) -> Batch:

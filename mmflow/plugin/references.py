@@ -8,6 +8,7 @@ fields and nothing else.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args, get_origin
 
@@ -171,7 +172,15 @@ class Ref(str, Generic[T]):
 
         def accept(raw: Written) -> Ref[RefType]:
             if not isinstance(raw, str) or len(raw) > LONGEST or not NAME.fullmatch(raw):
-                context = {"message": "not a reference", "found": f"{raw!r}"[:LONGEST], "expected": wanted, "hint": ""}
+                inside = list(raw.values()) if isinstance(raw, Mapping) else []
+                meant = len(inside) == 1 and isinstance(inside[0], str) and NAME.fullmatch(inside[0])
+                hint = f"write {inside[0]}: one name, without a name of its own" if meant else ""
+                context = {
+                    "message": "not a reference",
+                    "found": f"{raw!r}"[:LONGEST],
+                    "expected": wanted,
+                    "hint": hint,
+                }
                 raise PydanticCustomError("reference", "{message}", context)
             return raw if isinstance(raw, Ref) else Ref(raw)
 

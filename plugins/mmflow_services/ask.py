@@ -24,6 +24,7 @@ from mmflow.plugin import (
     TensorType,
     outside_identity,
 )
+from mmflow_services.scripted import Scripted
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -71,6 +72,10 @@ class Ask(DataStage, name="ask"):
             raise ValueError(f"the prompt has no place {{{unused[0]}}} for `{unused[0]}`")
         if self.choices and self.read != "text":
             raise ValueError("`choices` are read from the text: leave out `read`")
+        fixed = self.service.fixed() if isinstance(self.service, Scripted) else ()
+        if self.choices and fixed and all(self._read(text) is None for text in fixed):
+            said = ", ".join(map(repr, dict.fromkeys(fixed)))
+            raise ValueError(f"no answer of the service names one of the choices {', '.join(self.choices)}: {said}")
         return self
 
     def outputs(self, given: StageInputs) -> Mapping[str, TensorType]:

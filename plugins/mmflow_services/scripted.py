@@ -74,6 +74,15 @@ class Scripted(Service, name="scripted"):
             raise ValueError("it has no answer at all: write `rules`, `file` or `otherwise`")
         return self
 
+    def fixed(self) -> tuple[str, ...]:
+        """The texts that it may answer, where all are known before anything is asked; else none."""
+        texts = [] if self.otherwise is None else [self.otherwise]
+        for rule in self.rules:
+            if isinstance(rule.answer, dict):
+                return ()
+            texts += [rule.answer] if isinstance(rule.answer, str) else rule.answer
+        return () if self.file is not None or any("\\" in text for text in texts) else tuple(texts)
+
     def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         text, draw = last_text(request), int(request.get("draw", 0))
         for rule in self._all_rules():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from posixpath import splitext
 from typing import Annotated, Any
@@ -219,13 +219,21 @@ class RowReader:
 
     def files(self) -> list[str]:
         """Paths that the rows name, as they stand there."""
-        found: list[str] = []
-        for column in self.columns.values():
-            if column.in_files:
-                for cell in self.rows.column(column.name):
-                    members = cell if isinstance(cell, (list, tuple)) else [cell]
-                    found.extend(name for name in members if isinstance(name, str))
-        return found
+        return [name for field in self.columns for _, name in self._named(field)]
+
+    def incomplete(self, fields: Collection[str]) -> int | None:
+        """The first row that names a file in one of `fields` which is not there; None where there is none."""
+        named = [pair for field in fields if field in self.columns for pair in self._named(field)]
+        absent = self.root.absent(name for _, name in named) if named else set[str]()
+        return min((index for index, name in named if name in absent), default=None)
+
+    def _named(self, field: str) -> Iterator[tuple[int, str]]:
+        """Rows and the paths that they name in a field."""
+        column = self.columns[field]
+        if column.in_files:
+            for index, cell in enumerate(self.rows.column(column.name)):
+                members = cell if isinstance(cell, (list, tuple)) else [cell]
+                yield from ((index, name) for name in members if isinstance(name, str))
 
     def _column(self, field: str, declared: TableColumn) -> Column:
         rows = self.rows

@@ -239,6 +239,10 @@ class Folder:
         infos = self._infos(names)
         return (0, 0) if self._hashed(infos) else (len(infos), _bytes(infos))
 
+    def absent(self, names: Iterable[str]) -> set[str]:
+        """Those of the names that are no file here; none of a folder over a network, which is not asked."""
+        return set() if self.remote else {name for name, info in self._infos(names).items() if not info}
+
     def _infos(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         """The facts of files, sorted by name; empty where there is no such file."""
         unique = sorted(set(names))
