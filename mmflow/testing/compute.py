@@ -193,14 +193,14 @@ class _Inputs:
             }
             for name, columns in self.memories.items()
         }
-        for name, node in nodes.items():
-            (encoders if isinstance(node, Encoder) else memories)[name] = node.declared()
+        made: dict[str, Json] = {name: node.declared() for name, node in nodes.items() if isinstance(node, Encoder)}
+        kept: dict[str, Json] = {name: node.declared() for name, node in nodes.items() if isinstance(node, Memory)}
         text: dict[str, Json] = {
             "mmflow": 1,
             "name": "compute",
             "data": {"rows": {"use": "given_rows", "size": self.size, "declared_fields": {**kinds, **masks}}},
-            "encoders": encoders,
-            "memories": memories,
+            "encoders": {**encoders, **made},
+            "memories": {**memories, **kept},
             "losses": {name: loss.declared() for name, loss in losses.items()},
             "train": {"data": "rows", "steps": steps, "batch_size": max(self.size, 1), "optimizer": "sgd"},
         }

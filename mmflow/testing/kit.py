@@ -10,10 +10,8 @@ from mmflow.plugin import Application, Component, Encoder, Evaluator, Loss, Memo
 from mmflow.testing.case import Case, Untestable, example_of, loss_case
 from mmflow.testing.checks import data, declarations, encoders, evaluators, losses, memories, scores, stages
 
-AnyCase: TypeAlias = (
-    "Case | encoders.EncoderCase | scores.ScoreCase | memories.MemoryCase | data.DataCase"
-    " | evaluators.EvaluatorCase | stages.StageCase"
-)
+ModelCase: TypeAlias = "Case | encoders.EncoderCase | scores.ScoreCase | memories.MemoryCase"
+AnyCase: TypeAlias = "ModelCase | data.DataCase | evaluators.EvaluatorCase | stages.StageCase"
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class Parts(Words, total=False):
     """The optional parts of a problem, as functions pass them on."""
 
     also: tuple[Place, ...]
+    note: bool
 
 
 class SpecError(Exception):

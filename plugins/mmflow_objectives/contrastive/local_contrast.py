@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from mmflow.plugin import Bounds, Loss, Pooled, Ref, Refs, TokenSequence, Value, default
+from mmflow.plugin import Bounds, ComponentError, Loss, Pooled, Ref, Refs, TensorType, TokenSequence, Value, default
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,16 @@ class LocalContrast(Loss, name="local_contrast"):
     parts: Ref[TokenSequence] = Field(description="the tokens of a row")
     temperature: Annotated[Value, Bounds(gt=0)] = default(0.07, description="divisor of the scores")
     normalize: bool = Field(True, description="score by cosine, otherwise by dot product")
+
+    def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
+        parts = fields.get("parts")
+        if parts is not None and not parts.dtype.startswith("float"):
+            raise ComponentError("it compares vectors", found=f"{self.parts}, whole numbers",
+                                 hint="name the tokens of an encoder, such as image.tokens")  # fmt: skip
+        width, given = (kind.size[-1] if kind is not None and kind.size else None for kind in (parts, of[0]))
+        if None not in (width, given) and width != given:
+            raise ComponentError("tokens have the width of the vectors", found=f"{width} and {given}",
+                                 hint=f"give them a projection: tokens: {{use: linear, dim: {given}}}")  # fmt: skip
 
     def in_batch_negatives(self) -> bool:
         return True

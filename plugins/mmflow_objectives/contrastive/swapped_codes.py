@@ -73,3 +73,12 @@ class SwappedCodes(Loss, name="swapped_codes"):
             scores = torch.cat([queue.pooled.to(scores.dtype) @ centers.T, scores])
         plan = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations)
         return assignment(scores, None, plan, slice(len(scores) - rows, len(scores)))
+
+
+def _width(prototypes: Encoder) -> int | None:
+    """The width of vectors that belong to no sample; None for another encoder."""
+    try:
+        declared = prototypes.outputs()["pooled"]
+    except (ComponentError, IndexError, KeyError):
+        return None
+    return declared.size[-1] if declared.size and "sample" not in declared.axes else None

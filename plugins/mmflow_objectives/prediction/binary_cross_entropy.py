@@ -37,6 +37,12 @@ class BinaryCrossEntropy(Loss, name="binary_cross_entropy"):
 
     def fits(self, of: Sequence[TensorType], fields: Mapping[str, TensorType]) -> None:
         labels = fields.get("labels")
+        known, width = len(labels.names) if labels is not None else 0, of[0].size[0] if of[0].size else None
+        if labels is not None and labels.modality in ("label", "labels") and width is not None and width < known:
+            raise ComponentError(
+                f"{known} classes need as many logits, and there are {width}", found=f"{width}", expected=f"{known}",
+                hint=f"give the encoder of the logits `dim: {known}`",
+            )  # fmt: skip
         classes, width = (kind.size[0] if kind is not None and kind.size else None for kind in (labels, of[0]))
         if None not in (classes, width) and classes != width:
             raise ComponentError("it takes a logit for each label", found=f"{width} logits and {classes} labels")

@@ -48,11 +48,10 @@ def row_logsumexp(
     y = x if y is None else y
     same_width(x, y, "row_logsumexp")
     n, m = len(x), len(y)
-    rules = {
-        "x_ids": x_ids, "y_ids": y_ids, "x_views": x_views, "y_views": y_views,
-        "x_present": x_present, "y_present": y_present,
-    }  # fmt: skip
-    pairs = pair_rules("row_logsumexp", n, m, x.device, **rules, exclude=exclude, weights=pair_weights, any_shape=True)
+    pairs = pair_rules(
+        "row_logsumexp", n, m, x.device, x_ids=x_ids, y_ids=y_ids, x_views=x_views, y_views=y_views,
+        x_present=x_present, y_present=y_present, exclude=exclude, weights=pair_weights, any_shape=True,
+    )  # fmt: skip
     pairs = _without_positives(pairs)
     scale = column_scale("row_logsumexp", temperature, m, compute_dtype(x, y), x.device)
     form = form_for("row_logsumexp", x, y, backend=backend, weights=pair_weights)
