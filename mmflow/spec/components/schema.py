@@ -231,7 +231,7 @@ def _reference(schema: Schema, *, inline: bool) -> Schema:
     body = schema.get("else", schema)
     kept = {key: value for key, value in body.items() if key in ("description", "default")}
     choices = [{key: value for key, value in body.items() if key not in kept}]
-    if body.get("type") in ("array", "object"):
+    if any(form.get("type") in ("array", "object") for form in (body, *body.get("anyOf", ()))):
         choices.insert(0, name)
     if inline:
         choices.append({"type": "object", "required": ["use"], "$ref": "#/$defs/source"})

@@ -109,6 +109,8 @@ class EvaluatorCase:
                 return torch.Generator().manual_seed(0)
             if name == "model":
                 return _Model(self)
+            if name == "texts_of":
+                return tuple(None for _ in inputs.of)
             return [str(row) for row in range(len(inputs))]
 
         return binding(made).call(made.evaluate, list(inputs.of), given, asked)
