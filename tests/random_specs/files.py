@@ -42,6 +42,11 @@ class Files:
                 "words": "words", "length": "length", "ids": {"array": "ids", "modality": "tokens"}}},
             "folder": {"url": str(here / "images"), "classes": list(KINDS)},
             "webdataset": {"url": [str(here / "shards" / "{0..1}.tar")]},
+            "beside": {
+                "of": {"use": "table", "url": str(here / "rows.jsonl"), "columns": COLUMNS},
+                "other": {"use": "arrays", "url": str(here / "arrays.npz"), "columns": {"vector": "vector"}},
+                "axis": "class",
+            },
             "hf_dataset": {"path": str(here / "hub")},
             "join": {
                 "of": {"use": "table", "url": str(here / "rows.jsonl"), "columns": {

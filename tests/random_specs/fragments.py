@@ -60,6 +60,10 @@ FRAGMENTS: Mapping[str, Fragment] = {
         "encoders": {"own_text": WORDS, "own_next": {
             "use": "caption_decoder", "of": ["own_text.tokens", "own_text.tokens"], "depth": 1, "heads": 2}},
         "losses": {"own": {"use": "caption_nll", "of": "own_next.logits", "targets": "own_text.ids"}}}),
+    "loss/swapped_codes": Fragment("table", ("losses", "own"), {
+        "encoders": {"own_text": WORDS, "own_again": {"use": "same", "weights": "own_text", "of": "again"}},
+        "losses": {"own": {"use": "swapped_codes", "of": ["own_text", "own_again"], "prototypes": {
+            "use": "encoder/prototype_vectors", "count": 5, "dim": 8}}}}),
     "value/adaptive": Fragment("table", (), {
         "encoders": OPTIONS,
         "losses": {"own_loss": {"use": "infonce", "of": ["own_text", "own_text"], "temperature": {

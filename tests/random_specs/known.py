@@ -78,6 +78,8 @@ def known(
             return choose([{"mean": [0.5], "std": [0.25]}, {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.2, 0.2]}])
         case "value/step":
             return choose([{"places": [0.5], "every": None}, {"every": {"steps": 1}, "places": []}])
+        case "loss/swapped_codes" if "prototypes" in written:
+            return {"prototypes": {"use": "encoder/prototype_vectors", "count": 5, "dim": choose([8, 8, 8, 16, 4])}}
         case "constraint/bounds":
             return {"min": -1.0, "max": 1.0}
         case "transform/torchvision":

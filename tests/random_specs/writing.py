@@ -147,7 +147,7 @@ class Writing(Referring):
 
     def source(self, name: str, part: int) -> dict[str, Any]:
         if (there := self.files.of(name, part)) is not None:
-            self.uses |= {f"source/{name}", *({"source/table", "source/arrays"} if name == "join" else ())}
+            self.uses |= {f"source/{name}", *({"source/table", "source/arrays"} if name in ("join", "beside") else ())}
             return {"use": name, **there}
         return self.fields_of(component("source", name), {}, about={})
 
