@@ -9,6 +9,9 @@ from typing import TypedDict
 
 from mmflow.redaction import redacted_data
 
+RECORDS = ("history.jsonl", "train.json", "stage.json")
+"""Files that tell how a stage worked, with times, beside what it made."""
+
 
 class TrainingSummary(TypedDict, total=False):
     """How a training went as a whole."""
@@ -74,7 +77,7 @@ class HistoryArtifact:
     """How a training went: `history.jsonl` with one line a logged step, `train.json` with its summary."""
 
     def __init__(self, output: Path) -> None:
-        self._lines, self._summary = output / "history.jsonl", output / "train.json"
+        self._lines, self._summary = output / RECORDS[0], output / RECORDS[1]
 
     def write(self, lines: Sequence[Mapping[str, float]], summary: TrainingSummary) -> None:
         """Store the logged steps and the summary."""
@@ -96,7 +99,7 @@ class StageRecord:
     """When, where and how long a stage worked: `stage.json`, beside its outputs."""
 
     def __init__(self, output: Path) -> None:
-        self._file = output / "stage.json"
+        self._file = output / RECORDS[2]
 
     def write(self, about: AboutStage) -> None:
         """Store the record."""

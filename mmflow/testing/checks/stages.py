@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmflow.artifacts.files import RECORDS
 from mmflow.flow.run import RunOptions, RunOutcome, run_spec
 from mmflow.flow.store import RunStore
 from mmflow.plugin import Stage
@@ -89,11 +90,7 @@ def _key(case: StageCase, ran: RunOutcome) -> str:
     return next(stage.key for stage in ran.plan.stages if stage.name == case.name)
 
 
-_RECORDS = ("stage.json", "train.json", "history.jsonl")
-"""Files that tell how it ran, with times and a host."""
-
-
 def _files(case: StageCase, store: Path, ran: RunOutcome) -> Mapping[str, bytes]:
     folder = RunStore(str(store / "store")).fetch(_key(case, ran))
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if name not in _RECORDS}
+    return {name: path.read_bytes() for name, path in found.items() if name not in RECORDS}
