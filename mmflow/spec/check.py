@@ -33,7 +33,7 @@ from mmflow.spec.text.problems import Problem, Problems, SpecError, did_you_mean
 TOLD_UNUSED = ("encoders", "memories", "losses")
 """Sections whose entries are told where no stage uses them and the spec's own file has them; a spec that others extend
 may hold more than each of them uses."""
-MOST_WORK = 8_000
+MOST_WORK = 5_000
 """Entries at most that the stages of a spec reach, each as often as a stage needs it."""
 
 
