@@ -234,10 +234,8 @@ class Folder:
 
     def not_hashed(self, names: Iterable[str]) -> tuple[int, int]:
         """How many files of this machine, of how many bytes, `fingerprint` knows by the listing alone."""
-        if self.remote:
-            return (0, 0)
-        infos = self._infos(names)
-        return (0, 0) if self._hashed(infos) else (len(infos), _bytes(infos))
+        infos = {} if self.remote else self._infos(names)
+        return (0, 0) if self._hashed(infos) or self.remote else (len(infos), _bytes(infos))
 
     def absent(self, names: Iterable[str]) -> set[str]:
         """Those of the names that are no file here; none of a folder over a network, which is not asked."""
