@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from mmflow.flow.plan import build_plan
 from mmflow.flow.run import RunOptions, RunOutcome, open_store, run_spec, write_report
-from mmflow.spec import load_text
+from mmflow.spec import SpecError, load_text
 
 SPEC = """
 mmflow: 1
@@ -170,9 +170,6 @@ def test_forced_iterations_decide_again(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_metric_that_is_not_there_fails_what_waits_for_it(run: Run) -> None:
-    outcome = run(until("recall"))
-    assert states(outcome, "failed") == ["round.1.fit"]
-    assert "round.0.dev has measured no `recall`" in outcome.outcome.notes[0]
-    assert outcome.outcome.stages["after"] == "skipped"
-    assert outcome.exit_code == 1
+def test_a_metric_that_is_not_measured_is_told_before_the_run(run: Run) -> None:
+    with pytest.raises(SpecError, match="measures no `recall`; did you mean mean_recall"):
+        run(until("recall"))
