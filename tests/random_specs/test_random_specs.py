@@ -14,7 +14,7 @@ from tests.random_specs.many import carry_out_many
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
-SPECS = 150
+SPECS = 40
 PROCESSES = 2
 
 
